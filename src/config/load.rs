@@ -1,0 +1,219 @@
+//! From TOML text to a [`RunConfig`]: built-in profile, file, the file's own profile, overrides, in that order.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::RunConfig;
+use crate::{Error, Result};
+
+/// How much work a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Minutes on two CPU cores.
+    Quick,
+    /// The whole dataset, for a GPU.
+    Full,
+}
+
+impl Profile {
+    /// The name as written in TOML and in the run's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Quick => "quick",
+            Profile::Full => "full",
+        }
+    }
+
+    fn built_in(self) -> &'static str {
+        match self {
+            Profile::Quick => include_str!("quick.toml"),
+            Profile::Full => include_str!("full.toml"),
+        }
+    }
+}
+
+/// Reads `path` and resolves it for `profile` with the dotted `overrides` (`finetune.epsilon=3`).
+///
+/// Relative data paths are resolved here: as given, beside the TOML, under `data_dir`; the first that exists wins.
+///
+/// # Errors
+/// A file that is no TOML, an unknown key (with the nearest known one as the hint), a value out of range.
+pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path) -> Result<RunConfig> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
+            .hint("the pipelines that come with the program are in pipelines/")
+    })?;
+    let mut file: Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| Error::usage(format!("{} is not valid TOML: {}", path.display(), e.message())))?;
+    let own_profiles = file.remove("profile");
+    let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
+    merge(&mut merged, file);
+    if let Some(own) = own_profiles {
+        let mut own = expect_table(own, "profile")?;
+        let chosen = own.remove(profile.name());
+        own.remove(match profile {
+            Profile::Quick => "full",
+            Profile::Full => "quick",
+        });
+        if let Some(unknown) = own.keys().next() {
+            return Err(Error::usage(format!("unknown profile `{unknown}` in {}", path.display()))
+                .hint("the profiles are `quick` and `full`"));
+        }
+        if let Some(chosen) = chosen {
+            merge(&mut merged, expect_table(chosen, "profile.<name>")?);
+        }
+    }
+    for o in overrides {
+        apply(&mut merged, o)?;
+    }
+    if !merged.contains_key("name") {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        merged.insert("name".into(), Value::String(stem));
+    }
+    let mut config: RunConfig = Value::Table(merged).try_into().map_err(|e: toml::de::Error| explain(path, &e))?;
+    resolve_paths(&mut config, path.parent().unwrap_or(Path::new(".")), data_dir);
+    check(&config)?;
+    Ok(config)
+}
+
+fn expect_table(value: Value, key: &str) -> Result<Table> {
+    match value {
+        Value::Table(t) => Ok(t),
+        other => Err(Error::usage(format!("`{key}` must be a table, not {}", other.type_str()))),
+    }
+}
+
+/// Lays `over` on `under`: tables are merged, everything else is replaced.
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(u)), Value::Table(o)) => merge(u, o),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Applies one `a.b.c=value`; the value is TOML, or a bare string.
+fn apply(table: &mut Table, assignment: &str) -> Result<()> {
+    let (path, raw) = assignment.split_once('=').ok_or_else(|| {
+        Error::usage(format!("`--set {assignment}` is not of the form key=value"))
+            .hint("for example: --set finetune.epsilon=3")
+    })?;
+    let value = format!("v = {raw}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| Value::String(raw.to_string()));
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut at = table;
+    for key in keys {
+        at = at
+            .entry(key)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| Error::usage(format!("`--set {assignment}`: `{key}` is not a table")))?;
+    }
+    at.insert(last.to_string(), value);
+    Ok(())
+}
+
+/// Serde's message in one sentence, with the nearest known name where a key is unknown.
+fn explain(path: &Path, error: &toml::de::Error) -> Error {
+    let message = error.message().trim().replace('\n', " ");
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let out = Error::usage(format!("{}: {message}", path.display()));
+    match names.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown") => {
+            let nearest = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)));
+            match nearest {
+                Some(name) => out.hint(format!("did you mean `{name}`?")),
+                None => out,
+            }
+        }
+        _ => out.hint("pipelines/imdb.toml shows every section; `dpsynth plan` checks a file without touching data"),
+    }
+}
+
+fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
+    let resolve = |p: &mut PathBuf| {
+        let found = [p.clone(), beside.join(&*p), data_dir.join(&*p)].into_iter().find(|c| c.exists());
+        // A path that is nowhere is reported under the data folder, where the README says to put it.
+        *p = found.unwrap_or_else(|| data_dir.join(&*p));
+    };
+    config.dataset.train.as_mut().map(resolve);
+    config.dataset.test.as_mut().map(resolve);
+    config.dataset.labels.iter_mut().filter_map(|l| l.names_file.as_mut()).for_each(resolve);
+    config.model.path.as_mut().map(resolve);
+    config.evaluate.encoder_path.as_mut().map(resolve);
+}
+
+/// Values that parse but mean nothing.
+fn check(c: &RunConfig) -> Result<()> {
+    let refuse = |key: &str, rule: &str, value: String| {
+        Err(Error::usage(format!("`{key}` must be {rule}, not {value}")).hint(format!("--set {key}=… overrides it")))
+    };
+    let f = &c.finetune;
+    let positive = [
+        ("finetune.epsilon", f.epsilon),
+        ("finetune.learning_rate", f.learning_rate),
+        ("finetune.max_grad_norm", f.max_grad_norm),
+        ("finetune.alpha", f.alpha),
+        ("sample.temperature", c.sample.temperature),
+        ("evaluate.encoder_learning_rate", c.evaluate.encoder_learning_rate),
+    ];
+    for (key, value) in positive {
+        if !(value > 0.0 && value.is_finite()) {
+            return refuse(key, "a number above 0", value.to_string());
+        }
+    }
+    let counts = [
+        ("finetune.expected_batch_size", f.expected_batch_size as usize),
+        ("finetune.micro_batch_size", f.micro_batch_size),
+        ("finetune.rank", f.rank),
+        ("finetune.checkpoint_every", f.checkpoint_every as usize),
+        ("prepare.max_tokens", c.prepare.max_tokens),
+        ("sample.records", c.sample.records),
+        ("sample.batch_size", c.sample.batch_size),
+        ("sample.shard_records", c.sample.shard_records),
+        ("evaluate.encoder_batch_size", c.evaluate.encoder_batch_size),
+        ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
+        ("dataset.public_size", c.dataset.public_size as usize),
+    ];
+    for (key, value) in counts {
+        if value == 0 {
+            return refuse(key, "at least 1", value.to_string());
+        }
+    }
+    if c.evaluate.seeds < 2 {
+        return refuse("evaluate.seeds", "at least 2 (an interval needs them)", c.evaluate.seeds.to_string());
+    }
+    if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {
+        return refuse("sample.guidance", "0 or more", c.sample.guidance.to_string());
+    }
+    if !(c.sample.top_p > 0.0 && c.sample.top_p <= 1.0) {
+        return refuse("sample.top_p", "above 0 and at most 1", c.sample.top_p.to_string());
+    }
+    if f.expected_batch_size > c.dataset.public_size {
+        return refuse("finetune.expected_batch_size", "at most `dataset.public_size`", f.expected_batch_size.to_string());
+    }
+    if c.dataset.labels.is_empty() {
+        return Err(Error::usage("`dataset.labels` is empty").hint("name at least one label column and its values"));
+    }
+    if c.dataset.asset.is_some() == c.dataset.train.is_some() {
+        return Err(Error::usage("a dataset is either an `asset` or a pair of files")
+            .hint("give `dataset.asset`, or `dataset.train` and `dataset.test`"));
+    }
+    if c.dataset.train.is_some() && c.dataset.test.is_none() {
+        return Err(Error::usage("`dataset.test` is missing").hint("held-out records are what the synthetic ones are judged by"));
+    }
+    Ok(())
+}

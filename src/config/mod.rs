@@ -1,0 +1,336 @@
+//! What a run is told: typed, with strict keys, profiles and dotted overrides.
+
+mod load;
+
+pub use load::{Profile, load};
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a run depends on. A run's folder holds the resolved value as `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name of the run; its folder is `<runs_dir>/<name>-<profile>`.
+    pub name: String,
+    /// Where the models compute.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// Which records, and what they look like.
+    pub dataset: DatasetConfig,
+    /// Which language model is fine-tuned.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// How a label becomes a request to the model.
+    pub prompt: PromptConfig,
+    /// Reading, cleaning and tokenising.
+    #[serde(default)]
+    pub prepare: PrepareConfig,
+    /// Private training.
+    #[serde(default)]
+    pub finetune: FinetuneConfig,
+    /// Drawing synthetic records.
+    #[serde(default)]
+    pub sample: SampleConfig,
+    /// Measuring what they are worth.
+    #[serde(default)]
+    pub evaluate: EvaluateConfig,
+}
+
+/// Where the models compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA where the program was built with it and a GPU is there, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+/// Which records, and what they look like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetConfig {
+    /// Name of a dataset in `pipelines/assets.toml`; or give `train` and `test`.
+    #[serde(default)]
+    pub asset: Option<String>,
+    /// Training records: Parquet, CSV or JSON Lines. Looked for as given, beside the TOML, and under the data folder.
+    #[serde(default)]
+    pub train: Option<PathBuf>,
+    /// Held-out records of the same form.
+    #[serde(default)]
+    pub test: Option<PathBuf>,
+    /// Column that holds the text.
+    #[serde(default = "default_text")]
+    pub text: String,
+    /// One or more label columns, each with its declared (public) values.
+    pub labels: Vec<LabelConfig>,
+    /// The number of training records, declared public (rule P2). Never read off the data.
+    pub public_size: u64,
+    /// Epsilon that all runs on this dataset may spend together (rule P8); default: this run's epsilon.
+    /// Written into the ledger when it is created.
+    #[serde(default)]
+    pub total_epsilon: Option<f64>,
+}
+
+fn default_text() -> String {
+    "text".into()
+}
+
+/// A label column. Its values are declared, since reading them off private records would leak rare ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelConfig {
+    /// Column name.
+    pub column: String,
+    /// Names of the labels as the prompt says them. For an integer column entry `i` names value `i`.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// A JSON list of names, in place of `names`.
+    #[serde(default)]
+    pub names_file: Option<PathBuf>,
+    /// The values as they stand in the file, where they differ from the names.
+    #[serde(default)]
+    pub values: Option<Vec<String>>,
+}
+
+/// Which language model is fine-tuned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Name of a model in `pipelines/assets.toml`.
+    pub asset: String,
+    /// A local file that is used instead; its sha256 is recorded, not checked.
+    pub path: Option<PathBuf>,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        ModelConfig {
+            asset: "smollm2-135m-instruct".into(),
+            path: None,
+        }
+    }
+}
+
+/// How a label becomes a request to the model, through the model's own chat template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptConfig {
+    /// System turn; default: the one the chat template brings.
+    #[serde(default)]
+    pub system: Option<String>,
+    /// User turn, a template over the label columns: "Write a movie review that is {{ label }}."
+    pub user: String,
+}
+
+/// Reading, cleaning and tokenising.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrepareConfig {
+    /// Replaces `<br />` by a line break.
+    pub replace_html_breaks: bool,
+    /// Longest record in tokens, its end token included; the rest is cut off.
+    pub max_tokens: usize,
+    /// Keeps only the first this many held-out records (after a fixed shuffle); default: all.
+    pub max_test_records: Option<usize>,
+}
+
+impl Default for PrepareConfig {
+    fn default() -> Self {
+        PrepareConfig {
+            replace_html_breaks: true,
+            max_tokens: 300,
+            max_test_records: None,
+        }
+    }
+}
+
+/// How per-example gradients are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clipping {
+    /// AUTO-S (Bu et al. 2023): g · C / (‖g‖ + 0.01).
+    Automatic,
+    /// Abadi et al. 2016: g · min(1, C / ‖g‖).
+    Flat,
+}
+
+/// Which noise is added to the clipped sum (rule P12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseKind {
+    /// Exact normal deviates rounded to a grid, in integer arithmetic.
+    ExactGaussian,
+    /// Floating-point normals; attacks on floating point are then outside the claim.
+    Gaussian,
+}
+
+/// Private training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinetuneConfig {
+    /// Target epsilon, above 0.
+    pub epsilon: f64,
+    /// Target delta; default 1/(N·ln N) with N = `dataset.public_size`. At least 1/N is refused.
+    pub delta: Option<f64>,
+    /// Mean size of a Poisson batch; the sampling rate is this over `dataset.public_size`.
+    pub expected_batch_size: u64,
+    /// Passes over the data: steps = ceil(epochs · N / expected_batch_size), unless `steps` is given.
+    pub epochs: f64,
+    /// Number of optimizer steps.
+    pub steps: Option<u64>,
+    /// Records that go through the model at once; memory grows with it, nothing else does.
+    pub micro_batch_size: usize,
+    /// AdamW's step size.
+    pub learning_rate: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Steps over which the learning rate rises linearly to its value.
+    pub warmup_steps: u64,
+    /// How per-example gradients are bounded.
+    pub clipping: Clipping,
+    /// C: the largest norm of a record's contribution.
+    pub max_grad_norm: f64,
+    /// Which noise is added.
+    pub noise: NoiseKind,
+    /// LoRA rank.
+    pub rank: usize,
+    /// LoRA scale: the adapter's output is multiplied by alpha / rank.
+    pub alpha: f64,
+    /// A checkpoint each this many steps.
+    pub checkpoint_every: u64,
+    /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
+    pub seed: Option<u64>,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        FinetuneConfig {
+            epsilon: 8.0,
+            delta: None,
+            expected_batch_size: 1024,
+            epochs: 5.0,
+            steps: None,
+            micro_batch_size: 8,
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            warmup_steps: 0,
+            clipping: Clipping::Automatic,
+            max_grad_norm: 1.0,
+            noise: NoiseKind::ExactGaussian,
+            rank: 16,
+            alpha: 32.0,
+            checkpoint_every: 5,
+            seed: None,
+        }
+    }
+}
+
+/// How many records of each label are drawn. The prior is public: it is not read off the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LabelPrior {
+    /// `"uniform"`.
+    Named(NamedPrior),
+    /// A weight for each label, in the order of the declared names (joint labels: last column fastest).
+    Weights(Vec<f64>),
+}
+
+/// Priors that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamedPrior {
+    Uniform,
+}
+
+/// Drawing synthetic records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleConfig {
+    /// Number of synthetic records, all labels together.
+    pub records: usize,
+    /// Number of zero-shot records for the baseline; default: as many as synthetic.
+    pub zero_shot_records: Option<usize>,
+    /// How records are spread over labels.
+    pub label_prior: LabelPrior,
+    /// Longest record in tokens; default: `prepare.max_tokens`.
+    pub max_tokens: Option<usize>,
+    /// Softmax temperature, above 0.
+    pub temperature: f64,
+    /// Nucleus: the smallest set of tokens with at least this probability; 1 keeps all.
+    pub top_p: f64,
+    /// γ of label guidance; 0 is plain sampling.
+    pub guidance: f64,
+    /// At most this many other labels enter the contrast.
+    pub guidance_labels: usize,
+    /// Records drawn side by side.
+    pub batch_size: usize,
+    /// Records a Parquet shard.
+    pub shard_records: usize,
+    /// Seed of the sampler. Sampling is post-processing: a seed costs no privacy.
+    pub seed: u64,
+}
+
+impl Default for SampleConfig {
+    fn default() -> Self {
+        SampleConfig {
+            records: 50_000,
+            zero_shot_records: None,
+            label_prior: LabelPrior::Named(NamedPrior::Uniform),
+            max_tokens: None,
+            temperature: 1.0,
+            top_p: 1.0,
+            guidance: 1.0,
+            guidance_labels: 4,
+            batch_size: 64,
+            shard_records: 25_000,
+            seed: 0,
+        }
+    }
+}
+
+/// Measuring what the synthetic records are worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluateConfig {
+    /// Records each arm trains on; default: the size of the smallest arm.
+    pub records: Option<usize>,
+    /// Number of seeds behind each interval.
+    pub seeds: usize,
+    /// Trains an encoder besides the linear classifier.
+    pub encoder: bool,
+    /// Name of the encoder in `pipelines/assets.toml`.
+    pub encoder_asset: String,
+    /// A local folder with `config.json`, `model.safetensors` and `tokenizer.json`, used instead.
+    pub encoder_path: Option<PathBuf>,
+    /// Longest text in word pieces.
+    pub encoder_max_tokens: usize,
+    /// Passes of the encoder over an arm.
+    pub encoder_epochs: usize,
+    /// Batch size of the encoder.
+    pub encoder_batch_size: usize,
+    /// Step size of the encoder.
+    pub encoder_learning_rate: f64,
+    /// Held-out records the encoder is tested on; default: all that were kept.
+    pub encoder_test_records: Option<usize>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        EvaluateConfig {
+            records: None,
+            seeds: 3,
+            encoder: true,
+            encoder_asset: "all-minilm-l6-v2".into(),
+            encoder_path: None,
+            encoder_max_tokens: 256,
+            encoder_epochs: 3,
+            encoder_batch_size: 32,
+            encoder_learning_rate: 5e-5,
+            encoder_test_records: None,
+        }
+    }
+}

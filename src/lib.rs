@@ -1,0 +1,27 @@
+//! dpsynth: a labelled private text dataset in, a synthetic one under differential privacy out.
+//!
+//! The rooms, in the order in which data passes:
+//!
+//! - [`config`]: what a run is told.
+//! - [`assets`]: where models and datasets come from, and that they are what they claim to be.
+//! - [`records`]: labelled records: read, cleaned, put into the prompt, tokenised.
+//! - [`privacy`]: the audited core: plan, sampler, noise, accountant, ledger. Knows no tensors.
+//! - [`models`]: the language model and the encoder, in Burn, and their loaders.
+//! - [`training`]: per-example norms, clipped sums, the private step, checkpoints.
+//! - [`sampling`]: label-conditioned decoding into Parquet.
+//! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
+//! - [`pipeline`]: the stages, their stamps, resume, the report.
+
+pub mod assets;
+pub mod config;
+pub mod error;
+pub mod evaluation;
+pub mod models;
+pub mod pipeline;
+pub mod privacy;
+pub mod progress;
+pub mod records;
+pub mod sampling;
+pub mod training;
+
+pub use error::{Error, Result};

@@ -1,0 +1,21 @@
+//! Parses the command line, calls one command, turns an error into a message, a hint and an exit code.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let ui = cli::Ui::detect();
+    match cli::Cli::parse().run(&ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = error.hint_text() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
