@@ -1,1 +1,1 @@
-//! (under construction)
+pub mod files;

@@ -1,1 +1,11 @@
-//! (under construction)
+//! Private training: per-example norms, one clipped sum, one draw of noise, one step.
+//!
+//! What may touch private gradients is here; how much noise they get is decided in [`crate::privacy`].
+
+pub mod checkpoint;
+pub mod cross_entropy;
+pub mod gradients;
+pub mod optimizer;
+pub mod probe;
+pub mod trainer;
+pub mod workers;

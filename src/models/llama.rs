@@ -1,0 +1,396 @@
+//! Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query attention, SwiGLU, tied head.
+//!
+//! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention
+//! does not need more; how a linear map is applied is left to [`Linear`], so that this file knows no LoRA.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+
+use super::load::gguf::Gguf;
+use crate::{Error, Result};
+
+/// Shape of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LlamaConfig {
+    pub layers: usize,
+    pub width: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub vocabulary: usize,
+    /// Longest sequence in tokens.
+    pub context: usize,
+    pub rope_base: f64,
+    pub norm_epsilon: f64,
+}
+
+impl LlamaConfig {
+    /// Width of one head.
+    pub fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// `[in, out]` of a linear map.
+    pub fn shape(&self, map: Map) -> [usize; 2] {
+        let kv = self.kv_heads * self.head_width();
+        match map {
+            Map::Q | Map::O => [self.width, self.width],
+            Map::K | Map::V => [self.width, kv],
+            Map::Gate | Map::Up => [self.width, self.hidden],
+            Map::Down => [self.hidden, self.width],
+        }
+    }
+
+    /// Floating-point operations of a forward pass for one token, attention scores left out.
+    pub fn flops_per_token(&self) -> f64 {
+        let maps: usize = Map::ALL.iter().map(|m| self.shape(*m)).map(|[i, o]| i * o).sum();
+        2.0 * (self.layers * maps + self.vocabulary * self.width) as f64
+    }
+}
+
+/// The linear maps of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Map {
+    Q,
+    K,
+    V,
+    O,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Map {
+    /// In the order in which a block applies them.
+    pub const ALL: [Map; 7] = [Map::Q, Map::K, Map::V, Map::O, Map::Gate, Map::Up, Map::Down];
+
+    /// Name in Hugging Face checkpoints.
+    pub fn hub_name(self) -> &'static str {
+        match self {
+            Map::Q => "self_attn.q_proj",
+            Map::K => "self_attn.k_proj",
+            Map::V => "self_attn.v_proj",
+            Map::O => "self_attn.o_proj",
+            Map::Gate => "mlp.gate_proj",
+            Map::Up => "mlp.up_proj",
+            Map::Down => "mlp.down_proj",
+        }
+    }
+
+    fn gguf_name(self) -> &'static str {
+        match self {
+            Map::Q => "attn_q",
+            Map::K => "attn_k",
+            Map::V => "attn_v",
+            Map::O => "attn_output",
+            Map::Gate => "ffn_gate",
+            Map::Up => "ffn_up",
+            Map::Down => "ffn_down",
+        }
+    }
+}
+
+/// How a linear map is applied: plainly when sampling, with LoRA and book-keeping when training.
+pub trait Linear {
+    /// `x [n, in]` through `weight [out, in]` of `layer`, giving `[n, out]`.
+    fn apply(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2>;
+}
+
+/// x·Wᵀ and nothing else.
+pub struct Plain;
+
+impl Linear for Plain {
+    fn apply(&mut self, _: usize, _: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(weight.clone().transpose())
+    }
+}
+
+#[derive(Clone)]
+struct Layer {
+    attention_norm: Tensor<1>,
+    mlp_norm: Tensor<1>,
+    /// In the order of [`Map::ALL`], each `[out, in]`.
+    maps: Vec<Tensor<2>>,
+}
+
+/// The model's weights on a device.
+#[derive(Clone)]
+pub struct Llama {
+    config: LlamaConfig,
+    /// `[vocabulary, width]`, embedding and head.
+    embedding: Tensor<2>,
+    layers: Vec<Layer>,
+    norm: Tensor<1>,
+    /// `[context, head_width / 2]` each.
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
+
+impl Llama {
+    /// Dequantises a GGUF onto `device`.
+    ///
+    /// # Errors
+    /// Another architecture, a missing tensor, a shape that does not fit, an untied head.
+    pub fn from_gguf(gguf: &Gguf, device: &Device) -> Result<Self> {
+        let architecture = gguf.text("general.architecture")?;
+        if architecture != "llama" {
+            return Err(Error::data(format!("the model's architecture is `{architecture}`, not `llama`"))
+                .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"));
+        }
+        if gguf.has("output.weight") {
+            return Err(Error::data("the model has a head of its own (output.weight)")
+                .hint("models with tied embeddings are supported, such as SmolLM2"));
+        }
+        let vocabulary = gguf.texts("tokenizer.ggml.tokens")?.len();
+        let config = LlamaConfig {
+            layers: gguf.count("llama.block_count")?,
+            width: gguf.count("llama.embedding_length")?,
+            hidden: gguf.count("llama.feed_forward_length")?,
+            heads: gguf.count("llama.attention.head_count")?,
+            kv_heads: gguf.count("llama.attention.head_count_kv")?,
+            vocabulary,
+            context: gguf.count("llama.context_length")?,
+            rope_base: gguf.number("llama.rope.freq_base")?,
+            norm_epsilon: gguf.number("llama.attention.layer_norm_rms_epsilon")?,
+        };
+        let head = config.head_width();
+        if config.width != head * config.heads || config.heads % config.kv_heads.max(1) != 0 || head % 2 != 0 {
+            return Err(Error::data(format!("the model's head counts do not fit its width: {config:?}")));
+        }
+        let two = |name: &str, [rows, columns]: [usize; 2]| -> Result<Vec<f32>> { gguf.tensor(name, &[rows, columns]) };
+        let one = |name: &str| -> Result<Tensor<1>> {
+            Ok(Tensor::from_data(TensorData::new(gguf.tensor(name, &[config.width])?, [config.width]), device))
+        };
+        let mut layers = Vec::new();
+        for l in 0..config.layers {
+            let mut maps = Vec::new();
+            for map in Map::ALL {
+                let [input, output] = config.shape(map);
+                let mut w = two(&format!("blk.{l}.{}.weight", map.gguf_name()), [output, input])?;
+                if matches!(map, Map::Q | Map::K) {
+                    w = undo_interleaving(&w, output / head, head, input);
+                }
+                maps.push(Tensor::from_data(TensorData::new(w, [output, input]), device));
+            }
+            layers.push(Layer {
+                attention_norm: one(&format!("blk.{l}.attn_norm.weight"))?,
+                mlp_norm: one(&format!("blk.{l}.ffn_norm.weight"))?,
+                maps,
+            });
+        }
+        let table = two("token_embd.weight", [config.vocabulary, config.width])?;
+        let embedding = Tensor::from_data(TensorData::new(table, [config.vocabulary, config.width]), device);
+        let norm = one("output_norm.weight")?;
+        let (cos, sin) = rotary_tables(&config, device);
+        Ok(Llama { config, embedding, layers, norm, cos, sin })
+    }
+
+    /// Shape of the model.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Where the weights live.
+    pub fn device(&self) -> Device {
+        self.embedding.device()
+    }
+
+    /// The same weights with `delta(layer, map)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.
+    pub fn merged(&self, delta: impl Fn(usize, Map) -> Tensor<2>) -> Self {
+        let mut out = self.clone();
+        for (l, layer) in out.layers.iter_mut().enumerate() {
+            for (map, w) in Map::ALL.into_iter().zip(&mut layer.maps) {
+                *w = w.clone() + delta(l, map);
+            }
+        }
+        out
+    }
+
+    /// The last hidden states `[rows · tokens, width]` of `tokens [rows, tokens]`, normed for the head.
+    ///
+    /// `hidden_from` is what each token may not look at: true at `[row or 1, 1, tokens, past + tokens]`.
+    /// With a `cache`, keys and values are appended to it and its past is attended to.
+    pub fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        hidden_from: Tensor<4, Bool>,
+        mut cache: Option<&mut Cache>,
+        linear: &mut dyn Linear,
+    ) -> Tensor<2> {
+        let c = &self.config;
+        let [rows, len] = tokens.dims();
+        let start = cache.as_ref().map_or(0, |c| c.len);
+        let positions = |table: &Tensor<2>| table.clone().slice([start..start + len]).unsqueeze::<4>();
+        let (cos, sin) = (positions(&self.cos), positions(&self.sin));
+        let split = |x: Tensor<2>, heads: usize| x.reshape([rows, len, heads, c.head_width()]).swap_dims(1, 2);
+        let groups = c.heads / c.kv_heads;
+        let mut x = self.embedding.clone().select(0, tokens.reshape([rows * len]));
+        for (l, layer) in self.layers.iter().enumerate() {
+            let mut map = |m: Map, x: Tensor<2>| linear.apply(l, m, &layer.maps[m as usize], x);
+            let h = rms_norm(x.clone(), &layer.attention_norm, c.norm_epsilon);
+            let q = rotate(split(map(Map::Q, h.clone()), c.heads), &cos, &sin);
+            let mut k = rotate(split(map(Map::K, h.clone()), c.kv_heads), &cos, &sin);
+            let mut v = split(map(Map::V, h), c.kv_heads);
+            if let Some(cache) = cache.as_deref_mut() {
+                (k, v) = cache.append(l, k, v);
+            }
+            let seen = k.dims()[2];
+            // Heads that share keys stand together, so that no key is copied.
+            let q = q.reshape([rows, c.kv_heads, groups * len, c.head_width()]);
+            let scores = q.matmul(k.swap_dims(2, 3)) / (c.head_width() as f64).sqrt();
+            let scores = scores.reshape([rows, c.heads, len, seen]).mask_fill(hidden_from.clone(), f32::NEG_INFINITY);
+            let weights = activation::softmax(scores, 3).reshape([rows, c.kv_heads, groups * len, seen]);
+            let mixed = weights.matmul(v).reshape([rows, c.heads, len, c.head_width()]);
+            x = x + map(Map::O, mixed.swap_dims(1, 2).reshape([rows * len, c.width]));
+            let h = rms_norm(x.clone(), &layer.mlp_norm, c.norm_epsilon);
+            let gated = activation::silu(map(Map::Gate, h.clone())) * map(Map::Up, h);
+            x = x + map(Map::Down, gated);
+        }
+        if let Some(cache) = cache {
+            cache.len += len;
+        }
+        rms_norm(x, &self.norm, c.norm_epsilon)
+    }
+
+    /// Logits `[n, vocabulary]` of hidden states `[n, width]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden.matmul(self.embedding.clone().transpose())
+    }
+
+    /// The head's weights `[vocabulary, width]`, for losses that never build all logits.
+    pub fn head(&self) -> Tensor<2> {
+        self.embedding.clone()
+    }
+}
+
+/// Which positions a token may not look at: those after it. `[1, 1, tokens, tokens]`.
+pub fn causal(tokens: usize, device: &Device) -> Tensor<4, Bool> {
+    Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, device).unsqueeze::<4>()
+}
+
+/// Keys and values of the tokens seen so far, allocated once.
+#[derive(Clone)]
+pub struct Cache {
+    /// `[rows, kv_heads, capacity, head_width]` for each layer.
+    keys: Vec<Option<Tensor<4>>>,
+    values: Vec<Option<Tensor<4>>>,
+    len: usize,
+}
+
+impl Cache {
+    /// Room for `capacity` tokens in each of `rows` rows.
+    pub fn new(config: &LlamaConfig, rows: usize, capacity: usize, device: &Device) -> Self {
+        let shape = [rows, config.kv_heads, capacity, config.head_width()];
+        let fresh = || (0..config.layers).map(|_| Some(Tensor::zeros(shape, device))).collect();
+        Cache { keys: fresh(), values: fresh(), len: 0 }
+    }
+
+    /// One row whose first `padding` positions are taken but empty: they must be hidden from every token.
+    pub fn padded(config: &LlamaConfig, capacity: usize, padding: usize, device: &Device) -> Self {
+        Cache { len: padding, ..Cache::new(config, 1, capacity, device) }
+    }
+
+    /// Caches of the same length, one under the other.
+    pub fn stack(caches: Vec<Cache>) -> Self {
+        let len = caches.first().map_or(0, |c| c.len);
+        assert!(caches.iter().all(|c| c.len == len), "stacked caches hold equally many tokens");
+        let layers = caches.first().map_or(0, |c| c.keys.len());
+        let join = |part: fn(&Cache) -> &Vec<Option<Tensor<4>>>| {
+            (0..layers).map(|l| Some(Tensor::cat(caches.iter().map(|c| held(&part(c)[l])).collect(), 0))).collect()
+        };
+        Cache { keys: join(|c| &c.keys), values: join(|c| &c.values), len }
+    }
+
+    /// A new cache of the named rows, with room for `capacity` tokens.
+    pub fn rows(&self, rows: &Tensor<1, Int>, capacity: usize) -> Self {
+        let grow = |slot: &Option<Tensor<4>>| {
+            let chosen = held(slot).select(0, rows.clone());
+            let [n, heads, len, width] = chosen.dims();
+            let room = Tensor::zeros([n, heads, capacity, width], &chosen.device());
+            Some(room.slice_assign([0..n, 0..heads, 0..len, 0..width], chosen))
+        };
+        Cache {
+            keys: self.keys.iter().map(grow).collect(),
+            values: self.values.iter().map(grow).collect(),
+            len: self.len,
+        }
+    }
+
+    /// Tokens held for each row.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is held yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps only `rows`, in that order; a row may be named more than once.
+    pub fn select(&mut self, rows: &Tensor<1, Int>) {
+        for slot in self.keys.iter_mut().chain(&mut self.values) {
+            *slot = slot.take().map(|t| t.select(0, rows.clone()));
+        }
+    }
+
+    /// Appends `[rows, kv_heads, tokens, head_width]` and returns all that is held.
+    fn append(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let [rows, heads, tokens, width] = k.dims();
+        let end = self.len + tokens;
+        let write = |slot: &mut Option<Tensor<4>>, new: Tensor<4>| {
+            // Taken out of its slot, so that the tensor has one owner and is written in place.
+            let held = slot.take().expect("a slot is filled between calls");
+            let held = held.slice_assign([0..rows, 0..heads, self.len..end, 0..width], new);
+            let view = held.clone().slice([0..rows, 0..heads, 0..end, 0..width]);
+            *slot = Some(held);
+            view
+        };
+        (write(&mut self.keys[layer], k), write(&mut self.values[layer], v))
+    }
+}
+
+fn held(slot: &Option<Tensor<4>>) -> Tensor<4> {
+    slot.clone().expect("a slot is filled between calls")
+}
+
+fn rms_norm(x: Tensor<2>, gain: &Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
+    x * scale * gain.clone().unsqueeze()
+}
+
+/// Rotary embedding (Su et al. 2021) in the rotate-half form, on `[rows, heads, tokens, head_width]`.
+fn rotate(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
+    let half = x.dims()[3] / 2;
+    let a = x.clone().narrow(3, 0, half);
+    let b = x.narrow(3, half, half);
+    let left = a.clone() * cos.clone() - b.clone() * sin.clone();
+    let right = b * cos.clone() + a * sin.clone();
+    Tensor::cat(vec![left, right], 3)
+}
+
+fn rotary_tables(c: &LlamaConfig, device: &Device) -> (Tensor<2>, Tensor<2>) {
+    let half = c.head_width() / 2;
+    let angle = |i: usize| {
+        let (position, pair) = (i / half, i % half);
+        position as f64 / c.rope_base.powf(2.0 * pair as f64 / c.head_width() as f64)
+    };
+    let table = |f: fn(f64) -> f64| {
+        let values: Vec<f32> = (0..c.context * half).map(|i| f(angle(i)) as f32).collect();
+        Tensor::from_data(TensorData::new(values, [c.context, half]), device)
+    };
+    (table(f64::cos), table(f64::sin))
+}
+
+/// GGUF stores Q and K with each head's rows permuted for interleaved rotation: `[head_width / 2, 2]` becomes `[2, head_width / 2]`.
+fn undo_interleaving(w: &[f32], heads: usize, head: usize, input: usize) -> Vec<f32> {
+    let mut out = vec![0f32; w.len()];
+    for h in 0..heads {
+        for pair in 0..head / 2 {
+            for part in 0..2 {
+                let from = (h * head + pair * 2 + part) * input;
+                let to = (h * head + part * (head / 2) + pair) * input;
+                out[to..to + input].copy_from_slice(&w[from..from + input]);
+            }
+        }
+    }
+    out
+}

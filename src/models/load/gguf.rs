@@ -1,0 +1,321 @@
+//! Reads GGUF files (version 2 and 3): metadata and tensors, dequantised to f32.
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>; block layouts as ggml defines them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+/// A metadata value. Arrays keep only the element types that models use.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    Text(String),
+    Texts(Vec<String>),
+    Integers(Vec<i64>),
+    Floats(Vec<f64>),
+}
+
+/// How a tensor's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    F32,
+    F16,
+    Bf16,
+    Q4_0,
+    Q4_1,
+    Q8_0,
+}
+
+impl Format {
+    fn from_id(id: u32) -> Option<Self> {
+        Some(match id {
+            0 => Format::F32,
+            1 => Format::F16,
+            2 => Format::Q4_0,
+            3 => Format::Q4_1,
+            8 => Format::Q8_0,
+            30 => Format::Bf16,
+            _ => return None,
+        })
+    }
+
+    /// (numbers, bytes) of one block.
+    fn block(self) -> (usize, usize) {
+        match self {
+            Format::F32 => (1, 4),
+            Format::F16 | Format::Bf16 => (1, 2),
+            Format::Q4_0 => (32, 18),
+            Format::Q4_1 => (32, 20),
+            Format::Q8_0 => (32, 34),
+        }
+    }
+}
+
+struct Entry {
+    /// Outermost dimension first, as in PyTorch.
+    shape: Vec<usize>,
+    format: Format,
+    offset: usize,
+    bytes: usize,
+}
+
+/// A GGUF file held in memory.
+pub struct Gguf {
+    name: String,
+    bytes: Vec<u8>,
+    data_start: usize,
+    metadata: BTreeMap<String, Value>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+impl Gguf {
+    /// Reads and checks the file: a tensor that reaches beyond its end is refused here, not when it is used.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read the model", path, e))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Gguf::parse(name, bytes)
+    }
+
+    /// The same from bytes; `name` stands in messages.
+    pub fn parse(name: String, bytes: Vec<u8>) -> Result<Self> {
+        let broken = |what: String| {
+            Error::data(format!("{name} is not a usable GGUF file: {what}"))
+                .hint("delete it and fetch it again: `dpsynth fetch smollm2-135m-instruct`")
+        };
+        let mut r = Reader { bytes: &bytes, at: 0 };
+        let (metadata, tensors) = read_header(&mut r).map_err(&broken)?;
+        let alignment = match metadata.get("general.alignment") {
+            Some(Value::Integer(a)) if *a > 0 => *a as usize,
+            _ => 32,
+        };
+        let data_start = r.at.next_multiple_of(alignment);
+        for (tensor, e) in &tensors {
+            let end = data_start.checked_add(e.offset).and_then(|s| s.checked_add(e.bytes));
+            if end.is_none_or(|end| end > bytes.len()) {
+                return Err(broken(format!("it is cut short in tensor {tensor} ({} bytes in all)", bytes.len())));
+            }
+        }
+        Ok(Gguf { name, bytes, data_start, metadata, tensors })
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::data(format!("{} has no usable `{key}`", self.name)).hint("is it a Llama-family model in GGUF?")
+    }
+
+    /// A text value, such as `general.architecture`.
+    pub fn text(&self, key: &str) -> Result<&str> {
+        match self.metadata.get(key) {
+            Some(Value::Text(t)) => Ok(t),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// A count, such as `llama.block_count`.
+    pub fn count(&self, key: &str) -> Result<usize> {
+        match self.metadata.get(key) {
+            Some(Value::Integer(i)) if *i >= 0 => Ok(*i as usize),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// A number, such as `llama.rope.freq_base`.
+    pub fn number(&self, key: &str) -> Result<f64> {
+        match self.metadata.get(key) {
+            Some(Value::Float(f)) => Ok(*f),
+            Some(Value::Integer(i)) => Ok(*i as f64),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// A list of texts, such as the tokenizer's vocabulary.
+    pub fn texts(&self, key: &str) -> Result<&[String]> {
+        match self.metadata.get(key) {
+            Some(Value::Texts(t)) => Ok(t),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// A list of integers, such as the tokenizer's token types.
+    pub fn integers(&self, key: &str) -> Result<&[i64]> {
+        match self.metadata.get(key) {
+            Some(Value::Integers(t)) => Ok(t),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// Whether the file holds the tensor.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.tensors.contains_key(tensor)
+    }
+
+    /// The tensor as f32, row-major, checked against `shape` (outermost dimension first).
+    pub fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let e = self.tensors.get(tensor).ok_or_else(|| self.missing(tensor))?;
+        if e.shape != shape {
+            return Err(Error::data(format!(
+                "{}: tensor {tensor} has shape {:?}, the model's configuration wants {shape:?}",
+                self.name, e.shape
+            )));
+        }
+        let start = self.data_start + e.offset;
+        Ok(dequantize(e.format, &self.bytes[start..start + e.bytes]))
+    }
+}
+
+type Header = (BTreeMap<String, Value>, BTreeMap<String, Entry>);
+
+fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
+    if r.take(4)? != b"GGUF" {
+        return Err("it does not begin with GGUF".into());
+    }
+    let version = r.u32()?;
+    if !(2..=3).contains(&version) {
+        return Err(format!("version {version} is not known"));
+    }
+    let (tensor_count, value_count) = (r.u64()?, r.u64()?);
+    let mut metadata = BTreeMap::new();
+    for _ in 0..value_count {
+        let key = r.text()?;
+        let kind = r.u32()?;
+        if let Some(value) = r.value(kind)? {
+            metadata.insert(key, value);
+        }
+    }
+    let mut tensors = BTreeMap::new();
+    for _ in 0..tensor_count {
+        let name = r.text()?;
+        let rank = r.u32()?;
+        let mut shape = Vec::new();
+        for _ in 0..rank {
+            shape.push(usize::try_from(r.u64()?).map_err(|_| format!("tensor {name} is too large"))?);
+        }
+        shape.reverse();
+        let id = r.u32()?;
+        let offset = r.u64()? as usize;
+        let format = Format::from_id(id).ok_or_else(|| {
+            format!("tensor {name} has type {id}; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are supported")
+        })?;
+        let (numbers, bytes) = format.block();
+        let total = shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b));
+        let total = total.filter(|t| t % numbers == 0).ok_or_else(|| format!("tensor {name} has shape {shape:?}"))?;
+        tensors.insert(name, Entry { shape, format, offset, bytes: total / numbers * bytes });
+    }
+    Ok((metadata, tensors))
+}
+
+fn dequantize(format: Format, bytes: &[u8]) -> Vec<f32> {
+    let (numbers, block) = format.block();
+    let mut out = vec![0f32; bytes.len() / block * numbers];
+    let half_at = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32();
+    let job = |(b, o): (&[u8], &mut [f32])| match format {
+        Format::F32 => o[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+        Format::F16 => o[0] = half_at(b),
+        Format::Bf16 => o[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+        // d, then 32 nibbles: low halves first, then high halves.
+        Format::Q4_0 => {
+            let d = half_at(b);
+            for i in 0..16 {
+                o[i] = d * (f32::from(b[2 + i] & 15) - 8.0);
+                o[i + 16] = d * (f32::from(b[2 + i] >> 4) - 8.0);
+            }
+        }
+        // d, m, then 32 nibbles: d·q + m.
+        Format::Q4_1 => {
+            let (d, m) = (half_at(b), half_at(&b[2..]));
+            for i in 0..16 {
+                o[i] = d * f32::from(b[4 + i] & 15) + m;
+                o[i + 16] = d * f32::from(b[4 + i] >> 4) + m;
+            }
+        }
+        Format::Q8_0 => {
+            let d = half_at(b);
+            for i in 0..32 {
+                o[i] = d * f32::from(b[2 + i] as i8);
+            }
+        }
+    };
+    bytes.par_chunks_exact(block).zip(out.par_chunks_exact_mut(numbers)).with_min_len(1024).for_each(job);
+    out
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> std::result::Result<&'a [u8], String> {
+        let end = self.at.checked_add(n).filter(|e| *e <= self.bytes.len());
+        let end = end.ok_or_else(|| format!("it is cut short in its header ({} bytes in all)", self.bytes.len()))?;
+        let out = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(out)
+    }
+
+    fn array<const N: usize>(&mut self) -> std::result::Result<[u8; N], String> {
+        Ok(self.take(N)?.try_into().expect("take returns N bytes"))
+    }
+
+    fn u32(&mut self) -> std::result::Result<u32, String> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> std::result::Result<u64, String> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn text(&mut self) -> std::result::Result<String, String> {
+        let n = self.u64()?;
+        let n = usize::try_from(n).map_err(|_| "a text is longer than memory".to_string())?;
+        Ok(String::from_utf8_lossy(self.take(n)?).into_owned())
+    }
+
+    /// A scalar, a text or an array; nested arrays are skipped over as `None`.
+    fn value(&mut self, kind: u32) -> std::result::Result<Option<Value>, String> {
+        Ok(Some(match kind {
+            0 => Value::Integer(self.array::<1>()?[0].into()),
+            1 => Value::Integer((self.array::<1>()?[0] as i8).into()),
+            2 => Value::Integer(u16::from_le_bytes(self.array()?).into()),
+            3 => Value::Integer(i16::from_le_bytes(self.array()?).into()),
+            4 => Value::Integer(self.u32()?.into()),
+            5 => Value::Integer(i32::from_le_bytes(self.array()?).into()),
+            6 => Value::Float(f32::from_le_bytes(self.array()?).into()),
+            7 => Value::Bool(self.array::<1>()?[0] != 0),
+            8 => Value::Text(self.text()?),
+            9 => {
+                let (kind, n) = (self.u32()?, self.u64()?);
+                return self.list(kind, n);
+            }
+            10 => Value::Integer(self.u64()? as i64),
+            11 => Value::Integer(i64::from_le_bytes(self.array()?)),
+            12 => Value::Float(f64::from_le_bytes(self.array()?)),
+            other => return Err(format!("metadata type {other} is not known")),
+        }))
+    }
+
+    fn list(&mut self, kind: u32, n: u64) -> std::result::Result<Option<Value>, String> {
+        let (mut texts, mut integers, mut floats) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..n {
+            match self.value(kind)? {
+                Some(Value::Text(t)) => texts.push(t),
+                Some(Value::Integer(i)) => integers.push(i),
+                Some(Value::Bool(b)) => integers.push(b.into()),
+                Some(Value::Float(f)) => floats.push(f),
+                _ => {}
+            }
+        }
+        Ok(match kind {
+            8 => Some(Value::Texts(texts)),
+            6 | 12 => Some(Value::Floats(floats)),
+            9 => None,
+            _ => Some(Value::Integers(integers)),
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! File formats that hold weights.
+
+pub mod gguf;

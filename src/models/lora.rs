@@ -1,0 +1,159 @@
+//! LoRA (Hu et al. 2021): each linear map W gains (alpha / rank)·B·A, and only A and B are trained.
+//!
+//! All values live in one flat vector, since that is what clipping, noise and the optimizer act on.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::llama::{LlamaConfig, Map};
+use crate::{Error, Result};
+
+/// Where the two factors of one linear map stand in the flat vector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Place {
+    layer: usize,
+    map: Map,
+    input: usize,
+    output: usize,
+    /// A `[input, rank]` begins here, B `[rank, output]` follows.
+    start: usize,
+}
+
+/// An adapter for every linear map of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    rank: usize,
+    alpha: f64,
+    places: Vec<Place>,
+    values: Vec<f32>,
+}
+
+impl Adapter {
+    /// A fresh adapter: A uniform in ±1/√input (Kaiming with a = √5, as PEFT does), B zero, so that it changes nothing yet.
+    ///
+    /// The initial values are public: `seed` costs no privacy.
+    pub fn new(config: &LlamaConfig, rank: usize, alpha: f64, seed: u64) -> Self {
+        let mut places = Vec::new();
+        let mut start = 0;
+        for layer in 0..config.layers {
+            for map in Map::ALL {
+                let [input, output] = config.shape(map);
+                places.push(Place { layer, map, input, output, start });
+                start += rank * (input + output);
+            }
+        }
+        let mut values = vec![0f32; start];
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        for p in &places {
+            let bound = 1.0 / (p.input as f32).sqrt();
+            for v in &mut values[p.start..p.start + p.input * rank] {
+                *v = rng.random_range(-bound..bound);
+            }
+        }
+        Adapter { rank, alpha, places, values }
+    }
+
+    /// Number of trained values.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is nothing to train.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// LoRA's scale, alpha / rank.
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    /// All values, in the order of layers and [`Map::ALL`], A before B.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The same, for the optimizer.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// A `[input, rank]` and B `[rank, output]` of each linear map, in order, on `device`.
+    pub fn tensors(&self, device: &Device) -> Vec<(Tensor<2>, Tensor<2>)> {
+        self.places.iter().map(|p| self.factors(p, device)).collect()
+    }
+
+    /// (alpha / rank)·B·A of one linear map, `[output, input]`.
+    pub fn delta(&self, layer: usize, map: Map, device: &Device) -> Tensor<2> {
+        let (a, b) = self.factors(&self.places[layer * Map::ALL.len() + map as usize], device);
+        a.matmul(b).transpose() * self.scale()
+    }
+
+    fn factors(&self, p: &Place, device: &Device) -> (Tensor<2>, Tensor<2>) {
+        let (a, b) = self.values[p.start..p.start + self.rank * (p.input + p.output)].split_at(p.input * self.rank);
+        let on_device = |v: &[f32], shape: [usize; 2]| Tensor::from_data(TensorData::new(v.to_vec(), shape), device);
+        (on_device(a, [p.input, self.rank]), on_device(b, [self.rank, p.output]))
+    }
+
+    /// Writes safetensors with PEFT's names and shapes (`lora_A.weight [rank, input]`, `lora_B.weight [output, rank]`).
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut held: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
+        for p in &self.places {
+            let (a, b) = self.values[p.start..p.start + self.rank * (p.input + p.output)].split_at(p.input * self.rank);
+            let name = |part: &str| {
+                format!("base_model.model.model.layers.{}.{}.lora_{part}.weight", p.layer, p.map.hub_name())
+            };
+            held.push((name("A"), [self.rank, p.input], bytes(&transposed(a, p.input, self.rank))));
+            held.push((name("B"), [p.output, self.rank], bytes(&transposed(b, self.rank, p.output))));
+        }
+        let views = held.iter().map(|(name, shape, data)| {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("the shape counts the values");
+            (name.clone(), view)
+        });
+        let metadata = HashMap::from([("rank".into(), self.rank.to_string()), ("alpha".into(), self.alpha.to_string())]);
+        let file = safetensors::serialize(views, Some(metadata)).expect("names are unique");
+        crate::pipeline::files::write_atomically(path, &file)
+    }
+
+    /// Reads what [`Adapter::save`] wrote, for the model of `config`.
+    pub fn load(path: &Path, config: &LlamaConfig, rank: usize, alpha: f64) -> Result<Self> {
+        let file = std::fs::read(path).map_err(|e| Error::io("read the adapter", path, e))?;
+        let broken = |what: String| {
+            Error::data(format!("{} is not a usable adapter: {what}", path.display()))
+                .hint("delete the run's folder `model` and run the same command again")
+        };
+        let tensors = SafeTensors::deserialize(&file).map_err(|e| broken(e.to_string()))?;
+        let mut out = Adapter::new(config, rank, alpha, 0);
+        for p in out.places.clone() {
+            for (part, shape, at) in
+                [("A", [rank, p.input], p.start), ("B", [p.output, rank], p.start + p.input * rank)]
+            {
+                let name = format!("base_model.model.model.layers.{}.{}.lora_{part}.weight", p.layer, p.map.hub_name());
+                let view = tensors.tensor(&name).map_err(|e| broken(format!("{name}: {e}")))?;
+                if view.shape() != shape || view.dtype() != Dtype::F32 {
+                    return Err(broken(format!("{name} has shape {:?}, not {shape:?}", view.shape())));
+                }
+                let values = transposed(&floats(view.data()), shape[0], shape[1]);
+                out.values[at..at + values.len()].copy_from_slice(&values);
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn transposed(v: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows * columns).map(|i| v[(i % rows) * columns + i / rows]).collect()
+}
+
+fn bytes(v: &[f32]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+fn floats(b: &[u8]) -> Vec<f32> {
+    b.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four"))).collect()
+}

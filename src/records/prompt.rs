@@ -1,0 +1,54 @@
+//! A label becomes a conversation: the user asks for a record with that label, the assistant's turn is the record.
+
+use minijinja::{Environment, context};
+use serde::Serialize;
+
+use crate::config::PromptConfig;
+use crate::records::LabelSpace;
+use crate::{Error, Result};
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'a str,
+    content: &'a str,
+}
+
+/// The text before the record, for each joint label: the model's own chat template around the configured turns.
+///
+/// # Errors
+/// A prompt or template that does not render, or a prompt that names no label column.
+pub fn prompts(config: &PromptConfig, labels: &LabelSpace, chat_template: &str) -> Result<Vec<String>> {
+    let mut env = Environment::new();
+    env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    let columns: Vec<&str> = labels.columns().iter().map(|c| c.name()).collect();
+    let turn = env.template_from_str(&config.user).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
+    let chat = env.template_from_str(chat_template).map_err(|e| bad_template(&e))?;
+    let mut out = Vec::with_capacity(labels.len());
+    for label in 0..labels.len() {
+        let values: std::collections::BTreeMap<&str, &str> = labels.parts(label).into_iter().collect();
+        let user = turn.render(values).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
+        let mut messages = Vec::new();
+        if let Some(system) = &config.system {
+            messages.push(Message { role: "system", content: system });
+        }
+        messages.push(Message { role: "user", content: &user });
+        let text = chat
+            .render(context! { messages, add_generation_prompt => true })
+            .map_err(|e| bad_template(&e))?;
+        out.push(text);
+    }
+    if labels.len() > 1 && out[0] == out[1] {
+        return Err(Error::usage(format!("`prompt.user` says the same for every label: {:?}", config.user))
+            .hint(format!("name the label columns in it: {{{{ {} }}}}", columns.join(" }}, {{ "))));
+    }
+    Ok(out)
+}
+
+fn bad_prompt(prompt: &str, error: &minijinja::Error, columns: &[&str]) -> Error {
+    Error::usage(format!("`prompt.user` {prompt:?} does not render: {error}"))
+        .hint(format!("it may use the label columns: {}", columns.join(", ")))
+}
+
+fn bad_template(error: &minijinja::Error) -> Error {
+    Error::data(format!("the model's chat template does not render: {error}")).hint("is it a chat model?")
+}

@@ -1,0 +1,111 @@
+//! Text to tokens and back, with the tokenizer that the model's own file brings.
+
+use rayon::prelude::*;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::models::load::gguf::Gguf;
+use crate::records::Record;
+use crate::{Error, Result};
+
+/// GGUF's token type of control tokens.
+const CONTROL: i64 = 3;
+
+/// One record as the model sees it: prompt, then record, then (unless cut off) the end token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    /// All tokens.
+    pub tokens: Vec<u32>,
+    /// How many of them are the prompt; the loss is on the rest.
+    pub prompt: usize,
+    /// Joint label.
+    pub label: usize,
+}
+
+/// The tokenizer of a causal language model.
+pub struct Vocabulary {
+    /// Reads control tokens where they are written: for prompts, which are ours.
+    prompts: Tokenizer,
+    /// Takes control tokens for plain text: for records, which may hold anything.
+    records: Tokenizer,
+    end: u32,
+    chat_template: String,
+}
+
+impl Vocabulary {
+    /// Builds the byte-level BPE from a GGUF's own vocabulary and merges.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let tokens = gguf.texts("tokenizer.ggml.tokens")?;
+        let kind = gguf.text("tokenizer.ggml.model")?;
+        let split = gguf.text("tokenizer.ggml.pre")?;
+        if kind != "gpt2" || !matches!(split, "smollm" | "gpt-2") {
+            return Err(Error::data(format!("the model's tokenizer is {kind}/{split}, which is not supported"))
+                .hint("models with SmolLM's or GPT-2's byte-level tokenizer work"));
+        }
+        let broken = |e: tokenizers::Error| Error::data(format!("the model's tokenizer cannot be built: {e}"));
+        let vocabulary = tokens.iter().zip(0u32..).map(|(t, i)| (t.clone(), i)).collect();
+        let merges = gguf.texts("tokenizer.ggml.merges")?;
+        let merges = merges.iter().filter_map(|m| m.split_once(' ')).map(|(a, b)| (a.into(), b.into())).collect();
+        let bpe = BPE::builder().vocab_and_merges::<Vocab>(vocabulary, merges).build().map_err(broken)?;
+        let mut prompts = Tokenizer::new(bpe);
+        let bytes = ByteLevel::new(false, false, true);
+        match split {
+            "smollm" => prompts.with_pre_tokenizer(Some(Sequence::new(vec![Digits::new(true).into(), bytes.into()]))),
+            _ => prompts.with_pre_tokenizer(Some(bytes)),
+        };
+        prompts.with_decoder(Some(bytes));
+        let types = gguf.integers("tokenizer.ggml.token_type")?;
+        let control = tokens.iter().zip(types).filter(|(_, t)| **t == CONTROL);
+        let control: Vec<AddedToken> = control.map(|(t, _)| AddedToken::from(t.clone(), true)).collect();
+        prompts.add_special_tokens(control).map_err(broken)?;
+        let mut records = prompts.clone();
+        records.set_encode_special_tokens(true);
+        let end = gguf.count("tokenizer.ggml.eos_token_id")? as u32;
+        let chat_template = gguf.text("tokenizer.chat_template")?.to_string();
+        Ok(Vocabulary { prompts, records, end, chat_template })
+    }
+
+    /// The token that ends a record.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// The model's chat template (Jinja).
+    pub fn chat_template(&self) -> &str {
+        &self.chat_template
+    }
+
+    /// A prompt's tokens.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(encode(&self.prompts, text)?)
+    }
+
+    /// Each record behind its label's prompt, cut off at `max_tokens` tokens of its own.
+    pub fn records(&self, records: &[Record], prompts: &[Vec<u32>], max_tokens: usize) -> Result<Vec<Encoded>> {
+        records
+            .par_iter()
+            .map(|r| {
+                let prompt = &prompts[r.label];
+                let mut own = encode(&self.records, &r.text)?;
+                own.push(self.end);
+                own.truncate(max_tokens);
+                let tokens = [prompt.as_slice(), &own].concat();
+                Ok(Encoded { tokens, prompt: prompt.len(), label: r.label })
+            })
+            .collect()
+    }
+
+    /// Tokens to text; bytes that are no UTF-8 become replacement characters.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.prompts.decode(tokens, true).map_err(|e| Error::other(format!("the sampled tokens cannot be decoded: {e}")))
+    }
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let encoding = tokenizer.encode_fast(text, false);
+    let encoding = encoding.map_err(|e| Error::other(format!("a text cannot be tokenised: {e}")))?;
+    Ok(encoding.get_ids().to_vec())
+}

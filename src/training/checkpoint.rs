@@ -1,0 +1,76 @@
+//! The training state on disk: values, moments, counts and the ledger's head. Never a seed or a generator (P4).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::optimizer::AdamW;
+use crate::pipeline::files::write_atomically;
+use crate::privacy::LedgerHead;
+use crate::{Error, Result};
+
+/// What a resumed run goes on from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The adapter's values.
+    pub values: Vec<f32>,
+    /// The optimizer's state.
+    pub optimizer: AdamW,
+    /// Steps applied to the values.
+    pub applied_steps: u64,
+    /// The ledger's last line when this was written: a ledger without it was rolled back (P7).
+    pub ledger: LedgerHead,
+}
+
+impl Checkpoint {
+    /// Writes `path` atomically.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let held: Vec<(&str, Vec<u8>)> =
+            [("values", &self.values), ("first", &self.optimizer.first), ("second", &self.optimizer.second)]
+                .map(|(name, v)| (name, v.iter().flat_map(|x| x.to_le_bytes()).collect()))
+                .into();
+        let views = held.iter().map(|(name, bytes)| {
+            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
+            (*name, view.expect("four bytes a value"))
+        });
+        let metadata = HashMap::from([
+            ("applied_steps".to_string(), self.applied_steps.to_string()),
+            ("optimizer_steps".to_string(), self.optimizer.steps.to_string()),
+            ("ledger".to_string(), serde_json::to_string(&self.ledger).expect("a head serialises")),
+        ]);
+        write_atomically(path, &safetensors::serialize(views, Some(metadata)).expect("names are unique"))
+    }
+
+    /// Reads what [`Checkpoint::save`] wrote, for an adapter of `len` values.
+    pub fn load(path: &Path, len: usize, weight_decay: f32) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read the checkpoint", path, e))?;
+        let broken = |what: &str| {
+            Error::data(format!("{} is not a usable checkpoint: {what}", path.display()))
+                .hint("delete it to begin training anew; the steps already charged stay charged")
+        };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e.to_string()))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let text = |key: &str| metadata.get(key).ok_or_else(|| broken(&format!("`{key}` is missing")));
+        let count = |key: &str| text(key)?.parse::<u64>().map_err(|_| broken(&format!("`{key}` is no number")));
+        let values = |name: &str| {
+            let view = tensors.tensor(name).map_err(|e| broken(&e.to_string()))?;
+            if view.shape() != [len] || view.dtype() != Dtype::F32 {
+                return Err(broken(&format!("`{name}` has shape {:?}, the adapter wants [{len}]", view.shape())));
+            }
+            let floats = view.data().chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four")));
+            Ok(floats.collect::<Vec<f32>>())
+        };
+        let mut optimizer = AdamW::new(len, weight_decay);
+        optimizer.first = values("first")?;
+        optimizer.second = values("second")?;
+        optimizer.steps = count("optimizer_steps")?;
+        Ok(Checkpoint {
+            values: values("values")?,
+            optimizer,
+            applied_steps: count("applied_steps")?,
+            ledger: serde_json::from_str(text("ledger")?).map_err(|e| broken(&e.to_string()))?,
+        })
+    }
+}

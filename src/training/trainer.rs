@@ -1,0 +1,132 @@
+//! The loop: charge, draw, sum, noise once, step, checkpoint.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::checkpoint::Checkpoint;
+use super::gradients::{Clip, Trainee};
+use super::optimizer::AdamW;
+use super::workers::Workers;
+use crate::config::FinetuneConfig;
+use crate::models::llama::Llama;
+use crate::models::lora::Adapter;
+use crate::privacy::PrivateRun;
+use crate::progress::{Progress, Unit};
+use crate::records::Encoded;
+use crate::{Error, Result};
+
+/// What a step looked like. Private: it stays under `internal/` (P9).
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StepLog {
+    /// Index of the charge that paid for it.
+    pub charge: u64,
+    /// Records drawn.
+    pub drawn: usize,
+    /// Mean over the drawn records of their loss per token; none for an empty draw.
+    pub mean_loss: Option<f64>,
+    /// Mean norm before clipping.
+    pub mean_norm: Option<f64>,
+    /// Tokens that went through the model.
+    pub tokens: usize,
+    pub seconds: f64,
+}
+
+/// Where training stands and what it needs besides records.
+pub struct Training<'a> {
+    pub model: &'a Llama,
+    pub config: &'a FinetuneConfig,
+    /// Checkpoint file; read if it is there.
+    pub checkpoint: &'a Path,
+    /// Set when the person asks to stop.
+    pub stop: &'a AtomicBool,
+    pub progress: &'a dyn Progress,
+}
+
+impl Training<'_> {
+    /// Trains until `run` has no step left, and returns the adapter and the number of steps applied to it.
+    ///
+    /// Rules: P2 and P3 by [`crate::privacy::ChargedStep::privatize`], P6 (an empty draw goes the same way),
+    /// P7 (the charge is on disk before anything is drawn).
+    ///
+    /// # Errors
+    /// A refused charge, a full disk, or [`Error::interrupted`] after a checkpoint when asked to stop.
+    pub fn train(
+        &self,
+        run: &mut PrivateRun,
+        records: &[Encoded],
+        mut log: impl FnMut(&StepLog) -> Result<()>,
+    ) -> Result<(Adapter, u64)> {
+        let c = self.config;
+        // The initial values are public and the same for everyone.
+        let mut adapter = Adapter::new(self.model.config(), c.rank, c.alpha, 0);
+        let mut optimizer = AdamW::new(adapter.len(), c.weight_decay as f32);
+        let mut applied = 0;
+        if self.checkpoint.exists() {
+            let saved = Checkpoint::load(self.checkpoint, adapter.len(), c.weight_decay as f32)?;
+            run.require_head(&saved.ledger)?;
+            adapter.values_mut().copy_from_slice(&saved.values);
+            (optimizer, applied) = (saved.optimizer, saved.applied_steps);
+            let charged = run.charged_steps();
+            self.progress.note(&format!("training goes on: {applied} steps applied, {charged} charged"));
+        }
+        let trainee = Trainee::new(self.model);
+        let workers = Workers::new(self.model);
+        let clip = Clip { clipping: c.clipping, max_grad_norm: c.max_grad_norm };
+        let total = run.charged_steps() + run.remaining_steps();
+        let target = run.plan().epsilon_after(total)?;
+        let task = self.progress.begin("training", total, Unit::Steps);
+        task.set(run.charged_steps(), "");
+        while run.remaining_steps() > 0 {
+            let begun = Instant::now();
+            let step = run.charge()?;
+            let charge = step.index();
+            // Records of like length go together; who is in the batch is already drawn.
+            let mut members: Vec<&Encoded> = step.members().iter().map(|i| &records[*i]).collect();
+            members.sort_by_key(|r| r.tokens.len());
+            let micro_batches: Vec<&[&Encoded]> = members.chunks(c.micro_batch_size).collect();
+            let done = workers.map(&micro_batches, |batch| trainee.clipped_sum(&adapter, batch, clip));
+            let mut sum = vec![0f64; adapter.len()];
+            for part in &done {
+                sum.iter_mut().zip(&part.sum).for_each(|(s, p)| *s += p);
+            }
+            let gradient = step.privatize(&sum)?;
+            let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
+            let learning_rate = c.learning_rate * warmup.min(1.0);
+            optimizer.step(adapter.values_mut(), &gradient, learning_rate as f32);
+            applied += 1;
+
+            let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+            let tokens: usize = members.iter().map(|r| r.tokens.len()).sum();
+            let seconds = begun.elapsed().as_secs_f64();
+            log(&StepLog {
+                charge,
+                drawn: members.len(),
+                mean_loss: mean(done.iter().flat_map(|d| d.losses.clone()).collect()),
+                mean_norm: mean(done.iter().flat_map(|d| d.norms.clone()).collect()),
+                tokens,
+                seconds,
+            })?;
+            let charged = run.charged_steps();
+            let epsilon = run.plan().epsilon_after(charged)?;
+            let detail = format!("{:.0} tokens/s, epsilon {epsilon:.2} of {target:.2}", tokens as f64 / seconds);
+            task.set(charged, &detail);
+
+            let stopping = self.stop.load(Ordering::Relaxed);
+            if stopping || run.remaining_steps() == 0 || applied % c.checkpoint_every == 0 {
+                let saved = Checkpoint {
+                    values: adapter.values().to_vec(),
+                    optimizer: optimizer.clone(),
+                    applied_steps: applied,
+                    ledger: run.ledger_head(),
+                };
+                saved.save(self.checkpoint)?;
+            }
+            if stopping && run.remaining_steps() > 0 {
+                return Err(Error::interrupted(format!("stopped after step {charged} of {total}; the state is saved"))
+                    .hint("the same command goes on from here"));
+            }
+        }
+        Ok((adapter, applied))
+    }
+}
