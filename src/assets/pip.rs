@@ -97,7 +97,7 @@ fn download(
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) => task.set(size_of(&scratch).min(bytes), requirement),
+            Ok(None) => task.set(size_of(&scratch).min(bytes.saturating_sub(1)), requirement),
             Err(e) => return Err(format!("lost sight of pip: {e}")),
         }
         thread::sleep(Duration::from_millis(200));

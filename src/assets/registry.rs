@@ -143,10 +143,14 @@ impl Registry {
 
 /// The error for a name that is not in the registry, with the nearest one as the hint.
 pub(super) fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    let nearest = known.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    let error = Error::usage(format!("there is no {kind} named `{name}`"));
-    match nearest {
-        Some(nearest) => error.hint(format!("did you mean `{nearest}`? `dpsynth doctor` lists all")),
-        None => error,
-    }
+    let known: Vec<&str> = known.collect();
+    let likeness = |candidate: &&&str| strsim::jaro_winkler(candidate, name);
+    let nearest = known
+        .iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .filter(|best| likeness(best) > 0.7);
+    Error::usage(format!("there is no {kind} named `{name}`")).hint(match nearest {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("the known ones are {}", known.join(", ")),
+    })
 }

@@ -109,7 +109,7 @@ impl Findings {
             (
                 "disk",
                 format!(
-                    "{} free where {} is",
+                    "{} free on the disk of {}",
                     size(self.disk_free_bytes),
                     self.runs_dir.display()
                 ),

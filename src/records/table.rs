@@ -5,7 +5,8 @@ use std::io::Cursor;
 use std::path::Path;
 
 use polars::prelude::{
-    Column, CsvReadOptions, DataFrame, DataType, JsonFormat, JsonReader, ParquetReader, PolarsError, SerReader,
+    ArrowDataType as Arrow, Column, CsvReadOptions, DataFrame, DataType, JsonFormat, JsonReader, ParquetReader,
+    PolarsError, SerReader,
 };
 
 use crate::{Error, Result};
@@ -127,6 +128,17 @@ fn parquet(path: &Path, columns: &[&str]) -> Result<DataFrame> {
     let schema = reader.schema().map_err(|e| broken(path, &e))?;
     let present: Vec<&str> = schema.iter_names().map(|name| name.as_str()).collect();
     require(path, columns, &present)?;
+    for name in columns {
+        let dtype = schema.get(name).map(|field| field.dtype());
+        // polars is built without these: each of them adds to every build, and labels are seldom stored in them.
+        if let Some(narrow @ (Arrow::Int8 | Arrow::Int16 | Arrow::UInt8 | Arrow::UInt16)) = dtype {
+            return Err(Error::data(format!(
+                "column `{name}` of {} holds {narrow:?}, which is not read",
+                path.display()
+            ))
+            .hint("write it as 32-bit or 64-bit integers, for example with CAST(label AS INTEGER)"));
+        }
+    }
     let columns = columns.iter().map(|name| name.to_string()).collect();
     reader
         .with_columns(Some(columns))
