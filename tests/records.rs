@@ -179,6 +179,13 @@ mod formats {
         assert_eq!(read, records(&[("007", 1), ("two\nlines", 0)]));
         assert_eq!(report.label_kinds, [ColumnKind::Text]);
     }
+
+    #[test]
+    fn csv_as_spreadsheets_write_it_is_read() {
+        let made = file("d.csv", "\u{feff}text,label\r\ngood,1\r\n\"bad, really\",0\r\n");
+        let (read, _) = read_with(&made.path, &sentiment()).unwrap();
+        assert_eq!(read, records(&[("good", 1), ("bad, really", 0)]));
+    }
 }
 
 mod labels {

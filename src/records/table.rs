@@ -173,14 +173,16 @@ fn json(path: &Path) -> Result<DataFrame> {
 /// The file as text; polars would not say in which line it stops being UTF-8.
 fn utf8(path: &Path) -> Result<String> {
     let bytes = fs::read(path).map_err(|e| unreadable(path, &e))?;
-    String::from_utf8(bytes).map_err(|e| {
+    let text = String::from_utf8(bytes).map_err(|e| {
         let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()]
             .iter()
             .filter(|b| **b == b'\n')
             .count();
         Error::data(format!("{} is not UTF-8 in line {line}", path.display()))
             .hint("convert it, for example with: iconv -f LATIN1 -t UTF-8")
-    })
+    })?;
+    // Spreadsheets begin a file with a byte order mark, which would become part of the first column's name.
+    Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
 }
 
 fn require(path: &Path, columns: &[&str], present: &[&str]) -> Result<()> {
