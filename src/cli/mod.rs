@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, no logic that a library user would miss.
 
+mod doctor;
+mod fetch;
 mod ui;
 
 pub use ui::Ui;
@@ -16,11 +18,17 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Doctor(doctor::Doctor),
+    Fetch(fetch::Fetch),
+}
 
 impl Cli {
     /// Runs the chosen command.
-    pub fn run(self, _ui: &Ui) -> Result<()> {
-        match self.command {}
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        match self.command {
+            Command::Doctor(command) => command.run(ui),
+            Command::Fetch(command) => command.run(ui),
+        }
     }
 }

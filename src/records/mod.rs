@@ -1,1 +1,10 @@
-//! (under construction)
+//! Labelled records: the declared label space, reading and cleaning, and what makes a dataset the same dataset.
+
+mod identity;
+mod labels;
+mod read;
+mod table;
+
+pub use identity::{content_hash, fixed_sample, shared_texts};
+pub use labels::{ColumnKind, LabelColumn, LabelSpace, RawLabel};
+pub use read::{ReadReport, Record, read};
