@@ -2,9 +2,12 @@
 
 mod identity;
 mod labels;
+pub mod prompt;
 mod read;
 mod table;
+pub mod tokenise;
 
 pub use identity::{content_hash, fixed_sample, shared_texts};
 pub use labels::{ColumnKind, LabelColumn, LabelSpace, RawLabel};
 pub use read::{ReadReport, Record, read};
+pub use tokenise::{Encoded, Vocabulary};
