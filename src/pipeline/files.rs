@@ -3,6 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
 use crate::{Error, Result};
 
 /// Writes beside `path`, flushes to disk and renames: a reader sees the old bytes or the new, never a part.
@@ -20,4 +26,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// What an ordinary new file gets, the umask applied; temporary files alone would be the owner's only.
 fn readable() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+/// Writes one row group with zstd and the given key-value metadata, whole or not at all.
+pub fn write_batch(path: &Path, batch: &RecordBatch, metadata: Vec<(String, String)>) -> Result<()> {
+    let metadata = metadata.into_iter().map(|(k, v)| KeyValue::new(k, v)).collect();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_key_value_metadata(Some(metadata))
+        .build();
+    let failed = |e: parquet::errors::ParquetError| Error::other(format!("cannot write {}: {e}", path.display()));
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(failed)?;
+    writer.write(batch).map_err(failed)?;
+    writer.close().map_err(failed)?;
+    write_atomically(path, &bytes)
 }

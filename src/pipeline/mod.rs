@@ -1,1 +1,209 @@
+//! The stages of a run, their stamps, resume and the report.
+//!
+//! A run lives in one folder. A stage reads what the stage before it wrote there, writes its outputs whole, then its
+//! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
+
+mod evaluate;
 pub mod files;
+mod finetune;
+mod folder;
+mod prepare;
+mod report;
+mod sample;
+mod stamp;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub use folder::RunFolder;
+pub use report::{Report, privacy_plan};
+
+use crate::assets::Locations;
+use crate::config::{Profile, RunConfig};
+use crate::progress::Progress;
+use crate::{Error, Result};
+use stamp::Stamp;
+
+/// The stages, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Prepare,
+    Finetune,
+    Sample,
+    Evaluate,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Stage; 4] = [Stage::Prepare, Stage::Finetune, Stage::Sample, Stage::Evaluate];
+
+    /// The stage's name on the command line and in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Prepare => "prepare",
+            Stage::Finetune => "finetune",
+            Stage::Sample => "sample",
+            Stage::Evaluate => "evaluate",
+        }
+    }
+}
+
+/// Where things are outside the run's folder.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Runs are kept here, a folder each.
+    pub runs: PathBuf,
+    /// Privacy ledgers are kept here, a file a dataset. Outside the runs: deleting a run refunds nothing.
+    pub ledgers: PathBuf,
+    /// Where assets are looked for.
+    pub assets: Locations,
+}
+
+impl Places {
+    /// `DPSYNTH_LEDGERS`, else `dpsynth/ledgers` in the user's data folder.
+    pub fn from_env(runs: &Path) -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|h| h.join(".local/share")));
+        let ledgers = set("DPSYNTH_LEDGERS").or_else(|| data.map(|d| d.join("dpsynth/ledgers")));
+        Places {
+            runs: runs.to_path_buf(),
+            ledgers: ledgers.unwrap_or_else(|| runs.join("ledgers")),
+            assets: Locations::from_env(),
+        }
+    }
+}
+
+/// A run whose folder is open and locked.
+pub struct Pipeline<'a> {
+    config: RunConfig,
+    places: &'a Places,
+    folder: RunFolder,
+    stop: &'a AtomicBool,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Pipeline<'a> {
+    /// Opens `<runs>/<name>-<profile>` for `config`.
+    ///
+    /// # Errors
+    /// Another program has the folder, or it was written by a configuration that trains something else.
+    pub fn open(
+        config: RunConfig,
+        profile: Profile,
+        places: &'a Places,
+        stop: &'a AtomicBool,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let folder = RunFolder::open(&places.runs, &config, profile)?;
+        Ok(Pipeline { config, places, folder, stop, progress })
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Does what is missing up to and including `last`.
+    pub fn run_until(&self, last: Stage) -> Result<()> {
+        let mut before = String::new();
+        for stage in Stage::ALL.into_iter().filter(|s| *s <= last) {
+            before = self.ensure(stage, &before)?;
+        }
+        Ok(())
+    }
+
+    /// Does `stage` alone; the stages before it must be done.
+    pub fn run_only(&self, stage: Stage) -> Result<()> {
+        let mut before = String::new();
+        for earlier in Stage::ALL.into_iter().filter(|s| *s < stage) {
+            before = self.key(earlier, &before);
+            if !self.is_done(earlier, &before)? {
+                return Err(Error::usage(format!("the stage `{}` is not done yet", earlier.name()))
+                    .hint(format!("`dpsynth {}` comes first; `dpsynth run` does all in order", earlier.name())));
+            }
+        }
+        self.ensure(stage, &before)?;
+        Ok(())
+    }
+
+    /// The report of what is done so far; written to `report.json`.
+    pub fn report(&self) -> Result<Report> {
+        report::write(&self.config, &self.folder)
+    }
+
+    fn key(&self, stage: Stage, before: &str) -> String {
+        let c = &self.config;
+        let section = match stage {
+            Stage::Prepare => stamp::text(&(&c.dataset, &c.prompt, &c.prepare, &c.model)),
+            Stage::Finetune => stamp::text(&c.finetune),
+            Stage::Sample => stamp::text(&c.sample),
+            Stage::Evaluate => stamp::text(&c.evaluate),
+        };
+        stamp::key(stage.name(), before, &section)
+    }
+
+    fn is_done(&self, stage: Stage, key: &str) -> Result<bool> {
+        Ok(Stamp::read(&self.folder, stage)?.is_some_and(|s| s.done && s.key == key))
+    }
+
+    /// Runs `stage` unless its stamp holds; returns its key.
+    fn ensure(&self, stage: Stage, before: &str) -> Result<String> {
+        let key = self.key(stage, before);
+        if self.is_done(stage, &key)? {
+            self.progress.note(&format!("{}: done before, kept", stage.name()));
+            return Ok(key);
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::interrupted("stopped between stages").hint("the same command goes on from here"));
+        }
+        // A stage that was begun under another key leaves nothing to resume from.
+        let begun = Stamp::read(&self.folder, stage)?.filter(|s| s.key == key);
+        let earlier = match begun {
+            Some(stamp) => stamp.seconds,
+            None => {
+                self.clear(stage)?;
+                0.0
+            }
+        };
+        let mut stamp = Stamp { key: key.clone(), done: false, seconds: earlier, peak_rss_bytes: 0 };
+        stamp.write(&self.folder, stage)?;
+        let start = Instant::now();
+        let outcome = match stage {
+            Stage::Prepare => prepare::run(self),
+            Stage::Finetune => finetune::run(self),
+            Stage::Sample => sample::run(self),
+            Stage::Evaluate => evaluate::run(self),
+        };
+        stamp.seconds = earlier + start.elapsed().as_secs_f64();
+        stamp.peak_rss_bytes = peak_rss_bytes();
+        stamp.done = outcome.is_ok();
+        // A full disk must not hide the stage's own error.
+        let written = stamp.write(&self.folder, stage);
+        outcome?;
+        written?;
+        self.progress.note(&format!("{}: done in {:.0} s", stage.name(), stamp.seconds));
+        Ok(key)
+    }
+
+    /// Removes what a stage wrote under another key.
+    fn clear(&self, stage: Stage) -> Result<()> {
+        for path in self.folder.outputs(stage) {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            match removed {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most memory this process has held, where the system says so.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -36,7 +36,7 @@ pub struct StepLog {
 pub struct Training<'a> {
     pub model: &'a Llama,
     pub config: &'a FinetuneConfig,
-    /// Checkpoint file; read if it is there.
+    /// Where checkpoints are written.
     pub checkpoint: &'a Path,
     /// Set when the person asks to stop.
     pub stop: &'a AtomicBool,
@@ -44,7 +44,8 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Trains until `run` has no step left, and returns the adapter and the number of steps applied to it.
+    /// Trains from `resume` (or the adapter's public initial values) until `run` has no step left; returns the adapter and
+    /// the number of steps applied to it.
     ///
     /// Rules: P2 and P3 by [`crate::privacy::ChargedStep::privatize`], P6 (an empty draw goes the same way),
     /// P7 (the charge is on disk before anything is drawn).
@@ -55,6 +56,7 @@ impl Training<'_> {
         &self,
         run: &mut PrivateRun,
         records: &[Encoded],
+        resume: Option<Checkpoint>,
         mut log: impl FnMut(&StepLog) -> Result<()>,
     ) -> Result<(Adapter, u64)> {
         let c = self.config;
@@ -62,9 +64,7 @@ impl Training<'_> {
         let mut adapter = Adapter::new(self.model.config(), c.rank, c.alpha, 0);
         let mut optimizer = AdamW::new(adapter.len(), c.weight_decay as f32);
         let mut applied = 0;
-        if self.checkpoint.exists() {
-            let saved = Checkpoint::load(self.checkpoint, adapter.len(), c.weight_decay as f32)?;
-            run.require_head(&saved.ledger)?;
+        if let Some(saved) = resume {
             adapter.values_mut().copy_from_slice(&saved.values);
             (optimizer, applied) = (saved.optimizer, saved.applied_steps);
             let charged = run.charged_steps();

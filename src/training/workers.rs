@@ -24,6 +24,11 @@ impl Workers {
         Workers { pools: if count > 1 { (0..count).map(|_| pool()).collect() } else { Vec::new() } }
     }
 
+    /// How many items are under way at once.
+    pub fn count(&self) -> usize {
+        self.pools.len().max(1)
+    }
+
     /// `f` of each item, in order.
     pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
         if self.pools.is_empty() {

@@ -1,0 +1,123 @@
+//! `dpsynth run` and the stages by name.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Args, ValueEnum};
+use dpsynth::config::{self, Profile, RunConfig};
+use dpsynth::models::device;
+use dpsynth::pipeline::{Pipeline, Places, Stage};
+use dpsynth::{Error, Result};
+
+use super::{Ui, show};
+
+/// Which run: shared by every command that takes a configuration.
+#[derive(Args)]
+pub struct Which {
+    /// A TOML file, such as pipelines/imdb.toml
+    config: PathBuf,
+    /// How much work: `quick` takes minutes on two CPU cores, `full` is for a GPU [default: full with a GPU, else quick]
+    #[arg(long, value_enum)]
+    profile: Option<ProfileName>,
+    /// Overrides a value of the configuration, such as `finetune.epsilon=3`; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of local datasets
+    #[arg(long, value_name = "DIR", env = "DPSYNTH_DATA", default_value = "data")]
+    data_dir: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileName {
+    Quick,
+    Full,
+}
+
+impl Which {
+    /// The resolved configuration.
+    pub fn load(&self) -> Result<(RunConfig, Profile)> {
+        let profile = match self.profile {
+            Some(ProfileName::Quick) => Profile::Quick,
+            Some(ProfileName::Full) => Profile::Full,
+            None if device::cuda_devices() > 0 => Profile::Full,
+            None => Profile::Quick,
+        };
+        Ok((config::load(&self.config, profile, &self.overrides, &self.data_dir)?, profile))
+    }
+}
+
+/// Does the whole way: prepare, finetune, sample, evaluate, report.
+///
+/// Stages that are done are kept; a run that was stopped or killed goes on from where it was.
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// One stage of a run; the stages before it must be done.
+#[derive(Args)]
+pub struct OneStage {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Output {
+    /// Runs are kept here, a folder each
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs_dir: PathBuf,
+    /// Prints the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    /// Runs every stage and shows the report.
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        with_pipeline(&self.which, &self.output, ui, |p| p.run_until(Stage::Evaluate))
+    }
+}
+
+impl OneStage {
+    /// Runs `stage` and shows what is known so far.
+    pub fn run(self, stage: Stage, ui: &Ui) -> Result<()> {
+        with_pipeline(&self.which, &self.output, ui, |p| p.run_only(stage))
+    }
+}
+
+fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pipeline) -> Result<()>) -> Result<()> {
+    let (config, profile) = which.load()?;
+    let places = Places::from_env(&output.runs_dir);
+    let pipeline = Pipeline::open(config, profile, &places, interrupts()?, ui)?;
+    let outcome = work(&pipeline);
+    let report = pipeline.report();
+    outcome?;
+    let report = report?;
+    if output.json {
+        ui.print_json(&report);
+    } else {
+        ui.print(&show::report(&report, pipeline.folder()));
+    }
+    Ok(())
+}
+
+/// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.
+fn interrupts() -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static HANDLER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    let handler = || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping as soon as the state is saved; once more to stop at once");
+    };
+    let set = HANDLER.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
+    set.clone().map_err(|e| Error::other(format!("cannot listen for Ctrl-C: {e}")))?;
+    Ok(&STOP)
+}

@@ -1,0 +1,73 @@
+//! Results as text for a terminal.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use dpsynth::evaluation::{Interval, UtilityRow};
+use dpsynth::pipeline::{Report, RunFolder};
+use serde_json::Value;
+
+/// The report: utility, guarantee, where things are.
+pub fn report(report: &Report, folder: &RunFolder) -> String {
+    let mut out = Vec::new();
+    if !report.utility.is_empty() {
+        out.push(utility(&report.utility).to_string());
+    }
+    if let Some(p) = &report.privacy {
+        out.push(guarantee(p));
+    }
+    if let Some(r) = &report.records {
+        let dropped: usize = r.train.dropped.values().sum();
+        out.push(format!(
+            "records: {} read, {} kept, {dropped} dropped; {} held out for evaluation; {} texts stand in both splits",
+            r.train.read, r.train.kept, r.test_evaluated, r.shared_texts
+        ));
+    }
+    let timings: Vec<String> = report.timings_s.iter().map(|(stage, s)| format!("{stage} {s:.0} s")).collect();
+    out.push(format!("{}; peak memory {:.1} GB", timings.join(", "), report.peak_rss_bytes as f64 / 1e9));
+    let synthetic = folder.shards("synthetic");
+    if synthetic.exists() {
+        out.push(format!("synthetic records: {}", synthetic.display()));
+    }
+    out.push(format!("report: {}", folder.report().display()));
+    out.join("\n")
+}
+
+fn utility(rows: &[UtilityRow]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.set_header(["trained on", "classifier", "records", "accuracy (95 %)", "macro-F1 (95 %)"]);
+    for r in rows {
+        let name = |v: Value| v.as_str().unwrap_or_default().replace('_', "-");
+        let arm = name(serde_json::to_value(r.arm).unwrap_or_default());
+        let classifier = name(serde_json::to_value(r.classifier).unwrap_or_default());
+        table.add_row([arm, classifier, r.records.to_string(), interval(&r.accuracy), interval(&r.macro_f1)]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn interval(i: &Interval) -> String {
+    format!("{:.3} ({:.3}–{:.3})", i.mean, i.low, i.high)
+}
+
+/// Epsilon with everything without which it means nothing (P10).
+fn guarantee(p: &Value) -> String {
+    let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
+    let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
+    let mark = if p["private"] == true { "" } else { "NOT PRIVATE (fixed seed): " };
+    format!(
+        "{mark}epsilon {:.3} (at least {:.3}) at delta {:.2e}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
+        number("epsilon"),
+        number("epsilon_lower"),
+        number("delta"),
+        text("adjacency"),
+        text("unit"),
+        text("sampler"),
+        text("accountant"),
+        number("noise_multiplier"),
+        number("sampling_rate"),
+        p["steps"]
+    )
+}

@@ -1,0 +1,105 @@
+//! Stage 4: the same classifiers on real, synthetic and zero-shot records, all tested on the real held-out ones.
+
+use std::io::Write;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::write_atomically;
+use super::{Pipeline, RunFolder, stamp, table};
+use crate::evaluation::{Arm, ArmName, Example, Score, UtilityRow, encoder::EncoderFiles, tstr};
+use crate::models::device;
+use crate::records::{LabelSpace, Record, read};
+use crate::{Error, Result, assets};
+
+/// The table of the evaluation. Internal (P9).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Utility {
+    pub rows: Vec<UtilityRow>,
+}
+
+impl Utility {
+    /// What the stage wrote.
+    pub fn read(folder: &RunFolder) -> Result<Self> {
+        let path = folder.utility();
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())))
+    }
+}
+
+pub fn run(p: &Pipeline) -> Result<()> {
+    let c = &p.config;
+    let labels = LabelSpace::from_config(&c.dataset.labels)?;
+    let real = examples(table::read_records(&p.folder.train_records())?);
+    let test = examples(table::read_records(&p.folder.test_records())?);
+    let synthetic = sampled(p, "synthetic", &labels)?;
+    let zero_shot = sampled(p, "zero_shot", &labels)?;
+    let arms = [
+        Arm { name: ArmName::Real, examples: &real },
+        Arm { name: ArmName::Synthetic, examples: &synthetic },
+        Arm { name: ArmName::ZeroShot, examples: &zero_shot },
+    ];
+    let encoder = match c.evaluate.encoder {
+        true => Some(EncoderFiles::from_model(&assets::encoder(&c.evaluate, &p.places.assets, p.progress)?)?),
+        false => None,
+    };
+    let path = p.folder.scores();
+    let finished = read_scores(&path)?;
+    let mut log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|e| Error::io("open", &path, e))?;
+    let device = device::choose(c.device)?;
+    let mut done = |score: &Score| {
+        writeln!(log, "{}", stamp::text(score))
+            .and_then(|()| log.sync_data())
+            .map_err(|e| Error::io("write", &path, e))
+    };
+    let stop = || p.stop.load(Ordering::Relaxed);
+    let rows = tstr(
+        &arms,
+        &test,
+        labels.len(),
+        &c.evaluate,
+        encoder.as_ref(),
+        &device,
+        &mut done,
+        &finished,
+        &stop,
+        p.progress,
+    )?;
+    write_atomically(&p.folder.utility(), stamp::text(&Utility { rows }).as_bytes())
+}
+
+fn examples(records: Vec<Record>) -> Vec<Example> {
+    records.into_iter().map(|r| Example { text: r.text, label: r.label }).collect()
+}
+
+/// The shards of an arm, read as anyone else would read them.
+fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>> {
+    let folder = p.folder.shards(arm);
+    let listing = std::fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))?;
+    let mut files: Vec<_> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
+    files.sort();
+    let mut out = Vec::new();
+    for file in files {
+        let as_written = crate::config::PrepareConfig { replace_html_breaks: false, ..p.config.prepare.clone() };
+        out.extend(examples(read(&file, &p.config.dataset, labels, &as_written)?.0));
+    }
+    Ok(out)
+}
+
+/// Whole lines; one that was cut off by a crash is trained again.
+fn read_scores(path: &std::path::Path) -> Result<Vec<Score>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(t) => t,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", path, e)),
+    };
+    let scores: Vec<Score> = text.lines().map_while(|l| serde_json::from_str(l).ok()).collect();
+    let whole: String = scores.iter().map(|s| stamp::text(s) + "\n").collect();
+    write_atomically(path, whole.as_bytes())?;
+    Ok(scores)
+}

@@ -1,0 +1,85 @@
+//! Stage 2: private training, charged to the dataset's ledger.
+
+use std::io::Write;
+
+use rand::RngExt;
+
+use super::files::write_atomically;
+use super::prepare::Preparation;
+use super::report::privacy_plan;
+use super::{Pipeline, stamp, table};
+use crate::models::device;
+use crate::models::llama::Llama;
+use crate::models::load::gguf::Gguf;
+use crate::models::lora::Adapter;
+use crate::privacy::Ledger;
+use crate::training::checkpoint::Checkpoint;
+use crate::training::trainer::{StepLog, Training};
+use crate::{Error, Result, assets};
+
+pub fn run(p: &Pipeline) -> Result<()> {
+    let c = &p.config;
+    let preparation = Preparation::read(&p.folder)?;
+    let records = table::read_encoded(&p.folder.train_records())?;
+    let device = device::choose(c.device)?;
+    let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
+    let model = Llama::from_gguf(&Gguf::open(&model.with_extension("gguf")?.path)?, &device)?;
+
+    let plan = privacy_plan(c)?;
+    let run_id = run_id(p)?;
+    let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
+    let ledger = Ledger::open(&p.places.ledgers, &preparation.dataset_hash, total, plan.delta())?;
+    p.progress.note(&format!("training on {}: {}", device::name(&device), plan.statement(plan.steps())));
+    p.progress.note(&format!("ledger: {}", ledger.path().display()));
+
+    let resume = match p.folder.checkpoint().exists() {
+        true => {
+            let len = Adapter::new(model.config(), c.finetune.rank, c.finetune.alpha, 0).len();
+            let saved = Checkpoint::load(&p.folder.checkpoint(), len, c.finetune.weight_decay as f32)?;
+            // P7: a ledger that has forgotten what this state was paid with was rolled back.
+            ledger.require_head(&saved.ledger)?;
+            Some(saved)
+        }
+        false => None,
+    };
+    let mut run = plan.begin(ledger, &run_id, records.len())?;
+
+    let log_path = p.folder.training_log();
+    let mut log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .map_err(|e| Error::io("open", &log_path, e))?;
+    let training = Training {
+        model: &model,
+        config: &c.finetune,
+        checkpoint: &p.folder.checkpoint(),
+        stop: p.stop,
+        progress: p.progress,
+    };
+    let (adapter, applied) = training.train(&mut run, &records, resume, |step: &StepLog| {
+        writeln!(log, "{}", stamp::text(step)).map_err(|e| Error::io("write", &log_path, e))
+    })?;
+    if applied < run.charged_steps() {
+        p.progress.note(&format!(
+            "{} of {} charged steps were lost to interruptions; they stay charged",
+            run.charged_steps() - applied,
+            run.charged_steps()
+        ));
+    }
+    adapter.save(&p.folder.adapter())?;
+    write_atomically(&p.folder.guarantee(), stamp::text(&run.statement()).as_bytes())?;
+    run.end()?;
+    Ok(())
+}
+
+/// The run's name in the ledger: drawn once, kept in the folder. A folder that is deleted and made anew is another run.
+fn run_id(p: &Pipeline) -> Result<String> {
+    let path = p.folder.ledger_run();
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_string());
+    }
+    let id = format!("{}-{:016x}", p.folder.name(), rand::rng().random::<u64>());
+    write_atomically(&path, id.as_bytes())?;
+    Ok(id)
+}

@@ -1,0 +1,172 @@
+//! A run's folder: who may write in it, and where everything stands.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::files::write_atomically;
+use super::{Stage, stamp};
+use crate::config::{Profile, RunConfig};
+use crate::{Error, Result};
+
+/// The folder of a run, locked as long as this value lives.
+pub struct RunFolder {
+    root: PathBuf,
+    name: String,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Opens or makes `<runs>/<name>-<profile>`.
+    ///
+    /// Sampling and evaluation may change between commands: they cost no privacy and their stages run again.
+    ///
+    /// # Errors
+    /// Another program has it open, or its configuration trains something else.
+    pub fn open(runs: &Path, config: &RunConfig, profile: Profile) -> Result<Self> {
+        let name = format!("{}-{}", config.name, profile.name());
+        let root = runs.join(&name);
+        std::fs::create_dir_all(&root).map_err(|e| Error::io("make the run's folder", &root, e))?;
+        let lock_path = root.join("lock");
+        let lock = File::create(&lock_path).map_err(|e| Error::io("open", &lock_path, e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::other(format!("another program is running in {}", root.display()))
+                    .hint("wait for it, or give this run another name: --set name=another"));
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(Error::io("lock", &lock_path, e)),
+        }
+        let folder = RunFolder { root, name, _lock: lock };
+        folder.agree(config)?;
+        Ok(folder)
+    }
+
+    /// Refuses a folder whose private part was configured otherwise; writes the resolved configuration.
+    fn agree(&self, config: &RunConfig) -> Result<()> {
+        let path = self.root.join("config.toml");
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let earlier: RunConfig = toml::from_str(&text).map_err(|e| {
+                Error::usage(format!("{} was written by another version of the program: {}", path.display(), e.message()))
+                    .hint("give this run another name: --set name=another")
+            })?;
+            let parts = |c: &RunConfig| {
+                [
+                    ("dataset", stamp::text(&c.dataset)),
+                    ("model", stamp::text(&c.model)),
+                    ("prompt", stamp::text(&c.prompt)),
+                    ("prepare", stamp::text(&c.prepare)),
+                    ("finetune", stamp::text(&c.finetune)),
+                ]
+            };
+            let differs: Vec<&str> =
+                parts(&earlier).iter().zip(parts(config)).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
+            if !differs.is_empty() {
+                return Err(Error::usage(format!(
+                    "{} holds a run with another configuration: [{}] differs",
+                    self.root.display(),
+                    differs.join("], [")
+                ))
+                .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
+            }
+        }
+        let text = toml::to_string_pretty(config).map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))?;
+        write_atomically(&path, text.as_bytes())
+    }
+
+    /// `<name>-<profile>`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where what reads private records is kept; never released (P9).
+    pub fn internal(&self, file: &str) -> PathBuf {
+        self.root.join("internal").join(file)
+    }
+
+    /// Tokenised training records, and cleaned test records.
+    pub fn train_records(&self) -> PathBuf {
+        self.internal("train.parquet")
+    }
+
+    /// Cleaned test records.
+    pub fn test_records(&self) -> PathBuf {
+        self.internal("test.parquet")
+    }
+
+    /// What came of reading, and the dataset's identity.
+    pub fn preparation(&self) -> PathBuf {
+        self.internal("prepare.json")
+    }
+
+    /// The run's name in the ledger.
+    pub fn ledger_run(&self) -> PathBuf {
+        self.root.join("run-id")
+    }
+
+    /// Training state.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.internal("checkpoint.safetensors")
+    }
+
+    /// A line a step.
+    pub fn training_log(&self) -> PathBuf {
+        self.internal("training.jsonl")
+    }
+
+    /// The trained adapter.
+    pub fn adapter(&self) -> PathBuf {
+        self.root.join("model").join("adapter.safetensors")
+    }
+
+    /// The adapter's guarantee.
+    pub fn guarantee(&self) -> PathBuf {
+        self.root.join("model").join("privacy.json")
+    }
+
+    /// Records sampled so far for an arm, a line each.
+    pub fn journal(&self, arm: &str) -> PathBuf {
+        self.root.join("work").join(format!("{arm}.jsonl"))
+    }
+
+    /// A folder of Parquet shards.
+    pub fn shards(&self, arm: &str) -> PathBuf {
+        self.root.join(arm)
+    }
+
+    /// Scores of the classifiers that are trained so far, a line each.
+    pub fn scores(&self) -> PathBuf {
+        self.internal("scores.jsonl")
+    }
+
+    /// The table of the evaluation.
+    pub fn utility(&self) -> PathBuf {
+        self.internal("utility.json")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.json")
+    }
+
+    /// The stamp of a stage.
+    pub fn stamp(&self, stage: Stage) -> PathBuf {
+        self.root.join("stamps").join(format!("{}.json", stage.name()))
+    }
+
+    /// What a stage writes, besides its stamp.
+    pub fn outputs(&self, stage: Stage) -> Vec<PathBuf> {
+        match stage {
+            Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
+            Stage::Finetune => {
+                vec![self.ledger_run(), self.checkpoint(), self.training_log(), self.adapter(), self.guarantee()]
+            }
+            Stage::Sample => ["synthetic", "zero_shot"].iter().flat_map(|a| [self.journal(a), self.shards(a)]).collect(),
+            Stage::Evaluate => vec![self.scores(), self.utility()],
+        }
+    }
+}

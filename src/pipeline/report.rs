@@ -1,0 +1,138 @@
+//! What a run came to: one JSON object, read back from what the stages wrote.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::evaluate::Utility;
+use super::files::write_atomically;
+use super::prepare::Preparation;
+use super::stamp::{self, Stamp};
+use super::{Pipeline, RunFolder, Stage};
+use crate::config::RunConfig;
+use crate::evaluation::UtilityRow;
+use crate::privacy::{PlanRequest, PrivacyPlan};
+use crate::{Error, Result};
+
+/// `report.json`. Internal: utility and counts read private records (P9).
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub run: String,
+    /// "internal": this file is not part of a release.
+    pub classification: &'static str,
+    /// The guarantee of the trained model and of everything sampled from it; none before training.
+    pub privacy: Option<Value>,
+    pub utility: Vec<UtilityRow>,
+    pub records: Option<Records>,
+    /// Wall time of each stage, over all attempts.
+    pub timings_s: BTreeMap<&'static str, f64>,
+    /// The largest of the stages' peaks.
+    pub peak_rss_bytes: u64,
+    /// SHA-256 of the resolved configuration.
+    pub config_hash: String,
+    pub program_version: &'static str,
+}
+
+/// What came of reading.
+#[derive(Clone, Debug, Serialize)]
+pub struct Records {
+    pub train: Counts,
+    pub test: Counts,
+    /// Held-out records that were kept for evaluation.
+    pub test_evaluated: usize,
+    /// Texts in both splits.
+    pub shared_texts: usize,
+    /// Training records cut at `prepare.max_tokens`.
+    pub cut: usize,
+}
+
+/// Rows of a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Counts {
+    pub read: usize,
+    pub kept: usize,
+    /// By reason.
+    pub dropped: BTreeMap<String, usize>,
+}
+
+/// The plan that `config` asks for, from public numbers alone.
+pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
+    let f = &config.finetune;
+    let size = config.dataset.public_size;
+    let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
+    PrivacyPlan::calibrate(&PlanRequest {
+        target_epsilon: f.epsilon,
+        delta: f.delta,
+        public_size: size,
+        expected_batch_size: f.expected_batch_size,
+        steps: f.steps.unwrap_or(by_epochs),
+        max_grad_norm: f.max_grad_norm,
+        noise: f.noise,
+        seed: f.seed,
+    })
+}
+
+/// The guarantee as Parquet metadata: epsilon never without the rest (P10).
+pub fn guarantee_metadata(p: &Pipeline) -> Result<Vec<(String, String)>> {
+    let guarantee = guarantee(&p.folder)?.ok_or_else(|| Error::other("the trained model has no guarantee beside it"))?;
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+    let mut out: Vec<(String, String)> =
+        guarantee.as_object().into_iter().flatten().map(|(k, v)| (format!("dp.{k}"), text(v))).collect();
+    out.push(("dp.run".into(), p.folder.name().to_string()));
+    out.push(("dp.base_model".into(), p.config.model.asset.clone()));
+    Ok(out)
+}
+
+fn guarantee(folder: &RunFolder) -> Result<Option<Value>> {
+    let path = folder.guarantee();
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", &path, e)),
+    }
+}
+
+/// Gathers what is done and writes `report.json`.
+pub fn write(config: &RunConfig, folder: &RunFolder) -> Result<Report> {
+    let mut timings_s = BTreeMap::new();
+    let mut peak_rss_bytes = 0;
+    let mut done = Vec::new();
+    for stage in Stage::ALL {
+        if let Some(stamp) = Stamp::read(folder, stage)?.filter(|s| s.done) {
+            timings_s.insert(stage.name(), stamp.seconds);
+            peak_rss_bytes = peak_rss_bytes.max(stamp.peak_rss_bytes);
+            done.push(stage);
+        }
+    }
+    let records = match done.contains(&Stage::Prepare) {
+        true => {
+            let p = Preparation::read(folder)?;
+            let counts = |r: crate::records::ReadReport| Counts { read: r.read, kept: r.kept, dropped: r.dropped };
+            Some(Records {
+                train: counts(p.train),
+                test: counts(p.test),
+                test_evaluated: p.test_kept,
+                shared_texts: p.shared_texts,
+                cut: p.cut,
+            })
+        }
+        false => None,
+    };
+    let report = Report {
+        run: folder.name().to_string(),
+        classification: "internal",
+        privacy: if done.contains(&Stage::Finetune) { guarantee(folder)? } else { None },
+        utility: if done.contains(&Stage::Evaluate) { Utility::read(folder)?.rows } else { Vec::new() },
+        records,
+        timings_s,
+        peak_rss_bytes,
+        config_hash: stamp::sha256(stamp::text(config).as_bytes()),
+        program_version: env!("CARGO_PKG_VERSION"),
+    };
+    let text = serde_json::to_string_pretty(&report).expect("a report serialises");
+    write_atomically(&folder.report(), text.as_bytes())?;
+    Ok(report)
+}

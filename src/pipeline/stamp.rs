@@ -1,0 +1,54 @@
+//! What says that a stage is done: a hash of its configuration, of the stage before it and of the program's version.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::files::write_atomically;
+use super::{RunFolder, Stage};
+use crate::{Error, Result};
+
+/// The state of a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Of everything the stage depends on.
+    pub key: String,
+    /// False while the stage runs, and after it was cut off.
+    pub done: bool,
+    /// Wall time over all attempts that ended in order.
+    pub seconds: f64,
+    /// Peak memory of the process when the stage ended.
+    pub peak_rss_bytes: u64,
+}
+
+impl Stamp {
+    /// The stage's stamp, if it has one.
+    pub fn read(folder: &RunFolder, stage: Stage) -> Result<Option<Self>> {
+        let path = folder.stamp(stage);
+        match std::fs::read(&path) {
+            // A stamp that does not parse is no stamp: the stage runs again.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path, e)),
+        }
+    }
+
+    /// Writes the stage's stamp.
+    pub fn write(&self, folder: &RunFolder, stage: Stage) -> Result<()> {
+        write_atomically(&folder.stamp(stage), text(self).as_bytes())
+    }
+}
+
+/// A value as the text that is hashed.
+pub fn text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("configurations serialise")
+}
+
+/// The key of `stage` after a stage with key `before`.
+pub fn key(stage: &str, before: &str, section: &str) -> String {
+    sha256(format!("{}\n{stage}\n{before}\n{section}", env!("CARGO_PKG_VERSION")).as_bytes())
+}
+
+/// Lower-case hexadecimal SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,69 @@
+//! Synthetic records as Parquet shards that pandas, polars, DuckDB and `datasets.load_dataset` read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+use crate::pipeline::files;
+use crate::records::{ColumnKind, LabelSpace, RawLabel};
+use crate::{Error, Result};
+
+/// A synthetic record.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Synthetic {
+    pub id: u64,
+    /// Joint label.
+    pub label: usize,
+    pub text: String,
+}
+
+/// What the shards hold besides the records.
+pub struct Schema<'a> {
+    /// Name of the text column.
+    pub text: &'a str,
+    pub labels: &'a LabelSpace,
+    /// How each label column is written.
+    pub kinds: &'a [ColumnKind],
+    /// Key-value metadata of each file.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Writes `train-00000-of-0000N.parquet` and so on, then puts the whole folder in place.
+pub fn write(folder: &Path, records: &[Synthetic], shard_records: usize, schema: &Schema) -> Result<()> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    let building = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent);
+    let building = building.map_err(|e| Error::io("make a folder in", parent, e))?;
+    let inside = building.path().join("shards");
+    let shards: Vec<&[Synthetic]> = records.chunks(shard_records).collect();
+    for (i, shard) in shards.iter().enumerate() {
+        let name = format!("train-{i:05}-of-{:05}.parquet", shards.len());
+        files::write_batch(&inside.join(name), &batch(shard, schema), schema.metadata.clone())?;
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).map_err(|e| Error::io("replace", folder, e))?;
+    }
+    std::fs::rename(&inside, folder).map_err(|e| Error::io("move the shards to", folder, e))
+}
+
+fn batch(records: &[Synthetic], schema: &Schema) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(records.iter().map(|r| r.id as i64)));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(records.iter().map(|r| &r.text)));
+    let mut columns = vec![("id".to_string(), ids), (schema.text.to_string(), texts)];
+    let raw: Vec<Vec<RawLabel>> = records.iter().map(|r| schema.labels.raw(r.label, schema.kinds)).collect();
+    for (i, column) in schema.labels.columns().iter().enumerate() {
+        let values = raw.iter().map(|r| &r[i]);
+        let array: ArrayRef = match schema.kinds[i] {
+            ColumnKind::Integer => Arc::new(Int64Array::from_iter(values.map(|v| match v {
+                RawLabel::Integer(n) => Some(*n),
+                RawLabel::Text(_) => None,
+            }))),
+            ColumnKind::Text => Arc::new(StringArray::from_iter(values.map(|v| match v {
+                RawLabel::Text(t) => Some(t.as_str()),
+                RawLabel::Integer(_) => None,
+            }))),
+        };
+        columns.push((column.column().to_string(), array));
+    }
+    RecordBatch::try_from_iter(columns).expect("columns are equally long")
+}
