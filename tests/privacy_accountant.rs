@@ -1,8 +1,8 @@
 //! The accountant against reference numbers, and the laws it must keep.
 
-use std::time::Instant;
 use dpsynth::privacy::accountant::{Phase, pld, rdp};
 use dpsynth::privacy::calibrate;
+use std::time::Instant;
 
 #[test]
 fn explore() {
@@ -21,13 +21,35 @@ fn explore() {
         let r = rdp::epsilon(&[phase], f("delta")).unwrap();
         let d1 = pld::delta(&[phase], 1.0).unwrap();
         let e = f("eps_dpacc_pld");
-        let ok = b.epsilon >= f("bracket_low") && b.epsilon <= f("bracket_high") + 0.01 && (b.epsilon - e).abs() <= f64::max(1e-3, 2e-3 * e)
-            && b.epsilon_lower <= b.epsilon && b.epsilon_lower <= f("bracket_high");
+        let ok = b.epsilon >= f("bracket_low")
+            && b.epsilon <= f("bracket_high") + 0.01
+            && (b.epsilon - e).abs() <= f64::max(1e-3, 2e-3 * e)
+            && b.epsilon_lower <= b.epsilon
+            && b.epsilon_lower <= f("bracket_high");
         let okr = (r.epsilon / f("eps_dpacc_rdp") - 1.0).abs() < 1e-3;
-        if !(ok && okr) { bad += 1; }
-        println!("{} {} q={:.5} s={} T={} d={:e} ref={:.6} got={:.6} lower={:.6} rel={:+.2e} gap={:.2e} ms={ms:.1} rdp {:.5} {:.5} o={} {} delta1 {:.4e} ref {:.4e}",
-            if ok && okr { "ok " } else { "BAD" }, c[0], f("q"), f("sigma"), f("T"), f("delta"), e, b.epsilon, b.epsilon_lower, b.epsilon / e - 1.0, b.epsilon - b.epsilon_lower,
-            r.epsilon, f("eps_dpacc_rdp"), r.order, c[col("rdp_order")], d1, f("delta_at_eps1_pld"));
+        if !(ok && okr) {
+            bad += 1;
+        }
+        println!(
+            "{} {} q={:.5} s={} T={} d={:e} ref={:.6} got={:.6} lower={:.6} rel={:+.2e} gap={:.2e} ms={ms:.1} rdp {:.5} {:.5} o={} {} delta1 {:.4e} ref {:.4e}",
+            if ok && okr { "ok " } else { "BAD" },
+            c[0],
+            f("q"),
+            f("sigma"),
+            f("T"),
+            f("delta"),
+            e,
+            b.epsilon,
+            b.epsilon_lower,
+            b.epsilon / e - 1.0,
+            b.epsilon - b.epsilon_lower,
+            r.epsilon,
+            f("eps_dpacc_rdp"),
+            r.order,
+            c[col("rdp_order")],
+            d1,
+            f("delta_at_eps1_pld")
+        );
     }
     println!("bad {bad}");
     let text = std::fs::read_to_string("/work/shared/reference/accounting_sigma_reference.csv").unwrap();
@@ -37,7 +59,17 @@ fn explore() {
         let t = Instant::now();
         let s = calibrate::noise_multiplier(f(6), f(5), f(3), f(4) as u64).unwrap();
         let rel = s / f(7) - 1.0;
-        println!("{} q={:.4} T={} eps={} sigma ref {:.6} got {:.6} rel {:+.1e} ms {:.0}", if rel.abs() < 1e-3 { "ok " } else { "BAD" }, f(3), f(4), f(6), f(7), s, rel, t.elapsed().as_secs_f64() * 1e3);
+        println!(
+            "{} q={:.4} T={} eps={} sigma ref {:.6} got {:.6} rel {:+.1e} ms {:.0}",
+            if rel.abs() < 1e-3 { "ok " } else { "BAD" },
+            f(3),
+            f(4),
+            f(6),
+            f(7),
+            s,
+            rel,
+            t.elapsed().as_secs_f64() * 1e3
+        );
     }
     panic!("look");
 }

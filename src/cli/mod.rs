@@ -1,5 +1,8 @@
 //! The command line: one file a subcommand, no logic that a library user would miss.
 
+mod account;
+mod calibrate;
+mod ledger;
 mod ui;
 
 pub use ui::Ui;
@@ -16,11 +19,22 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Epsilon of a sampling rate, a noise multiplier and a number of steps.
+    Account(account::Account),
+    /// The smallest noise multiplier for a target epsilon.
+    Calibrate(calibrate::Calibrate),
+    /// What was spent on a dataset: show, verify, set-budget.
+    Ledger(ledger::Ledger),
+}
 
 impl Cli {
     /// Runs the chosen command.
-    pub fn run(self, _ui: &Ui) -> Result<()> {
-        match self.command {}
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        match self.command {
+            Command::Account(command) => command.run(ui),
+            Command::Calibrate(command) => command.run(ui),
+            Command::Ledger(command) => command.run(ui),
+        }
     }
 }

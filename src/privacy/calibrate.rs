@@ -16,8 +16,10 @@ const MOST: f64 = 1e7;
 /// Usage: a value out of range, or no noise is enough.
 pub fn noise_multiplier(target_epsilon: f64, delta: f64, sampling_rate: f64, steps: u64) -> Result<f64> {
     if !(target_epsilon > 0.0 && target_epsilon.is_finite()) {
-        return Err(Error::usage(format!("epsilon must be a number above 0, not {target_epsilon}"))
-            .hint("values from 0.1 to 10 are usual"));
+        return Err(
+            Error::usage(format!("epsilon must be a number above 0, not {target_epsilon}"))
+                .hint("values from 0.1 to 10 are usual"),
+        );
     }
     check_delta(delta)?;
     let epsilon = |sigma: f64| pld::epsilon_above(&[Phase::new(sampling_rate, sigma, steps)?], delta);
@@ -53,11 +55,23 @@ pub fn noise_multiplier(target_epsilon: f64, delta: f64, sampling_rate: f64, ste
         let secant = a + (target_epsilon.ln() - at_low.ln()) / slope;
         let margin = (0.4 * PRECISION).max(0.02 * (b - a));
         // Aim a little to the side where the answer is nearer, so that the next bracket is narrow.
-        let aim = if secant - a < b - secant { secant + margin } else { secant - margin };
-        let mid = if aim.is_finite() { aim.clamp(a + margin.min(0.5 * (b - a)), b - margin.min(0.5 * (b - a))) } else { 0.5 * (a + b) };
+        let aim = if secant - a < b - secant {
+            secant + margin
+        } else {
+            secant - margin
+        };
+        let mid = if aim.is_finite() {
+            aim.clamp(a + margin.min(0.5 * (b - a)), b - margin.min(0.5 * (b - a)))
+        } else {
+            0.5 * (a + b)
+        };
         let sigma = mid.exp();
         let at = epsilon(sigma)?;
-        if at > target_epsilon { (low, at_low) = (sigma, at) } else { (high, at_high) = (sigma, at) }
+        if at > target_epsilon {
+            (low, at_low) = (sigma, at)
+        } else {
+            (high, at_high) = (sigma, at)
+        }
     }
     Ok(high)
 }

@@ -21,4 +21,16 @@
 
 pub mod accountant;
 pub mod calibrate;
+mod keys;
+mod ledger;
+mod noise;
+mod normal;
+mod plan;
+mod run;
+mod sampler;
+mod statement;
 
+pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, verify};
+pub use plan::{PlanRequest, PrivacyPlan};
+pub use run::{ChargedStep, PrivateRun};
+pub use statement::PrivacyStatement;

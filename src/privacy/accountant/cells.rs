@@ -88,7 +88,11 @@ impl Step {
         // The integrands vary on the scales σ (the density; eight times faster in its tails) and σ² (the ratio).
         let scale = self.sigma.min(2.5 * self.sigma * self.sigma);
         let pieces = (width.abs() / (0.1 * scale)).ceil().max(1.0);
-        let nodes: &[(f64, f64)] = if width.abs() < 0.002 * scale { &NODES_2 } else { &NODES_4 };
+        let nodes: &[(f64, f64)] = if width.abs() < 0.002 * scale {
+            &NODES_2
+        } else {
+            &NODES_4
+        };
         let half = 0.5 * width / pieces;
         for piece in 0..pieces as usize {
             let middle = a + (2 * piece + 1) as f64 * half;
@@ -130,7 +134,11 @@ impl Step {
         let mut a = self.x_min;
         for i in 0..cells {
             let lower_loss = (first + i as f64) * step;
-            let b = if i + 1 == cells { self.x_max } else { self.x_at(lower_loss + step).clamp(a, self.x_max) };
+            let b = if i + 1 == cells {
+                self.x_max
+            } else {
+                self.x_at(lower_loss + step).clamp(a, self.x_max)
+            };
             let below = lower_loss.exp_m1();
             let (mut lower, mut upper) = (0.0, 0.0);
             self.quadrature(a, b, |x, w| {
@@ -282,7 +290,12 @@ impl Cell {
 /// The same pair with P and Q exchanged: loss −l with mass e^(−l)·m.
 fn swap(mass: Vec<f64>, base: f64, step: f64) -> LossPmf {
     let last = mass.len() - 1;
-    let swapped = mass.iter().enumerate().map(|(i, m)| m * (-(base + i as f64 * step)).exp()).rev().collect();
+    let swapped = mass
+        .iter()
+        .enumerate()
+        .map(|(i, m)| m * (-(base + i as f64 * step)).exp())
+        .rev()
+        .collect();
     LossPmf {
         base: -(base + last as f64 * step),
         step,

@@ -37,15 +37,28 @@ impl Part<'_> {
     /// ln Σ mass·e^(θ·i·step).
     fn cumulant(&self, theta: f64) -> f64 {
         let slope = theta * self.pmf.step;
-        let peak = self.log_mass.iter().enumerate().map(|(i, m)| m + slope * i as f64).fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = self.log_mass.iter().enumerate().map(|(i, m)| (m + slope * i as f64 - peak).exp()).sum();
+        let peak = self
+            .log_mass
+            .iter()
+            .enumerate()
+            .map(|(i, m)| m + slope * i as f64)
+            .fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = self
+            .log_mass
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (m + slope * i as f64 - peak).exp())
+            .sum();
         peak + sum.ln()
     }
 
     /// The masses tilted by θ and normalised.
     fn tilted(&self, theta: f64, cumulant: f64) -> impl Iterator<Item = f64> {
         let slope = theta * self.pmf.step;
-        self.log_mass.iter().enumerate().map(move |(i, m)| (m + slope * i as f64 - cumulant).exp())
+        self.log_mass
+            .iter()
+            .enumerate()
+            .map(move |(i, m)| (m + slope * i as f64 - cumulant).exp())
     }
 }
 
@@ -68,7 +81,11 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
     let (mut mean, mut variance) = (0.0, 0.0);
     for (part, k) in parts.iter().zip(&cumulants) {
         let m: f64 = part.tilted(theta, *k).enumerate().map(|(i, t)| t * i as f64).sum();
-        let v: f64 = part.tilted(theta, *k).enumerate().map(|(i, t)| t * (i as f64 - m).powi(2)).sum();
+        let v: f64 = part
+            .tilted(theta, *k)
+            .enumerate()
+            .map(|(i, t)| t * (i as f64 - m).powi(2))
+            .sum();
         mean += part.times * m;
         variance += part.times * v;
     }
@@ -106,7 +123,9 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
     }
     planner.plan_fft_inverse(n).process(&mut product);
     let start = (bottom % n as f64) as usize;
-    let mass = (0..length).map(|w| (product[(start + w) % n].re / n as f64).max(0.0)).collect();
+    let mass = (0..length)
+        .map(|w| (product[(start + w) % n].re / n as f64).max(0.0))
+        .collect();
 
     let times: f64 = parts.iter().map(|p| p.times).sum();
     let bases: f64 = parts.iter().map(|p| p.times * p.pmf.base).sum();
@@ -189,7 +208,11 @@ impl Composed {
             let slop = Self::sign(side) * self.slop * weight;
             if a - b * (loss - self.pivot).exp() + slop >= target {
                 let fraction = (a + slop - target) / b;
-                let solved = if fraction > 0.0 && b > 0.0 { self.pivot + fraction.ln() } else { loss };
+                let solved = if fraction > 0.0 && b > 0.0 {
+                    self.pivot + fraction.ln()
+                } else {
+                    loss
+                };
                 let slope = b * (solved - self.pivot).exp() / target;
                 return Some((solved.clamp(loss, loss + self.step).max(0.0), slope));
             }

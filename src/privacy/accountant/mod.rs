@@ -16,6 +16,9 @@ use crate::{Error, Result};
 /// Below this the loss of one record is hundreds of nats and no number here means anything.
 pub const MIN_NOISE_MULTIPLIER: f64 = 0.05;
 
+/// More steps than this would need too much memory to compose finely.
+pub const MAX_STEPS: u64 = 100_000_000;
+
 /// `steps` steps of one mechanism: each record is drawn with probability `sampling_rate`, the sum of the drawn
 /// records' contributions (norm at most 1) gets Gaussian noise of standard deviation `noise_multiplier`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -32,12 +35,16 @@ impl Phase {
     /// Usage, naming the value.
     pub fn new(sampling_rate: f64, noise_multiplier: f64, steps: u64) -> Result<Self> {
         if !(sampling_rate > 0.0 && sampling_rate <= 1.0) {
-            return Err(Error::usage(format!("the sampling rate must be above 0 and at most 1, not {sampling_rate}"))
-                .hint("it is the expected batch size over the number of records"));
+            return Err(Error::usage(format!(
+                "the sampling rate must be above 0 and at most 1, not {sampling_rate}"
+            ))
+            .hint("it is the expected batch size over the number of records"));
         }
         if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
-            return Err(Error::usage(format!("the noise multiplier must be a number above 0, not {noise_multiplier}"))
-                .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
+            return Err(Error::usage(format!(
+                "the noise multiplier must be a number above 0, not {noise_multiplier}"
+            ))
+            .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
         }
         if noise_multiplier < MIN_NOISE_MULTIPLIER {
             return Err(Error::usage(format!(
@@ -46,7 +53,15 @@ impl Phase {
             .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
         }
         if steps == 0 {
-            return Err(Error::usage("the number of steps must be at least 1, not 0").hint("nothing is spent before a step"));
+            return Err(
+                Error::usage("the number of steps must be at least 1, not 0").hint("nothing is spent before a step")
+            );
+        }
+        if steps > MAX_STEPS {
+            return Err(Error::usage(format!(
+                "{steps} steps are more than the accountant composes ({MAX_STEPS})"
+            ))
+            .hint("steps are optimizer steps, not records"));
         }
         Ok(Phase {
             sampling_rate,
@@ -79,6 +94,16 @@ pub enum Direction {
     Remove,
     /// The record was not there and is added.
     Add,
+}
+
+impl Direction {
+    /// As written in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Remove => "remove",
+            Direction::Add => "add",
+        }
+    }
 }
 
 /// Epsilon between two certain values.
@@ -115,9 +140,8 @@ fn check_phases(phases: &[Phase]) -> Result<()> {
 fn merge(phases: &[Phase]) -> Vec<Phase> {
     let mut merged: Vec<Phase> = Vec::new();
     for phase in phases {
-        let same = |m: &&mut Phase| {
-            m.sampling_rate == phase.sampling_rate && m.noise_multiplier == phase.noise_multiplier
-        };
+        let same =
+            |m: &&mut Phase| m.sampling_rate == phase.sampling_rate && m.noise_multiplier == phase.noise_multiplier;
         match merged.iter_mut().find(same) {
             Some(m) => m.steps = m.steps.saturating_add(phase.steps),
             None => merged.push(*phase),

@@ -57,7 +57,11 @@ fn worst(phases: &[Phase], delta: f64) -> Result<(Losses, (f64, f64))> {
         return Ok((remove, removed));
     }
     let added = add.epsilon_above(delta)?;
-    if added.0 > removed.0 { Ok((add, added)) } else { Ok((remove, removed)) }
+    if added.0 > removed.0 {
+        Ok((add, added))
+    } else {
+        Ok((remove, removed))
+    }
 }
 
 /// The smallest delta for `epsilon` ≥ 0, from above, of all `phases` together.
@@ -67,7 +71,9 @@ fn worst(phases: &[Phase], delta: f64) -> Result<(Losses, (f64, f64))> {
 pub fn delta(phases: &[Phase], epsilon: f64) -> Result<f64> {
     check_phases(phases)?;
     if !(epsilon >= 0.0 && epsilon.is_finite()) {
-        return Err(Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual"));
+        return Err(
+            Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual")
+        );
     }
     let phases = merge(phases);
     if let Some(mu) = unsampled(&phases) {
@@ -80,7 +86,9 @@ pub fn delta(phases: &[Phase], epsilon: f64) -> Result<f64> {
         let (k, _, _) = rough.cumulants(theta);
         let bound = (k - theta * epsilon).min(0.0).exp().max(1e-200);
         let losses = Losses::new(&phases, direction, tail(&phases, bound * 1e-4));
-        losses.composed(theta, theta, epsilon, Side::Above).delta(epsilon, Side::Above)
+        losses
+            .composed(theta, theta, epsilon, Side::Above)
+            .delta(epsilon, Side::Above)
     };
     Ok(one(Direction::Remove).max(one(Direction::Add)))
 }
@@ -88,7 +96,13 @@ pub fn delta(phases: &[Phase], epsilon: f64) -> Result<f64> {
 /// Without subsampling: sensitivity over noise of the one Gaussian mechanism that all phases make together.
 fn unsampled(phases: &[Phase]) -> Option<f64> {
     let all = phases.iter().all(|p| p.sampling_rate == 1.0);
-    all.then(|| phases.iter().map(|p| p.steps as f64 / p.noise_multiplier.powi(2)).sum::<f64>().sqrt())
+    all.then(|| {
+        phases
+            .iter()
+            .map(|p| p.steps as f64 / p.noise_multiplier.powi(2))
+            .sum::<f64>()
+            .sqrt()
+    })
 }
 
 /// The mass a step may lose on each side: a billionth of delta over all steps.
@@ -106,8 +120,10 @@ struct Losses {
 
 impl Losses {
     fn new(phases: &[Phase], direction: Direction, tail: f64) -> Self {
-        let parts: Vec<_> =
-            phases.iter().map(|p| (Step::new(p.sampling_rate, p.noise_multiplier, tail), p.steps)).collect();
+        let parts: Vec<_> = phases
+            .iter()
+            .map(|p| (Step::new(p.sampling_rate, p.noise_multiplier, tail), p.steps))
+            .collect();
         Losses {
             direction,
             sketches: parts.iter().map(|(step, _)| step.sketch(direction)).collect(),
@@ -128,7 +144,10 @@ impl Losses {
                 s1 += w * l;
             }
             let mean = s1 / s0;
-            let s2: f64 = sketch.iter().map(|(l, m)| m * (theta * l - peak).exp() * (l - mean).powi(2)).sum();
+            let s2: f64 = sketch
+                .iter()
+                .map(|(l, m)| m * (theta * l - peak).exp() * (l - mean).powi(2))
+                .sum();
             let times = *times as f64;
             sum.0 += times * (peak + s0.ln());
             sum.1 += times * mean;
@@ -148,7 +167,11 @@ impl Losses {
         }
         while high - low > 1e-3 * high {
             let mid = 0.5 * (low + high);
-            if reached(mid, self.cumulants(mid)) { high = mid } else { low = mid }
+            if reached(mid, self.cumulants(mid)) {
+                high = mid
+            } else {
+                low = mid
+            }
         }
         high
     }
@@ -173,7 +196,9 @@ impl Losses {
         let (mut theta, mut guess) = self.tilt_for_delta(delta);
         let mut slope = theta;
         for _ in 0..6 {
-            let found = self.composed(theta, slope, guess, Side::Above).epsilon(delta, Side::Above);
+            let found = self
+                .composed(theta, slope, guess, Side::Above)
+                .epsilon(delta, Side::Above);
             let (epsilon, slope_there) = found.ok_or_else(|| {
                 Error::usage(format!("no epsilon can be certified for delta {delta}"))
                     .hint("choose a larger delta or fewer steps")
@@ -195,7 +220,9 @@ impl Losses {
             return 0.0;
         }
         let composed = self.composed(self.tilt_for_loss(epsilon), slope, epsilon, Side::Below);
-        composed.epsilon(delta, Side::Below).map_or(0.0, |(below, _)| below.min(epsilon))
+        composed
+            .epsilon(delta, Side::Below)
+            .map_or(0.0, |(below, _)| below.min(epsilon))
     }
 
     /// Builds and composes the grid that resolves `epsilon` where δ falls as e^(−slope·ε).
@@ -204,8 +231,14 @@ impl Losses {
         // Splitting a loss over a grid cell of width h raises K(θ), and with it ln δ, by about θ(θ+1)·h²/12 a step: an
         // error of that over the slope in epsilon. It can never be more than T·h.
         let tolerance = 5e-5 * epsilon.abs() + 1e-5;
-        let flat = if theta > 0.0 { (slope / theta).clamp(1e-3, 1.0) } else { 1.0 };
-        let step = (12.0 * tolerance * flat / ((theta + 1.0) * steps)).sqrt().max(tolerance / steps);
+        let flat = if theta > 0.0 {
+            (slope / theta).clamp(1e-3, 1.0)
+        } else {
+            1.0
+        };
+        let step = (12.0 * tolerance * flat / ((theta + 1.0) * steps))
+            .sqrt()
+            .max(tolerance / steps);
         let step = self.parts.iter().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
         let parts: Vec<_> = self
             .parts

@@ -71,7 +71,11 @@ fn step(q: f64, sigma: f64, order: f64, log_moment: LogMoment) -> f64 {
     if q == 1.0 {
         return order / (2.0 * sigma * sigma);
     }
-    let log_moment = if order.fract() == 0.0 { whole(q, sigma, order) } else { log_moment(q, sigma, order) };
+    let log_moment = if order.fract() == 0.0 {
+        whole(q, sigma, order)
+    } else {
+        log_moment(q, sigma, order)
+    };
     log_moment / (order - 1.0)
 }
 
@@ -99,7 +103,10 @@ fn series_bound(q: f64, sigma: f64, order: f64) -> f64 {
     let (ln_q, ln_p) = (q.ln(), (-q).ln_1p());
     let meet = sigma * sigma * (1.0 / q - 1.0).ln() + 0.5;
     let term = |ln_binomial: f64, i: f64, j: f64, distance: f64| {
-        ln_binomial + i * ln_q + j * ln_p + (i * i - i) / (2.0 * sigma * sigma)
+        ln_binomial
+            + i * ln_q
+            + j * ln_p
+            + (i * i - i) / (2.0 * sigma * sigma)
             + ln_half_erfc(distance / (std::f64::consts::SQRT_2 * sigma))
     };
     let (mut total, mut ln_binomial, mut last) = (f64::NEG_INFINITY, 0.0_f64, (f64::INFINITY, f64::INFINITY));
@@ -127,7 +134,11 @@ fn fractional(q: f64, sigma: f64, order: f64) -> f64 {
             let x = from + i as f64 * h;
             let u = (2.0 * x - 1.0) / (2.0 * sigma * sigma);
             // ln(1 − q + q·eᵘ), also where eᵘ is beyond f64.
-            let loss = if u > 500.0 { u + q.ln() } else { (q * u.exp_m1()).ln_1p() };
+            let loss = if u > 500.0 {
+                u + q.ln()
+            } else {
+                (q * u.exp_m1()).ln_1p()
+            };
             order * loss - x * x / (2.0 * sigma * sigma) + norm
         })
         .collect();
