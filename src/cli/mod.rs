@@ -1,15 +1,24 @@
 //! The command line: one file a subcommand, no logic that a library user would miss.
 
+mod account;
+mod calibrate;
 mod doctor;
 mod fetch;
+mod ledger;
+mod plan;
+mod run;
+mod show;
 mod ui;
 
 pub use ui::Ui;
 
 use clap::{Parser, Subcommand};
 use dpsynth::Result;
+use dpsynth::pipeline::Stage;
 
 /// Turns a labelled private text dataset into a synthetic one under differential privacy.
+///
+/// Begin with `dpsynth plan pipelines/imdb.toml`, then `dpsynth run pipelines/imdb.toml`.
 #[derive(Parser)]
 #[command(name = "dpsynth", version, max_term_width = 100)]
 pub struct Cli {
@@ -19,16 +28,49 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Doctor(doctor::Doctor),
+    Run(run::Run),
+    Plan(plan::Plan),
+    /// Reads, cleans and tokenises the records
+    ///
+    /// The first stage of a run.
+    Prepare(run::OneStage),
+    /// Trains the model privately, charging the dataset's ledger step by step
+    ///
+    /// The second stage of a run.
+    Finetune(run::OneStage),
+    /// Draws synthetic records by label, and zero-shot ones for comparison
+    ///
+    /// The third stage of a run. Free of privacy cost: draw as often as you like.
+    Sample(run::OneStage),
+    /// Trains classifiers on real, synthetic and zero-shot records and tests them on real ones
+    ///
+    /// The last stage of a run.
+    Evaluate(run::OneStage),
     Fetch(fetch::Fetch),
+    Doctor(doctor::Doctor),
+    /// Epsilon of a sampling rate, a noise multiplier and a number of steps
+    Account(account::Account),
+    /// The smallest noise multiplier for a target epsilon
+    Calibrate(calibrate::Calibrate),
+    /// What was spent on a dataset: show, verify, set-budget
+    Ledger(ledger::Ledger),
 }
 
 impl Cli {
     /// Runs the chosen command.
     pub fn run(self, ui: &Ui) -> Result<()> {
         match self.command {
-            Command::Doctor(command) => command.run(ui),
+            Command::Run(command) => command.run(ui),
+            Command::Plan(command) => command.run(ui),
+            Command::Prepare(command) => command.run(Stage::Prepare, ui),
+            Command::Finetune(command) => command.run(Stage::Finetune, ui),
+            Command::Sample(command) => command.run(Stage::Sample, ui),
+            Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
             Command::Fetch(command) => command.run(ui),
+            Command::Doctor(command) => command.run(ui),
+            Command::Account(command) => command.run(ui),
+            Command::Calibrate(command) => command.run(ui),
+            Command::Ledger(command) => command.run(ui),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Results as text for a terminal.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::style::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use dpsynth::evaluation::{Interval, UtilityRow};
 use dpsynth::pipeline::{Report, RunFolder};
@@ -34,7 +34,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
 
 fn utility(rows: &[UtilityRow]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["trained on", "classifier", "records", "accuracy (95 %)", "macro-F1 (95 %)"]);
     for r in rows {
         let name = |v: Value| v.as_str().unwrap_or_default().replace('_', "-");

@@ -24,6 +24,35 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
+    /// Reads the shape off a GGUF's metadata.
+    ///
+    /// # Errors
+    /// Another architecture, or counts that do not fit together.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let architecture = gguf.text("general.architecture")?;
+        if architecture != "llama" {
+            return Err(Error::data(format!("the model's architecture is `{architecture}`, not `llama`"))
+                .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"));
+        }
+        let vocabulary = gguf.texts("tokenizer.ggml.tokens")?.len();
+        let config = LlamaConfig {
+            layers: gguf.count("llama.block_count")?,
+            width: gguf.count("llama.embedding_length")?,
+            hidden: gguf.count("llama.feed_forward_length")?,
+            heads: gguf.count("llama.attention.head_count")?,
+            kv_heads: gguf.count("llama.attention.head_count_kv")?,
+            vocabulary,
+            context: gguf.count("llama.context_length")?,
+            rope_base: gguf.number("llama.rope.freq_base")?,
+            norm_epsilon: gguf.number("llama.attention.layer_norm_rms_epsilon")?,
+        };
+        let head = config.head_width();
+        if config.width != head * config.heads || config.heads % config.kv_heads.max(1) != 0 || head % 2 != 0 {
+            return Err(Error::data(format!("the model's head counts do not fit its width: {config:?}")));
+        }
+        Ok(config)
+    }
+
     /// Width of one head.
     pub fn head_width(&self) -> usize {
         self.width / self.heads
@@ -131,31 +160,12 @@ impl Llama {
     /// # Errors
     /// Another architecture, a missing tensor, a shape that does not fit, an untied head.
     pub fn from_gguf(gguf: &Gguf, device: &Device) -> Result<Self> {
-        let architecture = gguf.text("general.architecture")?;
-        if architecture != "llama" {
-            return Err(Error::data(format!("the model's architecture is `{architecture}`, not `llama`"))
-                .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"));
-        }
         if gguf.has("output.weight") {
             return Err(Error::data("the model has a head of its own (output.weight)")
                 .hint("models with tied embeddings are supported, such as SmolLM2"));
         }
-        let vocabulary = gguf.texts("tokenizer.ggml.tokens")?.len();
-        let config = LlamaConfig {
-            layers: gguf.count("llama.block_count")?,
-            width: gguf.count("llama.embedding_length")?,
-            hidden: gguf.count("llama.feed_forward_length")?,
-            heads: gguf.count("llama.attention.head_count")?,
-            kv_heads: gguf.count("llama.attention.head_count_kv")?,
-            vocabulary,
-            context: gguf.count("llama.context_length")?,
-            rope_base: gguf.number("llama.rope.freq_base")?,
-            norm_epsilon: gguf.number("llama.attention.layer_norm_rms_epsilon")?,
-        };
+        let config = LlamaConfig::from_gguf(gguf)?;
         let head = config.head_width();
-        if config.width != head * config.heads || config.heads % config.kv_heads.max(1) != 0 || head % 2 != 0 {
-            return Err(Error::data(format!("the model's head counts do not fit its width: {config:?}")));
-        }
         let two = |name: &str, [rows, columns]: [usize; 2]| -> Result<Vec<f32>> { gguf.tensor(name, &[rows, columns]) };
         let one = |name: &str| -> Result<Tensor<1>> {
             Ok(Tensor::from_data(TensorData::new(gguf.tensor(name, &[config.width])?, [config.width]), device))

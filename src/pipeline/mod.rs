@@ -3,6 +3,7 @@
 //! A run lives in one folder. A stage reads what the stage before it wrote there, writes its outputs whole, then its
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
+pub mod estimate;
 mod evaluate;
 pub mod files;
 mod finetune;

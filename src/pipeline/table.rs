@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder};
+use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder};
 use arrow::datatypes::UInt32Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

@@ -1,1 +1,36 @@
-//! (under construction)
+//! The audited core: plan, sampler, noise, accountant, ledger. Plain slices; no model, no tensor.
+//!
+//! How the parts hang together, in the order in which to read them:
+//!
+//! - [`accountant`]: from (sampling rate, noise multiplier, steps) to epsilon. Pure functions, spends nothing.
+//! - [`calibrate`]: the accountant turned round: the smallest noise multiplier for a target epsilon.
+//! - [`PrivacyPlan`]: what a run may do, fixed before it starts. The only source of sampling and noise (rule P1).
+//! - [`Ledger`]: what was spent on a dataset: an append-only, hash-chained file.
+//! - [`PrivateRun`] and [`ChargedStep`]: a plan at work. A step is charged to the ledger, then gives out one Poisson
+//!   batch and, when it is consumed, one draw of noise.
+//! - [`PrivacyStatement`]: epsilon, never without delta, adjacency, unit, sampler and accountant (rule P10).
+//!
+//! The sampler and the noise are private to this room, so code outside cannot sample or add noise without a charge:
+//!
+//! ```compile_fail
+//! use dpsynth::privacy::noise::Mechanism;
+//! ```
+//! ```compile_fail
+//! use dpsynth::privacy::sampler::poisson;
+//! ```
+
+pub mod accountant;
+pub mod calibrate;
+mod keys;
+mod ledger;
+mod noise;
+mod normal;
+mod plan;
+mod run;
+mod sampler;
+mod statement;
+
+pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, verify};
+pub use plan::{PlanRequest, PrivacyPlan};
+pub use run::{ChargedStep, PrivateRun};
+pub use statement::PrivacyStatement;

@@ -1,17 +1,10 @@
 //! A label becomes a conversation: the user asks for a record with that label, the assistant's turn is the record.
 
-use minijinja::{Environment, context};
-use serde::Serialize;
+use minijinja::{Environment, Value, context};
 
 use crate::config::PromptConfig;
 use crate::records::LabelSpace;
 use crate::{Error, Result};
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'a str,
-    content: &'a str,
-}
 
 /// The text before the record, for each joint label: the model's own chat template around the configured turns.
 ///
@@ -20,18 +13,17 @@ struct Message<'a> {
 pub fn prompts(config: &PromptConfig, labels: &LabelSpace, chat_template: &str) -> Result<Vec<String>> {
     let mut env = Environment::new();
     env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    let columns: Vec<&str> = labels.columns().iter().map(|c| c.name()).collect();
+    let columns: Vec<&str> = labels.columns().iter().map(|c| c.column()).collect();
     let turn = env.template_from_str(&config.user).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
     let chat = env.template_from_str(chat_template).map_err(|e| bad_template(&e))?;
     let mut out = Vec::with_capacity(labels.len());
     for label in 0..labels.len() {
-        let values: std::collections::BTreeMap<&str, &str> = labels.parts(label).into_iter().collect();
-        let user = turn.render(values).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
-        let mut messages = Vec::new();
-        if let Some(system) = &config.system {
-            messages.push(Message { role: "system", content: system });
-        }
-        messages.push(Message { role: "user", content: &user });
+        let user = turn
+            .render(Value::from_pairs(labels.parts(label)))
+            .map_err(|e| bad_prompt(&config.user, &e, &columns))?;
+        let message = |role: &'static str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
+        let system = config.system.iter().map(|s| message("system", s));
+        let messages: Value = system.chain([message("user", &user)]).collect();
         let text = chat
             .render(context! { messages, add_generation_prompt => true })
             .map_err(|e| bad_template(&e))?;

@@ -1,0 +1,142 @@
+//! `dpsynth ledger`: what was spent on a dataset.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use dpsynth::Result;
+use dpsynth::privacy::{self, LedgerView, RunRecord};
+use serde::Serialize;
+
+use super::Ui;
+
+/// Shows, checks and bounds what was spent on a dataset.
+#[derive(Args)]
+pub struct Ledger {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Prints the runs, their charged steps and the epsilon they come to together.
+    Show {
+        /// The ledger: <dataset hash>.jsonl.
+        file: PathBuf,
+        /// Writes one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks that no line was edited, removed or cut off; says which, if one was.
+    Verify {
+        /// The ledgers.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Writes one JSON object a file.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sets the epsilon that all runs on the dataset may spend together; the change is recorded in the ledger.
+    SetBudget {
+        /// The ledger: <dataset hash>.jsonl.
+        file: PathBuf,
+        /// The new total epsilon, above 0, at the ledger's delta.
+        #[arg(long, value_name = "E")]
+        epsilon: f64,
+    },
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    view: LedgerView,
+    /// Of all charged steps of private runs.
+    epsilon_charged: f64,
+    /// With open runs counted at their planned steps.
+    epsilon_reserved: f64,
+    accountant: &'static str,
+    adjacency: &'static str,
+    unit: &'static str,
+    sampler: &'static str,
+}
+
+impl Ledger {
+    /// Does the one thing asked.
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        match self.action {
+            Action::Show { file, json } => {
+                let shown = shown(privacy::verify(&file)?)?;
+                if json {
+                    ui.print_json(&shown);
+                } else {
+                    ui.print(&text(&shown));
+                }
+            }
+            Action::Verify { files, json } => {
+                for file in files {
+                    let view = privacy::verify(&file)?;
+                    if json {
+                        ui.print_json(&serde_json::json!({ "file": file, "lines": view.lines, "intact": true }));
+                    } else {
+                        ui.print(&format!("{}: {} lines, intact", file.display(), view.lines));
+                    }
+                }
+            }
+            Action::SetBudget { file, epsilon } => {
+                let mut ledger = privacy::Ledger::open_file(&file)?;
+                ledger.set_budget(epsilon)?;
+                ui.print(&text(&shown(ledger.view())?));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(view: LedgerView) -> Result<Shown> {
+    Ok(Shown {
+        epsilon_charged: view.charged_epsilon()?,
+        epsilon_reserved: view.reserved_epsilon()?,
+        view,
+        accountant: "pld",
+        adjacency: "add-or-remove-one",
+        unit: "record",
+        sampler: "poisson",
+    })
+}
+
+fn text(s: &Shown) -> String {
+    let mut out = format!("dataset {}, {} lines\n", s.view.dataset, s.view.lines);
+    for RunRecord {
+        run,
+        parameters: p,
+        charged_steps,
+        ended,
+    } in &s.view.runs
+    {
+        let state = match (ended, *charged_steps == p.steps) {
+            (true, _) => "ended",
+            (false, true) => "complete",
+            (false, false) => "open",
+        };
+        let mark = if p.private {
+            ""
+        } else {
+            ", NOT PRIVATE (fixed seed): not counted"
+        };
+        out += &format!(
+            "run {run}: {charged_steps} of {} steps charged, {state}, sampling rate {:.6}, noise multiplier {:.4}{mark}\n",
+            p.steps, p.sampling_rate, p.noise_multiplier
+        );
+    }
+    out += &format!(
+        "charged epsilon {:.4}, with open runs as planned {:.4}, of {:.4} at delta {:e}, adjacency {}, unit {}, sampler {}, accountant {}",
+        s.epsilon_charged,
+        s.epsilon_reserved,
+        s.view.total_epsilon,
+        s.view.delta,
+        s.adjacency,
+        s.unit,
+        s.sampler,
+        s.accountant
+    );
+    out
+}

@@ -1,0 +1,126 @@
+//! What a run will cost, before any data is touched: from public numbers, the model's shape and this machine's speed.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use serde::Serialize;
+
+use super::privacy_plan;
+use crate::assets::{Locations, Registry};
+use crate::config::RunConfig;
+use crate::models::device;
+use crate::models::llama::{LlamaConfig, Map};
+use crate::models::load::gguf::Gguf;
+use crate::privacy::PrivacyStatement;
+use crate::records::LabelSpace;
+use crate::{Result, models};
+
+/// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
+const PROMPT_TOKENS: usize = 40;
+/// Share of the measured matrix product speed that training and sampling reach, measured once with SmolLM2-135M on two
+/// cores (docs/results.md).
+const TRAINING_SHARE: f64 = 0.6;
+const SAMPLING_SHARE: f64 = 0.45;
+/// Bytes held for a token in training, over the bytes of all linear maps' inputs and outputs; measured likewise.
+const TAPE_FACTOR: f64 = 1.7;
+
+/// What `dpsynth plan` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Estimate {
+    pub privacy: PrivacyStatement,
+    pub device: &'static str,
+    /// The rest needs the model's file on this machine.
+    pub cost: Option<Cost>,
+}
+
+/// Upper estimates: every record at its longest.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    pub parameters: usize,
+    pub trained_parameters: usize,
+    pub training_memory_bytes: f64,
+    pub sampling_memory_bytes: f64,
+    pub finetune_s: f64,
+    pub sample_s: f64,
+    /// Of this machine, measured now.
+    pub matmul_flops_per_second: f64,
+}
+
+/// The plan of `config` and what it will cost here.
+pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
+    let plan = privacy_plan(config)?;
+    let labels = LabelSpace::from_config(&config.dataset.labels)?;
+    let device = device::choose(config.device)?;
+    let file = match &config.model.path {
+        Some(path) => Some(path.clone()),
+        None => Registry::built_in()
+            .status(assets)
+            .into_iter()
+            .find(|s| s.name == config.model.asset)
+            .and_then(|s| s.present)
+            .and_then(|p| gguf_in(&p.folder)),
+    };
+    let cost = match file {
+        Some(path) => {
+            let shape = LlamaConfig::from_gguf(&Gguf::open(&path)?)?;
+            Some(cost(config, &shape, labels.len(), plan.steps(), &device))
+        }
+        None => None,
+    };
+    Ok(Estimate { privacy: plan.statement(plan.steps()), device: models::device::name(&device), cost })
+}
+
+fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
+    let files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
+    files.into_iter().find(|f| f.extension().is_some_and(|e| e == "gguf"))
+}
+
+fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &Device) -> Cost {
+    let workers = if *device == Device::flex() { rayon::current_num_threads() } else { 1 };
+    let (mut weights, mut tape, mut adapter) = (shape.vocabulary * shape.width, 0, 0);
+    for [input, output] in Map::ALL.map(|m| shape.shape(m)) {
+        weights += shape.layers * input * output;
+        tape += shape.layers * (input + output);
+        adapter += shape.layers * c.finetune.rank * (input + output);
+    }
+    let record = (PROMPT_TOKENS + c.prepare.max_tokens) as f64;
+    let at_once = (workers * c.finetune.micro_batch_size) as f64 * record;
+    // Values, two moments, the sum in f64 and its copies.
+    let training = 4.0 * weights as f64 + 40.0 * adapter as f64 + at_once * 4.0 * tape as f64 * TAPE_FACTOR;
+
+    let contrasts = if c.sample.guidance > 0.0 { c.sample.guidance_labels.min(labels - 1) } else { 0 };
+    let rows = (workers * c.sample.batch_size * (1 + contrasts)) as f64;
+    let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens) as f64;
+    let held = (2 * shape.layers * shape.kv_heads * shape.head_width()) as f64 * 4.0;
+    let sampling = 8.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);
+
+    let speed = matmul_speed(device);
+    let forward = shape.flops_per_token();
+    let trained = steps as f64 * c.finetune.expected_batch_size as f64 * record;
+    let drawn = (c.sample.records * (1 + contrasts) + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
+    Cost {
+        parameters: weights,
+        trained_parameters: adapter,
+        training_memory_bytes: training,
+        sampling_memory_bytes: sampling,
+        // The frozen base needs no weight gradients: backward costs one forward.
+        finetune_s: 2.0 * forward * trained / (speed * TRAINING_SHARE),
+        sample_s: forward * drawn * length / (speed * SAMPLING_SHARE),
+        matmul_flops_per_second: speed,
+    }
+}
+
+/// FLOP/s of a square matrix product on `device`, over about a fifth of a second.
+fn matmul_speed(device: &Device) -> f64 {
+    let n = 1024;
+    let random = || Tensor::<2>::random([n, n], Distribution::Uniform(-1.0, 1.0), device);
+    let (a, b) = (random(), random());
+    let product = || a.clone().matmul(b.clone()).slice([0..1, 0..1]).into_data();
+    product();
+    let (begun, mut done) = (Instant::now(), 0);
+    while begun.elapsed().as_secs_f64() < 0.2 {
+        product();
+        done += 1;
+    }
+    2.0 * (n * n * n) as f64 * f64::from(done) / begun.elapsed().as_secs_f64()
+}

@@ -1,0 +1,232 @@
+//! Many steps: losses add up, so their distributions are convolved, by FFT of the exponentially tilted masses.
+//!
+//! Tilting (every mass times e^(θ·loss), normalised) moves the bulk of the distribution to the losses that decide
+//! δ(ε), so the transform's rounding error is relative to δ instead of to 1, and the window can be short.
+
+use rustfft::FftPlanner;
+use rustfft::num_complex::Complex64;
+
+use super::cells::LossPmf;
+
+/// The tilted mass that may fall outside the window on each side.
+const OUTSIDE: f64 = 1e-10;
+
+/// Composed losses in a window, tilted.
+pub struct Composed {
+    theta: f64,
+    step: f64,
+    /// Loss of `mass[0]`.
+    base: f64,
+    /// Tilted masses; the true ones are these times e^(log_scale − θ·(loss − pivot)).
+    mass: Vec<f64>,
+    log_scale: f64,
+    pivot: f64,
+    infinity: f64,
+    /// Tilted mass by which a sum over `mass` may be wrong: what wrapped round or was rounded.
+    slop: f64,
+}
+
+/// A part's cumulants in units of grid steps from its base.
+struct Part<'a> {
+    pmf: &'a LossPmf,
+    times: f64,
+    log_mass: Vec<f64>,
+}
+
+impl Part<'_> {
+    /// ln Σ mass·e^(θ·i·step).
+    fn cumulant(&self, theta: f64) -> f64 {
+        let slope = theta * self.pmf.step;
+        let peak = self
+            .log_mass
+            .iter()
+            .enumerate()
+            .map(|(i, m)| m + slope * i as f64)
+            .fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = self
+            .log_mass
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (m + slope * i as f64 - peak).exp())
+            .sum();
+        peak + sum.ln()
+    }
+
+    /// The masses tilted by θ and normalised.
+    fn tilted(&self, theta: f64, cumulant: f64) -> impl Iterator<Item = f64> {
+        let slope = theta * self.pmf.step;
+        self.log_mass
+            .iter()
+            .enumerate()
+            .map(move |(i, m)| (m + slope * i as f64 - cumulant).exp())
+    }
+}
+
+/// Composes `parts` (each a step's loss and how often it happens, all on grids of the same step), tilted by `theta`.
+pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
+    let step = parts[0].0.step;
+    let parts: Vec<Part> = parts
+        .iter()
+        .map(|(pmf, times)| Part {
+            pmf,
+            times: *times as f64,
+            log_mass: pmf.mass.iter().map(|m| m.ln()).collect(),
+        })
+        .collect();
+    let cumulants: Vec<f64> = parts.iter().map(|p| p.cumulant(theta)).collect();
+    let total = |theta: f64| parts.iter().map(|p| p.times * p.cumulant(theta)).sum::<f64>();
+    let at_theta: f64 = parts.iter().zip(&cumulants).map(|(p, k)| p.times * k).sum();
+
+    // Mean and variance of the tilted sum, in steps.
+    let (mut mean, mut variance) = (0.0, 0.0);
+    for (part, k) in parts.iter().zip(&cumulants) {
+        let m: f64 = part.tilted(theta, *k).enumerate().map(|(i, t)| t * i as f64).sum();
+        let v: f64 = part
+            .tilted(theta, *k)
+            .enumerate()
+            .map(|(i, t)| t * (i as f64 - m).powi(2))
+            .sum();
+        mean += part.times * m;
+        variance += part.times * v;
+    }
+
+    // The window: Chernoff bounds on the tilted sum's tails.
+    let spread = variance.sqrt().max(0.5) * step;
+    let need = -OUTSIDE.ln();
+    let best = (2.0 * need).sqrt() / spread;
+    let most: f64 = parts.iter().map(|p| p.times * (p.log_mass.len() - 1) as f64).sum();
+    let bound = |sign: f64| {
+        let tries = [2.0, 1.0, 0.5, 0.25, 0.125, 0.06];
+        let reach = tries.iter().map(|f| {
+            let t = f * best;
+            (total(theta + sign * t) - at_theta + need) / t / step
+        });
+        reach.fold(f64::INFINITY, f64::min)
+    };
+    let top = bound(1.0).min(most).ceil();
+    let bottom = (-bound(-1.0)).max(0.0).floor();
+    let length = (top - bottom + 1.0).max(1.0) as usize;
+    let n = length.next_power_of_two();
+
+    let mut planner = FftPlanner::new();
+    let forward = planner.plan_fft_forward(n);
+    let mut product = vec![Complex64::new(1.0, 0.0); n];
+    for (part, k) in parts.iter().zip(&cumulants) {
+        let mut folded = vec![Complex64::default(); n];
+        for (i, t) in part.tilted(theta, *k).enumerate() {
+            folded[i % n].re += t;
+        }
+        forward.process(&mut folded);
+        for (p, f) in product.iter_mut().zip(&folded) {
+            *p *= power(*f, part.times as u64);
+        }
+    }
+    planner.plan_fft_inverse(n).process(&mut product);
+    let start = (bottom % n as f64) as usize;
+    let mass = (0..length)
+        .map(|w| (product[(start + w) % n].re / n as f64).max(0.0))
+        .collect();
+
+    let times: f64 = parts.iter().map(|p| p.times).sum();
+    let bases: f64 = parts.iter().map(|p| p.times * p.pmf.base).sum();
+    let pivot = bases + mean * step;
+    Composed {
+        theta,
+        step,
+        base: bases + bottom * step,
+        mass,
+        log_scale: at_theta - theta * (pivot - bases),
+        pivot,
+        infinity: parts.iter().map(|p| p.times * p.pmf.infinity).sum::<f64>().min(1.0),
+        slop: 2.0 * OUTSIDE + 1e-15 * times,
+    }
+}
+
+/// zⁿ by squaring.
+fn power(z: Complex64, mut n: u64) -> Complex64 {
+    let (mut square, mut out) = (z, Complex64::new(1.0, 0.0));
+    while n > 0 {
+        if n & 1 == 1 {
+            out *= square;
+        }
+        square *= square;
+        n >>= 1;
+    }
+    out
+}
+
+/// Which way what is not known exactly is counted.
+#[derive(Clone, Copy)]
+pub enum Side {
+    /// Against us: the value is an upper bound.
+    Above,
+    /// For us: the value is a lower bound.
+    Below,
+}
+
+impl Composed {
+    fn loss(&self, index: usize) -> f64 {
+        self.base + index as f64 * self.step
+    }
+
+    fn sign(side: Side) -> f64 {
+        match side {
+            Side::Above => 1.0,
+            Side::Below => -1.0,
+        }
+    }
+
+    /// δ(ε) = P(∞) + Σ over losses l > ε of mass·(1 − e^(ε − l)).
+    pub fn delta(&self, epsilon: f64, side: Side) -> f64 {
+        let scale = self.log_scale.exp();
+        let weight = |loss: f64| (-self.theta * (loss - self.pivot)).exp();
+        let sum: f64 = self
+            .mass
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(i, m)| (self.loss(i), m))
+            .take_while(|(loss, _)| *loss > epsilon)
+            .map(|(loss, m)| m * weight(loss) * -(epsilon - loss).exp_m1())
+            .sum();
+        let slop = Self::sign(side) * self.slop * weight(epsilon);
+        (self.infinity + scale * (sum + slop)).clamp(0.0, 1.0)
+    }
+
+    /// The smallest ε ≥ 0 with δ(ε) ≤ `delta`, and −d ln δ/dε there; `None` where no ε is enough.
+    pub fn epsilon(&self, delta: f64, side: Side) -> Option<(f64, f64)> {
+        // What the finite losses may contribute, in tilted units.
+        let target = (delta - self.infinity) / self.log_scale.exp();
+        if target <= 0.0 {
+            return None;
+        }
+        // a = Σ m·w, b = Σ m·w·e^(pivot − l) over losses above: δ(ε) = a − b·e^(ε − pivot), exactly, between grid points.
+        let (mut a, mut b) = (0.0, 0.0);
+        for i in (0..self.mass.len()).rev() {
+            let loss = self.loss(i);
+            let weight = (-self.theta * (loss - self.pivot)).exp();
+            let slop = Self::sign(side) * self.slop * weight;
+            if a - b * (loss - self.pivot).exp() + slop >= target {
+                let fraction = (a + slop - target) / b;
+                let solved = if fraction > 0.0 && b > 0.0 {
+                    self.pivot + fraction.ln()
+                } else {
+                    loss
+                };
+                let slope = b * (solved - self.pivot).exp() / target;
+                return Some((solved.clamp(loss, loss + self.step).max(0.0), slope));
+            }
+            if loss < 0.0 {
+                return Some((0.0, self.theta));
+            }
+            a += self.mass[i] * weight;
+            b += self.mass[i] * weight * (self.pivot - loss).exp();
+        }
+        // The window ends above where δ is reached.
+        let end = match side {
+            Side::Above => self.base.max(0.0),
+            Side::Below => 0.0,
+        };
+        Some((end, self.theta))
+    }
+}

@@ -1,0 +1,71 @@
+//! Where randomness comes from (rule P4): the operating system, anew for every step; or, for tests and rehearsals, a
+//! fixed seed, which makes a run NOT PRIVATE. Keys can be neither printed nor serialised.
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// What a draw is for; the draws of a step are independent.
+#[derive(Clone, Copy)]
+pub enum Purpose {
+    Sample,
+    Noise,
+}
+
+/// The source of a run's keys.
+pub enum KeySource {
+    /// The operating system's generator: no key is ever made twice.
+    Secure,
+    /// Derived from a seed, the run and the step. Not private.
+    Seeded { seed: u64, run: String },
+}
+
+/// A ChaCha20 key. Its streams are independent of each other.
+pub struct Key([u8; 32]);
+
+impl KeySource {
+    /// A key for one draw of one step.
+    pub fn key(&self, step: u64, purpose: Purpose) -> Result<Key> {
+        match self {
+            KeySource::Secure => {
+                let mut key = [0; 32];
+                getrandom::fill(&mut key).map_err(|e| {
+                    Error::other(format!("the operating system gave no secure random numbers: {e}"))
+                        .hint("a private run cannot go on without them; try again once the system has started fully")
+                })?;
+                Ok(Key(key))
+            }
+            KeySource::Seeded { seed, run } => {
+                let purpose: &[u8] = match purpose {
+                    Purpose::Sample => b"sample",
+                    Purpose::Noise => b"noise",
+                };
+                let mut hash = Sha256::new();
+                hash.update(b"dpsynth step key, not private\0");
+                hash.update(seed.to_le_bytes());
+                hash.update(step.to_le_bytes());
+                hash.update(purpose);
+                hash.update(b"\0");
+                hash.update(run.as_bytes());
+                Ok(Key(hash.finalize().into()))
+            }
+        }
+    }
+}
+
+impl Key {
+    /// The `index`-th stream of random numbers under this key.
+    pub fn stream(&self, index: u64) -> ChaCha20Rng {
+        let mut rng = ChaCha20Rng::from_seed(self.0);
+        rng.set_stream(index);
+        rng
+    }
+
+    /// A key for tests of the samplers.
+    #[cfg(test)]
+    pub fn fixed(byte: u8) -> Self {
+        Key([byte; 32])
+    }
+}

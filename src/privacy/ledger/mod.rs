@@ -1,0 +1,246 @@
+//! What was spent on a dataset (rules P7, P8): an append-only file of hash-chained lines.
+
+mod book;
+mod chain;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use book::Book;
+use chain::{Chain, Entry, Line};
+use serde::{Deserialize, Serialize};
+
+pub use book::{LedgerView, RunParameters, RunRecord};
+
+use crate::{Error, Result};
+
+/// A place in a ledger: the number of a line and its sha256.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerHead {
+    /// Number of the line, from 0.
+    pub seq: u64,
+    /// Its sha256, hexadecimal.
+    pub hash: String,
+}
+
+/// A ledger that is open for writing. One process at a time holds it.
+///
+/// `<dataset hash>.jsonl` has one JSON object a line, each with its number, the sha256 of the line before and its own
+/// content. `<dataset hash>.jsonl.head` names the last line, so that cutting whole lines off is seen.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    chain: Chain,
+    book: Book,
+    broken: bool,
+}
+
+/// Reads a ledger without locking or mending it, and checks it whole.
+///
+/// # Errors
+/// Data: a line was edited, is missing, or the file was cut, with the line's number. Other: it cannot be read.
+pub fn verify(path: &Path) -> Result<LedgerView> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read the ledger", path, e))?;
+    let (chain, lines, _) = Chain::parse(path, &bytes)?;
+    chain.check_sidecar(path)?;
+    Ok(Book::replay(path, &lines)?.view())
+}
+
+impl Ledger {
+    /// Opens the ledger of the dataset with this content hash, creating it with the given total epsilon and delta.
+    ///
+    /// A last line that a crash left incomplete is cut off: its step was never taken. An existing ledger keeps its own
+    /// total and delta.
+    ///
+    /// # Errors
+    /// Usage: the hash is no file name, or a number is out of range. Data: the ledger was tampered with. Other: another
+    /// process holds it, or it cannot be read or written.
+    pub fn open(dir: &Path, dataset_hash: &str, default_total_epsilon: f64, delta: f64) -> Result<Self> {
+        if dataset_hash.is_empty()
+            || !dataset_hash
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        {
+            return Err(Error::usage(format!("`{dataset_hash}` is not a content hash")).hint("letters and digits only"));
+        }
+        check_total(default_total_epsilon)?;
+        super::accountant::check_delta(delta)?;
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("create the ledger folder", dir, e))?;
+        let path = dir.join(format!("{dataset_hash}.jsonl"));
+        let mut ledger = Self::take(&path, true)?;
+        if ledger.chain.is_empty() {
+            ledger.append(Entry::Created {
+                dataset: dataset_hash.to_string(),
+                total_epsilon: default_total_epsilon,
+                delta,
+                adjacency: "add-or-remove-one".into(),
+                unit: "record".into(),
+                accountant: "pld".into(),
+            })?;
+            // The directory entries too must survive a crash.
+            File::open(dir)
+                .and_then(|d| d.sync_all())
+                .map_err(|e| Error::io("write the ledger folder", dir, e))?;
+        }
+        if ledger.book.dataset() != dataset_hash {
+            return Err(Error::data(format!(
+                "{} is the ledger of dataset {}, not {dataset_hash}",
+                path.display(),
+                ledger.book.dataset()
+            ))
+            .hint("a ledger belongs to one dataset and may not be renamed"));
+        }
+        Ok(ledger)
+    }
+
+    /// Opens an existing ledger by its path.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`], and where there is none.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let ledger = Self::take(path, false)?;
+        if ledger.chain.is_empty() {
+            return Err(Error::data(format!("{} has no complete line", path.display())).hint("it is not a ledger yet"));
+        }
+        Ok(ledger)
+    }
+
+    fn take(path: &Path, create: bool) -> Result<Self> {
+        let io = |e| Error::io("open the ledger", path, e);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(
+                    Error::other(format!("another process has the ledger {} open", path.display()))
+                        .hint("runs on one dataset go one after the other: wait for it to end"),
+                );
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock the ledger", path, e)),
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let (chain, lines, length) = Chain::parse(path, &bytes)?;
+        chain.check_sidecar(path)?;
+        let book = Book::replay(path, &lines)?;
+        if length < bytes.len() as u64 {
+            file.set_len(length)
+                .and_then(|()| file.sync_all())
+                .map_err(|e| Error::io("mend the ledger", path, e))?;
+        }
+        if !chain.is_empty() {
+            chain.write_sidecar(path)?;
+        }
+        Ok(Ledger {
+            path: path.to_path_buf(),
+            file,
+            length,
+            chain,
+            book,
+            broken: false,
+        })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last line.
+    pub fn head(&self) -> LedgerHead {
+        self.chain.head()
+    }
+
+    /// Refuses a ledger that does not contain `head` (of a checkpoint): it was rolled back or replaced since.
+    ///
+    /// # Errors
+    /// Data, saying which line is missing or different.
+    pub fn require_head(&self, head: &LedgerHead) -> Result<()> {
+        self.chain.require(&self.path, head, "the checkpoint")
+    }
+
+    /// What the ledger says.
+    pub fn view(&self) -> LedgerView {
+        self.book.view()
+    }
+
+    /// Sets the epsilon that all runs on the dataset may spend together. It is on record like everything else.
+    ///
+    /// # Errors
+    /// Usage: not a number above 0. Other: the ledger cannot be written.
+    pub fn set_budget(&mut self, total_epsilon: f64) -> Result<()> {
+        check_total(total_epsilon)?;
+        self.append(Entry::Budget { total_epsilon })
+    }
+
+    /// Enters a run, or finds it: the number of its charged steps. Checks the budget both times (rule P8).
+    pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<u64> {
+        let known = self.book.admit(run, parameters)?;
+        if known.is_none() {
+            self.append(Entry::Run {
+                run: run.to_string(),
+                parameters: *parameters,
+            })?;
+        }
+        Ok(known.unwrap_or(0))
+    }
+
+    /// Writes a step's line; it is on disk when this returns (rule P7).
+    pub(super) fn charge_step(&mut self, run: &str, index: u64) -> Result<()> {
+        self.append(Entry::Step {
+            run: run.to_string(),
+            index,
+        })
+    }
+
+    /// Writes that a run is over.
+    pub(super) fn end_run(&mut self, run: &str) -> Result<()> {
+        self.append(Entry::End { run: run.to_string() })
+    }
+
+    fn append(&mut self, entry: Entry) -> Result<()> {
+        if self.broken {
+            return Err(
+                Error::other(format!("writing to the ledger {} failed before", self.path.display()))
+                    .hint("start again: the run goes on from what is on disk"),
+            );
+        }
+        let line: Line = self.chain.next(entry);
+        // The book checks the line before it is written, by the rules by which it will be read.
+        let mut book = self.book.clone();
+        book.apply(&self.path, &line)?;
+        let text = line.text();
+        let written = self
+            .file
+            .seek(SeekFrom::Start(self.length))
+            .and_then(|_| self.file.write_all(format!("{text}\n").as_bytes()))
+            .and_then(|()| self.file.sync_data());
+        if let Err(e) = written {
+            self.broken = true;
+            return Err(Error::io("write the ledger", &self.path, e));
+        }
+        self.length += text.len() as u64 + 1;
+        self.chain.push(&text);
+        self.book = book;
+        self.chain.write_sidecar(&self.path).inspect_err(|_| self.broken = true)
+    }
+}
+
+fn check_total(total_epsilon: f64) -> Result<()> {
+    if total_epsilon > 0.0 && total_epsilon.is_finite() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the total epsilon must be a number above 0, not {total_epsilon}"
+    ))
+    .hint("it is what all runs on the dataset may spend together"))
+}

@@ -1,0 +1,294 @@
+//! What a run may do, fixed before it starts (rule P1): sampling rate, noise, number of steps, and what they cost.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use super::accountant::{Bracket, Direction, Phase, pld};
+use super::calibrate;
+use super::keys::KeySource;
+use super::ledger::{Ledger, RunParameters};
+use super::noise::Mechanism;
+use super::run::PrivateRun;
+use super::statement::PrivacyStatement;
+use crate::config::NoiseKind;
+use crate::{Error, Result};
+
+/// What is asked for. All of it public.
+#[derive(Clone)]
+pub struct PlanRequest {
+    /// Epsilon that the whole run may cost, above 0.
+    pub target_epsilon: f64,
+    /// Delta, below 1/N; default 1/(N·ln N) with N = `public_size`.
+    pub delta: Option<f64>,
+    /// N: the number of records as declared, never as counted (rule P2).
+    pub public_size: u64,
+    /// Mean size of a Poisson batch; over N it is the sampling rate.
+    pub expected_batch_size: u64,
+    /// Steps that may be charged.
+    pub steps: u64,
+    /// C: the largest norm of a record's contribution.
+    pub max_grad_norm: f64,
+    /// Which noise is added.
+    pub noise: NoiseKind,
+    /// Fixes all randomness, for tests and rehearsals; the run is then NOT PRIVATE (rule P4).
+    pub seed: Option<u64>,
+}
+
+/// The one value from which sampling, noise and epsilon come (rule P1). Cheap to clone.
+#[derive(Clone)]
+pub struct PrivacyPlan {
+    target_epsilon: f64,
+    delta: f64,
+    public_size: u64,
+    steps: u64,
+    sampling_rate: f64,
+    mechanism: Mechanism,
+    seed: Option<u64>,
+    /// Epsilon by number of steps, as far as it has been asked for.
+    known: Arc<Mutex<HashMap<u64, f64>>>,
+}
+
+impl PrivacyPlan {
+    /// The plan with the smallest noise (to 0.01 %) that keeps `request` within its epsilon, never above.
+    ///
+    /// # Errors
+    /// Usage: a value out of range; delta at or above 1/N (rule P10).
+    pub fn calibrate(request: &PlanRequest) -> Result<Self> {
+        let r = request;
+        if r.public_size < 3 {
+            return Err(
+                Error::usage(format!("a dataset of {} records cannot be protected", r.public_size))
+                    .hint("`public_size` is the declared number of training records"),
+            );
+        }
+        let n = r.public_size as f64;
+        let delta = r.delta.unwrap_or(1.0 / (n * n.ln()));
+        if !(delta > 0.0 && delta < 1.0 / n) {
+            return Err(Error::usage(format!(
+                "delta must be above 0 and below 1/N = {:e} for N = {} records, not {delta:e}",
+                1.0 / n,
+                r.public_size
+            ))
+            .hint(format!("leave it out for 1/(N ln N) = {:e}", 1.0 / (n * n.ln()))));
+        }
+        if r.expected_batch_size == 0 || r.expected_batch_size > r.public_size {
+            return Err(Error::usage(format!(
+                "the expected batch size must be from 1 to the {} records, not {}",
+                r.public_size, r.expected_batch_size
+            ))
+            .hint("larger batches take less noise a record; 256 to 4096 are usual"));
+        }
+        if !(r.max_grad_norm > 0.0 && r.max_grad_norm.is_finite()) {
+            return Err(Error::usage(format!(
+                "the clipping norm must be a number above 0, not {}",
+                r.max_grad_norm
+            ))
+            .hint("1 is usual"));
+        }
+        let sampling_rate = r.expected_batch_size as f64 / n;
+        let noise_multiplier = calibrate::noise_multiplier(r.target_epsilon, delta, sampling_rate, r.steps)?;
+        Ok(PrivacyPlan {
+            target_epsilon: r.target_epsilon,
+            delta,
+            public_size: r.public_size,
+            steps: r.steps,
+            sampling_rate,
+            mechanism: Mechanism {
+                kind: r.noise,
+                noise_multiplier,
+                max_grad_norm: r.max_grad_norm,
+                expected_batch_size: r.expected_batch_size,
+            },
+            seed: r.seed,
+            known: Arc::default(),
+        })
+    }
+
+    /// Epsilon that was asked for; [`PrivacyPlan::epsilon_after`] all steps is at most this.
+    pub fn target_epsilon(&self) -> f64 {
+        self.target_epsilon
+    }
+
+    /// Probability beside epsilon.
+    pub fn delta(&self) -> f64 {
+        self.delta
+    }
+
+    /// N as declared.
+    pub fn public_size(&self) -> u64 {
+        self.public_size
+    }
+
+    /// Steps that may be charged.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Probability that a record is drawn in a step.
+    pub fn sampling_rate(&self) -> f64 {
+        self.sampling_rate
+    }
+
+    /// Noise standard deviation over sensitivity.
+    pub fn noise_multiplier(&self) -> f64 {
+        self.mechanism.noise_multiplier
+    }
+
+    /// C: the largest norm of a record's contribution.
+    pub fn max_grad_norm(&self) -> f64 {
+        self.mechanism.max_grad_norm
+    }
+
+    /// What the noisy sum is divided by.
+    pub fn expected_batch_size(&self) -> u64 {
+        self.mechanism.expected_batch_size
+    }
+
+    /// Which noise is added.
+    pub fn noise(&self) -> NoiseKind {
+        self.mechanism.kind
+    }
+
+    /// False with a fixed seed (rule P4).
+    pub fn is_private(&self) -> bool {
+        self.seed.is_none()
+    }
+
+    fn phase(&self, steps: u64) -> Result<Phase> {
+        Phase::new(self.sampling_rate, self.mechanism.noise_multiplier, steps)
+    }
+
+    /// Epsilon after `steps` steps, from above; 0 before the first. Made to be asked at every step.
+    ///
+    /// Beyond 100 steps it may be that of up to 1 % more steps, which have been computed already.
+    ///
+    /// # Errors
+    /// Usage: more steps than the plan has.
+    pub fn epsilon_after(&self, steps: u64) -> Result<f64> {
+        if steps > self.steps {
+            return Err(Error::usage(format!("the plan has {} steps, not {steps}", self.steps))
+                .hint("epsilon is promised for the planned steps only"));
+        }
+        if steps == 0 {
+            return Ok(0.0);
+        }
+        let spacing = (steps / 100).max(1).next_power_of_two() / 2;
+        let knot = steps.next_multiple_of(spacing.max(1)).min(self.steps);
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(epsilon) = known.get(&knot) {
+            return Ok(*epsilon);
+        }
+        let epsilon = pld::epsilon_above(&[self.phase(knot)?], self.delta)?;
+        known.insert(knot, epsilon);
+        Ok(epsilon)
+    }
+
+    /// The guarantee after `steps` steps (at most the plan's), whole (rule P10).
+    pub fn statement(&self, steps: u64) -> PrivacyStatement {
+        let steps = steps.min(self.steps);
+        let nothing = Bracket {
+            epsilon: 0.0,
+            epsilon_lower: 0.0,
+            direction: Direction::Remove,
+        };
+        // The plan's own values were accepted when it was made; should the accountant fail still, claim nothing.
+        let unknown = Bracket {
+            epsilon: f64::INFINITY,
+            ..nothing
+        };
+        let bracket = match steps {
+            0 => nothing,
+            _ => self
+                .phase(steps)
+                .and_then(|phase| pld::epsilon(&[phase], self.delta))
+                .unwrap_or(unknown),
+        };
+        PrivacyStatement {
+            epsilon: bracket.epsilon,
+            epsilon_lower: bracket.epsilon_lower,
+            delta: self.delta,
+            adjacency: "add-or-remove-one",
+            unit: "record",
+            sampler: "poisson",
+            accountant: "pld",
+            mechanism: match self.mechanism.kind {
+                NoiseKind::ExactGaussian => "exact rounded Gaussian noise",
+                NoiseKind::Gaussian => {
+                    "Gaussian noise in floating point (attacks on floating point are outside the claim)"
+                }
+            },
+            noise_multiplier: self.mechanism.noise_multiplier,
+            sampling_rate: self.sampling_rate,
+            steps,
+            max_grad_norm: self.mechanism.max_grad_norm,
+            expected_batch_size: self.mechanism.expected_batch_size,
+            private: self.is_private(),
+        }
+    }
+
+    /// Enters `run` into the ledger, or finds it there, and hands out the only way to sampling and noise (rule P1).
+    ///
+    /// `records` is the real number of records, from which batches are drawn; it changes nothing else (rule P2).
+    /// Steps that an earlier process charged stay charged, whether it applied them or not (rule P7).
+    ///
+    /// # Errors
+    /// Budget: the dataset's total epsilon would be passed, with the sum shown (rule P8). Usage: the run is in the
+    /// ledger with other parameters, or was ended. Other: the ledger cannot be written.
+    pub fn begin(&self, ledger: Ledger, run: &str, records: usize) -> Result<PrivateRun> {
+        let parameters = RunParameters {
+            sampling_rate: self.sampling_rate,
+            noise_multiplier: self.mechanism.noise_multiplier,
+            steps: self.steps,
+            delta: self.delta,
+            private: self.is_private(),
+        };
+        let mut ledger = ledger;
+        let charged = ledger.enter(run, &parameters)?;
+        let keys = match self.seed {
+            None => KeySource::Secure,
+            Some(seed) => KeySource::Seeded {
+                seed,
+                run: run.to_string(),
+            },
+        };
+        Ok(PrivateRun::new(
+            self.clone(),
+            self.mechanism,
+            keys,
+            ledger,
+            run,
+            records,
+            charged,
+        ))
+    }
+}
+
+impl fmt::Debug for PlanRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlanRequest")
+            .field("target_epsilon", &self.target_epsilon)
+            .field("delta", &self.delta)
+            .field("public_size", &self.public_size)
+            .field("expected_batch_size", &self.expected_batch_size)
+            .field("steps", &self.steps)
+            .field("max_grad_norm", &self.max_grad_norm)
+            .field("noise", &self.noise)
+            .field("seeded", &self.seed.is_some())
+            .finish()
+    }
+}
+
+impl fmt::Debug for PrivacyPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivacyPlan")
+            .field("target_epsilon", &self.target_epsilon)
+            .field("delta", &self.delta)
+            .field("steps", &self.steps)
+            .field("sampling_rate", &self.sampling_rate)
+            .field("noise_multiplier", &self.mechanism.noise_multiplier)
+            .field("max_grad_norm", &self.mechanism.max_grad_norm)
+            .field("private", &self.is_private())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! A plan at work: charge a step, draw its batch, add its noise (rules P1 to P8).
+
+use std::fmt;
+
+use super::keys::{Key, KeySource, Purpose};
+use super::ledger::{Ledger, LedgerHead};
+use super::noise::Mechanism;
+use super::plan::PrivacyPlan;
+use super::sampler;
+use super::statement::PrivacyStatement;
+use crate::{Error, Result};
+
+/// A run with its ledger open. Holds the ledger's lock as long as it lives.
+pub struct PrivateRun {
+    plan: PrivacyPlan,
+    mechanism: Mechanism,
+    keys: KeySource,
+    ledger: Ledger,
+    run: String,
+    records: usize,
+    charged: u64,
+}
+
+impl PrivateRun {
+    pub(super) fn new(
+        plan: PrivacyPlan,
+        mechanism: Mechanism,
+        keys: KeySource,
+        ledger: Ledger,
+        run: &str,
+        records: usize,
+        charged: u64,
+    ) -> Self {
+        PrivateRun {
+            plan,
+            mechanism,
+            keys,
+            ledger,
+            run: run.to_string(),
+            records,
+            charged,
+        }
+    }
+
+    /// Steps that are in the ledger, this process's and earlier ones'.
+    pub fn charged_steps(&self) -> u64 {
+        self.charged
+    }
+
+    /// Steps that may still be charged.
+    pub fn remaining_steps(&self) -> u64 {
+        self.plan.steps() - self.charged
+    }
+
+    /// Where the ledger stands; belongs into a checkpoint, see [`Ledger::require_head`].
+    pub fn ledger_head(&self) -> LedgerHead {
+        self.ledger.head()
+    }
+
+    /// The plan that is at work.
+    pub fn plan(&self) -> &PrivacyPlan {
+        &self.plan
+    }
+
+    /// The guarantee for what was charged so far.
+    pub fn statement(&self) -> PrivacyStatement {
+        self.plan.statement(self.charged)
+    }
+
+    /// Charges the next step: its ledger line is on disk before this returns (rule P7).
+    ///
+    /// # Errors
+    /// Budget: all planned steps are charged (rule P8). Other: the ledger cannot be written, or the operating system
+    /// gives no random numbers; a step that was charged then stays charged.
+    pub fn charge(&mut self) -> Result<ChargedStep> {
+        if self.remaining_steps() == 0 {
+            return Err(Error::budget(format!(
+                "all {} planned steps of run `{}` are charged; one more would pass epsilon {}",
+                self.plan.steps(),
+                self.run,
+                self.plan.target_epsilon()
+            ))
+            .hint("plan a new run; it composes with this one in the ledger"));
+        }
+        let index = self.charged;
+        self.ledger.charge_step(&self.run, index)?;
+        self.charged += 1;
+        let members = sampler::poisson(
+            self.records,
+            self.plan.sampling_rate(),
+            &self.keys.key(index, Purpose::Sample)?,
+        );
+        Ok(ChargedStep {
+            index,
+            members,
+            mechanism: self.mechanism,
+            noise_key: self.keys.key(index, Purpose::Noise)?,
+        })
+    }
+
+    /// Ends the run: steps that were planned but not charged no longer count, and it cannot be taken up again.
+    ///
+    /// # Errors
+    /// Other: the ledger cannot be written.
+    pub fn end(mut self) -> Result<Ledger> {
+        self.ledger.end_run(&self.run)?;
+        Ok(self.ledger)
+    }
+
+    /// Leaves the run as it is and hands the ledger back.
+    pub fn into_ledger(self) -> Ledger {
+        self.ledger
+    }
+}
+
+/// A step that has been paid for: one batch, and one draw of noise, which consumes it.
+#[must_use = "the step is charged whether it is used or not"]
+pub struct ChargedStep {
+    index: u64,
+    members: Vec<usize>,
+    mechanism: Mechanism,
+    noise_key: Key,
+}
+
+impl ChargedStep {
+    /// Position in the run, from 0. Steps that were charged by a process that died are skipped, not repeated.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The batch: indices into the records, in order. May be empty; the step is to be taken all the same (rule P6).
+    pub fn members(&self) -> &[usize] {
+        &self.members
+    }
+
+    /// (clipped sum + noise) / expected batch size.
+    ///
+    /// `clipped_sum` [d] is the sum over `members` of vectors with norm at most C, zeros for an empty batch. The noise's
+    /// standard deviation is the noise multiplier times C(1 + slack), where the slack pays for the rounding to the grid
+    /// and for floating-point error before it (rule P12). The divisor is public (rule P2). There is no second draw
+    /// (rule P3): the step is consumed.
+    ///
+    /// # Errors
+    /// Other: a coordinate is not finite or beyond what clipped records can add up to.
+    pub fn privatize(self, clipped_sum: &[f64]) -> Result<Vec<f32>> {
+        self.mechanism.privatize(clipped_sum, &self.noise_key)
+    }
+}
+
+// Neither names members nor randomness: which records were drawn is secret too.
+impl fmt::Debug for ChargedStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChargedStep")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PrivateRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateRun")
+            .field("run", &self.run)
+            .field("charged", &self.charged)
+            .finish_non_exhaustive()
+    }
+}
