@@ -1,6 +1,6 @@
 //! Results as text for a terminal.
 
-use comfy_table::style::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use dpsynth::evaluation::{Interval, UtilityRow};
 use dpsynth::pipeline::{Report, RunFolder};
