@@ -3,6 +3,8 @@
 //! One text segment, no dropout, no pooler: [`Bert::forward`] gives the last hidden states. Hidden states travel as
 //! `[batch · tokens, hidden]`, so that every linear map is one 2-D product.
 
+mod gelu;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -283,7 +285,7 @@ impl Layer {
         let x = self.attention_norm.forward(x + attended);
         let h = self.up.forward(x.clone());
         let h = match self.activation {
-            Activation::Gelu => activation::gelu(h),
+            Activation::Gelu => gelu::gelu(h),
             Activation::GeluNew => activation::gelu_approximate(h),
             Activation::Relu => activation::relu(h),
         };

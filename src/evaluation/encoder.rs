@@ -1,0 +1,254 @@
+//! The strong classifier: a pretrained BERT encoder, mean pooling and a linear head, fine-tuned on an arm.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, Param};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokenizers::{Tokenizer, TruncationParams};
+
+use super::Example;
+use super::linear::argmax;
+use crate::config::EvaluateConfig;
+use crate::models::bert::{Bert, BertConfig, TokenBatch};
+use crate::{Error, Result};
+
+/// The head starts from nothing, the encoder from a checkpoint: the head's learning rate is this many times higher.
+const HEAD_LEARNING_RATE_RATIO: f64 = 20.0;
+/// Share of the steps over which the learning rate rises; over the rest it falls to 0 (Devlin et al. 2019).
+const WARMUP: f64 = 0.1;
+/// Batches are sorted by length within groups of this many, so that little is padded and batches stay random.
+const BATCHES_SORTED_TOGETHER: usize = 8;
+/// Texts predicted at once.
+const PREDICT_BATCH: usize = 32;
+
+/// The three files of an encoder in Hugging Face layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncoderFiles {
+    /// `config.json`
+    pub config: PathBuf,
+    /// `model.safetensors`
+    pub weights: PathBuf,
+    /// `tokenizer.json`
+    pub tokenizer: PathBuf,
+}
+
+impl EncoderFiles {
+    /// The files by their usual names in `folder`.
+    pub fn in_folder(folder: &Path) -> Self {
+        EncoderFiles {
+            config: folder.join("config.json"),
+            weights: folder.join("model.safetensors"),
+            tokenizer: folder.join("tokenizer.json"),
+        }
+    }
+}
+
+/// Turns texts into token ids.
+struct TextEncoder(Tokenizer);
+
+impl TextEncoder {
+    /// Cuts texts to `max_tokens`, special tokens included, or to what `config` allows.
+    fn open(path: &Path, config: &BertConfig, max_tokens: usize) -> Result<Self> {
+        let unusable = |what: String| {
+            Error::data(format!("the tokenizer {} cannot be used: {what}", path.display()))
+                .hint("it must be the tokenizer.json that belongs to the checkpoint")
+        };
+        let mut tokenizer = Tokenizer::from_file(path).map_err(|e| unusable(e.to_string()))?;
+        let size = tokenizer
+            .get_vocab(true)
+            .into_values()
+            .max()
+            .map_or(0, |id| id as usize + 1);
+        if size > config.vocab_size {
+            return Err(unusable(format!(
+                "it has {size} tokens, the encoder knows {}",
+                config.vocab_size
+            )));
+        }
+        let truncation = TruncationParams {
+            max_length: max_tokens.min(config.max_position_embeddings),
+            ..Default::default()
+        };
+        tokenizer
+            .with_padding(None)
+            .with_truncation(Some(truncation))
+            .map_err(|e| unusable(e.to_string()))?;
+        Ok(TextEncoder(tokenizer))
+    }
+
+    fn encode(&self, examples: &[Example]) -> Result<Vec<Vec<u32>>> {
+        let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+        let encodings = self.0.encode_batch_fast(texts, true).map_err(|e| {
+            Error::data(format!("the encoder's tokenizer refused a text: {e}")).hint("check that the texts are UTF-8")
+        })?;
+        let ids = encodings.iter().map(|e| e.get_ids().to_vec());
+        // A tokenizer without special tokens makes nothing of an empty text.
+        Ok(ids.map(|ids| if ids.is_empty() { vec![0] } else { ids }).collect())
+    }
+}
+
+#[derive(Module, Debug)]
+struct Head {
+    /// `[hidden, labels]`.
+    weight: Param<Tensor<2>>,
+    /// `[labels]`.
+    bias: Param<Tensor<1>>,
+}
+
+impl Head {
+    /// Uniform weights of standard deviation 0.02.
+    fn random(hidden: usize, num_labels: usize, rng: &mut ChaCha8Rng, device: &Device) -> Self {
+        let bound = 0.02 * 3f32.sqrt();
+        let weight: Vec<f32> = (0..hidden * num_labels)
+            .map(|_| rng.random_range(-bound..bound))
+            .collect();
+        Head {
+            weight: Param::from_data(TensorData::new(weight, [hidden, num_labels]), device),
+            bias: Param::from_data(TensorData::new(vec![0f32; num_labels], [num_labels]), device),
+        }
+    }
+}
+
+/// The scores of each label before the softmax, `[batch, labels]`.
+fn logits(bert: &Bert, head: &Head, batch: &TokenBatch) -> Tensor<2> {
+    let pooled = batch.mean(bert.forward(batch));
+    module::linear(pooled, head.weight.val(), Some(head.bias.val()))
+}
+
+/// The number of optimizer steps for so many training records.
+pub fn steps(records: usize, config: &EvaluateConfig) -> usize {
+    config.encoder_epochs * records.div_ceil(config.encoder_batch_size)
+}
+
+/// A fine-tuned encoder.
+pub struct EncoderClassifier {
+    text: TextEncoder,
+    bert: Bert,
+    head: Head,
+    device: Device,
+}
+
+impl EncoderClassifier {
+    /// Fine-tunes all layers and a fresh head with AdamW (Loshchilov and Hutter 2019); embedding tables stay as they are.
+    ///
+    /// `seed` fixes the head's first weights and the order of the records. `device` is a plain one, without
+    /// automatic differentiation. `each_step` hears the number of steps done, of [`steps`], and may stop the work.
+    ///
+    /// # Errors
+    /// Files that cannot be read or do not belong together, and whatever `each_step` returns.
+    pub fn fit(
+        files: &EncoderFiles,
+        examples: &[Example],
+        num_labels: usize,
+        config: &EvaluateConfig,
+        seed: u64,
+        device: &Device,
+        each_step: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Self> {
+        let sizes = BertConfig::read(&files.config)?;
+        let text = TextEncoder::open(&files.tokenizer, &sizes, config.encoder_max_tokens)?;
+        let rows = text.encode(examples)?;
+        let autodiff = device.clone().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut bert = Bert::load(&sizes, &files.weights, &autodiff)?.freeze_embeddings();
+        let mut head = Head::random(sizes.hidden_size, num_labels, &mut rng, &autodiff);
+        let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
+        let total = steps(examples.len(), config);
+        let mut done = 0;
+        for _ in 0..config.encoder_epochs {
+            for batch in shuffled_batches(&rows, config.encoder_batch_size, &mut rng) {
+                let tokens = TokenBatch::new(&select(&rows, &batch), &autodiff);
+                let labels: Vec<usize> = batch.iter().map(|&i| examples[i].label).collect();
+                let loss = cross_entropy(logits(&bert, &head, &tokens), &labels, &autodiff);
+                let mut gradients = loss.backward();
+                let of_bert = GradientsParams::from_module(&mut gradients, &bert);
+                let of_head = GradientsParams::from_module(&mut gradients, &head);
+                let rate = config.encoder_learning_rate * schedule(done, total);
+                bert = optimizer.step(rate, bert, of_bert);
+                head = optimizer.step(rate * HEAD_LEARNING_RATE_RATIO, head, of_head);
+                done += 1;
+                each_step(done)?;
+            }
+        }
+        Ok(EncoderClassifier {
+            text,
+            bert: bert.valid(),
+            head: head.valid(),
+            device: device.clone(),
+        })
+    }
+
+    /// The most likely label of each text.
+    ///
+    /// # Errors
+    /// A text that the tokenizer refuses, and whatever `each_batch` returns; it hears the number of texts done.
+    pub fn predict(&self, examples: &[Example], each_batch: &mut dyn FnMut(usize) -> Result<()>) -> Result<Vec<usize>> {
+        Ok(self
+            .scores(examples, each_batch)?
+            .iter()
+            .map(|scores| argmax(scores))
+            .collect())
+    }
+
+    /// The scores of the labels before the softmax, for each text; errors as of [`predict`](Self::predict).
+    pub fn scores(
+        &self,
+        examples: &[Example],
+        each_batch: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let rows = self.text.encode(examples)?;
+        let mut by_length: Vec<usize> = (0..rows.len()).collect();
+        by_length.sort_by_key(|&i| rows[i].len());
+        let mut all = vec![Vec::new(); rows.len()];
+        let mut done = 0;
+        for batch in by_length.chunks(PREDICT_BATCH) {
+            let tokens = TokenBatch::new(&select(&rows, batch), &self.device);
+            let scores = logits(&self.bert, &self.head, &tokens);
+            let [_, num_labels] = scores.dims();
+            let scores: Vec<f32> = scores.try_into_vec_as().map_err(|e| {
+                Error::other(format!("the device gave no scores back: {e}")).hint("try again with `device = \"cpu\"`")
+            })?;
+            for (&i, scores) in batch.iter().zip(scores.chunks(num_labels)) {
+                all[i] = scores.to_vec();
+            }
+            done += batch.len();
+            each_batch(done)?;
+        }
+        Ok(all)
+    }
+}
+
+fn select<'a>(rows: &'a [Vec<u32>], batch: &[usize]) -> Vec<&'a [u32]> {
+    batch.iter().map(|&i| rows[i].as_slice()).collect()
+}
+
+/// Mean of −log p(label).
+fn cross_entropy(logits: Tensor<2>, labels: &[usize], device: &Device) -> Tensor<1> {
+    let labels: Vec<i32> = labels.iter().map(|&l| l as i32).collect();
+    let count = labels.len();
+    let labels: Tensor<2, Int> = Tensor::from_data(TensorData::new(labels, [count, 1]), device);
+    activation::log_softmax(logits, 1).gather(1, labels).mean().neg()
+}
+
+/// The learning rate's factor at step `done` of `total`: up from 0 to 1 and down again, both linear.
+fn schedule(done: usize, total: usize) -> f64 {
+    let (now, total) = (done as f64 + 1.0, total as f64 + 1.0);
+    let peak = (WARMUP * total).max(1.0);
+    (now / peak).min((total - now) / (total - peak))
+}
+
+/// Every row once, in batches of `size` rows of similar length, in random order.
+fn shuffled_batches(rows: &[Vec<u32>], size: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.shuffle(rng);
+    for group in order.chunks_mut(size * BATCHES_SORTED_TOGETHER) {
+        group.sort_by_key(|&i| rows[i].len());
+    }
+    let mut batches: Vec<Vec<usize>> = order.chunks(size).map(<[usize]>::to_vec).collect();
+    batches.shuffle(rng);
+    batches
+}
