@@ -1,6 +1,6 @@
 //! The accountant against reference numbers of other tools, and the laws any accountant must keep.
 
-use dpsynth::privacy::accountant::{Direction, Phase, pld, rdp};
+use dpsynth::privacy::accountant::{Phase, pld, rdp};
 use dpsynth::privacy::calibrate;
 use proptest::prelude::*;
 use rayon::prelude::*;
@@ -241,10 +241,26 @@ fn small_noise_few_steps_and_a_million_steps_are_both_resolved() {
     }
 }
 
+/// Mechanisms of very different scale: no less than the worst alone, no more than basic composition, and bracketed.
 #[test]
-fn the_worse_neighbour_is_named() {
-    let worst = |q, sigma, steps, delta| pld::epsilon(&[phase(q, sigma, steps)], delta).expect("valid").direction;
-    assert_eq!(worst(0.01, 0.7, 100, 1e-5), Direction::Remove);
+fn very_different_mechanisms_compose_between_their_bounds() {
+    let delta = 1e-5;
+    for phases in [
+        [phase(0.005, 0.35, 8), phase(1e-3, 20.0, 100_000)],
+        [phase(0.04, 1.0, 125), phase(1.0, 30.0, 1)],
+        [phase(0.5, 4.0, 20), phase(1e-4, 0.5, 1000)],
+    ] {
+        let together = pld::epsilon(&phases, delta).expect("valid");
+        let alone = |delta| phases.map(|p| pld::epsilon(&[p], delta).expect("valid"));
+        let most: f64 = alone(delta / 2.0).iter().map(|b| b.epsilon).sum();
+        let least = alone(delta).iter().map(|b| b.epsilon_lower).fold(0.0, f64::max);
+        assert!(
+            together.epsilon >= least && together.epsilon_lower <= most,
+            "{phases:?}: {together:?} {least} {most}"
+        );
+        let gap = together.epsilon - together.epsilon_lower;
+        assert!(gap >= 0.0 && gap <= 2e-3 * together.epsilon, "{phases:?}: {together:?}");
+    }
 }
 
 #[test]
