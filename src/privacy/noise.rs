@@ -36,11 +36,10 @@ impl Mechanism {
                     .hint("a record whose gradient is not finite must contribute zero"),
             );
         }
-        let noisy = match self.kind {
-            NoiseKind::ExactGaussian => self.exact(sum, key)?,
-            NoiseKind::Gaussian => self.continuous(sum, key),
-        };
-        Ok(noisy)
+        match self.kind {
+            NoiseKind::ExactGaussian => self.exact(sum, key),
+            NoiseKind::Gaussian => Ok(self.continuous(sum, key)),
+        }
     }
 
     /// The largest power of two with √d · grid ≤ [`GRID_SHARE`] · C.
@@ -55,7 +54,7 @@ impl Mechanism {
         let sensitivity = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + (d as f64).sqrt() * grid;
         // Up, and by one more for the rounding of this line.
         let sigma = (self.noise_multiplier * sensitivity / grid).ceil() + 1.0;
-        if !(sigma <= MAX_SIGMA as f64) {
+        if sigma > MAX_SIGMA as f64 {
             return Err(
                 Error::usage(format!("noise of {sigma:e} grid units is beyond the exact sampler"))
                     .hint("a noise multiplier above a billion is a mistake in the plan"),

@@ -9,7 +9,7 @@ use rustfft::num_complex::Complex64;
 use super::cells::LossPmf;
 
 /// The tilted mass that may fall outside the window on each side.
-const OUTSIDE: f64 = 1e-10;
+const OUTSIDE: f64 = 1e-13;
 
 /// Composed losses in a window, tilted.
 pub struct Composed {
@@ -138,7 +138,7 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
         log_scale: at_theta - theta * (pivot - bases),
         pivot,
         infinity: parts.iter().map(|p| p.times * p.pmf.infinity).sum::<f64>().min(1.0),
-        slop: 2.0 * OUTSIDE + 1e-15 * times,
+        slop: 2.0 * OUTSIDE + 5e-16 * times,
     }
 }
 
@@ -178,8 +178,7 @@ impl Composed {
 
     /// δ(ε) = P(∞) + Σ over losses l > ε of mass·(1 − e^(ε − l)).
     pub fn delta(&self, epsilon: f64, side: Side) -> f64 {
-        let scale = self.log_scale.exp();
-        let weight = |loss: f64| (-self.theta * (loss - self.pivot)).exp();
+        let weight = |loss: f64| (self.log_scale - self.theta * (loss - self.pivot)).exp();
         let sum: f64 = self
             .mass
             .iter()
@@ -189,8 +188,7 @@ impl Composed {
             .take_while(|(loss, _)| *loss > epsilon)
             .map(|(loss, m)| m * weight(loss) * -(epsilon - loss).exp_m1())
             .sum();
-        let slop = Self::sign(side) * self.slop * weight(epsilon);
-        (self.infinity + scale * (sum + slop)).clamp(0.0, 1.0)
+        (self.infinity + sum + Self::sign(side) * self.slop * weight(epsilon)).clamp(0.0, 1.0)
     }
 
     /// The smallest ε ≥ 0 with δ(ε) ≤ `delta`, and −d ln δ/dε there; `None` where no ε is enough.

@@ -9,6 +9,9 @@ use super::compose::{Composed, Side, compose};
 use super::{Bracket, Direction, Phase, check_delta, check_phases, gaussian, merge};
 use crate::{Error, Result};
 
+/// Share of epsilon that its bracket should not be wider than.
+const GAP: f64 = 1e-3;
+
 /// The smallest epsilon for `delta`, from above and from below, of all `phases` together.
 ///
 /// # Errors
@@ -25,12 +28,20 @@ pub fn epsilon(phases: &[Phase], delta: f64) -> Result<Bracket> {
             direction: Direction::Remove,
         });
     }
-    let (losses, above) = worst(&phases, delta)?;
-    Ok(Bracket {
-        epsilon: above.0,
-        epsilon_lower: losses.epsilon_below(delta, above),
-        direction: losses.direction,
-    })
+    // The grid is chosen by an estimate of its error; where the bracket shows that to be too rosy, it is made finer.
+    let mut fineness = 1.0;
+    loop {
+        let (losses, above) = worst(&phases, delta, fineness)?;
+        let bracket = Bracket {
+            epsilon: above.0,
+            epsilon_lower: losses.epsilon_below(delta, above),
+            direction: losses.direction,
+        };
+        if bracket.epsilon - bracket.epsilon_lower <= GAP * bracket.epsilon || fineness > 9.0 {
+            return Ok(bracket);
+        }
+        fineness *= 3.0;
+    }
 }
 
 /// Only the pessimistic value of [`epsilon`], at half the cost.
@@ -43,15 +54,15 @@ pub fn epsilon_above(phases: &[Phase], delta: f64) -> Result<f64> {
     let phases = merge(phases);
     match unsampled(&phases) {
         Some(mu) => Ok(gaussian::epsilon(mu, delta)),
-        None => Ok(worst(&phases, delta)?.1.0),
+        None => Ok(worst(&phases, delta, 1.0)?.1.0),
     }
 }
 
 /// The direction with the larger pessimistic epsilon, that epsilon and the slope there.
-fn worst(phases: &[Phase], delta: f64) -> Result<(Losses, (f64, f64))> {
-    let remove = Losses::new(phases, Direction::Remove, tail(phases, delta));
+fn worst(phases: &[Phase], delta: f64, fineness: f64) -> Result<(Losses, (f64, f64))> {
+    let remove = Losses::new(phases, Direction::Remove, tail(phases, delta), fineness);
     let removed = remove.epsilon_above(delta)?;
-    let add = Losses::new(phases, Direction::Add, tail(phases, delta));
+    let add = Losses::new(phases, Direction::Add, tail(phases, delta), fineness);
     // A Chernoff bound often shows that adding is the lesser evil, without composing anything.
     if add.tilt_for_delta(delta).1 * (1.0 + 1e-6) <= removed.0 {
         return Ok((remove, removed));
@@ -64,7 +75,10 @@ fn worst(phases: &[Phase], delta: f64) -> Result<(Losses, (f64, f64))> {
     }
 }
 
-/// The smallest delta for `epsilon` ≥ 0, from above, of all `phases` together.
+/// Deltas are not told apart below this.
+const SMALLEST_DELTA: f64 = 1e-50;
+
+/// The smallest delta for `epsilon` ≥ 0, from above, of all `phases` together; never below 1e-59.
 ///
 /// # Errors
 /// Usage: no phases, a negative epsilon or one that is not a number.
@@ -80,15 +94,14 @@ pub fn delta(phases: &[Phase], epsilon: f64) -> Result<f64> {
         return Ok(gaussian::delta(mu, epsilon));
     }
     let one = |direction| {
-        // A first look at δ says how much tail may be cut.
-        let rough = Losses::new(&phases, direction, 1e-60);
-        let theta = rough.tilt_for_loss(epsilon);
-        let (k, _, _) = rough.cumulants(theta);
-        let bound = (k - theta * epsilon).min(0.0).exp().max(1e-200);
-        let losses = Losses::new(&phases, direction, tail(&phases, bound * 1e-4));
-        losses
+        let losses = Losses::new(&phases, direction, tail(&phases, SMALLEST_DELTA), 1.0);
+        let theta = losses.tilt_for_loss(epsilon);
+        let composed = losses
             .composed(theta, theta, epsilon, Side::Above)
-            .delta(epsilon, Side::Above)
+            .delta(epsilon, Side::Above);
+        // Near the largest loss there can be, where the tilt is extreme, Chernoff's bound is the better one.
+        let chernoff = (losses.cumulants(theta).0 - theta * epsilon).min(0.0).exp() * (1.0 + 1e-3);
+        composed.min(chernoff + SMALLEST_DELTA)
     };
     Ok(one(Direction::Remove).max(one(Direction::Add)))
 }
@@ -114,18 +127,21 @@ fn tail(phases: &[Phase], delta: f64) -> f64 {
 /// The losses of all phases in one direction, as a sketch (for choosing the grid) and as steps (for building it).
 struct Losses {
     direction: Direction,
+    /// By how much the grid is finer than the error estimate asks.
+    fineness: f64,
     parts: Vec<(Step, u64)>,
     sketches: Vec<Vec<(f64, f64)>>,
 }
 
 impl Losses {
-    fn new(phases: &[Phase], direction: Direction, tail: f64) -> Self {
+    fn new(phases: &[Phase], direction: Direction, tail: f64, fineness: f64) -> Self {
         let parts: Vec<_> = phases
             .iter()
             .map(|p| (Step::new(p.sampling_rate, p.noise_multiplier, tail), p.steps))
             .collect();
         Losses {
             direction,
+            fineness,
             sketches: parts.iter().map(|(step, _)| step.sketch(direction)).collect(),
             parts,
         }
@@ -230,15 +246,17 @@ impl Losses {
         let steps: f64 = self.parts.iter().map(|(_, times)| *times as f64).sum();
         // Splitting a loss over a grid cell of width h raises K(θ), and with it ln δ, by about θ(θ+1)·h²/12 a step: an
         // error of that over the slope in epsilon. It can never be more than T·h.
-        let tolerance = 5e-5 * epsilon.abs() + 1e-5;
+        let tolerance = 5e-5 * epsilon.abs() + 1e-8;
         let flat = if theta > 0.0 {
             (slope / theta).clamp(1e-3, 1.0)
         } else {
             1.0
         };
-        let step = (12.0 * tolerance * flat / ((theta + 1.0) * steps))
+        let steep = theta.max(slope) + 1.0;
+        let step = (12.0 * tolerance * flat / (steep * steps))
             .sqrt()
-            .max(tolerance / steps);
+            .max(tolerance / steps)
+            / self.fineness;
         let step = self.parts.iter().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
         let parts: Vec<_> = self
             .parts

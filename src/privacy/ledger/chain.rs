@@ -73,6 +73,19 @@ fn sidecar(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Puts a file's directory entry on disk.
+fn sync_folder(file: &Path) -> std::io::Result<()> {
+    match file.parent() {
+        Some(folder) if cfg!(unix) => File::open(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        })?
+        .sync_all(),
+        _ => Ok(()),
+    }
+}
+
 impl Chain {
     /// Reads and checks all lines. The third value is the length of what is whole: a last line that a crash tore (no
     /// line end, or no JSON) is left out.
@@ -189,7 +202,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Names the last line beside the ledger: a temporary file, then a rename.
+    /// Names the last line beside the ledger: a temporary file, then a rename, both on disk when this returns.
     pub fn write_sidecar(&self, path: &Path) -> Result<()> {
         let beside = sidecar(path);
         let mut temporary = beside.clone().into_os_string();
@@ -199,6 +212,7 @@ impl Chain {
         File::create(&temporary)
             .and_then(|mut f| f.write_all(&text).and_then(|()| f.sync_data()))
             .and_then(|()| std::fs::rename(&temporary, &beside))
+            .and_then(|()| sync_folder(&beside))
             .map_err(|e| Error::io("write", &beside, e))
     }
 }

@@ -80,10 +80,6 @@ impl Ledger {
                 unit: "record".into(),
                 accountant: "pld".into(),
             })?;
-            // The directory entries too must survive a crash.
-            File::open(dir)
-                .and_then(|d| d.sync_all())
-                .map_err(|e| Error::io("write the ledger folder", dir, e))?;
         }
         if ledger.book.dataset() != dataset_hash {
             return Err(Error::data(format!(

@@ -1,0 +1,337 @@
+//! The plan and what comes out of it: sampling, noise, statements.
+
+use std::path::Path;
+
+use dpsynth::config::NoiseKind;
+use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun};
+
+fn request() -> PlanRequest {
+    PlanRequest {
+        target_epsilon: 4.0,
+        delta: None,
+        public_size: 10_000,
+        expected_batch_size: 200,
+        steps: 50,
+        max_grad_norm: 0.7,
+        noise: NoiseKind::ExactGaussian,
+        seed: None,
+    }
+}
+
+fn plan(request: &PlanRequest) -> PrivacyPlan {
+    PrivacyPlan::calibrate(request).expect("a valid plan")
+}
+
+fn begin(plan: &PrivacyPlan, dir: &Path, run: &str, records: usize) -> PrivateRun {
+    let ledger = Ledger::open(dir, "abc123", 100.0, 1e-5).expect("opens");
+    plan.begin(ledger, run, records).expect("begins")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn mean_and_deviation(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = values.clone().count() as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    (
+        mean,
+        (values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt(),
+    )
+}
+
+#[test]
+fn p1_sampling_noise_and_epsilon_come_from_one_plan() {
+    let plan = plan(&request());
+    assert_eq!(plan.sampling_rate(), 0.02);
+    let statement = plan.statement(plan.steps());
+    assert_eq!(statement.sampling_rate, plan.sampling_rate());
+    assert_eq!(statement.noise_multiplier, plan.noise_multiplier());
+    assert_eq!((statement.steps, statement.expected_batch_size), (50, 200));
+    assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
+    assert!(
+        statement.epsilon_lower <= statement.epsilon && statement.epsilon_lower > 3.98,
+        "{statement:?}"
+    );
+}
+
+#[test]
+fn p1_batches_are_poisson() {
+    let dir = folder();
+    let mut plan_request = request();
+    plan_request.steps = 400;
+    let plan = plan(&plan_request);
+    let mut run = begin(&plan, dir.path(), "r", 10_000);
+    let (mut sizes, mut hits) = (Vec::new(), vec![0.0; 10_000]);
+    for _ in 0..400 {
+        let step = run.charge().expect("within the plan");
+        assert!(
+            step.members().windows(2).all(|w| w[0] < w[1]),
+            "indices in order, none twice"
+        );
+        assert!(step.members().iter().all(|i| *i < 10_000));
+        sizes.push(step.members().len() as f64);
+        step.members().iter().for_each(|i| hits[*i] += 1.0);
+    }
+    // Sizes: binomial(10,000, 0.02): mean 200, deviation 14. A shuffled batch would have deviation 0.
+    let (mean, deviation) = mean_and_deviation(sizes.iter().copied());
+    assert!((mean - 200.0).abs() < 5.0 * 14.0 / 20.0, "mean batch {mean}");
+    assert!(
+        (deviation - 14.0).abs() < 5.0 * 14.0 / 800f64.sqrt(),
+        "batch deviation {deviation}"
+    );
+    // Records: binomial(400, 0.02) each: mean 8, deviation 2.8.
+    let (mean, deviation) = mean_and_deviation(hits.iter().copied());
+    assert!(
+        (mean - 8.0).abs() < 0.2 && (deviation - 2.8).abs() < 0.12,
+        "{mean} {deviation}"
+    );
+    // Neighbouring indices are independent.
+    let covariance = hits.windows(2).map(|w| (w[0] - mean) * (w[1] - mean)).sum::<f64>() / 9_999.0;
+    assert!(covariance.abs() < 5.0 * 2.8 * 2.8 / 100.0, "covariance {covariance}");
+}
+
+#[test]
+fn p2_the_divisor_and_the_rate_are_the_declared_ones() {
+    let dir = folder();
+    let mut fixed = request();
+    fixed.seed = Some(1);
+    let plan = plan(&fixed);
+    // Half and double the records that were declared: the rate stays.
+    for (run, records) in [("half", 5_000), ("double", 20_000)] {
+        let mut run = begin(&plan, dir.path(), run, records);
+        assert_eq!(run.plan().sampling_rate(), 0.02);
+        let step = run.charge().expect("charges");
+        let expected = 0.02 * records as f64;
+        assert!((step.members().len() as f64 - expected).abs() < 6.0 * expected.sqrt());
+        // A sum far above the noise comes back over 200, whatever was drawn.
+        let out = step.privatize(&[1e9, -1e9]).expect("finite");
+        assert!((out[0] - 5e6).abs() < 1.0 && (out[1] + 5e6).abs() < 1.0, "{out:?}");
+    }
+}
+
+#[test]
+fn p3_a_step_has_one_draw_of_noise_with_the_planned_deviation() {
+    let dir = folder();
+    for (name, noise) in [("exact", NoiseKind::ExactGaussian), ("float", NoiseKind::Gaussian)] {
+        let mut r = request();
+        r.noise = noise;
+        let plan = plan(&r);
+        let mut run = begin(&plan, dir.path(), name, 10_000);
+        let d = 200_001;
+        let sum: Vec<f64> = (0..d).map(|i| (i % 7) as f64 * 0.1).collect();
+        let out = run.charge().expect("charges").privatize(&sum).expect("finite");
+        assert_eq!(out.len(), d);
+        let noise = out.iter().zip(&sum).map(|(o, s)| f64::from(*o) * 200.0 - s);
+        let (mean, deviation) = mean_and_deviation(noise.clone());
+        // Never below noise multiplier · C; above it by what P12 charges.
+        let least = plan.noise_multiplier() * plan.max_grad_norm();
+        let error = least / (2.0 * d as f64).sqrt();
+        assert!(
+            deviation > least * 1.001 - 5.0 * error && deviation < least * 1.0012 + 5.0 * error,
+            "{name}: {deviation} {least}"
+        );
+        assert!(mean.abs() < 5.0 * deviation / (d as f64).sqrt(), "{name}: mean {mean}");
+        // Coordinates are independent, also across the chunks that are drawn in parallel.
+        let noise: Vec<f64> = noise.collect();
+        for lag in [1, 2, 1 << 14] {
+            let r = noise.iter().zip(&noise[lag..]).map(|(a, b)| a * b).sum::<f64>() / (d as f64 * deviation.powi(2));
+            assert!(
+                r.abs() < 5.0 / (d as f64).sqrt(),
+                "{name}: correlation {r} at lag {lag}"
+            );
+        }
+    }
+}
+
+#[test]
+fn p4_randomness_is_fresh_without_a_seed_and_repeats_with_one() {
+    let draw = |seed: Option<u64>, run: &str, dir: &Path| {
+        let mut r = request();
+        r.seed = seed;
+        let mut run = begin(&plan(&r), dir, run, 10_000);
+        let first = run.charge().expect("charges");
+        let members = first.members().to_vec();
+        let noise = first.privatize(&[0.0; 8]).expect("finite");
+        let second = run.charge().expect("charges");
+        assert_ne!(second.members(), members, "steps have batches of their own");
+        assert_ne!(
+            second.privatize(&[0.0; 8]).expect("finite"),
+            noise,
+            "steps have noise of their own"
+        );
+        (members, noise)
+    };
+    let (a, b) = (folder(), folder());
+    assert_ne!(draw(None, "r", a.path()), draw(None, "r", b.path()));
+    let (a, b) = (folder(), folder());
+    let fixed = draw(Some(7), "r", a.path());
+    assert_eq!(fixed, draw(Some(7), "r", b.path()));
+    assert_ne!(fixed, draw(Some(8), "s8", b.path()));
+    assert_ne!(fixed, draw(Some(7), "other", b.path()));
+}
+
+#[test]
+fn p4_a_fixed_seed_is_marked_and_never_shown() {
+    let dir = folder();
+    let mut r = request();
+    r.seed = Some(987_654_321);
+    let plan = plan(&r);
+    let statement = plan.statement(50);
+    assert!(!statement.private);
+    assert!(statement.to_string().starts_with("NOT PRIVATE"), "{statement}");
+    let mut run = begin(&plan, dir.path(), "r", 100);
+    let step = run.charge().expect("charges");
+    let ledger = std::fs::read_to_string(dir.path().join("abc123.jsonl")).expect("reads");
+    assert!(ledger.contains("\"private\":false"), "{ledger}");
+    let json = serde_json::to_string(&statement).expect("serialises");
+    for shown in [
+        format!("{r:?}"),
+        format!("{plan:?}"),
+        format!("{run:?}"),
+        format!("{step:?}"),
+        json,
+        ledger,
+    ] {
+        assert!(!shown.contains("987654321"), "{shown}");
+    }
+}
+
+#[test]
+fn p6_an_empty_batch_is_charged_and_gets_its_noise() {
+    let dir = folder();
+    let mut r = request();
+    (r.expected_batch_size, r.steps) = (1, 20);
+    let plan = plan(&r);
+    // Two records at rate 1e-4: every draw is empty, to all odds.
+    let mut run = begin(&plan, dir.path(), "r", 2);
+    let step = run.charge().expect("charges");
+    assert!(step.members().is_empty());
+    let out = step.privatize(&[0.0; 16]).expect("an empty sum is a sum");
+    assert!(
+        out.iter().all(|v| v.is_finite()) && out.iter().any(|v| *v != 0.0),
+        "{out:?}"
+    );
+    assert_eq!(run.charged_steps(), 1);
+    assert_eq!(run.statement().steps, 1);
+}
+
+#[test]
+fn p6_epsilon_grows_with_every_step_to_the_planned_one() {
+    let mut r = request();
+    r.steps = 700;
+    let plan = plan(&r);
+    let mut last = 0.0;
+    for step in 0..=700 {
+        let epsilon = plan.epsilon_after(step).expect("within the plan");
+        assert!(epsilon >= last, "step {step}: {epsilon} after {last}");
+        if step % 100 == 50 {
+            let exact = plan.statement(step).epsilon;
+            assert!(
+                epsilon >= exact * (1.0 - 1e-4) && epsilon <= exact * 1.02,
+                "step {step}: {epsilon} {exact}"
+            );
+        }
+        last = epsilon;
+    }
+    assert!(last <= 4.0 && last > 3.99);
+    assert_eq!(plan.epsilon_after(701).expect_err("beyond the plan").exit_code(), 2);
+}
+
+#[test]
+fn p10_a_statement_says_it_whole() {
+    let statement = plan(&request()).statement(50);
+    let text = statement.to_string();
+    for part in [
+        "epsilon",
+        "delta 1.08",
+        "add-or-remove-one",
+        "unit record",
+        "sampler poisson",
+        "accountant pld",
+        "exact rounded Gaussian",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    assert!(!text.contains("NOT PRIVATE"));
+    let json = serde_json::to_value(&statement).expect("serialises");
+    for key in [
+        "epsilon",
+        "epsilon_lower",
+        "delta",
+        "adjacency",
+        "unit",
+        "sampler",
+        "accountant",
+        "mechanism",
+        "noise_multiplier",
+        "sampling_rate",
+        "steps",
+        "max_grad_norm",
+        "expected_batch_size",
+        "private",
+    ] {
+        assert!(json.get(key).is_some(), "{key} is not in {json}");
+    }
+    let mut r = request();
+    r.noise = NoiseKind::Gaussian;
+    assert!(plan(&r).statement(50).to_string().contains("outside the claim"));
+}
+
+#[test]
+fn p10_delta_of_one_over_n_or_more_and_other_nonsense_are_refused() {
+    let refused = |change: &dyn Fn(&mut PlanRequest)| {
+        let mut r = request();
+        change(&mut r);
+        PrivacyPlan::calibrate(&r).expect_err("refused").exit_code()
+    };
+    for delta in [1e-4, 1e-3, 0.0, -1e-6, f64::NAN] {
+        assert_eq!(refused(&|r| r.delta = Some(delta)), 2, "{delta}");
+    }
+    for epsilon in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(refused(&|r| r.target_epsilon = epsilon), 2, "{epsilon}");
+    }
+    assert_eq!(refused(&|r| r.expected_batch_size = 0), 2);
+    assert_eq!(refused(&|r| r.expected_batch_size = 10_001), 2);
+    assert_eq!(refused(&|r| r.steps = 0), 2);
+    assert_eq!(refused(&|r| r.max_grad_norm = 0.0), 2);
+    assert_eq!(refused(&|r| r.public_size = 2), 2);
+    let given = plan(&PlanRequest {
+        delta: Some(9.9e-5),
+        ..request()
+    });
+    assert_eq!(given.delta(), 9.9e-5);
+    let n = 10_000f64;
+    assert_eq!(plan(&request()).delta(), 1.0 / (n * n.ln()));
+}
+
+#[test]
+fn p12_noise_lies_on_the_grid_so_floating_point_tells_nothing() {
+    let dir = folder();
+    let mut r = request();
+    (r.expected_batch_size, r.max_grad_norm) = (256, 1.0);
+    let mut run = begin(&plan(&r), dir.path(), "r", 10_000);
+    // For d = 100 and C = 1 the grid is the power of two at or below 1e-5. Every output over 1/256 is a multiple of it,
+    // whatever the low bits of the sum were.
+    let grid = 2f64.powi(-17);
+    let sum: Vec<f64> = (0..100).map(|i| 0.1 + f64::from(i) * 1e-9).collect();
+    let out = run.charge().expect("charges").privatize(&sum).expect("finite");
+    for v in out {
+        let units = f64::from(v) * 256.0 / grid;
+        assert_eq!(units.fract(), 0.0, "{v} is {units} grid units");
+    }
+}
+
+#[test]
+fn p12_a_sum_that_is_not_finite_or_too_large_is_refused() {
+    let dir = folder();
+    let mut run = begin(&plan(&request()), dir.path(), "r", 100);
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+        let step = run.charge().expect("charges");
+        assert!(step.privatize(&[0.0, bad]).is_err(), "{bad}");
+    }
+    assert_eq!(
+        run.charge().expect("charges").privatize(&[]).expect("nothing to do"),
+        Vec::<f32>::new()
+    );
+}
