@@ -2,7 +2,8 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use dpsynth::evaluation::{Interval, UtilityRow};
+use dpsynth::evaluation::UtilityRow;
+use dpsynth::evaluation::metrics::Interval;
 use dpsynth::pipeline::{Report, RunFolder};
 use serde_json::Value;
 
@@ -37,10 +38,7 @@ fn utility(rows: &[UtilityRow]) -> Table {
     table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["trained on", "classifier", "records", "accuracy (95 %)", "macro-F1 (95 %)"]);
     for r in rows {
-        let name = |v: Value| v.as_str().unwrap_or_default().replace('_', "-");
-        let arm = name(serde_json::to_value(r.arm).unwrap_or_default());
-        let classifier = name(serde_json::to_value(r.classifier).unwrap_or_default());
-        table.add_row([arm, classifier, r.records.to_string(), interval(&r.accuracy), interval(&r.macro_f1)]);
+        table.add_row([r.arm.to_string(), r.classifier.to_string(), r.records.to_string(), interval(&r.accuracy), interval(&r.macro_f1)]);
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::files::write_atomically;
 use super::{Pipeline, RunFolder, stamp, table};
-use crate::evaluation::{Arm, ArmName, Example, Score, UtilityRow, encoder::EncoderFiles, tstr};
+use crate::evaluation::encoder::EncoderFiles;
+use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, UtilityRow, tstr};
+use crate::assets::ModelFiles;
 use crate::models::device;
 use crate::records::{LabelSpace, Record, read};
 use crate::{Error, Result, assets};
@@ -40,7 +42,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         Arm { name: ArmName::ZeroShot, examples: &zero_shot },
     ];
     let encoder = match c.evaluate.encoder {
-        true => Some(EncoderFiles::from_model(&assets::encoder(&c.evaluate, &p.places.assets, p.progress)?)?),
+        true => Some(encoder_files(&assets::encoder(&c.evaluate, &p.places.assets, p.progress)?)?),
         false => None,
     };
     let path = p.folder.scores();
@@ -51,25 +53,31 @@ pub fn run(p: &Pipeline) -> Result<()> {
         .open(&path)
         .map_err(|e| Error::io("open", &path, e))?;
     let device = device::choose(c.device)?;
-    let mut done = |score: &Score| {
-        writeln!(log, "{}", stamp::text(score))
+    let mut done = |fit: &Finished| {
+        writeln!(log, "{}", stamp::text(fit))
             .and_then(|()| log.sync_data())
             .map_err(|e| Error::io("write", &path, e))
     };
     let stop = || p.stop.load(Ordering::Relaxed);
-    let rows = tstr(
-        &arms,
-        &test,
-        labels.len(),
-        &c.evaluate,
-        encoder.as_ref(),
-        &device,
-        &mut done,
-        &finished,
-        &stop,
-        p.progress,
-    )?;
+    let comparison = Comparison {
+        arms: &arms,
+        test: &test,
+        num_labels: labels.len(),
+        config: &c.evaluate,
+        encoder: encoder.as_ref(),
+        device: &device,
+    };
+    let rows = tstr(&comparison, &finished, &mut done, &stop, p.progress)?;
     write_atomically(&p.folder.utility(), stamp::text(&Utility { rows }).as_bytes())
+}
+
+fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {
+    let path = |name: &str| Ok(model.file(name)?.path.clone());
+    Ok(EncoderFiles {
+        config: path("config.json")?,
+        weights: path("model.safetensors")?,
+        tokenizer: path("tokenizer.json")?,
+    })
 }
 
 fn examples(records: Vec<Record>) -> Vec<Example> {
@@ -92,13 +100,13 @@ fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>>
 }
 
 /// Whole lines; one that was cut off by a crash is trained again.
-fn read_scores(path: &std::path::Path) -> Result<Vec<Score>> {
+fn read_scores(path: &std::path::Path) -> Result<Vec<Finished>> {
     let text = match std::fs::read_to_string(path) {
         Ok(t) => t,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read", path, e)),
     };
-    let scores: Vec<Score> = text.lines().map_while(|l| serde_json::from_str(l).ok()).collect();
+    let scores: Vec<Finished> = text.lines().map_while(|l| serde_json::from_str(l).ok()).collect();
     let whole: String = scores.iter().map(|s| stamp::text(s) + "\n").collect();
     write_atomically(path, whole.as_bytes())?;
     Ok(scores)
