@@ -18,6 +18,10 @@ use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result, assets};
 
 pub fn run(p: &Pipeline) -> Result<()> {
+    if p.folder.guarantee().exists() && p.folder.adapter().exists() {
+        // Trained before; only the stamp was missing.
+        return Ok(());
+    }
     let c = &p.config;
     let preparation = Preparation::read(&p.folder)?;
     let records = table::read_encoded(&p.folder.train_records())?;
