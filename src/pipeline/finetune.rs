@@ -18,6 +18,10 @@ use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result, assets};
 
 pub fn run(p: &Pipeline) -> Result<()> {
+    // Written last, before the run is ended in the ledger: killed after that, all is done but the stamp.
+    if p.folder.guarantee().exists() {
+        return Ok(());
+    }
     let c = &p.config;
     let preparation = Preparation::read(&p.folder)?;
     let records = table::read_encoded(&p.folder.train_records())?;
