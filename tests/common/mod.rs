@@ -22,7 +22,10 @@ pub fn model() -> &'static Path {
 pub fn fetch(asset: &str) -> PathBuf {
     let turn = fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("fetch.lock")).expect("a lock file");
     turn.lock().expect("the other tests let go of it");
-    let output = Command::new(env!("CARGO_BIN_EXE_dpsynth")).args(["fetch", asset]).output().expect("starts");
+    let output = Command::new(env!("CARGO_BIN_EXE_dpsynth"))
+        .args(["fetch", asset])
+        .output()
+        .expect("starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
     text.lines().nth(1).expect("a path").trim().into()
@@ -66,7 +69,9 @@ seeds = 2
 
 impl Place {
     pub fn new() -> Self {
-        let place = Place { folder: tempfile::tempdir().expect("a temporary folder") };
+        let place = Place {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        };
         place.write("train.csv", records(200));
         place.write("test.csv", records(60));
         place.write("tiny.toml", TINY);
@@ -93,7 +98,10 @@ impl Place {
     /// Whole lines of a file of the run; none where there is no file yet.
     pub fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.run(file)).unwrap_or_default();
-        text.split_inclusive('\n').filter(|l| l.ends_with('\n')).map(|l| l.trim_end().to_string()).collect()
+        text.split_inclusive('\n')
+            .filter(|l| l.ends_with('\n'))
+            .map(|l| l.trim_end().to_string())
+            .collect()
     }
 
     pub fn json(&self, file: &str) -> Value {
@@ -102,7 +110,9 @@ impl Place {
 
     /// The only ledger there is.
     pub fn ledger(&self) -> PathBuf {
-        let files = fs::read_dir(self.path("ledgers")).expect("a folder of ledgers").map(|e| e.expect("an entry").path());
+        let files = fs::read_dir(self.path("ledgers"))
+            .expect("a folder of ledgers")
+            .map(|e| e.expect("an entry").path());
         let ledgers: Vec<PathBuf> = files.filter(|f| f.extension().is_some_and(|e| e == "jsonl")).collect();
         assert_eq!(ledgers.len(), 1, "one dataset, one ledger: {ledgers:?}");
         ledgers[0].clone()
@@ -112,7 +122,12 @@ impl Place {
     pub fn ledger_shown(&self) -> Value {
         let ledger = self.ledger();
         let ledger = ledger.to_str().expect("a plain path");
-        assert!(self.ok(&["ledger", "verify", ledger]).stdout.trim_end().ends_with("intact"));
+        assert!(
+            self.ok(&["ledger", "verify", ledger])
+                .stdout
+                .trim_end()
+                .ends_with("intact")
+        );
         serde_json::from_str(&self.ok(&["ledger", "show", ledger, "--json"]).stdout).expect("one JSON object")
     }
 
@@ -144,7 +159,13 @@ impl Place {
     /// Starts the program on `tiny.toml`; what it says is kept for [`Running::end`].
     pub fn start(&self, stage: &str, more: &[&str]) -> Running {
         let mut command = self.command(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat());
-        Running(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts")))
+        Running(Some(
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("starts"),
+        ))
     }
 
     /// Runs a stage (or `run`) of `tiny.toml` with more arguments.
@@ -161,10 +182,24 @@ impl Place {
 /// Short made-up reviews with two labels, as CSV.
 fn records(count: usize) -> String {
     let who = ["the cast", "the story", "the music", "the camera", "the director"];
-    let good = ["is a delight", "moves and surprises", "could not be better", "is funny and warm"];
-    let bad = ["is a bore", "drags on and on", "could not be worse", "is loud and empty"];
+    let good = [
+        "is a delight",
+        "moves and surprises",
+        "could not be better",
+        "is funny and warm",
+    ];
+    let bad = [
+        "is a bore",
+        "drags on and on",
+        "could not be worse",
+        "is loud and empty",
+    ];
     let row = |i: usize| {
-        let (label, what) = if i % 2 == 0 { ("positive", good) } else { ("negative", bad) };
+        let (label, what) = if i % 2 == 0 {
+            ("positive", good)
+        } else {
+            ("negative", bad)
+        };
         format!("{} of film {i} {},{label}\n", who[i % 5], what[i / 2 % 4])
     };
     let rows: String = (0..count).map(row).collect();
@@ -188,7 +223,10 @@ impl From<Output> for Said {
             stderr: String::from_utf8(output.stderr).expect("text"),
         };
         assert!(!said.stderr.contains("panicked"), "{said:?}");
-        assert!(!said.stdout.contains('\x1b') && !said.stderr.contains('\x1b'), "no colours in a pipe: {said:?}");
+        assert!(
+            !said.stdout.contains('\x1b') && !said.stderr.contains('\x1b'),
+            "no colours in a pipe: {said:?}"
+        );
         said
     }
 }
@@ -233,7 +271,13 @@ impl Running {
     /// Sends SIGINT, as Ctrl-C does, and waits for the end.
     pub fn interrupt(mut self) -> Said {
         let id = self.0.as_ref().expect("not ended yet").id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().expect("starts").success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .expect("starts")
+                .success()
+        );
         self.take()
     }
 
