@@ -7,6 +7,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Training makes and drops tensors of many megabytes by the thousand; the system's allocator hands each back to the
+/// kernel, at about a fifth of all time and a quarter more memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let ui = cli::Ui::detect();
     match cli::Cli::parse().run(&ui) {

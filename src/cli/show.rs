@@ -37,6 +37,9 @@ fn utility(rows: &[UtilityRow]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["trained on", "classifier", "records", "accuracy (95 %)", "macro-F1 (95 %)"]);
+    // The arms of a classifier stand together: they are what is compared.
+    let mut rows: Vec<&UtilityRow> = rows.iter().collect();
+    rows.sort_by_key(|r| r.classifier as usize);
     for r in rows {
         table.add_row([r.arm.to_string(), r.classifier.to_string(), r.records.to_string(), interval(&r.accuracy), interval(&r.macro_f1)]);
     }

@@ -296,7 +296,7 @@ impl Default for SampleConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// Records each arm trains on; default: the size of the smallest arm.
+    /// Records each arm trains on; default: four fifths of the smallest arm, so that every seed takes others.
     pub records: Option<usize>,
     /// Number of seeds behind each interval.
     pub seeds: usize,

@@ -133,7 +133,8 @@ pub struct UtilityRow {
 
 /// Trains each classifier on each arm with `config.seeds` seeds, and tests it on real records.
 ///
-/// Each seed takes `config.records` records of each arm, or as many as the smallest arm has. Fits that are in
+/// Each seed takes `config.records` records of each arm, at most as many as the smallest arm has; by default four fifths of
+/// that, so that seeds differ in every arm. Fits that are in
 /// `finished`, with the same numbers of records, are not done again; `done` hears of each other fit as it ends.
 /// `stop` is asked between fits and between the encoder's steps. Rows come arm by arm.
 ///
@@ -220,7 +221,9 @@ impl<'a> Comparison<'a> {
     /// Records each arm trains on.
     fn records(&self) -> usize {
         let smallest = self.arms.iter().map(|a| a.examples.len()).min().unwrap_or(0);
-        self.config.records.unwrap_or(smallest).min(smallest)
+        // Were it all of the smallest arm, its seeds would train on the same records and its interval would claim too much.
+        let most = (smallest * 4).div_ceil(5);
+        self.config.records.unwrap_or(most).min(smallest)
     }
 
     fn classifiers(&self) -> impl Iterator<Item = Classifier> + use<> {

@@ -93,7 +93,7 @@ impl BertConfig {
             Error::data(format!("{} does not describe a BERT encoder: {e}", path.display()))
                 .hint("encoders of type `bert` and `distilbert` in Hugging Face layout can be used")
         })?;
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(Error::data(format!(
                 "{}: {} attention heads do not divide a hidden size of {}",
                 path.display(),

@@ -18,8 +18,8 @@ use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result, assets};
 
 pub fn run(p: &Pipeline) -> Result<()> {
-    // Written last, before the run is ended in the ledger: killed after that, all is done but the stamp.
-    if p.folder.guarantee().exists() {
+    if p.folder.guarantee().exists() && p.folder.adapter().exists() {
+        // Trained before; only the stamp was missing.
         return Ok(());
     }
     let c = &p.config;

@@ -44,7 +44,7 @@ impl fmt::Display for PrivacyStatement {
         }
         write!(
             f,
-            "epsilon {:.4} (at least {:.4}) at delta {:e}, adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps",
+            "epsilon {:.4} (at least {:.4}) at delta {:.3e}, adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps",
             self.epsilon,
             self.epsilon_lower,
             self.delta,

@@ -18,9 +18,8 @@ pub trait Probe: Backend {
 }
 
 #[cfg(feature = "cuda")]
-#[backend_extension(Autodiff, Flex, Cube, Fusion)]
+#[backend_extension(Autodiff, Flex, Cube)]
 pub trait Probe: Backend {
-    #[fusion(dtype = x, shape = x)]
     fn probe(x: FloatTensor<Self>, tag: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
