@@ -8,6 +8,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 use super::load::gguf::Gguf;
 use crate::{Error, Result};
 
+/// No count of a model's shape is larger: one that is comes from a broken file.
+const MAX_COUNT: usize = 1 << 20;
+
 /// Shape of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
@@ -46,9 +49,22 @@ impl LlamaConfig {
             rope_base: gguf.number("llama.rope.freq_base")?,
             norm_epsilon: gguf.number("llama.attention.layer_norm_rms_epsilon")?,
         };
-        let head = config.head_width();
-        if config.width != head * config.heads || config.heads % config.kv_heads.max(1) != 0 || head % 2 != 0 {
-            return Err(Error::data(format!("the model's head counts do not fit its width: {config:?}")));
+        let c = &config;
+        let counts = [c.layers, c.width, c.hidden, c.heads, c.kv_heads, c.vocabulary, c.context];
+        // Short-circuits: without heads there is no head width.
+        let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
+            && c.width == c.head_width() * c.heads
+            && c.heads.is_multiple_of(c.kv_heads)
+            && c.head_width().is_multiple_of(2);
+        if !fits {
+            return Err(Error::data(format!("the model's counts do not fit together: {config:?}"))
+                .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"));
+        }
+        let partial = gguf.count("llama.rope.dimension_count").is_ok_and(|d| d != config.head_width());
+        let scaled = gguf.text("llama.rope.scaling.type").is_ok_and(|t| t != "none");
+        if partial || scaled {
+            return Err(Error::data("the model rotates only a part of each head, or scales its positions")
+                .hint("models with plain rotary positions are supported, such as SmolLM2"));
         }
         Ok(config)
     }
@@ -158,13 +174,17 @@ impl Llama {
     /// Dequantises a GGUF onto `device`.
     ///
     /// # Errors
-    /// Another architecture, a missing tensor, a shape that does not fit, an untied head.
+    /// Another architecture, a missing tensor, a shape that does not fit, an untied head, a tensor that would be ignored.
     pub fn from_gguf(gguf: &Gguf, device: &Device) -> Result<Self> {
         if gguf.has("output.weight") {
             return Err(Error::data("the model has a head of its own (output.weight)")
                 .hint("models with tied embeddings are supported, such as SmolLM2"));
         }
         let config = LlamaConfig::from_gguf(gguf)?;
+        if let Some(name) = gguf.tensors().find(|name| !is_applied(name, config.layers)) {
+            return Err(Error::data(format!("the model has a tensor that this program does not apply: {name}"))
+                .hint("models without biases and with plain rotary positions are supported, such as SmolLM2"));
+        }
         let head = config.head_width();
         let two = |name: &str, [rows, columns]: [usize; 2]| -> Result<Vec<f32>> { gguf.tensor(name, &[rows, columns]) };
         let one = |name: &str| -> Result<Tensor<1>> {
@@ -270,6 +290,16 @@ impl Llama {
     pub fn head(&self) -> Tensor<2> {
         self.embedding.clone()
     }
+}
+
+/// Whether the forward uses the GGUF's tensor `name`.
+fn is_applied(name: &str, layers: usize) -> bool {
+    let Some((layer, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+        return matches!(name, "token_embd.weight" | "output_norm.weight");
+    };
+    let norm = matches!(part, "attn_norm.weight" | "ffn_norm.weight");
+    let map = || part.strip_suffix(".weight").is_some_and(|part| Map::ALL.iter().any(|m| m.gguf_name() == part));
+    layer.parse().is_ok_and(|l: usize| l < layers) && (norm || map())
 }
 
 /// Which positions a token may not look at: those after it. `[1, 1, tokens, tokens]`.

@@ -70,7 +70,7 @@ fn sample_arm(
         end: vocabulary.end(),
         seed: c.sample.seed,
     };
-    let decoder = Decoder::new(model, &preparation.prompts, settings);
+    let decoder = Decoder::new(model, &preparation.prompts, settings)?;
     let workers = Workers::new(model);
 
     let journal_path = p.folder.journal(arm);

@@ -1,21 +1,37 @@
 //! A label becomes a conversation: the user asks for a record with that label, the assistant's turn is the record.
 
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
 use crate::config::PromptConfig;
 use crate::records::LabelSpace;
 use crate::{Error, Result};
 
+/// A model's own chat template, as transformers renders it.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    /// Jinja.
+    pub text: String,
+    /// What the template may call `bos_token`; empty where the model has none.
+    pub bos_token: String,
+    /// The same for `eos_token`.
+    pub eos_token: String,
+}
+
 /// The text before the record, for each joint label: the model's own chat template around the configured turns.
 ///
 /// # Errors
 /// A prompt or template that does not render, or a prompt that names no label column.
-pub fn prompts(config: &PromptConfig, labels: &LabelSpace, chat_template: &str) -> Result<Vec<String>> {
-    let mut env = Environment::new();
-    env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTemplate) -> Result<Vec<String>> {
+    let mut turns = Environment::new();
+    turns.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    // Chat templates are written for transformers: blocks trimmed, optional parts (`tools`) undefined.
+    let mut chats = Environment::new();
+    let trimmed = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    chats.set_syntax(trimmed.expect("the delimiters are the usual ones"));
     let columns: Vec<&str> = labels.columns().iter().map(|c| c.column()).collect();
-    let turn = env.template_from_str(&config.user).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
-    let chat = env.template_from_str(chat_template).map_err(|e| bad_template(&e))?;
+    let turn = turns.template_from_str(&config.user).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
+    let chat = chats.template_from_str(&template.text).map_err(|e| bad_template(&e))?;
     let mut out = Vec::with_capacity(labels.len());
     for label in 0..labels.len() {
         let user = turn
@@ -25,7 +41,12 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, chat_template: &str) 
         let system = config.system.iter().map(|s| message("system", s));
         let messages: Value = system.chain([message("user", &user)]).collect();
         let text = chat
-            .render(context! { messages, add_generation_prompt => true })
+            .render(context! {
+                messages,
+                add_generation_prompt => true,
+                bos_token => &template.bos_token,
+                eos_token => &template.eos_token,
+            })
             .map_err(|e| bad_template(&e))?;
         out.push(text);
     }

@@ -9,6 +9,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::models::load::gguf::Gguf;
 use crate::records::Record;
+use crate::records::prompt::ChatTemplate;
 use crate::{Error, Result};
 
 /// GGUF's token type of control tokens.
@@ -32,7 +33,7 @@ pub struct Vocabulary {
     /// Takes control tokens for plain text: for records, which may hold anything.
     records: Tokenizer,
     end: u32,
-    chat_template: String,
+    chat_template: ChatTemplate,
 }
 
 impl Vocabulary {
@@ -64,7 +65,12 @@ impl Vocabulary {
         let mut records = prompts.clone();
         records.set_encode_special_tokens(true);
         let end = gguf.count("tokenizer.ggml.eos_token_id")? as u32;
-        let chat_template = gguf.text("tokenizer.chat_template")?.to_string();
+        let special = |key| gguf.count(key).ok().and_then(|i| tokens.get(i)).cloned().unwrap_or_default();
+        let chat_template = ChatTemplate {
+            text: gguf.text("tokenizer.chat_template")?.to_string(),
+            bos_token: special("tokenizer.ggml.bos_token_id"),
+            eos_token: special("tokenizer.ggml.eos_token_id"),
+        };
         Ok(Vocabulary { prompts, records, end, chat_template })
     }
 
@@ -73,8 +79,8 @@ impl Vocabulary {
         self.end
     }
 
-    /// The model's chat template (Jinja).
-    pub fn chat_template(&self) -> &str {
+    /// The model's chat template.
+    pub fn chat_template(&self) -> &ChatTemplate {
         &self.chat_template
     }
 

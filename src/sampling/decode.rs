@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::choose::{Choice, draw};
 use crate::models::llama::{Cache, Llama, Plain, causal};
 use crate::training::cross_entropy::read;
+use crate::{Error, Result};
 
 /// One record to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +60,20 @@ struct Draft {
 
 impl<'a> Decoder<'a> {
     /// Runs each label's prompt through the model once.
-    pub fn new(model: &'a Llama, prompts: &[Vec<u32>], settings: Decoding) -> Self {
+    ///
+    /// # Errors
+    /// Usage: records of no token, or longer than the model's context has room for behind the longest prompt.
+    pub fn new(model: &'a Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
         let device = model.device();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let room = model.config().context.saturating_sub(longest);
+        if !(1..=room).contains(&settings.max_tokens) {
+            return Err(Error::usage(format!(
+                "records of {} tokens cannot be drawn: the model's context leaves 1 to {room} behind the prompt",
+                settings.max_tokens
+            ))
+            .hint("`sample.max_tokens` sets it, else `prepare.max_tokens`"));
+        }
         let padding: Vec<usize> = prompts.iter().map(|p| longest - p.len()).collect();
         let (mut caches, mut first) = (Vec::new(), Vec::new());
         for (prompt, pad) in prompts.iter().zip(&padding) {
@@ -79,7 +91,7 @@ impl<'a> Decoder<'a> {
             first.push(read(model.logits(hidden.slice([n - 1..n]))));
             caches.push(cache);
         }
-        Decoder { model, settings, prefixes: Cache::stack(caches), longest, padding, first }
+        Ok(Decoder { model, settings, prefixes: Cache::stack(caches), longest, padding, first })
     }
 
     /// The tokens of each request, without the end token. A record depends on its request and the seed alone.

@@ -29,13 +29,16 @@ pub struct Schema<'a> {
     pub metadata: Vec<(String, String)>,
 }
 
-/// Writes `train-00000-of-0000N.parquet` and so on, then puts the whole folder in place.
+/// Writes `train-00000-of-0000N.parquet` and so on, then puts the whole folder in place. No record makes one empty shard.
 pub fn write(folder: &Path, records: &[Synthetic], shard_records: usize, schema: &Schema) -> Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("."));
     let building = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent);
     let building = building.map_err(|e| Error::io("make a folder in", parent, e))?;
     let inside = building.path().join("shards");
-    let shards: Vec<&[Synthetic]> = records.chunks(shard_records).collect();
+    let shards: Vec<&[Synthetic]> = match records.is_empty() {
+        true => vec![records],
+        false => records.chunks(shard_records).collect(),
+    };
     for (i, shard) in shards.iter().enumerate() {
         let name = format!("train-{i:05}-of-{:05}.parquet", shards.len());
         files::write_batch(&inside.join(name), &batch(shard, schema), schema.metadata.clone())?;

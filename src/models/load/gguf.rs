@@ -10,6 +10,9 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
+/// Lists in lists, at most: a file must not decide how deep the reader's stack goes.
+const MAX_DEPTH: usize = 8;
+
 /// A metadata value. Arrays keep only the element types that models use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -95,7 +98,8 @@ impl Gguf {
             Some(Value::Integer(a)) if *a > 0 => *a as usize,
             _ => 32,
         };
-        let data_start = r.at.next_multiple_of(alignment);
+        let data_start = r.at.checked_next_multiple_of(alignment);
+        let data_start = data_start.ok_or_else(|| broken(format!("alignment {alignment} is too large")))?;
         for (tensor, e) in &tensors {
             let end = data_start.checked_add(e.offset).and_then(|s| s.checked_add(e.bytes));
             if end.is_none_or(|end| end > bytes.len()) {
@@ -150,6 +154,11 @@ impl Gguf {
         }
     }
 
+    /// Names of all tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// Whether the file holds the tensor.
     pub fn has(&self, tensor: &str) -> bool {
         self.tensors.contains_key(tensor)
@@ -162,7 +171,8 @@ impl Gguf {
             return Err(Error::data(format!(
                 "{}: tensor {tensor} has shape {:?}, the model's configuration wants {shape:?}",
                 self.name, e.shape
-            )));
+            ))
+            .hint("the file contradicts itself: fetch it again"));
         }
         let start = self.data_start + e.offset;
         Ok(dequantize(e.format, &self.bytes[start..start + e.bytes]))
@@ -184,7 +194,7 @@ fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
     for _ in 0..value_count {
         let key = r.text()?;
         let kind = r.u32()?;
-        if let Some(value) = r.value(kind)? {
+        if let Some(value) = r.value(kind, 0)? {
             metadata.insert(key, value);
         }
     }
@@ -203,9 +213,10 @@ fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
             format!("tensor {name} has type {id}; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are supported")
         })?;
         let (numbers, bytes) = format.block();
-        let total = shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b));
-        let total = total.filter(|t| t % numbers == 0).ok_or_else(|| format!("tensor {name} has shape {shape:?}"))?;
-        tensors.insert(name, Entry { shape, format, offset, bytes: total / numbers * bytes });
+        let total = shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b)).filter(|t| t % numbers == 0);
+        let bytes = total.and_then(|t| (t / numbers).checked_mul(bytes));
+        let bytes = bytes.ok_or_else(|| format!("tensor {name} has shape {shape:?}"))?;
+        tensors.insert(name, Entry { shape, format, offset, bytes });
     }
     Ok((metadata, tensors))
 }
@@ -277,8 +288,8 @@ impl<'a> Reader<'a> {
         Ok(String::from_utf8_lossy(self.take(n)?).into_owned())
     }
 
-    /// A scalar, a text or an array; nested arrays are skipped over as `None`.
-    fn value(&mut self, kind: u32) -> std::result::Result<Option<Value>, String> {
+    /// A scalar, a text or an array, inside `depth` others; nested arrays are skipped over as `None`.
+    fn value(&mut self, kind: u32, depth: usize) -> std::result::Result<Option<Value>, String> {
         Ok(Some(match kind {
             0 => Value::Integer(self.array::<1>()?[0].into()),
             1 => Value::Integer((self.array::<1>()?[0] as i8).into()),
@@ -291,7 +302,7 @@ impl<'a> Reader<'a> {
             8 => Value::Text(self.text()?),
             9 => {
                 let (kind, n) = (self.u32()?, self.u64()?);
-                return self.list(kind, n);
+                return self.list(kind, n, depth + 1);
             }
             10 => Value::Integer(self.u64()? as i64),
             11 => Value::Integer(i64::from_le_bytes(self.array()?)),
@@ -300,10 +311,13 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn list(&mut self, kind: u32, n: u64) -> std::result::Result<Option<Value>, String> {
+    fn list(&mut self, kind: u32, n: u64, depth: usize) -> std::result::Result<Option<Value>, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("its metadata nests lists more than {MAX_DEPTH} deep"));
+        }
         let (mut texts, mut integers, mut floats) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..n {
-            match self.value(kind)? {
+            match self.value(kind, depth)? {
                 Some(Value::Text(t)) => texts.push(t),
                 Some(Value::Integer(i)) => integers.push(i),
                 Some(Value::Bool(b)) => integers.push(b.into()),

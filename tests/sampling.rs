@@ -1,0 +1,509 @@
+//! Drawing records: what a record depends on, what it is drawn from, how it is written.
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
+use burn::tensor::Device;
+use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior};
+use dpsynth::error::Kind;
+use dpsynth::models::llama::{Llama, Plain, causal};
+use dpsynth::records::{ColumnKind, LabelSpace};
+use dpsynth::sampling::choose::{Choice, draw};
+use dpsynth::sampling::decode::{Decoder, Decoding, Request};
+use dpsynth::sampling::prior;
+use dpsynth::sampling::shards::{self, Schema, Synthetic};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use support::*;
+
+const END: u32 = 2;
+const PLAIN: Choice = Choice {
+    temperature: 1.0,
+    top_p: 1.0,
+    guidance: 0.0,
+};
+const GUIDED: Choice = Choice { guidance: 1.0, ..PLAIN };
+
+/// Prompts of three labels, all of different lengths.
+fn prompts() -> Vec<Vec<u32>> {
+    vec![vec![1, 50, 60, 70], vec![1, 80], vec![1, 90, 100, 110, 120, 130, 140]]
+}
+
+fn settings(choice: Choice) -> Decoding {
+    Decoding {
+        choice,
+        contrasts: 2,
+        max_tokens: 24,
+        end: END,
+        seed: 11,
+    }
+}
+
+fn requests(n: usize) -> Vec<Request> {
+    (0..n)
+        .map(|i| Request {
+            id: i as u64,
+            attempt: 0,
+            label: i % 3,
+        })
+        .collect()
+}
+
+fn in_batches(decoder: &Decoder, requests: &[Request], size: usize) -> Vec<Vec<u32>> {
+    requests.chunks(size).flat_map(|batch| decoder.decode(batch)).collect()
+}
+
+// ---------------------------------------------------------------------------------------------- decoding
+
+#[test]
+fn a_record_does_not_depend_on_its_batch() {
+    let model = model();
+    for choice in [PLAIN, GUIDED] {
+        let decoder = Decoder::new(&model, &prompts(), settings(choice)).unwrap();
+        let requests = requests(32);
+        let alone = in_batches(&decoder, &requests, 1);
+        assert!(
+            alone.iter().any(|r| r.len() < 24) && alone.iter().any(|r| r.len() == 24),
+            "some end, some are cut"
+        );
+        for size in [3, 16, 32] {
+            assert_eq!(in_batches(&decoder, &requests, size), alone, "batches of {size}");
+        }
+        let backwards: Vec<Request> = requests.iter().rev().copied().collect();
+        let mut shuffled = in_batches(&decoder, &backwards, 5);
+        shuffled.reverse();
+        assert_eq!(shuffled, alone, "other neighbours");
+    }
+}
+
+#[test]
+fn another_id_attempt_or_seed_draws_another_record() {
+    let model = model();
+    let decoder = Decoder::new(&model, &prompts(), settings(PLAIN)).unwrap();
+    let first = Request {
+        id: 5,
+        attempt: 0,
+        label: 0,
+    };
+    let drawn = decoder.decode(&[
+        first,
+        Request { attempt: 1, ..first },
+        Request { id: 6, ..first },
+        first,
+    ]);
+    assert_eq!(drawn[0], drawn[3]);
+    assert_ne!(drawn[0], drawn[1]);
+    assert_ne!(drawn[0], drawn[2]);
+    let other = Decoder::new(
+        &model,
+        &prompts(),
+        Decoding {
+            seed: 12,
+            ..settings(PLAIN)
+        },
+    )
+    .unwrap();
+    assert_ne!(other.decode(&[first])[0], drawn[0]);
+}
+
+#[test]
+fn no_guidance_is_plain_sampling_bit_for_bit() {
+    let model = model();
+    let requests = requests(12);
+    let decode = |choice, contrasts| {
+        Decoder::new(
+            &model,
+            &prompts(),
+            Decoding {
+                contrasts,
+                ..settings(choice)
+            },
+        )
+        .unwrap()
+        .decode(&requests)
+    };
+    let plain = decode(PLAIN, 0);
+    assert_eq!(decode(PLAIN, 2), plain);
+    assert_ne!(decode(GUIDED, 2), plain, "guidance does something");
+    // Guidance without another label to contrast with.
+    assert_eq!(decode(GUIDED, 0), plain);
+    let (own, other) = ([0.3f32, -1.0, 2.0, 0.1], [1.0f32, 0.5, -2.0, 0.0]);
+    let mut rngs = [ChaCha8Rng::seed_from_u64(1), ChaCha8Rng::seed_from_u64(1)];
+    for _ in 0..100 {
+        assert_eq!(
+            draw(&own, &[&other], PLAIN, &mut rngs[0]),
+            draw(&own, &[], PLAIN, &mut rngs[1])
+        );
+    }
+}
+
+/// The last position's logits by the full forward: no cache, no padding, no batch.
+fn next_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+    let hidden = model.hidden(
+        block(&[tokens]),
+        causal(tokens.len(), &Device::flex()),
+        None,
+        &mut Plain,
+    );
+    let all = values(model.logits(hidden));
+    all[all.len() - model.config().vocabulary..].to_vec()
+}
+
+/// What the decoder does, spelled out: the label's prompt and the tokens so far, against all other labels' prompts and
+/// the same tokens, token after token.
+fn spelled_out(model: &Llama, request: Request, settings: Decoding) -> Vec<u32> {
+    let prompts = prompts();
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    rng.set_stream(request.id);
+    rng.set_word_pos(u128::from(request.attempt) << 36);
+    let others: Vec<usize> = if settings.choice.guidance > 0.0 {
+        // Which of them come first does not matter to their mean, but choosing them takes numbers from the stream.
+        let chosen = rand::seq::index::sample(&mut rng, 2, 2);
+        chosen
+            .iter()
+            .map(|o| if o < request.label { o } else { o + 1 })
+            .collect()
+    } else {
+        vec![]
+    };
+    let mut tokens = Vec::new();
+    loop {
+        let after = |label: usize| next_logits(model, &[prompts[label].as_slice(), &tokens].concat());
+        let (own, others): (_, Vec<Vec<f32>>) = (after(request.label), others.iter().map(|o| after(*o)).collect());
+        let others: Vec<&[f32]> = others.iter().map(Vec::as_slice).collect();
+        let token = draw(&own, &others, settings.choice, &mut rng);
+        if token == END {
+            return tokens;
+        }
+        tokens.push(token);
+        if tokens.len() == settings.max_tokens {
+            return tokens;
+        }
+    }
+}
+
+#[test]
+fn decoding_draws_from_the_models_own_distribution() {
+    let model = model();
+    for choice in [
+        PLAIN,
+        GUIDED,
+        Choice {
+            temperature: 0.7,
+            top_p: 0.9,
+            guidance: 0.5,
+        },
+    ] {
+        let decoder = Decoder::new(&model, &prompts(), settings(choice)).unwrap();
+        let requests = requests(9);
+        let wanted: Vec<Vec<u32>> = requests
+            .iter()
+            .map(|r| spelled_out(&model, *r, settings(choice)))
+            .collect();
+        assert_eq!(decoder.decode(&requests), wanted, "{choice:?}");
+    }
+}
+
+#[test]
+fn first_tokens_come_in_the_models_proportions() {
+    let model = model();
+    let decoder = Decoder::new(
+        &model,
+        &prompts(),
+        Decoding {
+            max_tokens: 1,
+            ..settings(PLAIN)
+        },
+    )
+    .unwrap();
+    const DRAWS: usize = 6000;
+    let requests: Vec<Request> = (0..DRAWS)
+        .map(|i| Request {
+            id: i as u64,
+            attempt: 0,
+            label: 1,
+        })
+        .collect();
+    let drawn = in_batches(&decoder, &requests, 500);
+    let logits = next_logits(&model, &prompts()[1]);
+    let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+    for (token, logit) in logits.iter().enumerate() {
+        let p = f64::from(*logit).exp() / total;
+        let wanted: &[u32] = if token as u32 == END { &[] } else { &[token as u32] };
+        let seen = drawn.iter().filter(|d| d.as_slice() == wanted).count() as f64 / DRAWS as f64;
+        let error = (p * (1.0 - p) / DRAWS as f64).sqrt();
+        assert!(
+            (seen - p).abs() < 5.0 * error + 1e-3,
+            "token {token}: {seen} drawn, {p} wanted"
+        );
+    }
+}
+
+#[test]
+fn an_end_token_ends_a_record_and_is_not_part_of_it() {
+    let model = model();
+    let decoder = Decoder::new(
+        &model,
+        &prompts(),
+        Decoding {
+            max_tokens: 60,
+            ..settings(PLAIN)
+        },
+    )
+    .unwrap();
+    let drawn = decoder.decode(&requests(40));
+    assert!(drawn.iter().all(|r| r.len() <= 60 && !r.contains(&END)));
+    assert!(drawn.iter().any(|r| r.len() < 60));
+}
+
+#[test]
+fn records_that_do_not_fit_the_context_are_refused() {
+    let model = model();
+    let with = |max_tokens| {
+        Decoder::new(
+            &model,
+            &prompts(),
+            Decoding {
+                max_tokens,
+                ..settings(PLAIN)
+            },
+        )
+    };
+    let room = model.config().context - 7;
+    for max_tokens in [0, room + 1, usize::MAX] {
+        assert_eq!(with(max_tokens).err().unwrap().kind(), Kind::Usage, "{max_tokens}");
+    }
+    let drawn = with(room).unwrap().decode(&requests(3));
+    assert!(drawn.iter().all(|r| r.len() <= room));
+}
+
+// ---------------------------------------------------------------------------------------------- label counts
+
+#[test]
+fn a_uniform_prior_spreads_records_evenly() {
+    let uniform = LabelPrior::Named(NamedPrior::Uniform);
+    assert_eq!(prior::counts(&uniform, 2, 10).unwrap(), [5, 5]);
+    assert_eq!(prior::counts(&uniform, 3, 11).unwrap(), [4, 4, 3]);
+    assert_eq!(prior::counts(&uniform, 4, 2).unwrap(), [1, 1, 0, 0]);
+    assert_eq!(prior::counts(&uniform, 3, 0).unwrap(), [0, 0, 0]);
+}
+
+#[test]
+fn weights_are_kept_and_add_up() {
+    let weights = LabelPrior::Weights(vec![1.0, 0.0, 2.5, 0.1]);
+    for records in [0, 1, 7, 36, 1000, 99_999] {
+        let counts = prior::counts(&weights, 4, records).unwrap();
+        assert_eq!(counts.iter().sum::<usize>(), records);
+        assert_eq!(counts[1], 0, "a label of weight 0 gets no record");
+        for (n, w) in counts.iter().zip([1.0, 0.0, 2.5, 0.1]) {
+            assert!(
+                (*n as f64 - w / 3.6 * records as f64).abs() <= 1.0,
+                "{counts:?} of {records}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_prior_that_makes_no_sense_is_refused() {
+    for weights in [
+        vec![1.0],
+        vec![1.0, -1.0],
+        vec![0.0, 0.0],
+        vec![1.0, f64::NAN],
+        vec![1.0, f64::INFINITY],
+    ] {
+        let error = prior::counts(&LabelPrior::Weights(weights), 2, 10).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+}
+
+#[test]
+fn every_prefix_of_the_labels_has_about_the_priors_shares() {
+    let labels = prior::labels(&[30, 10, 0, 60]);
+    assert_eq!(labels.len(), 100);
+    for n in [10, 33, 50, 100] {
+        for (label, share) in [(0, 0.3), (1, 0.1), (2, 0.0), (3, 0.6)] {
+            let seen = labels[..n].iter().filter(|l| **l == label).count() as f64;
+            assert!(
+                (seen - share * n as f64).abs() <= 1.0,
+                "label {label} in the first {n}: {seen}"
+            );
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- shards
+
+fn column(name: &str, names: &[&str]) -> LabelConfig {
+    let names = names.iter().map(|n| n.to_string()).collect();
+    LabelConfig {
+        column: name.into(),
+        names,
+        names_file: None,
+        values: None,
+    }
+}
+
+fn synthetic(n: usize, labels: usize) -> Vec<Synthetic> {
+    (0..n)
+        .map(|i| Synthetic {
+            id: i as u64 * 2,
+            label: i % labels,
+            text: format!("record {i} 🎬\n\"x\","),
+        })
+        .collect()
+}
+
+fn read(path: &Path) -> (Vec<RecordBatch>, HashMap<String, String>) {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    let metadata = reader
+        .metadata()
+        .file_metadata()
+        .key_value_metadata()
+        .cloned()
+        .unwrap_or_default();
+    let metadata = metadata
+        .into_iter()
+        .map(|kv| (kv.key, kv.value.unwrap_or_default()))
+        .collect();
+    (reader.build().unwrap().map(Result::unwrap).collect(), metadata)
+}
+
+fn texts<'a>(batch: &'a RecordBatch, column: &str) -> &'a StringArray {
+    batch.column_by_name(column).unwrap().as_any().downcast_ref().unwrap()
+}
+
+fn integers<'a>(batch: &'a RecordBatch, column: &str) -> &'a Int64Array {
+    batch.column_by_name(column).unwrap().as_any().downcast_ref().unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|f| f.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn shards_hold_every_record_once_and_are_named_as_datasets_expects() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = LabelSpace::from_config(&[column("label", &["bad", "good"])]).unwrap();
+    let metadata = vec![
+        ("dp.epsilon".to_string(), "8".to_string()),
+        ("dp.delta".into(), "1e-5".into()),
+    ];
+    let schema = Schema {
+        text: "review",
+        labels: &labels,
+        kinds: &[ColumnKind::Integer],
+        metadata,
+    };
+    let records = synthetic(25, 2);
+    let shards = folder.path().join("synthetic");
+    shards::write(&shards, &records, 10, &schema).unwrap();
+    let expected = [
+        "train-00000-of-00003.parquet",
+        "train-00001-of-00003.parquet",
+        "train-00002-of-00003.parquet",
+    ];
+    assert_eq!(names(&shards), expected);
+    assert_eq!(names(folder.path()), ["synthetic"], "nothing is left lying about");
+    let mut seen = Vec::new();
+    for (name, rows) in expected.iter().zip([10, 10, 5]) {
+        let (batches, metadata) = read(&shards.join(name));
+        assert_eq!(
+            (metadata["dp.epsilon"].as_str(), metadata["dp.delta"].as_str()),
+            ("8", "1e-5")
+        );
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), rows);
+        for batch in &batches {
+            let schema = batch.schema();
+            let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            assert_eq!(columns, ["id", "review", "label"]);
+            let (ids, texts, labels) = (integers(batch, "id"), texts(batch, "review"), integers(batch, "label"));
+            assert_eq!(labels.null_count(), 0);
+            seen.extend((0..batch.num_rows()).map(|i| Synthetic {
+                id: ids.value(i) as u64,
+                label: labels.value(i) as usize,
+                text: texts.value(i).to_string(),
+            }));
+        }
+    }
+    assert_eq!(seen, records);
+}
+
+#[test]
+fn labels_are_written_as_they_stand_in_the_training_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stars = column("stars", &["one star", "five stars"]);
+    stars.values = Some(vec!["1".into(), "5".into()]);
+    let labels = LabelSpace::from_config(&[column("topic", &["film", "book", "song"]), stars]).unwrap();
+    let kinds = [ColumnKind::Text, ColumnKind::Integer];
+    let schema = Schema {
+        text: "text",
+        labels: &labels,
+        kinds: &kinds,
+        metadata: vec![],
+    };
+    let shards = folder.path().join("out");
+    shards::write(&shards, &synthetic(6, 6), 100, &schema).unwrap();
+    assert_eq!(names(&shards), ["train-00000-of-00001.parquet"]);
+    let (batches, _) = read(&shards.join("train-00000-of-00001.parquet"));
+    let (topics, stars) = (texts(&batches[0], "topic"), integers(&batches[0], "stars"));
+    let rows: Vec<(&str, i64)> = (0..6).map(|i| (topics.value(i), stars.value(i))).collect();
+    assert_eq!(
+        rows,
+        [
+            ("film", 1),
+            ("film", 5),
+            ("book", 1),
+            ("book", 5),
+            ("song", 1),
+            ("song", 5)
+        ]
+    );
+}
+
+#[test]
+fn no_record_makes_one_empty_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = LabelSpace::from_config(&[column("label", &["bad", "good"])]).unwrap();
+    let schema = Schema {
+        text: "text",
+        labels: &labels,
+        kinds: &[ColumnKind::Text],
+        metadata: vec![],
+    };
+    let shards = folder.path().join("out");
+    shards::write(&shards, &[], 5, &schema).unwrap();
+    assert_eq!(names(&shards), ["train-00000-of-00001.parquet"]);
+    let (batches, _) = read(&shards.join("train-00000-of-00001.parquet"));
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+}
+
+#[test]
+fn writing_again_replaces_the_old_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = LabelSpace::from_config(&[column("label", &["bad", "good"])]).unwrap();
+    let schema = Schema {
+        text: "text",
+        labels: &labels,
+        kinds: &[ColumnKind::Text],
+        metadata: vec![],
+    };
+    let shards = folder.path().join("out");
+    shards::write(&shards, &synthetic(25, 2), 5, &schema).unwrap();
+    shards::write(&shards, &synthetic(4, 2), 2, &schema).unwrap();
+    assert_eq!(
+        names(&shards),
+        ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    );
+}
