@@ -200,7 +200,11 @@ fn the_whole_way_on_imdb_records() {
             ("label", &DataType::Int64)
         ]
     );
-    assert_eq!(synthetic.rows.len() as f64, number(&utility[0]["records"]));
+    assert_eq!(synthetic.rows.len(), 16);
+    assert_eq!(
+        utility[0]["records"], 13,
+        "four fifths of the smallest arm: each seed takes others"
+    );
     assert!(
         synthetic
             .rows
@@ -351,6 +355,8 @@ fn killed_in_sampling_or_evaluation_it_comes_to_the_same() {
         "--set",
         "finetune.steps=1",
         "--set",
+        "sample.records=12",
+        "--set",
         "evaluate.encoder=true",
         "--set",
         "evaluate.encoder_epochs=60",
@@ -365,7 +371,7 @@ fn killed_in_sampling_or_evaluation_it_comes_to_the_same() {
     let ledger = fs::read(place.ledger()).expect("reads");
     let texts = || ["synthetic", "zero_shot"].map(|arm| shards(&place.run(arm)).rows);
     let uninterrupted = texts();
-    assert_eq!(uninterrupted.each_ref().map(Vec::len), [8, 8]);
+    assert_eq!(uninterrupted.each_ref().map(Vec::len), [12, 12]);
 
     fs::remove_file(place.run("stamps/sample.json")).expect("removes");
     for folder in ["synthetic", "zero_shot", "work"] {
@@ -377,7 +383,7 @@ fn killed_in_sampling_or_evaluation_it_comes_to_the_same() {
     run.kill();
     let first = journal("synthetic");
     assert!(
-        first.len() < 8 && !place.run("synthetic").exists(),
+        first.len() < 12 && !place.run("synthetic").exists(),
         "no half of a result is ever seen"
     );
     // A line that the crash tore is drawn again.
@@ -388,7 +394,7 @@ fn killed_in_sampling_or_evaluation_it_comes_to_the_same() {
 
     let mut run = place.start("sample", &set);
     run.until("the first zero-shot records", || !journal("zero_shot").is_empty());
-    assert!(run.interrupt().code == Some(130));
+    run.interrupt().refused(130, &["of 12 records of `zero_shot`"]);
     assert!(journal("synthetic").starts_with(&first), "what was drawn is kept");
     place.done("sample", &set);
     assert_eq!(texts(), uninterrupted);
