@@ -142,6 +142,7 @@ impl Place {
             .env("RAYON_NUM_THREADS", "2")
             .env_remove("DPSYNTH_DATA")
             .env_remove("COLUMNS")
+            .env_remove("CLICOLOR_FORCE")
             .stdin(Stdio::null());
         command
     }
@@ -195,7 +196,7 @@ fn records(count: usize) -> String {
         "is loud and empty",
     ];
     let row = |i: usize| {
-        let (label, what) = if i % 2 == 0 {
+        let (label, what) = if i.is_multiple_of(2) {
             ("positive", good)
         } else {
             ("negative", bad)
