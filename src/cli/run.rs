@@ -44,7 +44,10 @@ impl Which {
             None if device::cuda_devices() > 0 => Profile::Full,
             None => Profile::Quick,
         };
-        Ok((config::load(&self.config, profile, &self.overrides, &self.data_dir)?, profile))
+        Ok((
+            config::load(&self.config, profile, &self.overrides, &self.data_dir)?,
+            profile,
+        ))
     }
 }
 
@@ -119,6 +122,7 @@ fn interrupts() -> Result<&'static AtomicBool> {
         let _ = writeln!(std::io::stderr(), "stopping as soon as the state is saved; once more to stop at once");
     };
     let set = HANDLER.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
-    set.clone().map_err(|e| Error::other(format!("cannot listen for Ctrl-C: {e}")))?;
+    set.clone()
+        .map_err(|e| Error::other(format!("cannot listen for Ctrl-C: {e}")))?;
     Ok(&STOP)
 }

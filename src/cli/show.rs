@@ -23,8 +23,16 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
             r.train.read, r.train.kept, r.test_evaluated, r.shared_texts
         ));
     }
-    let timings: Vec<String> = report.timings_s.iter().map(|(stage, s)| format!("{stage} {s:.0} s")).collect();
-    out.push(format!("{}; peak memory {:.1} GB", timings.join(", "), report.peak_rss_bytes as f64 / 1e9));
+    let timings: Vec<String> = report
+        .timings_s
+        .iter()
+        .map(|(stage, s)| format!("{stage} {s:.0} s"))
+        .collect();
+    out.push(format!(
+        "{}; peak memory {:.1} GB",
+        timings.join(", "),
+        report.peak_rss_bytes as f64 / 1e9
+    ));
     let synthetic = folder.shards("synthetic");
     if synthetic.exists() {
         out.push(format!("synthetic records: {}", synthetic.display()));
@@ -36,12 +44,24 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
 fn utility(rows: &[UtilityRow]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["trained on", "classifier", "records", "accuracy (95 %)", "macro-F1 (95 %)"]);
+    table.set_header([
+        "trained on",
+        "classifier",
+        "records",
+        "accuracy (95 %)",
+        "macro-F1 (95 %)",
+    ]);
     // The arms of a classifier stand together: they are what is compared.
     let mut rows: Vec<&UtilityRow> = rows.iter().collect();
     rows.sort_by_key(|r| r.classifier as usize);
     for r in rows {
-        table.add_row([r.arm.to_string(), r.classifier.to_string(), r.records.to_string(), interval(&r.accuracy), interval(&r.macro_f1)]);
+        table.add_row([
+            r.arm.to_string(),
+            r.classifier.to_string(),
+            r.records.to_string(),
+            interval(&r.accuracy),
+            interval(&r.macro_f1),
+        ]);
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -57,7 +77,11 @@ fn interval(i: &Interval) -> String {
 fn guarantee(p: &Value) -> String {
     let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
     let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
-    let mark = if p["private"] == true { "" } else { "NOT PRIVATE (fixed seed): " };
+    let mark = if p["private"] == true {
+        ""
+    } else {
+        "NOT PRIVATE (fixed seed): "
+    };
     format!(
         "{mark}epsilon {:.3} (at least {:.3}) at delta {:.2e}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
         number("epsilon"),

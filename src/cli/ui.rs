@@ -97,7 +97,11 @@ impl Task for Lines {
             Unit::Records => "records",
         };
         let seconds = self.begun.elapsed().as_secs();
-        let detail = if detail.is_empty() { String::new() } else { format!(", {detail}") };
+        let detail = if detail.is_empty() {
+            String::new()
+        } else {
+            format!(", {detail}")
+        };
         let _ = writeln!(
             std::io::stderr(),
             "{}: {done}/{} {unit}, {seconds} s{detail}",

@@ -63,8 +63,10 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
             Profile::Full => "quick",
         });
         if let Some(unknown) = own.keys().next() {
-            return Err(Error::usage(format!("unknown profile `{unknown}` in {}", path.display()))
-                .hint("the profiles are `quick` and `full`"));
+            return Err(
+                Error::usage(format!("unknown profile `{unknown}` in {}", path.display()))
+                    .hint("the profiles are `quick` and `full`"),
+            );
         }
         if let Some(chosen) = chosen {
             merge(&mut merged, expect_table(chosen, "profile.<name>")?);
@@ -77,7 +79,9 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         merged.insert("name".into(), Value::String(stem));
     }
-    let mut config: RunConfig = Value::Table(merged).try_into().map_err(|e: toml::de::Error| explain(path, &e))?;
+    let mut config: RunConfig = Value::Table(merged)
+        .try_into()
+        .map_err(|e: toml::de::Error| explain(path, &e))?;
     resolve_paths(&mut config, path.parent().unwrap_or(Path::new(".")), data_dir);
     check(&config)?;
     Ok(config)
@@ -86,7 +90,10 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
 fn expect_table(value: Value, key: &str) -> Result<Table> {
     match value {
         Value::Table(t) => Ok(t),
-        other => Err(Error::usage(format!("`{key}` must be a table, not {}", other.type_str()))),
+        other => Err(Error::usage(format!(
+            "`{key}` must be a table, not {}",
+            other.type_str()
+        ))),
     }
 }
 
@@ -153,13 +160,20 @@ fn explain(path: &Path, error: &toml::de::Error) -> Error {
 
 fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     let resolve = |p: &mut PathBuf| {
-        let found = [p.clone(), beside.join(&*p), data_dir.join(&*p)].into_iter().find(|c| c.exists());
+        let found = [p.clone(), beside.join(&*p), data_dir.join(&*p)]
+            .into_iter()
+            .find(|c| c.exists());
         // A path that is nowhere is reported under the data folder, where the README says to put it.
         *p = found.unwrap_or_else(|| data_dir.join(&*p));
     };
     config.dataset.train.as_mut().map(resolve);
     config.dataset.test.as_mut().map(resolve);
-    config.dataset.labels.iter_mut().filter_map(|l| l.names_file.as_mut()).for_each(resolve);
+    config
+        .dataset
+        .labels
+        .iter_mut()
+        .filter_map(|l| l.names_file.as_mut())
+        .for_each(resolve);
     config.model.path.as_mut().map(resolve);
     config.evaluate.encoder_path.as_mut().map(resolve);
 }
@@ -223,7 +237,11 @@ fn check(c: &RunConfig) -> Result<()> {
         return refuse("name", "letters, digits, `-`, `_` and `.` (it names a folder)", format!("{:?}", c.name));
     }
     if c.evaluate.seeds < 2 {
-        return refuse("evaluate.seeds", "at least 2 (an interval needs them)", c.evaluate.seeds.to_string());
+        return refuse(
+            "evaluate.seeds",
+            "at least 2 (an interval needs them)",
+            c.evaluate.seeds.to_string(),
+        );
     }
     if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {
         return refuse("sample.guidance", "0 or more", c.sample.guidance.to_string());
@@ -232,7 +250,11 @@ fn check(c: &RunConfig) -> Result<()> {
         return refuse("sample.top_p", "above 0 and at most 1", c.sample.top_p.to_string());
     }
     if f.expected_batch_size > c.dataset.public_size {
-        return refuse("finetune.expected_batch_size", "at most `dataset.public_size`", f.expected_batch_size.to_string());
+        return refuse(
+            "finetune.expected_batch_size",
+            "at most `dataset.public_size`",
+            f.expected_batch_size.to_string(),
+        );
     }
     if c.dataset.labels.is_empty() {
         return Err(Error::usage("`dataset.labels` is empty").hint("name at least one label column and its values"));
@@ -242,7 +264,8 @@ fn check(c: &RunConfig) -> Result<()> {
             .hint("give `dataset.asset`, or `dataset.train` and `dataset.test`"));
     }
     if c.dataset.train.is_some() && c.dataset.test.is_none() {
-        return Err(Error::usage("`dataset.test` is missing").hint("held-out records are what the synthetic ones are judged by"));
+        return Err(Error::usage("`dataset.test` is missing")
+            .hint("held-out records are what the synthetic ones are judged by"));
     }
     Ok(())
 }

@@ -14,9 +14,11 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
         DeviceChoice::Cpu => Ok(Device::flex()),
         DeviceChoice::Cuda => cuda().ok_or_else(|| {
             if cfg!(feature = "cuda") {
-                Error::other("no CUDA device was found").hint("`dpsynth doctor` says what is seen; `--set device=cpu` goes without")
+                Error::other("no CUDA device was found")
+                    .hint("`dpsynth doctor` says what is seen; `--set device=cpu` goes without")
             } else {
-                Error::usage("this program was built without CUDA").hint("build it with `make CUDA=1`, or `--set device=cpu`")
+                Error::usage("this program was built without CUDA")
+                    .hint("build it with `make CUDA=1`, or `--set device=cpu`")
             }
         }),
         DeviceChoice::Auto => Ok(cuda().unwrap_or_else(Device::flex)),

@@ -34,8 +34,10 @@ impl LlamaConfig {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let architecture = gguf.text("general.architecture")?;
         if architecture != "llama" {
-            return Err(Error::data(format!("the model's architecture is `{architecture}`, not `llama`"))
-                .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"));
+            return Err(
+                Error::data(format!("the model's architecture is `{architecture}`, not `llama`"))
+                    .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"),
+            );
         }
         let vocabulary = gguf.texts("tokenizer.ggml.tokens")?.len();
         let config = LlamaConfig {
@@ -50,21 +52,35 @@ impl LlamaConfig {
             norm_epsilon: gguf.number("llama.attention.layer_norm_rms_epsilon")?,
         };
         let c = &config;
-        let counts = [c.layers, c.width, c.hidden, c.heads, c.kv_heads, c.vocabulary, c.context];
+        let counts = [
+            c.layers,
+            c.width,
+            c.hidden,
+            c.heads,
+            c.kv_heads,
+            c.vocabulary,
+            c.context,
+        ];
         // Short-circuits: without heads there is no head width.
         let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
             && c.width == c.head_width() * c.heads
             && c.heads.is_multiple_of(c.kv_heads)
             && c.head_width().is_multiple_of(2);
         if !fits {
-            return Err(Error::data(format!("the model's counts do not fit together: {config:?}"))
-                .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"));
+            return Err(
+                Error::data(format!("the model's counts do not fit together: {config:?}"))
+                    .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"),
+            );
         }
-        let partial = gguf.count("llama.rope.dimension_count").is_ok_and(|d| d != config.head_width());
+        let partial = gguf
+            .count("llama.rope.dimension_count")
+            .is_ok_and(|d| d != config.head_width());
         let scaled = gguf.text("llama.rope.scaling.type").is_ok_and(|t| t != "none");
         if partial || scaled {
-            return Err(Error::data("the model rotates only a part of each head, or scales its positions")
-                .hint("models with plain rotary positions are supported, such as SmolLM2"));
+            return Err(
+                Error::data("the model rotates only a part of each head, or scales its positions")
+                    .hint("models with plain rotary positions are supported, such as SmolLM2"),
+            );
         }
         Ok(config)
     }
@@ -182,13 +198,18 @@ impl Llama {
         }
         let config = LlamaConfig::from_gguf(gguf)?;
         if let Some(name) = gguf.tensors().find(|name| !is_applied(name, config.layers)) {
-            return Err(Error::data(format!("the model has a tensor that this program does not apply: {name}"))
-                .hint("models without biases and with plain rotary positions are supported, such as SmolLM2"));
+            return Err(Error::data(format!(
+                "the model has a tensor that this program does not apply: {name}"
+            ))
+            .hint("models without biases and with plain rotary positions are supported, such as SmolLM2"));
         }
         let head = config.head_width();
         let two = |name: &str, [rows, columns]: [usize; 2]| -> Result<Vec<f32>> { gguf.tensor(name, &[rows, columns]) };
         let one = |name: &str| -> Result<Tensor<1>> {
-            Ok(Tensor::from_data(TensorData::new(gguf.tensor(name, &[config.width])?, [config.width]), device))
+            Ok(Tensor::from_data(
+                TensorData::new(gguf.tensor(name, &[config.width])?, [config.width]),
+                device,
+            ))
         };
         let mut layers = Vec::new();
         for l in 0..config.layers {
@@ -211,7 +232,14 @@ impl Llama {
         let embedding = Tensor::from_data(TensorData::new(table, [config.vocabulary, config.width]), device);
         let norm = one("output_norm.weight")?;
         let (cos, sin) = rotary_tables(&config, device);
-        Ok(Llama { config, embedding, layers, norm, cos, sin })
+        Ok(Llama {
+            config,
+            embedding,
+            layers,
+            norm,
+            cos,
+            sin,
+        })
     }
 
     /// Shape of the model.
@@ -249,7 +277,7 @@ impl Llama {
         let c = &self.config;
         let [rows, len] = tokens.dims();
         let start = cache.as_ref().map_or(0, |c| c.len);
-        let positions = |table: &Tensor<2>| table.clone().slice([start..start + len]).unsqueeze::<4>();
+        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len).unsqueeze::<4>();
         let (cos, sin) = (positions(&self.cos), positions(&self.sin));
         let split = |x: Tensor<2>, heads: usize| x.reshape([rows, len, heads, c.head_width()]).swap_dims(1, 2);
         let groups = c.heads / c.kv_heads;
@@ -267,7 +295,9 @@ impl Llama {
             // Heads that share keys stand together, so that no key is copied.
             let q = q.reshape([rows, c.kv_heads, groups * len, c.head_width()]);
             let scores = q.matmul(k.swap_dims(2, 3)) / (c.head_width() as f64).sqrt();
-            let scores = scores.reshape([rows, c.heads, len, seen]).mask_fill(hidden_from.clone(), f32::NEG_INFINITY);
+            let scores = scores
+                .reshape([rows, c.heads, len, seen])
+                .mask_fill(hidden_from.clone(), f32::NEG_INFINITY);
             let weights = activation::softmax(scores, 3).reshape([rows, c.kv_heads, groups * len, seen]);
             let mixed = weights.matmul(v).reshape([rows, c.heads, len, c.head_width()]);
             x = x + map(Map::O, mixed.swap_dims(1, 2).reshape([rows * len, c.width]));
@@ -298,7 +328,10 @@ fn is_applied(name: &str, layers: usize) -> bool {
         return matches!(name, "token_embd.weight" | "output_norm.weight");
     };
     let norm = matches!(part, "attn_norm.weight" | "ffn_norm.weight");
-    let map = || part.strip_suffix(".weight").is_some_and(|part| Map::ALL.iter().any(|m| m.gguf_name() == part));
+    let map = || {
+        part.strip_suffix(".weight")
+            .is_some_and(|part| Map::ALL.iter().any(|m| m.gguf_name() == part))
+    };
     layer.parse().is_ok_and(|l: usize| l < layers) && (norm || map())
 }
 
@@ -321,23 +354,39 @@ impl Cache {
     pub fn new(config: &LlamaConfig, rows: usize, capacity: usize, device: &Device) -> Self {
         let shape = [rows, config.kv_heads, capacity, config.head_width()];
         let fresh = || (0..config.layers).map(|_| Some(Tensor::zeros(shape, device))).collect();
-        Cache { keys: fresh(), values: fresh(), len: 0 }
+        Cache {
+            keys: fresh(),
+            values: fresh(),
+            len: 0,
+        }
     }
 
     /// One row whose first `padding` positions are taken but empty: they must be hidden from every token.
     pub fn padded(config: &LlamaConfig, capacity: usize, padding: usize, device: &Device) -> Self {
-        Cache { len: padding, ..Cache::new(config, 1, capacity, device) }
+        Cache {
+            len: padding,
+            ..Cache::new(config, 1, capacity, device)
+        }
     }
 
     /// Caches of the same length, one under the other.
     pub fn stack(caches: Vec<Cache>) -> Self {
         let len = caches.first().map_or(0, |c| c.len);
-        assert!(caches.iter().all(|c| c.len == len), "stacked caches hold equally many tokens");
+        assert!(
+            caches.iter().all(|c| c.len == len),
+            "stacked caches hold equally many tokens"
+        );
         let layers = caches.first().map_or(0, |c| c.keys.len());
         let join = |part: fn(&Cache) -> &Vec<Option<Tensor<4>>>| {
-            (0..layers).map(|l| Some(Tensor::cat(caches.iter().map(|c| held(&part(c)[l])).collect(), 0))).collect()
+            (0..layers)
+                .map(|l| Some(Tensor::cat(caches.iter().map(|c| held(&part(c)[l])).collect(), 0)))
+                .collect()
         };
-        Cache { keys: join(|c| &c.keys), values: join(|c| &c.values), len }
+        Cache {
+            keys: join(|c| &c.keys),
+            values: join(|c| &c.values),
+            len,
+        }
     }
 
     /// A new cache of the named rows, with room for `capacity` tokens.

@@ -43,7 +43,13 @@ impl Adapter {
         for layer in 0..config.layers {
             for map in Map::ALL {
                 let [input, output] = config.shape(map);
-                places.push(Place { layer, map, input, output, start });
+                places.push(Place {
+                    layer,
+                    map,
+                    input,
+                    output,
+                    start,
+                });
                 start += rank * (input + output);
             }
         }
@@ -55,7 +61,12 @@ impl Adapter {
                 *v = rng.random_range(-bound..bound);
             }
         }
-        Adapter { rank, alpha, places, values }
+        Adapter {
+            rank,
+            alpha,
+            places,
+            values,
+        }
     }
 
     /// Number of trained values.
@@ -106,16 +117,31 @@ impl Adapter {
         for p in &self.places {
             let (a, b) = self.values[p.start..p.start + self.rank * (p.input + p.output)].split_at(p.input * self.rank);
             let name = |part: &str| {
-                format!("base_model.model.model.layers.{}.{}.lora_{part}.weight", p.layer, p.map.hub_name())
+                format!(
+                    "base_model.model.model.layers.{}.{}.lora_{part}.weight",
+                    p.layer,
+                    p.map.hub_name()
+                )
             };
-            held.push((name("A"), [self.rank, p.input], bytes(&transposed(a, p.input, self.rank))));
-            held.push((name("B"), [p.output, self.rank], bytes(&transposed(b, self.rank, p.output))));
+            held.push((
+                name("A"),
+                [self.rank, p.input],
+                bytes(&transposed(a, p.input, self.rank)),
+            ));
+            held.push((
+                name("B"),
+                [p.output, self.rank],
+                bytes(&transposed(b, self.rank, p.output)),
+            ));
         }
         let views = held.iter().map(|(name, shape, data)| {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("the shape counts the values");
             (name.clone(), view)
         });
-        let metadata = HashMap::from([("rank".into(), self.rank.to_string()), ("alpha".into(), self.alpha.to_string())]);
+        let metadata = HashMap::from([
+            ("rank".into(), self.rank.to_string()),
+            ("alpha".into(), self.alpha.to_string()),
+        ]);
         let file = safetensors::serialize(views, Some(metadata)).expect("names are unique");
         crate::pipeline::files::write_atomically(path, &file)
     }
@@ -130,10 +156,15 @@ impl Adapter {
         let tensors = SafeTensors::deserialize(&file).map_err(|e| broken(e.to_string()))?;
         let mut out = Adapter::new(config, rank, alpha, 0);
         for p in out.places.clone() {
-            for (part, shape, at) in
-                [("A", [rank, p.input], p.start), ("B", [p.output, rank], p.start + p.input * rank)]
-            {
-                let name = format!("base_model.model.model.layers.{}.{}.lora_{part}.weight", p.layer, p.map.hub_name());
+            for (part, shape, at) in [
+                ("A", [rank, p.input], p.start),
+                ("B", [p.output, rank], p.start + p.input * rank),
+            ] {
+                let name = format!(
+                    "base_model.model.model.layers.{}.{}.lora_{part}.weight",
+                    p.layer,
+                    p.map.hub_name()
+                );
                 let view = tensors.tensor(&name).map_err(|e| broken(format!("{name}: {e}")))?;
                 if view.shape() != shape || view.dtype() != Dtype::F32 {
                     return Err(broken(format!("{name} has shape {:?}, not {shape:?}", view.shape())));
@@ -147,7 +178,9 @@ impl Adapter {
 }
 
 fn transposed(v: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..rows * columns).map(|i| v[(i % rows) * columns + i / rows]).collect()
+    (0..rows * columns)
+        .map(|i| v[(i % rows) * columns + i / rows])
+        .collect()
 }
 
 fn bytes(v: &[f32]) -> Vec<u8> {
@@ -155,5 +188,7 @@ fn bytes(v: &[f32]) -> Vec<u8> {
 }
 
 fn floats(b: &[u8]) -> Vec<f32> {
-    b.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four"))).collect()
+    b.chunks_exact(4)
+        .map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four")))
+        .collect()
 }

@@ -69,7 +69,11 @@ pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
         }
         None => None,
     };
-    Ok(Estimate { privacy: plan.statement(plan.steps()), device: models::device::name(&device), cost })
+    Ok(Estimate {
+        privacy: plan.statement(plan.steps()),
+        device: models::device::name(&device),
+        cost,
+    })
 }
 
 fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
@@ -78,7 +82,11 @@ fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
 }
 
 fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &Device) -> Cost {
-    let workers = if *device == Device::flex() { rayon::current_num_threads() } else { 1 };
+    let workers = if *device == Device::flex() {
+        rayon::current_num_threads()
+    } else {
+        1
+    };
     let (mut weights, mut tape, mut adapter) = (shape.vocabulary * shape.width, 0, 0);
     for [input, output] in Map::ALL.map(|m| shape.shape(m)) {
         weights += shape.layers * input * output;
@@ -90,16 +98,22 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     // Values, two moments, the sum in f64 and its copies.
     let training = 4.0 * weights as f64 + 40.0 * adapter as f64 + at_once * 4.0 * tape as f64 * TAPE_FACTOR;
 
-    let contrasts = if c.sample.guidance > 0.0 { c.sample.guidance_labels.min(labels - 1) } else { 0 };
+    let contrasts = if c.sample.guidance > 0.0 {
+        c.sample.guidance_labels.min(labels - 1)
+    } else {
+        0
+    };
     let rows = (workers * c.sample.batch_size * (1 + contrasts)) as f64;
     let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens) as f64;
     let held = (2 * shape.layers * shape.kv_heads * shape.head_width()) as f64 * 4.0;
-    let sampling = 8.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);
+    let sampling =
+        8.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);
 
     let speed = matmul_speed(device);
     let forward = shape.flops_per_token();
     let trained = steps as f64 * c.finetune.expected_batch_size as f64 * record;
-    let drawn = (c.sample.records * (1 + contrasts) + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
+    let drawn = (c.sample.records * (1 + contrasts)
+        + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
     Cost {
         parameters: weights,
         trained_parameters: adapter,

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::files::write_atomically;
 use super::{Pipeline, RunFolder, stamp, table};
+use crate::assets::ModelFiles;
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, UtilityRow, tstr};
-use crate::assets::ModelFiles;
 use crate::models::device;
 use crate::records::{LabelSpace, Record, read};
 use crate::{Error, Result, assets};
@@ -37,12 +37,25 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let synthetic = sampled(p, "synthetic", &labels)?;
     let zero_shot = sampled(p, "zero_shot", &labels)?;
     let arms = [
-        Arm { name: ArmName::Real, examples: &real },
-        Arm { name: ArmName::Synthetic, examples: &synthetic },
-        Arm { name: ArmName::ZeroShot, examples: &zero_shot },
+        Arm {
+            name: ArmName::Real,
+            examples: &real,
+        },
+        Arm {
+            name: ArmName::Synthetic,
+            examples: &synthetic,
+        },
+        Arm {
+            name: ArmName::ZeroShot,
+            examples: &zero_shot,
+        },
     ];
     let encoder = match c.evaluate.encoder {
-        true => Some(encoder_files(&assets::encoder(&c.evaluate, &p.places.assets, p.progress)?)?),
+        true => Some(encoder_files(&assets::encoder(
+            &c.evaluate,
+            &p.places.assets,
+            p.progress,
+        )?)?),
         false => None,
     };
     let path = p.folder.scores();
@@ -81,7 +94,13 @@ fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {
 }
 
 fn examples(records: Vec<Record>) -> Vec<Example> {
-    records.into_iter().map(|r| Example { text: r.text, label: r.label }).collect()
+    records
+        .into_iter()
+        .map(|r| Example {
+            text: r.text,
+            label: r.label,
+        })
+        .collect()
 }
 
 /// The shards of an arm, read as anyone else would read them.
@@ -93,7 +112,10 @@ fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>>
     files.sort();
     let mut out = Vec::new();
     for file in files {
-        let as_written = crate::config::PrepareConfig { replace_html_breaks: false, ..p.config.prepare.clone() };
+        let as_written = crate::config::PrepareConfig {
+            replace_html_breaks: false,
+            ..p.config.prepare.clone()
+        };
         out.extend(examples(read(&file, &p.config.dataset, labels, &as_written)?.0));
     }
     Ok(out)

@@ -16,7 +16,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
     let failed = |e| Error::io("write", path, e);
-    let mut file = tempfile::Builder::new().prefix(".writing-").permissions(readable()).tempfile_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".writing-")
+        .permissions(readable())
+        .tempfile_in(folder)
+        .map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;

@@ -33,7 +33,11 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let run_id = run_id(p)?;
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
     let ledger = Ledger::open(&p.places.ledgers, &preparation.dataset_hash, total, plan.delta())?;
-    p.progress.note(&format!("training on {}: {}", device::name(&device), plan.statement(plan.steps())));
+    p.progress.note(&format!(
+        "training on {}: {}",
+        device::name(&device),
+        plan.statement(plan.steps())
+    ));
     p.progress.note(&format!("ledger: {}", ledger.path().display()));
 
     let resume = match p.folder.checkpoint().exists() {

@@ -31,12 +31,18 @@ impl RunFolder {
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::other(format!("another program is running in {}", root.display()))
-                    .hint("wait for it, or give this run another name: --set name=another"));
+                return Err(
+                    Error::other(format!("another program is running in {}", root.display()))
+                        .hint("wait for it, or give this run another name: --set name=another"),
+                );
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(Error::io("lock", &lock_path, e)),
         }
-        let folder = RunFolder { root, name, _lock: lock };
+        let folder = RunFolder {
+            root,
+            name,
+            _lock: lock,
+        };
         folder.agree(config)?;
         Ok(folder)
     }
@@ -46,8 +52,12 @@ impl RunFolder {
         let path = self.root.join("config.toml");
         if let Ok(text) = std::fs::read_to_string(&path) {
             let earlier: RunConfig = toml::from_str(&text).map_err(|e| {
-                Error::usage(format!("{} was written by another version of the program: {}", path.display(), e.message()))
-                    .hint("give this run another name: --set name=another")
+                Error::usage(format!(
+                    "{} was written by another version of the program: {}",
+                    path.display(),
+                    e.message()
+                ))
+                .hint("give this run another name: --set name=another")
             })?;
             let parts = |c: &RunConfig| {
                 [
@@ -58,8 +68,12 @@ impl RunFolder {
                     ("finetune", stamp::text(&c.finetune)),
                 ]
             };
-            let differs: Vec<&str> =
-                parts(&earlier).iter().zip(parts(config)).filter(|(a, b)| a.1 != b.1).map(|(a, _)| a.0).collect();
+            let differs: Vec<&str> = parts(&earlier)
+                .iter()
+                .zip(parts(config))
+                .filter(|(a, b)| a.1 != b.1)
+                .map(|(a, _)| a.0)
+                .collect();
             if !differs.is_empty() {
                 return Err(Error::usage(format!(
                     "{} holds a run with another configuration: [{}] differs",
@@ -69,7 +83,8 @@ impl RunFolder {
                 .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
             }
         }
-        let text = toml::to_string_pretty(config).map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))?;
+        let text = toml::to_string_pretty(config)
+            .map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))?;
         write_atomically(&path, text.as_bytes())
     }
 
@@ -163,9 +178,18 @@ impl RunFolder {
         match stage {
             Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
             Stage::Finetune => {
-                vec![self.ledger_run(), self.checkpoint(), self.training_log(), self.adapter(), self.guarantee()]
+                vec![
+                    self.ledger_run(),
+                    self.checkpoint(),
+                    self.training_log(),
+                    self.adapter(),
+                    self.guarantee(),
+                ]
             }
-            Stage::Sample => ["synthetic", "zero_shot"].iter().flat_map(|a| [self.journal(a), self.shards(a)]).collect(),
+            Stage::Sample => ["synthetic", "zero_shot"]
+                .iter()
+                .flat_map(|a| [self.journal(a), self.shards(a)])
+                .collect(),
             Stage::Evaluate => vec![self.scores(), self.utility()],
         }
     }

@@ -98,7 +98,13 @@ impl<'a> Pipeline<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let folder = RunFolder::open(&places.runs, &config, profile)?;
-        Ok(Pipeline { config, places, folder, stop, progress })
+        Ok(Pipeline {
+            config,
+            places,
+            folder,
+            stop,
+            progress,
+        })
     }
 
     /// The run's folder.
@@ -121,8 +127,12 @@ impl<'a> Pipeline<'a> {
         for earlier in Stage::ALL.into_iter().filter(|s| *s < stage) {
             before = self.key(earlier, &before);
             if !self.is_done(earlier, &before)? {
-                return Err(Error::usage(format!("the stage `{}` is not done yet", earlier.name()))
-                    .hint(format!("`dpsynth {}` comes first; `dpsynth run` does all in order", earlier.name())));
+                return Err(
+                    Error::usage(format!("the stage `{}` is not done yet", earlier.name())).hint(format!(
+                        "`dpsynth {}` comes first; `dpsynth run` does all in order",
+                        earlier.name()
+                    )),
+                );
             }
         }
         self.ensure(stage, &before)?;
@@ -168,7 +178,12 @@ impl<'a> Pipeline<'a> {
                 0.0
             }
         };
-        let mut stamp = Stamp { key: key.clone(), done: false, seconds: earlier, peak_rss_bytes: 0 };
+        let mut stamp = Stamp {
+            key: key.clone(),
+            done: false,
+            seconds: earlier,
+            peak_rss_bytes: 0,
+        };
         stamp.write(&self.folder, stage)?;
         let start = Instant::now();
         let outcome = match stage {
@@ -184,14 +199,19 @@ impl<'a> Pipeline<'a> {
         let written = stamp.write(&self.folder, stage);
         outcome?;
         written?;
-        self.progress.note(&format!("{}: done in {:.0} s", stage.name(), stamp.seconds));
+        self.progress
+            .note(&format!("{}: done in {:.0} s", stage.name(), stamp.seconds));
         Ok(key)
     }
 
     /// Removes what a stage wrote under another key.
     fn clear(&self, stage: Stage) -> Result<()> {
         for path in self.folder.outputs(stage) {
-            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
             match removed {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
                 _ => {}

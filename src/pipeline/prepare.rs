@@ -48,16 +48,22 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let gguf = Gguf::open(&file.path)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
 
-    let (raw, _) = read(&data.train, &c.dataset, &labels, &crate::config::PrepareConfig {
-        replace_html_breaks: false,
-        ..c.prepare.clone()
-    })?;
+    let (raw, _) = read(
+        &data.train,
+        &c.dataset,
+        &labels,
+        &crate::config::PrepareConfig {
+            replace_html_breaks: false,
+            ..c.prepare.clone()
+        },
+    )?;
     let dataset_hash = content_hash(&raw);
     drop(raw);
     let (train, train_report) = read(&data.train, &c.dataset, &labels, &c.prepare)?;
     let (test, test_report) = read(&data.test, &c.dataset, &labels, &c.prepare)?;
     for warning in &train_report.warnings {
-        p.progress.note(&format!("warning: {}: {warning}", data.train.display()));
+        p.progress
+            .note(&format!("warning: {}: {warning}", data.train.display()));
     }
     if train.len() as u64 != c.dataset.public_size {
         // P2: the declared size stays in force; the real count is for the owner's eyes.
@@ -79,10 +85,16 @@ pub fn run(p: &Pipeline) -> Result<()> {
             "a prompt and {} tokens make {longest}, the model's context is {context}",
             c.prepare.max_tokens
         ))
-        .hint(format!("--set prepare.max_tokens={}", context - (longest - c.prepare.max_tokens).min(context - 1))));
+        .hint(format!(
+            "--set prepare.max_tokens={}",
+            context - (longest - c.prepare.max_tokens).min(context - 1)
+        )));
     }
     let encoded = vocabulary.records(&train, &prompts, c.prepare.max_tokens)?;
-    let cut = encoded.iter().filter(|e| e.tokens.last() != Some(&vocabulary.end())).count();
+    let cut = encoded
+        .iter()
+        .filter(|e| e.tokens.last() != Some(&vocabulary.end()))
+        .count();
 
     table::write_records(&p.folder.train_records(), &train, Some(&encoded))?;
     table::write_records(&p.folder.test_records(), &test, None)?;

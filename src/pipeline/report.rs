@@ -75,10 +75,15 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
 
 /// The guarantee as Parquet metadata: epsilon never without the rest (P10).
 pub fn guarantee_metadata(p: &Pipeline) -> Result<Vec<(String, String)>> {
-    let guarantee = guarantee(&p.folder)?.ok_or_else(|| Error::other("the trained model has no guarantee beside it"))?;
+    let guarantee =
+        guarantee(&p.folder)?.ok_or_else(|| Error::other("the trained model has no guarantee beside it"))?;
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-    let mut out: Vec<(String, String)> =
-        guarantee.as_object().into_iter().flatten().map(|(k, v)| (format!("dp.{k}"), text(v))).collect();
+    let mut out: Vec<(String, String)> = guarantee
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| (format!("dp.{k}"), text(v)))
+        .collect();
     out.push(("dp.run".into(), p.folder.name().to_string()));
     out.push(("dp.base_model".into(), p.config.model.asset.clone()));
     Ok(out)
@@ -110,7 +115,11 @@ pub fn write(config: &RunConfig, folder: &RunFolder) -> Result<Report> {
     let records = match done.contains(&Stage::Prepare) {
         true => {
             let p = Preparation::read(folder)?;
-            let counts = |r: crate::records::ReadReport| Counts { read: r.read, kept: r.kept, dropped: r.dropped };
+            let counts = |r: crate::records::ReadReport| Counts {
+                read: r.read,
+                kept: r.kept,
+                dropped: r.dropped,
+            };
             Some(Records {
                 train: counts(p.train),
                 test: counts(p.test),
@@ -124,8 +133,16 @@ pub fn write(config: &RunConfig, folder: &RunFolder) -> Result<Report> {
     let report = Report {
         run: folder.name().to_string(),
         classification: "internal",
-        privacy: if done.contains(&Stage::Finetune) { guarantee(folder)? } else { None },
-        utility: if done.contains(&Stage::Evaluate) { Utility::read(folder)?.rows } else { Vec::new() },
+        privacy: if done.contains(&Stage::Finetune) {
+            guarantee(folder)?
+        } else {
+            None
+        },
+        utility: if done.contains(&Stage::Evaluate) {
+            Utility::read(folder)?.rows
+        } else {
+            Vec::new()
+        },
         records,
         timings_s,
         peak_rss_bytes,

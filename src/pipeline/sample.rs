@@ -33,9 +33,19 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let tuned = base.merged(|layer, map| adapter.delta(layer, map, &device));
 
     let zero_shot = c.sample.zero_shot_records.unwrap_or(c.sample.records);
-    sample_arm(p, "synthetic", &tuned, &vocabulary, c.sample.records, guarantee_metadata(p)?)?;
+    sample_arm(
+        p,
+        "synthetic",
+        &tuned,
+        &vocabulary,
+        c.sample.records,
+        guarantee_metadata(p)?,
+    )?;
     drop(tuned);
-    let untouched = vec![("dp.mechanism".to_string(), "none: no private record was read".to_string())];
+    let untouched = vec![(
+        "dp.mechanism".to_string(),
+        "none: no private record was read".to_string(),
+    )];
     sample_arm(p, "zero_shot", &base, &vocabulary, zero_shot, untouched)
 }
 
@@ -64,7 +74,11 @@ fn sample_arm(
     let preparation = Preparation::read(&p.folder)?;
     let wanted = prior::labels(&prior::counts(&c.sample.label_prior, labels.len(), records)?);
     let settings = Decoding {
-        choice: Choice { temperature: c.sample.temperature, top_p: c.sample.top_p, guidance: c.sample.guidance },
+        choice: Choice {
+            temperature: c.sample.temperature,
+            top_p: c.sample.top_p,
+            guidance: c.sample.guidance,
+        },
         contrasts: c.sample.guidance_labels,
         max_tokens: c.sample.max_tokens.unwrap_or(c.prepare.max_tokens),
         end: vocabulary.end(),
@@ -80,7 +94,11 @@ fn sample_arm(
     let mut open: Vec<Request> = wanted
         .iter()
         .enumerate()
-        .map(|(id, label)| Request { id: id as u64, attempt: 0, label: *label })
+        .map(|(id, label)| Request {
+            id: id as u64,
+            attempt: 0,
+            label: *label,
+        })
         .filter(|r| !have.contains(&r.id))
         .collect();
     open.reverse();
@@ -90,8 +108,10 @@ fn sample_arm(
     let mut tokens = 0;
     while !open.is_empty() {
         if p.stop.load(Ordering::Relaxed) {
-            return Err(Error::interrupted(format!("stopped with {} of {records} records of `{arm}`", drawn.len()))
-                .hint("the same command goes on from here"));
+            return Err(
+                Error::interrupted(format!("stopped with {} of {records} records of `{arm}`", drawn.len()))
+                    .hint("the same command goes on from here"),
+            );
         }
         let wave: Vec<Request> = open.split_off(open.len().saturating_sub(c.sample.batch_size * workers.count()));
         let batches: Vec<&[Request]> = wave.chunks(c.sample.batch_size).collect();
@@ -100,10 +120,17 @@ fn sample_arm(
             tokens += ids.len();
             let text = vocabulary.decode(ids)?.trim().to_string();
             if text.is_empty() && request.attempt + 1 < ATTEMPTS {
-                open.push(Request { attempt: request.attempt + 1, ..*request });
+                open.push(Request {
+                    attempt: request.attempt + 1,
+                    ..*request
+                });
                 continue;
             }
-            let line = Drawn { id: request.id, label: request.label, text: (!text.is_empty()).then_some(text) };
+            let line = Drawn {
+                id: request.id,
+                label: request.label,
+                text: (!text.is_empty()).then_some(text),
+            };
             writeln!(journal, "{}", stamp::text(&line)).map_err(|e| Error::io("write", &journal_path, e))?;
             drawn.push(line);
         }
@@ -114,11 +141,19 @@ fn sample_arm(
     drawn.sort_by_key(|d| d.id);
     let blank = drawn.iter().filter(|d| d.text.is_none()).count();
     if blank > 0 {
-        p.progress.note(&format!("{arm}: {blank} of {records} records stayed blank after {ATTEMPTS} tries and are left out"));
+        p.progress.note(&format!(
+            "{arm}: {blank} of {records} records stayed blank after {ATTEMPTS} tries and are left out"
+        ));
     }
     let records: Vec<Synthetic> = drawn
         .into_iter()
-        .filter_map(|d| d.text.map(|text| Synthetic { id: d.id, label: d.label, text }))
+        .filter_map(|d| {
+            d.text.map(|text| Synthetic {
+                id: d.id,
+                label: d.label,
+                text,
+            })
+        })
         .collect();
     let schema = Schema {
         text: &c.dataset.text,
@@ -136,12 +171,18 @@ fn read_journal(path: &std::path::Path) -> Result<Vec<Drawn>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read", path, e)),
     };
-    Ok(BufReader::new(file).lines().map_while(|l| serde_json::from_str(&l.ok()?).ok()).collect())
+    Ok(BufReader::new(file)
+        .lines()
+        .map_while(|l| serde_json::from_str(&l.ok()?).ok())
+        .collect())
 }
 
 /// Rewrites the whole lines and goes on behind them.
 fn open_journal(path: &std::path::Path, drawn: &[Drawn]) -> Result<std::fs::File> {
     let text: String = drawn.iter().map(|d| stamp::text(d) + "\n").collect();
     super::files::write_atomically(path, text.as_bytes())?;
-    std::fs::OpenOptions::new().append(true).open(path).map_err(|e| Error::io("open", path, e))
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(path)
+        .map_err(|e| Error::io("open", path, e))
 }

@@ -23,7 +23,10 @@ pub fn write_records(path: &Path, records: &[Record], encoded: Option<&[Encoded]
             tokens.append(true);
         }
         columns.push(("tokens", Arc::new(tokens.finish())));
-        columns.push(("prompt", Arc::new(UInt32Array::from_iter_values(encoded.iter().map(|e| e.prompt as u32)))));
+        columns.push((
+            "prompt",
+            Arc::new(UInt32Array::from_iter_values(encoded.iter().map(|e| e.prompt as u32))),
+        ));
     }
     let batch = RecordBatch::try_from_iter(columns).expect("columns are equally long");
     write_batch(path, &batch, Vec::new())
@@ -36,7 +39,10 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
         let (texts, labels) = (column(path, &batch, "text")?, column(path, &batch, "label")?);
         let labels = labels.as_primitive::<UInt32Type>();
         let rows = texts.as_string::<i32>().iter().zip(labels.values());
-        out.extend(rows.map(|(t, l)| Record { text: t.unwrap_or_default().to_string(), label: *l as usize }));
+        out.extend(rows.map(|(t, l)| Record {
+            text: t.unwrap_or_default().to_string(),
+            label: *l as usize,
+        }));
     }
     Ok(out)
 }
@@ -47,7 +53,10 @@ pub fn read_encoded(path: &Path) -> Result<Vec<Encoded>> {
     for batch in batches(path)? {
         let labels = column(path, &batch, "label")?;
         let (tokens, prompts) = (column(path, &batch, "tokens")?, column(path, &batch, "prompt")?);
-        let (labels, prompts) = (labels.as_primitive::<UInt32Type>(), prompts.as_primitive::<UInt32Type>());
+        let (labels, prompts) = (
+            labels.as_primitive::<UInt32Type>(),
+            prompts.as_primitive::<UInt32Type>(),
+        );
         let tokens = tokens.as_list::<i32>();
         for row in 0..batch.num_rows() {
             out.push(Encoded {
@@ -63,11 +72,14 @@ pub fn read_encoded(path: &Path) -> Result<Vec<Encoded>> {
 fn batches(path: &Path) -> Result<Vec<RecordBatch>> {
     let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
     let failed = |what: String| {
-        Error::data(format!("{} is damaged: {what}", path.display())).hint("delete the run's folder `stamps` and run again")
+        Error::data(format!("{} is damaged: {what}", path.display()))
+            .hint("delete the run's folder `stamps` and run again")
     };
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(e.to_string()))?;
     let reader = reader.build().map_err(|e| failed(e.to_string()))?;
-    reader.collect::<std::result::Result<_, _>>().map_err(|e| failed(e.to_string()))
+    reader
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| failed(e.to_string()))
 }
 
 fn column(path: &Path, batch: &RecordBatch, name: &str) -> Result<ArrayRef> {

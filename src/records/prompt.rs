@@ -30,7 +30,9 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
     let trimmed = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     chats.set_syntax(trimmed.expect("the delimiters are the usual ones"));
     let columns: Vec<&str> = labels.columns().iter().map(|c| c.column()).collect();
-    let turn = turns.template_from_str(&config.user).map_err(|e| bad_prompt(&config.user, &e, &columns))?;
+    let turn = turns
+        .template_from_str(&config.user)
+        .map_err(|e| bad_prompt(&config.user, &e, &columns))?;
     let chat = chats.template_from_str(&template.text).map_err(|e| bad_template(&e))?;
     let mut out = Vec::with_capacity(labels.len());
     for label in 0..labels.len() {
@@ -51,8 +53,14 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
         out.push(text);
     }
     if labels.len() > 1 && out[0] == out[1] {
-        return Err(Error::usage(format!("`prompt.user` says the same for every label: {:?}", config.user))
-            .hint(format!("name the label columns in it: {{{{ {} }}}}", columns.join(" }}, {{ "))));
+        return Err(Error::usage(format!(
+            "`prompt.user` says the same for every label: {:?}",
+            config.user
+        ))
+        .hint(format!(
+            "name the label columns in it: {{{{ {} }}}}",
+            columns.join(" }}, {{ ")
+        )));
     }
     Ok(out)
 }

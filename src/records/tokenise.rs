@@ -43,14 +43,23 @@ impl Vocabulary {
         let kind = gguf.text("tokenizer.ggml.model")?;
         let split = gguf.text("tokenizer.ggml.pre")?;
         if kind != "gpt2" || !matches!(split, "smollm" | "gpt-2") {
-            return Err(Error::data(format!("the model's tokenizer is {kind}/{split}, which is not supported"))
-                .hint("models with SmolLM's or GPT-2's byte-level tokenizer work"));
+            return Err(Error::data(format!(
+                "the model's tokenizer is {kind}/{split}, which is not supported"
+            ))
+            .hint("models with SmolLM's or GPT-2's byte-level tokenizer work"));
         }
         let broken = |e: tokenizers::Error| Error::data(format!("the model's tokenizer cannot be built: {e}"));
         let vocabulary = tokens.iter().zip(0u32..).map(|(t, i)| (t.clone(), i)).collect();
         let merges = gguf.texts("tokenizer.ggml.merges")?;
-        let merges = merges.iter().filter_map(|m| m.split_once(' ')).map(|(a, b)| (a.into(), b.into())).collect();
-        let bpe = BPE::builder().vocab_and_merges::<Vocab>(vocabulary, merges).build().map_err(broken)?;
+        let merges = merges
+            .iter()
+            .filter_map(|m| m.split_once(' '))
+            .map(|(a, b)| (a.into(), b.into()))
+            .collect();
+        let bpe = BPE::builder()
+            .vocab_and_merges::<Vocab>(vocabulary, merges)
+            .build()
+            .map_err(broken)?;
         let mut prompts = Tokenizer::new(bpe);
         let bytes = ByteLevel::new(false, false, true);
         match split {
@@ -65,13 +74,24 @@ impl Vocabulary {
         let mut records = prompts.clone();
         records.set_encode_special_tokens(true);
         let end = gguf.count("tokenizer.ggml.eos_token_id")? as u32;
-        let special = |key| gguf.count(key).ok().and_then(|i| tokens.get(i)).cloned().unwrap_or_default();
+        let special = |key| {
+            gguf.count(key)
+                .ok()
+                .and_then(|i| tokens.get(i))
+                .cloned()
+                .unwrap_or_default()
+        };
         let chat_template = ChatTemplate {
             text: gguf.text("tokenizer.chat_template")?.to_string(),
             bos_token: special("tokenizer.ggml.bos_token_id"),
             eos_token: special("tokenizer.ggml.eos_token_id"),
         };
-        Ok(Vocabulary { prompts, records, end, chat_template })
+        Ok(Vocabulary {
+            prompts,
+            records,
+            end,
+            chat_template,
+        })
     }
 
     /// The token that ends a record.
@@ -86,7 +106,7 @@ impl Vocabulary {
 
     /// A prompt's tokens.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(encode(&self.prompts, text)?)
+        encode(&self.prompts, text)
     }
 
     /// Each record behind its label's prompt, cut off at `max_tokens` tokens of its own.
@@ -99,14 +119,20 @@ impl Vocabulary {
                 own.push(self.end);
                 own.truncate(max_tokens);
                 let tokens = [prompt.as_slice(), &own].concat();
-                Ok(Encoded { tokens, prompt: prompt.len(), label: r.label })
+                Ok(Encoded {
+                    tokens,
+                    prompt: prompt.len(),
+                    label: r.label,
+                })
             })
             .collect()
     }
 
     /// Tokens to text; bytes that are no UTF-8 become replacement characters.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
-        self.prompts.decode(tokens, true).map_err(|e| Error::other(format!("the sampled tokens cannot be decoded: {e}")))
+        self.prompts
+            .decode(tokens, true)
+            .map_err(|e| Error::other(format!("the sampled tokens cannot be decoded: {e}")))
     }
 }
 

@@ -76,7 +76,11 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    const PLAIN: Choice = Choice { temperature: 1.0, top_p: 1.0, guidance: 0.0 };
+    const PLAIN: Choice = Choice {
+        temperature: 1.0,
+        top_p: 1.0,
+        guidance: 0.0,
+    };
 
     fn shares(own: &[f32], others: &[&[f32]], choice: Choice) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(1);

@@ -1,8 +1,8 @@
 //! Many records at once through a KV cache that is allocated once, each label's prompt computed once.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use rand::seq::index;
 use rand::SeedableRng;
+use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -88,10 +88,17 @@ impl<'a> Decoder<'a> {
                 pad => Tensor::cat(vec![Tensor::full([1, 1, n, *pad], true, &device), after], 3),
             };
             let hidden = model.hidden(tokens, hidden_from, Some(&mut cache), &mut Plain);
-            first.push(read(model.logits(hidden.slice([n - 1..n]))));
+            first.push(read(model.logits(hidden.narrow(0, n - 1, 1))));
             caches.push(cache);
         }
-        Ok(Decoder { model, settings, prefixes: Cache::stack(caches), longest, padding, first })
+        Ok(Decoder {
+            model,
+            settings,
+            prefixes: Cache::stack(caches),
+            longest,
+            padding,
+            first,
+        })
     }
 
     /// The tokens of each request, without the end token. A record depends on its request and the seed alone.
@@ -106,9 +113,8 @@ impl<'a> Decoder<'a> {
         let vocabulary = self.model.config().vocabulary;
         loop {
             self.choose(&mut drafts, &logits, vocabulary);
-            let done = |d: &Draft| {
-                d.tokens.last() == Some(&self.settings.end) || d.tokens.len() >= self.settings.max_tokens
-            };
+            let done =
+                |d: &Draft| d.tokens.last() == Some(&self.settings.end) || d.tokens.len() >= self.settings.max_tokens;
             let finished: Vec<bool> = drafts.iter().map(done).collect();
             if finished.iter().any(|f| *f) {
                 let keep = kept_rows(&drafts, &finished);
@@ -127,7 +133,9 @@ impl<'a> Decoder<'a> {
                 cache.select(&indices(&keep, &device));
                 padding = keep.iter().map(|r| padding[*r]).collect();
             }
-            let next = drafts.iter().flat_map(|d| vec![*d.tokens.last().expect("a token was drawn") as i32; d.rows]);
+            let next = drafts
+                .iter()
+                .flat_map(|d| vec![*d.tokens.last().expect("a token was drawn") as i32; d.rows]);
             let next: Vec<i32> = next.collect();
             let tokens = Tensor::from_data(TensorData::new(next, [padding.len(), 1]), &device);
             let hidden_from = padded(&padding, cache.len() + 1, &device);
@@ -139,7 +147,11 @@ impl<'a> Decoder<'a> {
     /// The drafts, and the label of each row.
     fn drafts(&self, requests: &[Request]) -> (Vec<Draft>, Vec<usize>) {
         let others = self.first.len() - 1;
-        let contrasts = if self.settings.choice.guidance > 0.0 { self.settings.contrasts.min(others) } else { 0 };
+        let contrasts = if self.settings.choice.guidance > 0.0 {
+            self.settings.contrasts.min(others)
+        } else {
+            0
+        };
         let (mut drafts, mut labels) = (Vec::new(), Vec::new());
         for (index, r) in requests.iter().enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
@@ -149,18 +161,28 @@ impl<'a> Decoder<'a> {
             labels.push(r.label);
             let chosen = index::sample(&mut rng, others, contrasts);
             labels.extend(chosen.iter().map(|o| if o < r.label { o } else { o + 1 }));
-            drafts.push(Draft { index, rng, rows: 1 + contrasts, tokens: Vec::new() });
+            drafts.push(Draft {
+                index,
+                rng,
+                rows: 1 + contrasts,
+                tokens: Vec::new(),
+            });
         }
         (drafts, labels)
     }
 
     fn choose(&self, drafts: &mut [Draft], logits: &[f32], vocabulary: usize) {
         let rows = drafts.first().map_or(1, |d| d.rows);
-        drafts.par_iter_mut().zip(logits.par_chunks(rows * vocabulary)).for_each(|(draft, logits)| {
-            let (own, others) = logits.split_at(vocabulary);
-            let others: Vec<&[f32]> = others.chunks(vocabulary).collect();
-            draft.tokens.push(draw(own, &others, self.settings.choice, &mut draft.rng));
-        });
+        drafts
+            .par_iter_mut()
+            .zip(logits.par_chunks(rows * vocabulary))
+            .for_each(|(draft, logits)| {
+                let (own, others) = logits.split_at(vocabulary);
+                let others: Vec<&[f32]> = others.chunks(vocabulary).collect();
+                draft
+                    .tokens
+                    .push(draw(own, &others, self.settings.choice, &mut draft.rng));
+            });
     }
 }
 

@@ -53,7 +53,10 @@ fn batch(records: &[Synthetic], schema: &Schema) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(records.iter().map(|r| r.id as i64)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(records.iter().map(|r| &r.text)));
     let mut columns = vec![("id".to_string(), ids), (schema.text.to_string(), texts)];
-    let raw: Vec<Vec<RawLabel>> = records.iter().map(|r| schema.labels.raw(r.label, schema.kinds)).collect();
+    let raw: Vec<Vec<RawLabel>> = records
+        .iter()
+        .map(|r| schema.labels.raw(r.label, schema.kinds))
+        .collect();
     for (i, column) in schema.labels.columns().iter().enumerate() {
         let values = raw.iter().map(|r| &r[i]);
         let array: ArrayRef = match schema.kinds[i] {

@@ -26,10 +26,13 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Writes `path` atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let held: Vec<(&str, Vec<u8>)> =
-            [("values", &self.values), ("first", &self.optimizer.first), ("second", &self.optimizer.second)]
-                .map(|(name, v)| (name, v.iter().flat_map(|x| x.to_le_bytes()).collect()))
-                .into();
+        let held: Vec<(&str, Vec<u8>)> = [
+            ("values", &self.values),
+            ("first", &self.optimizer.first),
+            ("second", &self.optimizer.second),
+        ]
+        .map(|(name, v)| (name, v.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .into();
         let views = held.iter().map(|(name, bytes)| {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
             (*name, view.expect("four bytes a value"))
@@ -37,9 +40,15 @@ impl Checkpoint {
         let metadata = HashMap::from([
             ("applied_steps".to_string(), self.applied_steps.to_string()),
             ("optimizer_steps".to_string(), self.optimizer.steps.to_string()),
-            ("ledger".to_string(), serde_json::to_string(&self.ledger).expect("a head serialises")),
+            (
+                "ledger".to_string(),
+                serde_json::to_string(&self.ledger).expect("a head serialises"),
+            ),
         ]);
-        write_atomically(path, &safetensors::serialize(views, Some(metadata)).expect("names are unique"))
+        write_atomically(
+            path,
+            &safetensors::serialize(views, Some(metadata)).expect("names are unique"),
+        )
     }
 
     /// Reads what [`Checkpoint::save`] wrote, for an adapter of `len` values.
@@ -53,13 +62,23 @@ impl Checkpoint {
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(&e.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let text = |key: &str| metadata.get(key).ok_or_else(|| broken(&format!("`{key}` is missing")));
-        let count = |key: &str| text(key)?.parse::<u64>().map_err(|_| broken(&format!("`{key}` is no number")));
+        let count = |key: &str| {
+            text(key)?
+                .parse::<u64>()
+                .map_err(|_| broken(&format!("`{key}` is no number")))
+        };
         let values = |name: &str| {
             let view = tensors.tensor(name).map_err(|e| broken(&e.to_string()))?;
             if view.shape() != [len] || view.dtype() != Dtype::F32 {
-                return Err(broken(&format!("`{name}` has shape {:?}, the adapter wants [{len}]", view.shape())));
+                return Err(broken(&format!(
+                    "`{name}` has shape {:?}, the adapter wants [{len}]",
+                    view.shape()
+                )));
             }
-            let floats = view.data().chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four")));
+            let floats = view
+                .data()
+                .chunks_exact(4)
+                .map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four")));
             Ok(floats.collect::<Vec<f32>>())
         };
         let mut optimizer = AdamW::new(len, weight_decay);

@@ -41,7 +41,10 @@ pub fn cross_entropy(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32], weigh
         gradients.push((log_p.exp().matmul(head.clone()) - rows) * w);
     }
     let gradient = Tensor::cat(gradients, 0);
-    CrossEntropy { losses, surrogate: (hidden * Tensor::from_inner(gradient)).sum() }
+    CrossEntropy {
+        losses,
+        surrogate: (hidden * Tensor::from_inner(gradient)).sum(),
+    }
 }
 
 /// A tensor's values on the host.

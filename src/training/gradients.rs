@@ -86,7 +86,10 @@ pub struct Trainee {
 impl Trainee {
     /// `model`'s weights are shared, not copied.
     pub fn new(model: &Llama) -> Self {
-        Trainee { model: model.clone(), device: model.device().autodiff() }
+        Trainee {
+            model: model.clone(),
+            device: model.device().autodiff(),
+        }
     }
 
     /// The clipped sum over `records`, which are all the members of one micro-batch.
@@ -97,8 +100,12 @@ impl Trainee {
         let broken: Vec<usize> = (0..records.len()).filter(|i| !usable(&out, *i)).collect();
         if !broken.is_empty() {
             // 0 · ∞ is not 0: the sum is taken again without the broken records.
-            let kept: Vec<&Encoded> =
-                records.iter().enumerate().filter(|(i, _)| !broken.contains(i)).map(|(_, r)| *r).collect();
+            let kept: Vec<&Encoded> = records
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| !broken.contains(i))
+                .map(|(_, r)| *r)
+                .collect();
             out.sum = match kept.is_empty() {
                 true => vec![0.0; adapter.len()],
                 false => self.attempt(adapter, &kept, clip).sum,
@@ -110,8 +117,15 @@ impl Trainee {
     fn attempt(&self, adapter: &Adapter, records: &[&Encoded], clip: Clip) -> ClippedSum {
         let batch = Batch::new(records, &self.device);
         let factors = adapter.tensors(&self.device);
-        let mut linear = Tapped { factors: &factors, scale: adapter.scale(), device: &self.device, taps: Vec::new() };
-        let hidden = self.model.hidden(batch.tokens, causal(batch.len, &self.device), None, &mut linear);
+        let mut linear = Tapped {
+            factors: &factors,
+            scale: adapter.scale(),
+            device: &self.device,
+            taps: Vec::new(),
+        };
+        let hidden = self
+            .model
+            .hidden(batch.tokens, causal(batch.len, &self.device), None, &mut linear);
         let predicting = hidden.select(0, batch.predicting);
         let loss = cross_entropy(predicting, &self.model.head(), &batch.targets, &batch.weights);
         let gradients = loss.surrogate.backward();
@@ -124,7 +138,12 @@ impl Trainee {
         let pairs: Vec<(Tensor<2>, Tensor<2>)> = linear
             .taps
             .iter()
-            .map(|tap| (tap.input.clone(), tap.tag.grad(&gradients).expect("each tap lies on the way to the loss")))
+            .map(|tap| {
+                (
+                    tap.input.clone(),
+                    tap.tag.grad(&gradients).expect("each tap lies on the way to the loss"),
+                )
+            })
             .collect();
         drop(gradients);
 

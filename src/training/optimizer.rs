@@ -35,7 +35,12 @@ impl AdamW {
         self.steps += 1;
         let correct1 = 1.0 - self.beta1.powi(self.steps as i32);
         let correct2 = 1.0 - self.beta2.powi(self.steps as i32);
-        for (((v, g), m), s) in values.iter_mut().zip(gradient).zip(&mut self.first).zip(&mut self.second) {
+        for (((v, g), m), s) in values
+            .iter_mut()
+            .zip(gradient)
+            .zip(&mut self.first)
+            .zip(&mut self.second)
+        {
             *m = self.beta1 * *m + (1.0 - self.beta1) * g;
             *s = self.beta2 * *s + (1.0 - self.beta2) * g * g;
             let direction = (*m / correct1) / ((*s / correct2).sqrt() + self.epsilon);

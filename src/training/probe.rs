@@ -54,7 +54,10 @@ impl<B: Backend> Backward<B, 2> for ProbeBackward {
 impl<B: Backend, C: CheckpointStrategy> Probe for Autodiff<B, C> {
     fn probe(x: FloatTensor<Self>, tag: FloatTensor<Self>) -> FloatTensor<Self> {
         let (value, node) = x.into_parts();
-        ProbeBackward.prepare::<C>([node, tag.node()]).compute_bound().stateless(value)
+        ProbeBackward
+            .prepare::<C>([node, tag.node()])
+            .compute_bound()
+            .stateless(value)
     }
 }
 

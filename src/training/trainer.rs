@@ -68,11 +68,15 @@ impl Training<'_> {
             adapter.values_mut().copy_from_slice(&saved.values);
             (optimizer, applied) = (saved.optimizer, saved.applied_steps);
             let charged = run.charged_steps();
-            self.progress.note(&format!("training goes on: {applied} steps applied, {charged} charged"));
+            self.progress
+                .note(&format!("training goes on: {applied} steps applied, {charged} charged"));
         }
         let trainee = Trainee::new(self.model);
         let workers = Workers::new(self.model);
-        let clip = Clip { clipping: c.clipping, max_grad_norm: c.max_grad_norm };
+        let clip = Clip {
+            clipping: c.clipping,
+            max_grad_norm: c.max_grad_norm,
+        };
         let total = run.charged_steps() + run.remaining_steps();
         let target = run.plan().epsilon_after(total)?;
         let task = self.progress.begin("training", total, Unit::Steps);
@@ -96,7 +100,8 @@ impl Training<'_> {
             optimizer.step(adapter.values_mut(), &gradient, learning_rate as f32);
             applied += 1;
 
-            let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+            let mean =
+                |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
             let tokens: usize = members.iter().map(|r| r.tokens.len()).sum();
             let seconds = begun.elapsed().as_secs_f64();
             log(&StepLog {
@@ -109,7 +114,10 @@ impl Training<'_> {
             })?;
             let charged = run.charged_steps();
             let epsilon = run.plan().epsilon_after(charged)?;
-            let detail = format!("{:.0} tokens/s, epsilon {epsilon:.2} of {target:.2}", tokens as f64 / seconds);
+            let detail = format!(
+                "{:.0} tokens/s, epsilon {epsilon:.2} of {target:.2}",
+                tokens as f64 / seconds
+            );
             task.set(charged, &detail);
 
             let stopping = self.stop.load(Ordering::Relaxed);
@@ -123,8 +131,10 @@ impl Training<'_> {
                 saved.save(self.checkpoint)?;
             }
             if stopping && run.remaining_steps() > 0 {
-                return Err(Error::interrupted(format!("stopped after step {charged} of {total}; the state is saved"))
-                    .hint("the same command goes on from here"));
+                return Err(
+                    Error::interrupted(format!("stopped after step {charged} of {total}; the state is saved"))
+                        .hint("the same command goes on from here"),
+                );
             }
         }
         Ok((adapter, applied))

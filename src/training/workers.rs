@@ -14,14 +14,29 @@ pub struct Workers {
 impl Workers {
     /// As many workers as cores on a CPU; a GPU gets one.
     pub fn new(model: &Llama) -> Self {
-        let count = if model.device() == Device::flex() { rayon::current_num_threads() } else { 1 };
+        let count = if model.device() == Device::flex() {
+            rayon::current_num_threads()
+        } else {
+            1
+        };
         Workers::with(count)
     }
 
     /// `count` workers of one thread each. A single worker uses the caller's threads.
     pub fn with(count: usize) -> Self {
-        let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread can be started");
-        Workers { pools: if count > 1 { (0..count).map(|_| pool()).collect() } else { Vec::new() } }
+        let pool = || {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(1)
+                .build()
+                .expect("a thread can be started")
+        };
+        Workers {
+            pools: if count > 1 {
+                (0..count).map(|_| pool()).collect()
+            } else {
+                Vec::new()
+            },
+        }
     }
 
     /// How many items are under way at once.
@@ -45,7 +60,10 @@ impl Workers {
         };
         let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
             let running: Vec<_> = self.pools.iter().map(|pool| scope.spawn(|| work(pool))).collect();
-            running.into_iter().flat_map(|t| t.join().expect("a worker does not panic")).collect()
+            running
+                .into_iter()
+                .flat_map(|t| t.join().expect("a worker does not panic"))
+                .collect()
         });
         done.par_sort_unstable_by_key(|(i, _)| *i);
         done.into_iter().map(|(_, r)| r).collect()

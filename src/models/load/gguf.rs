@@ -103,10 +103,19 @@ impl Gguf {
         for (tensor, e) in &tensors {
             let end = data_start.checked_add(e.offset).and_then(|s| s.checked_add(e.bytes));
             if end.is_none_or(|end| end > bytes.len()) {
-                return Err(broken(format!("it is cut short in tensor {tensor} ({} bytes in all)", bytes.len())));
+                return Err(broken(format!(
+                    "it is cut short in tensor {tensor} ({} bytes in all)",
+                    bytes.len()
+                )));
             }
         }
-        Ok(Gguf { name, bytes, data_start, metadata, tensors })
+        Ok(Gguf {
+            name,
+            bytes,
+            data_start,
+            metadata,
+            tensors,
+        })
     }
 
     fn missing(&self, key: &str) -> Error {
@@ -209,14 +218,24 @@ fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
         shape.reverse();
         let id = r.u32()?;
         let offset = r.u64()? as usize;
-        let format = Format::from_id(id).ok_or_else(|| {
-            format!("tensor {name} has type {id}; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are supported")
-        })?;
+        let format = Format::from_id(id)
+            .ok_or_else(|| format!("tensor {name} has type {id}; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are supported"))?;
         let (numbers, bytes) = format.block();
-        let total = shape.iter().try_fold(1usize, |a, b| a.checked_mul(*b)).filter(|t| t % numbers == 0);
+        let total = shape
+            .iter()
+            .try_fold(1usize, |a, b| a.checked_mul(*b))
+            .filter(|t| t % numbers == 0);
         let bytes = total.and_then(|t| (t / numbers).checked_mul(bytes));
         let bytes = bytes.ok_or_else(|| format!("tensor {name} has shape {shape:?}"))?;
-        tensors.insert(name, Entry { shape, format, offset, bytes });
+        tensors.insert(
+            name,
+            Entry {
+                shape,
+                format,
+                offset,
+                bytes,
+            },
+        );
     }
     Ok((metadata, tensors))
 }
@@ -252,7 +271,11 @@ fn dequantize(format: Format, bytes: &[u8]) -> Vec<f32> {
             }
         }
     };
-    bytes.par_chunks_exact(block).zip(out.par_chunks_exact_mut(numbers)).with_min_len(1024).for_each(job);
+    bytes
+        .par_chunks_exact(block)
+        .zip(out.par_chunks_exact_mut(numbers))
+        .with_min_len(1024)
+        .for_each(job);
     out
 }
 
