@@ -119,7 +119,10 @@ fn interrupts() -> Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        let _ = writeln!(std::io::stderr(), "stopping as soon as the state is saved; once more to stop at once");
+        let _ = writeln!(
+            std::io::stderr(),
+            "stopping as soon as the state is saved; once more to stop at once"
+        );
     };
     let set = HANDLER.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
     set.clone()

@@ -47,10 +47,16 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
             .hint("the pipelines that come with the program are in pipelines/")
     })?;
     let mut file: Table = text.parse().map_err(|e: toml::de::Error| {
-        let before = e.span().map_or(&[][..], |span| &text.as_bytes()[..span.start.min(text.len())]);
+        let before = e
+            .span()
+            .map_or(&[][..], |span| &text.as_bytes()[..span.start.min(text.len())]);
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        Error::usage(format!("{} is not valid TOML in line {line}: {}", path.display(), e.message()))
-            .hint("texts stand in quotes, names of sections in brackets; pipelines/imdb.toml is an example")
+        Error::usage(format!(
+            "{} is not valid TOML in line {line}: {}",
+            path.display(),
+            e.message()
+        ))
+        .hint("texts stand in quotes, names of sections in brackets; pipelines/imdb.toml is an example")
     })?;
     let own_profiles = file.remove("profile");
     let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
@@ -142,7 +148,11 @@ fn explain(path: &Path, error: &toml::de::Error) -> Error {
     let message = error.message().trim().replace('\n', " ");
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     // The key stands only in what the error displays.
-    let place = error.to_string().lines().find(|l| l.starts_with("in `")).map_or(String::new(), |l| format!(" {l}"));
+    let place = error
+        .to_string()
+        .lines()
+        .find(|l| l.starts_with("in `"))
+        .map_or(String::new(), |l| format!(" {l}"));
     let out = Error::usage(format!("the configuration {}{place}: {message}", path.display()));
     match names.split_first() {
         Some((wrong, known)) if message.starts_with("unknown") => {
@@ -234,7 +244,11 @@ fn check(c: &RunConfig) -> Result<()> {
     }
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if !c.name.starts_with(char::is_alphanumeric) || !c.name.chars().all(plain) {
-        return refuse("name", "letters, digits, `-`, `_` and `.` (it names a folder)", format!("{:?}", c.name));
+        return refuse(
+            "name",
+            "letters, digits, `-`, `_` and `.` (it names a folder)",
+            format!("{:?}", c.name),
+        );
     }
     if c.evaluate.seeds < 2 {
         return refuse(
