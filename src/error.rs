@@ -70,8 +70,9 @@ impl Error {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 this.hint("free some space on that disk and run the same command again; finished stages are kept")
             }
-            std::io::ErrorKind::NotFound => this.hint("check the path"),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => this.hint("check the path"),
             std::io::ErrorKind::PermissionDenied => this.hint("check who owns the path and its permissions"),
+            std::io::ErrorKind::ReadOnlyFilesystem => this.hint("choose a folder on a disk that can be written"),
             _ => this,
         }
     }

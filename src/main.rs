@@ -2,6 +2,7 @@
 
 mod cli;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,9 +17,11 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run(&ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // A reader that went away (`2>&1 | head`) changes nothing about the exit code.
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "error: {error}");
             if let Some(hint) = error.hint_text() {
-                eprintln!("hint: {hint}");
+                let _ = writeln!(stderr, "hint: {hint}");
             }
             ExitCode::from(error.exit_code())
         }

@@ -1,5 +1,6 @@
 //! `dpsynth run` and the stages by name.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,7 +119,10 @@ fn interrupts() -> Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping as soon as the state is saved; once more to stop at once");
+        let _ = writeln!(
+            std::io::stderr(),
+            "stopping as soon as the state is saved; once more to stop at once"
+        );
     };
     let set = HANDLER.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));
     set.clone()

@@ -46,9 +46,18 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
         Error::usage(format!("cannot read the configuration {}: {e}", path.display()))
             .hint("the pipelines that come with the program are in pipelines/")
     })?;
-    let mut file: Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| Error::usage(format!("{} is not valid TOML: {}", path.display(), e.message())))?;
+    let mut file: Table = text.parse().map_err(|e: toml::de::Error| {
+        let before = e
+            .span()
+            .map_or(&[][..], |span| &text.as_bytes()[..span.start.min(text.len())]);
+        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+        Error::usage(format!(
+            "{} is not valid TOML in line {line}: {}",
+            path.display(),
+            e.message()
+        ))
+        .hint("texts stand in quotes, names of sections in brackets; pipelines/imdb.toml is an example")
+    })?;
     let own_profiles = file.remove("profile");
     let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
     merge(&mut merged, file);
@@ -125,17 +134,26 @@ fn apply(table: &mut Table, assignment: &str) -> Result<()> {
             .entry(key)
             .or_insert_with(|| Value::Table(Table::new()))
             .as_table_mut()
-            .ok_or_else(|| Error::usage(format!("`--set {assignment}`: `{key}` is not a table")))?;
+            .ok_or_else(|| {
+                Error::usage(format!("`--set {assignment}`: `{key}` is a value, not a section"))
+                    .hint("a key is a section and a name in it, such as finetune.epsilon")
+            })?;
     }
     at.insert(last.to_string(), value);
     Ok(())
 }
 
-/// Serde's message in one sentence, with the nearest known name where a key is unknown.
+/// Serde's message and the key in one sentence, with the nearest known name where a key is unknown.
 fn explain(path: &Path, error: &toml::de::Error) -> Error {
     let message = error.message().trim().replace('\n', " ");
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let out = Error::usage(format!("{}: {message}", path.display()));
+    // The key stands only in what the error displays.
+    let place = error
+        .to_string()
+        .lines()
+        .find(|l| l.starts_with("in `"))
+        .map_or(String::new(), |l| format!(" {l}"));
+    let out = Error::usage(format!("the configuration {}{place}: {message}", path.display()));
     match names.split_first() {
         Some((wrong, known)) if message.starts_with("unknown") => {
             let nearest = known
@@ -181,6 +199,7 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.learning_rate", f.learning_rate),
         ("finetune.max_grad_norm", f.max_grad_norm),
         ("finetune.alpha", f.alpha),
+        ("finetune.epochs", f.epochs),
         ("sample.temperature", c.sample.temperature),
         ("evaluate.encoder_learning_rate", c.evaluate.encoder_learning_rate),
     ];
@@ -206,6 +225,30 @@ fn check(c: &RunConfig) -> Result<()> {
         if value == 0 {
             return refuse(key, "at least 1", value.to_string());
         }
+    }
+    // Found here rather than hours later, in the stage that uses them.
+    let counts_if_given = [
+        ("prepare.max_test_records", c.prepare.max_test_records),
+        ("sample.zero_shot_records", c.sample.zero_shot_records),
+        ("sample.max_tokens", c.sample.max_tokens),
+        ("evaluate.records", c.evaluate.records),
+        ("evaluate.encoder_test_records", c.evaluate.encoder_test_records),
+    ];
+    for (key, value) in counts_if_given {
+        if value == Some(0) {
+            return refuse(key, "at least 1", "0".into());
+        }
+    }
+    if !(f.weight_decay >= 0.0 && f.weight_decay.is_finite()) {
+        return refuse("finetune.weight_decay", "0 or more", f.weight_decay.to_string());
+    }
+    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    if !c.name.starts_with(char::is_alphanumeric) || !c.name.chars().all(plain) {
+        return refuse(
+            "name",
+            "letters, digits, `-`, `_` and `.` (it names a folder)",
+            format!("{:?}", c.name),
+        );
     }
     if c.evaluate.seeds < 2 {
         return refuse(

@@ -13,6 +13,7 @@ use crate::models::llama::{LlamaConfig, Map};
 use crate::models::load::gguf::Gguf;
 use crate::privacy::PrivacyStatement;
 use crate::records::LabelSpace;
+use crate::sampling::prior;
 use crate::{Result, models};
 
 /// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
@@ -50,6 +51,7 @@ pub struct Cost {
 pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
     let plan = privacy_plan(config)?;
     let labels = LabelSpace::from_config(&config.dataset.labels)?;
+    prior::counts(&config.sample.label_prior, labels.len(), config.sample.records)?;
     let device = device::choose(config.device)?;
     let file = match &config.model.path {
         Some(path) => Some(path.clone()),

@@ -6,6 +6,7 @@ use super::files::write_atomically;
 use super::{Pipeline, RunFolder, stamp, table};
 use crate::models::load::gguf::Gguf;
 use crate::records::{LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts};
+use crate::sampling::prior;
 use crate::{Error, Result, assets};
 
 /// What the later stages need to know of the records. Internal (P9).
@@ -39,6 +40,8 @@ impl Preparation {
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
+    // Refused now rather than after training.
+    prior::counts(&c.sample.label_prior, labels.len(), c.sample.records)?;
     let data = assets::dataset(&c.dataset, &p.places.assets, p.progress)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
     let file = model.with_extension("gguf")?;

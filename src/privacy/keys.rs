@@ -18,8 +18,8 @@ pub enum Purpose {
 pub enum KeySource {
     /// The operating system's generator: no key is ever made twice.
     Secure,
-    /// Derived from a seed, the run and the step. Not private.
-    Seeded { seed: u64, run: String },
+    /// Derived from a seed and the step: two runs with one seed are the same run. Not private.
+    Seeded(u64),
 }
 
 /// A ChaCha20 key. Its streams are independent of each other.
@@ -37,7 +37,7 @@ impl KeySource {
                 })?;
                 Ok(Key(key))
             }
-            KeySource::Seeded { seed, run } => {
+            KeySource::Seeded(seed) => {
                 let purpose: &[u8] = match purpose {
                     Purpose::Sample => b"sample",
                     Purpose::Noise => b"noise",
@@ -47,8 +47,6 @@ impl KeySource {
                 hash.update(seed.to_le_bytes());
                 hash.update(step.to_le_bytes());
                 hash.update(purpose);
-                hash.update(b"\0");
-                hash.update(run.as_bytes());
                 Ok(Key(hash.finalize().into()))
             }
         }

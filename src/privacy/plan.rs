@@ -245,13 +245,7 @@ impl PrivacyPlan {
         };
         let mut ledger = ledger;
         let charged = ledger.enter(run, &parameters)?;
-        let keys = match self.seed {
-            None => KeySource::Secure,
-            Some(seed) => KeySource::Seeded {
-                seed,
-                run: run.to_string(),
-            },
-        };
+        let keys = self.seed.map_or(KeySource::Secure, KeySource::Seeded);
         Ok(PrivateRun::new(
             self.clone(),
             self.mechanism,

@@ -90,7 +90,7 @@ impl Gguf {
     pub fn parse(name: String, bytes: Vec<u8>) -> Result<Self> {
         let broken = |what: String| {
             Error::data(format!("{name} is not a usable GGUF file: {what}"))
-                .hint("delete it and fetch it again: `dpsynth fetch smollm2-135m-instruct`")
+                .hint("it may not be whole: copy or download it again")
         };
         let mut r = Reader { bytes: &bytes, at: 0 };
         let (metadata, tensors) = read_header(&mut r).map_err(&broken)?;

@@ -1,0 +1,298 @@
+//! The program as a person runs it: in a folder of its own, with a tiny dataset and the real language model.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The longest any command here may take, on a machine that does other things besides.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The file of the language model, which is fetched where it is not on this machine yet.
+pub fn model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| fetch("smollm2-135m-instruct"))
+}
+
+/// Fetches an asset into the person's own cache, one test at a time; the path of its first file.
+pub fn fetch(asset: &str) -> PathBuf {
+    let turn = fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("fetch.lock")).expect("a lock file");
+    turn.lock().expect("the other tests let go of it");
+    let output = Command::new(env!("CARGO_BIN_EXE_dpsynth"))
+        .args(["fetch", asset])
+        .output()
+        .expect("starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().nth(1).expect("a path").trim().into()
+}
+
+/// A folder with `train.csv` (200 records), `test.csv` (60) and `tiny.toml`; runs and ledgers are kept in it too.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// Seconds of work. Two waves of sampling at least, whatever the number of cores: the commands are told to use two.
+const TINY: &str = r#"
+[dataset]
+train = "train.csv"
+test = "test.csv"
+labels = [{ column = "label", names = ["negative", "positive"] }]
+public_size = 200
+total_epsilon = 100.0
+
+[prompt]
+user = "Write a {{ label }} film review."
+
+[prepare]
+max_tokens = 16
+
+[finetune]
+epsilon = 4.0
+expected_batch_size = 4
+steps = 2
+rank = 2
+
+[sample]
+records = 8
+max_tokens = 8
+batch_size = 2
+
+[evaluate]
+encoder = false
+seeds = 2
+"#;
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Place {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        };
+        place.write("train.csv", records(200));
+        place.write("test.csv", records(60));
+        place.write("tiny.toml", TINY);
+        place
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// A file of the run with the default name.
+    pub fn run(&self, file: &str) -> PathBuf {
+        self.path("runs/tiny-quick").join(file)
+    }
+
+    pub fn write(&self, file: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(file), content).expect("writes");
+    }
+
+    pub fn text(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).expect("reads")
+    }
+
+    /// Whole lines of a file of the run; none where there is no file yet.
+    pub fn lines(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.run(file)).unwrap_or_default();
+        text.split_inclusive('\n')
+            .filter(|l| l.ends_with('\n'))
+            .map(|l| l.trim_end().to_string())
+            .collect()
+    }
+
+    pub fn json(&self, file: &str) -> Value {
+        serde_json::from_str(&self.text(file)).expect("JSON")
+    }
+
+    /// The only ledger there is.
+    pub fn ledger(&self) -> PathBuf {
+        let files = fs::read_dir(self.path("ledgers"))
+            .expect("a folder of ledgers")
+            .map(|e| e.expect("an entry").path());
+        let ledgers: Vec<PathBuf> = files.filter(|f| f.extension().is_some_and(|e| e == "jsonl")).collect();
+        assert_eq!(ledgers.len(), 1, "one dataset, one ledger: {ledgers:?}");
+        ledgers[0].clone()
+    }
+
+    /// The ledger as `dpsynth ledger show` gives it, verified before.
+    pub fn ledger_shown(&self) -> Value {
+        let ledger = self.ledger();
+        let ledger = ledger.to_str().expect("a plain path");
+        assert!(
+            self.ok(&["ledger", "verify", ledger])
+                .stdout
+                .trim_end()
+                .ends_with("intact")
+        );
+        serde_json::from_str(&self.ok(&["ledger", "show", ledger, "--json"]).stdout).expect("one JSON object")
+    }
+
+    /// The program, at work in this folder; its standard input is no terminal, so that its width is not asked.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpsynth"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("DPSYNTH_LEDGERS", self.path("ledgers"))
+            .env("XDG_DATA_HOME", self.path("share"))
+            .env("RAYON_NUM_THREADS", "2")
+            .env_remove("DPSYNTH_DATA")
+            .env_remove("COLUMNS")
+            .env_remove("CLICOLOR_FORCE")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn call(&self, arguments: &[&str]) -> Said {
+        Said::from(self.command(arguments).output().expect("starts"))
+    }
+
+    pub fn ok(&self, arguments: &[&str]) -> Said {
+        let said = self.call(arguments);
+        assert_eq!(said.code, Some(0), "{arguments:?}\n{said:?}");
+        said
+    }
+
+    /// Starts the program on `tiny.toml`; what it says is kept for [`Running::end`].
+    pub fn start(&self, stage: &str, more: &[&str]) -> Running {
+        let mut command = self.command(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat());
+        Running(Some(
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("starts"),
+        ))
+    }
+
+    /// Runs a stage (or `run`) of `tiny.toml` with more arguments.
+    pub fn stage(&self, stage: &str, more: &[&str]) -> Said {
+        self.call(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat())
+    }
+
+    /// The same, which must work.
+    pub fn done(&self, stage: &str, more: &[&str]) -> Said {
+        self.ok(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat())
+    }
+}
+
+/// Short made-up reviews with two labels, as CSV.
+fn records(count: usize) -> String {
+    let who = ["the cast", "the story", "the music", "the camera", "the director"];
+    let good = [
+        "is a delight",
+        "moves and surprises",
+        "could not be better",
+        "is funny and warm",
+    ];
+    let bad = [
+        "is a bore",
+        "drags on and on",
+        "could not be worse",
+        "is loud and empty",
+    ];
+    let row = |i: usize| {
+        let (label, what) = if i.is_multiple_of(2) {
+            ("positive", good)
+        } else {
+            ("negative", bad)
+        };
+        format!("{} of film {i} {},{label}\n", who[i % 5], what[i / 2 % 4])
+    };
+    let rows: String = (0..count).map(row).collect();
+    format!("text,label\n{rows}")
+}
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// None where a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let said = Said {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("text"),
+            stderr: String::from_utf8(output.stderr).expect("text"),
+        };
+        assert!(!said.stderr.contains("panicked"), "{said:?}");
+        assert!(
+            !said.stdout.contains('\x1b') && !said.stderr.contains('\x1b'),
+            "no colours in a pipe: {said:?}"
+        );
+        said
+    }
+}
+
+impl Said {
+    /// It was refused with this exit code, a hint, and all of `parts` in the message; standard output stayed empty.
+    #[track_caller]
+    pub fn refused(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "standard output is for results: {self:?}");
+        for part in parts.iter().chain(&["error: ", "hint: "]) {
+            assert!(self.stderr.contains(part), "no {part:?} in {}", self.stderr);
+        }
+    }
+}
+
+/// A command at work. Killed when dropped.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Waits until `so`; the command must still be at work then.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !so() {
+            let child = self.0.as_mut().expect("not ended yet");
+            if child.try_wait().expect("asks").is_some() {
+                panic!("ended before {what}: {:?}", self.take());
+            }
+            assert!(begun.elapsed() < PATIENCE, "waited too long for {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Sends SIGKILL: no code of the program runs after this.
+    #[track_caller]
+    pub fn kill(mut self) {
+        self.0.as_mut().expect("not ended yet").kill().expect("kills");
+        assert_eq!(self.take().code, None, "it ended by itself before it was killed");
+    }
+
+    /// Sends SIGINT, as Ctrl-C does, and waits for the end.
+    pub fn interrupt(mut self) -> Said {
+        let id = self.0.as_ref().expect("not ended yet").id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .expect("starts")
+                .success()
+        );
+        self.take()
+    }
+
+    fn take(&mut self) -> Said {
+        Said::from(self.0.take().expect("not ended yet").wait_with_output().expect("ends"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // Already ended, or ended now: either way nothing is left behind.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
