@@ -41,4 +41,4 @@ check-cuda:
 	cargo check --release --locked --features cuda
 
 bench:
-	cargo bench --locked
+	cargo bench --locked --profile release --bench accountant
