@@ -468,6 +468,17 @@ fn a_finished_run_is_kept_and_its_folder_belongs_to_it() {
         "what was refused changed nothing"
     );
 
+    // A stamp of another version of the program: nothing that was paid for is thrown away and paid for again.
+    let stamp = place.text("runs/tiny-quick/stamps/finetune.json");
+    let (_, key) = stamp.split_once("\"key\":\"").expect("a key");
+    let other = stamp.replace(&key[..64], &"0".repeat(64));
+    place.write("runs/tiny-quick/stamps/finetune.json", other);
+    place
+        .stage("finetune", &[])
+        .refused(2, &["another version of the program", "stays charged"]);
+    assert!(place.run("model/adapter.safetensors").exists());
+    assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
+
     // The ledger remembers what the folder forgets: deleting a run refunds nothing.
     let spent = number(&place.ledger_shown()["epsilon_charged"]);
     fs::remove_dir_all(place.path("runs")).expect("removes");

@@ -174,6 +174,14 @@ impl<'a> Pipeline<'a> {
         let earlier = match begun {
             Some(stamp) => stamp.seconds,
             None => {
+                // Training is paid for: neither a newer program nor a lost stamp may throw it away and pay again.
+                if stage == Stage::Finetune && self.folder.ledger_run().exists() {
+                    return Err(Error::usage(format!(
+                        "{} was trained by another version of the program, or its stamps were changed",
+                        self.folder.root().display()
+                    ))
+                    .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
+                }
                 self.clear(stage)?;
                 0.0
             }
