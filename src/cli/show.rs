@@ -23,10 +23,19 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
             r.train.read, r.train.kept, r.test_evaluated, r.shared_texts
         ));
     }
+    if let Some(l) = &report.ledger {
+        out.push(format!(
+            "ledger: all runs on these records together epsilon {} of {} at delta {}: {}",
+            up(l.charged_epsilon, 3),
+            l.total_epsilon,
+            delta(l.delta),
+            l.path.display()
+        ));
+    }
     let timings: Vec<String> = report
         .timings_s
         .iter()
-        .map(|(stage, s)| format!("{stage} {s:.0} s"))
+        .map(|(stage, s)| format!("{stage} {:.0} s", s.as_f64().unwrap_or_default()))
         .collect();
     out.push(format!(
         "{}; peak memory {:.1} GB",
@@ -83,10 +92,10 @@ fn guarantee(p: &Value) -> String {
         "NOT PRIVATE (fixed seed): "
     };
     format!(
-        "{mark}epsilon {:.3} (at least {:.3}) at delta {:.2e}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
-        number("epsilon"),
-        number("epsilon_lower"),
-        number("delta"),
+        "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
+        up(number("epsilon"), 3),
+        -up(-number("epsilon_lower"), 3),
+        delta(number("delta")),
         text("adjacency"),
         text("unit"),
         text("sampler"),
@@ -95,4 +104,16 @@ fn guarantee(p: &Value) -> String {
         number("sampling_rate"),
         p["steps"]
     )
+}
+
+/// Rounded up, so that no printed epsilon claims more than was computed.
+fn up(value: f64, decimals: i32) -> f64 {
+    let unit = 10f64.powi(decimals);
+    (value * unit).ceil() / unit
+}
+
+/// Three digits, rounded up.
+fn delta(value: f64) -> String {
+    let unit = 10f64.powi(value.log10().floor() as i32 - 2);
+    format!("{:.2e}", (value / unit).ceil() * unit)
 }

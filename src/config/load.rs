@@ -59,8 +59,7 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
         .hint("texts stand in quotes, names of sections in brackets; pipelines/imdb.toml is an example")
     })?;
     let own_profiles = file.remove("profile");
-    let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
-    merge(&mut merged, file);
+    let mut asked = file;
     if let Some(own) = own_profiles {
         let mut own = expect_table(own, "profile")?;
         let chosen = own.remove(profile.name());
@@ -75,12 +74,20 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
             );
         }
         if let Some(chosen) = chosen {
-            merge(&mut merged, expect_table(chosen, "profile.<name>")?);
+            merge(&mut asked, expect_table(chosen, "profile.<name>")?);
         }
     }
     for o in overrides {
-        apply(&mut merged, o)?;
+        apply(&mut asked, o)?;
     }
+    let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
+    if names(&asked, "epochs") && !names(&asked, "steps") {
+        // Else the profile's steps would silently win over the epochs that were asked for.
+        if let Some(Value::Table(finetune)) = merged.get_mut("finetune") {
+            finetune.remove("steps");
+        }
+    }
+    merge(&mut merged, asked);
     if !merged.contains_key("name") {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         merged.insert("name".into(), Value::String(stem));
@@ -91,6 +98,14 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
     resolve_paths(&mut config, path.parent().unwrap_or(Path::new(".")), data_dir);
     check(&config)?;
     Ok(config)
+}
+
+/// Whether `finetune.<key>` is given.
+fn names(table: &Table, key: &str) -> bool {
+    table
+        .get("finetune")
+        .and_then(Value::as_table)
+        .is_some_and(|f| f.contains_key(key))
 }
 
 fn expect_table(value: Value, key: &str) -> Result<Table> {
@@ -172,7 +187,9 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     let resolve = |p: &mut PathBuf| {
         let found = [p.clone(), beside.join(&*p), data_dir.join(&*p)]
             .into_iter()
-            .find(|c| c.exists());
+            .find(|c| c.exists())
+            // A run is the same run from whichever folder the command is given.
+            .map(|c| std::path::absolute(&c).unwrap_or(c));
         // A path that is nowhere is reported under the data folder, where the README says to put it.
         *p = found.unwrap_or_else(|| data_dir.join(&*p));
     };
@@ -276,6 +293,12 @@ fn check(c: &RunConfig) -> Result<()> {
     if c.dataset.asset.is_some() == c.dataset.train.is_some() {
         return Err(Error::usage("a dataset is either an `asset` or a pair of files")
             .hint("give `dataset.asset`, or `dataset.train` and `dataset.test`"));
+    }
+    if c.dataset.asset.is_some() && c.dataset.test.is_some() {
+        return Err(
+            Error::usage("`dataset.test` is given beside `dataset.asset`, which brings its own")
+                .hint("remove `dataset.test`, or give both `dataset.train` and `dataset.test` in place of the asset"),
+        );
     }
     if c.dataset.train.is_some() && c.dataset.test.is_none() {
         return Err(Error::usage("`dataset.test` is missing")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::write_atomically;
 use super::{Stage, stamp};
-use crate::config::{Profile, RunConfig};
+use crate::config::{DatasetConfig, Profile, RunConfig};
 use crate::{Error, Result};
 
 /// The folder of a run, locked as long as this value lives.
@@ -61,7 +61,7 @@ impl RunFolder {
             })?;
             let parts = |c: &RunConfig| {
                 [
-                    ("dataset", stamp::text(&c.dataset)),
+                    ("dataset", stamp::text(&trained_on(c))),
                     ("model", stamp::text(&c.model)),
                     ("prompt", stamp::text(&c.prompt)),
                     ("prepare", stamp::text(&c.prepare)),
@@ -192,5 +192,13 @@ impl RunFolder {
                 .collect(),
             Stage::Evaluate => vec![self.scores(), self.utility()],
         }
+    }
+}
+
+/// The dataset as far as it decides what is trained: the budget is the ledger's matter.
+pub fn trained_on(config: &RunConfig) -> DatasetConfig {
+    DatasetConfig {
+        total_epsilon: None,
+        ..config.dataset.clone()
     }
 }

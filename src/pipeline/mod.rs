@@ -21,11 +21,16 @@ use std::time::Instant;
 pub use folder::RunFolder;
 pub use report::{Report, privacy_plan};
 
-use crate::assets::Locations;
+use crate::assets::{Locations, sha256_file};
 use crate::config::{Profile, RunConfig};
 use crate::progress::Progress;
 use crate::{Error, Result};
 use stamp::Stamp;
+
+/// Version of what `prepare` writes; raised when its meaning changes.
+const PREPARED: u32 = 1;
+/// Version of what `finetune` writes; raised when its meaning changes.
+const TRAINED: u32 = 1;
 
 /// The stages, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,7 +130,7 @@ impl<'a> Pipeline<'a> {
     pub fn run_only(&self, stage: Stage) -> Result<()> {
         let mut before = String::new();
         for earlier in Stage::ALL.into_iter().filter(|s| *s < stage) {
-            before = self.key(earlier, &before);
+            before = self.key(earlier, &before)?;
             if !self.is_done(earlier, &before)? {
                 return Err(
                     Error::usage(format!("the stage `{}` is not done yet", earlier.name())).hint(format!(
@@ -141,18 +146,33 @@ impl<'a> Pipeline<'a> {
 
     /// The report of what is done so far; written to `report.json`.
     pub fn report(&self) -> Result<Report> {
-        report::write(&self.config, &self.folder)
+        report::write(&self.config, &self.folder, &self.places.ledgers)
     }
 
-    fn key(&self, stage: Stage, before: &str) -> String {
+    /// What the stage depends on: its section, the files it names, the stage before it.
+    ///
+    /// The program's version is part of the keys that cost nothing but time. A newer program must not make anyone pay
+    /// twice, so the stages up to training carry the version of what they write instead.
+    fn key(&self, stage: Stage, before: &str) -> Result<String> {
         let c = &self.config;
         let section = match stage {
-            Stage::Prepare => stamp::text(&(&c.dataset, &c.prompt, &c.prepare, &c.model)),
-            Stage::Finetune => stamp::text(&c.finetune),
-            Stage::Sample => stamp::text(&c.sample),
-            Stage::Evaluate => stamp::text(&c.evaluate),
+            Stage::Prepare => {
+                let named = c.dataset.labels.iter().map(|l| &l.names_file);
+                let named = named.chain([&c.dataset.train, &c.dataset.test, &c.model.path]);
+                let present = named.filter_map(|p| p.as_deref()).filter(|p| p.is_file());
+                let hash = |p: &Path| {
+                    sha256_file(p)
+                        .map(|(hash, _)| hash)
+                        .map_err(|e| Error::io("read", p, e))
+                };
+                let inputs = present.map(hash).collect::<Result<Vec<_>>>()?;
+                stamp::text(&(PREPARED, folder::trained_on(c), &c.prompt, &c.prepare, &c.model, inputs))
+            }
+            Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
+            Stage::Sample => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.sample)),
+            Stage::Evaluate => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.evaluate)),
         };
-        stamp::key(stage.name(), before, &section)
+        Ok(stamp::key(stage.name(), before, &section))
     }
 
     fn is_done(&self, stage: Stage, key: &str) -> Result<bool> {
@@ -161,7 +181,7 @@ impl<'a> Pipeline<'a> {
 
     /// Runs `stage` unless its stamp holds; returns its key.
     fn ensure(&self, stage: Stage, before: &str) -> Result<String> {
-        let key = self.key(stage, before);
+        let key = self.key(stage, before)?;
         if self.is_done(stage, &key)? {
             self.progress.note(&format!("{}: done before, kept", stage.name()));
             return Ok(key);
@@ -177,7 +197,7 @@ impl<'a> Pipeline<'a> {
                 // Training is paid for: neither a newer program nor a lost stamp may throw it away and pay again.
                 if stage == Stage::Finetune && self.folder.ledger_run().exists() {
                     return Err(Error::usage(format!(
-                        "{} was trained by another version of the program, or its stamps were changed",
+                        "{} was trained on other records, by another version of the program, or its stamps were changed",
                         self.folder.root().display()
                     ))
                     .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));

@@ -1,9 +1,10 @@
 //! What a run came to: one JSON object, read back from what the stages wrote.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::evaluate::Utility;
 use super::files::write_atomically;
@@ -12,7 +13,7 @@ use super::stamp::{self, Stamp};
 use super::{Pipeline, RunFolder, Stage};
 use crate::config::RunConfig;
 use crate::evaluation::UtilityRow;
-use crate::privacy::{PlanRequest, PrivacyPlan};
+use crate::privacy::{PlanRequest, PrivacyPlan, verify};
 use crate::{Error, Result};
 
 /// `report.json`. Internal: utility and counts read private records (P9).
@@ -25,13 +26,26 @@ pub struct Report {
     pub privacy: Option<Value>,
     pub utility: Vec<UtilityRow>,
     pub records: Option<Records>,
-    /// Wall time of each stage, over all attempts.
-    pub timings_s: BTreeMap<&'static str, f64>,
+    /// What all runs on these records have spent.
+    pub ledger: Option<Spent>,
+    /// Wall time of each stage in order, over all attempts that ended in order.
+    pub timings_s: Map<String, Value>,
     /// The largest of the stages' peaks.
     pub peak_rss_bytes: u64,
     /// SHA-256 of the resolved configuration.
     pub config_hash: String,
     pub program_version: &'static str,
+}
+
+/// The dataset's ledger. Adjacency, unit, sampler and accountant are those of the run's own guarantee.
+#[derive(Clone, Debug, Serialize)]
+pub struct Spent {
+    pub path: PathBuf,
+    /// Of all runs composed.
+    pub charged_epsilon: f64,
+    /// What they may spend together.
+    pub total_epsilon: f64,
+    pub delta: f64,
 }
 
 /// What came of reading.
@@ -101,13 +115,13 @@ fn guarantee(folder: &RunFolder) -> Result<Option<Value>> {
 }
 
 /// Gathers what is done and writes `report.json`.
-pub fn write(config: &RunConfig, folder: &RunFolder) -> Result<Report> {
-    let mut timings_s = BTreeMap::new();
+pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path) -> Result<Report> {
+    let mut timings_s = Map::new();
     let mut peak_rss_bytes = 0;
     let mut done = Vec::new();
     for stage in Stage::ALL {
         if let Some(stamp) = Stamp::read(folder, stage)?.filter(|s| s.done) {
-            timings_s.insert(stage.name(), stamp.seconds);
+            timings_s.insert(stage.name().to_string(), stamp.seconds.into());
             peak_rss_bytes = peak_rss_bytes.max(stamp.peak_rss_bytes);
             done.push(stage);
         }
@@ -144,6 +158,11 @@ pub fn write(config: &RunConfig, folder: &RunFolder) -> Result<Report> {
             Vec::new()
         },
         records,
+        ledger: if done.contains(&Stage::Finetune) {
+            spent(folder, ledgers)?
+        } else {
+            None
+        },
         timings_s,
         peak_rss_bytes,
         config_hash: stamp::sha256(stamp::text(config).as_bytes()),
@@ -152,4 +171,19 @@ pub fn write(config: &RunConfig, folder: &RunFolder) -> Result<Report> {
     let text = serde_json::to_string_pretty(&report).expect("a report serialises");
     write_atomically(&folder.report(), text.as_bytes())?;
     Ok(report)
+}
+
+/// What the ledger of the run's dataset says; none where it is not on this machine.
+fn spent(folder: &RunFolder, ledgers: &Path) -> Result<Option<Spent>> {
+    let path = ledgers.join(format!("{}.jsonl", Preparation::read(folder)?.dataset_hash));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let view = verify(&path)?;
+    Ok(Some(Spent {
+        charged_epsilon: view.charged_epsilon()?,
+        total_epsilon: view.total_epsilon,
+        delta: view.delta,
+        path,
+    }))
 }

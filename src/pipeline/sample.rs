@@ -118,7 +118,7 @@ fn sample_arm(
         let done = workers.map(&batches, |batch| decoder.decode(batch));
         for (request, ids) in wave.iter().zip(done.iter().flatten()) {
             tokens += ids.len();
-            let text = vocabulary.decode(ids)?.trim().to_string();
+            let text = whole_characters(&vocabulary.decode(ids)?).trim().to_string();
             if text.is_empty() && request.attempt + 1 < ATTEMPTS {
                 open.push(Request {
                     attempt: request.attempt + 1,
@@ -162,6 +162,11 @@ fn sample_arm(
         metadata,
     };
     shards::write(&p.folder.shards(arm), &records, c.sample.shard_records, &schema)
+}
+
+/// Without the replacement characters of a last character that was cut off.
+fn whole_characters(text: &str) -> &str {
+    text.trim_end_matches(char::REPLACEMENT_CHARACTER)
 }
 
 /// The journal's whole lines; a line that was cut off by a crash is drawn again.

@@ -1,4 +1,4 @@
-//! What says that a stage is done: a hash of its configuration, of the stage before it and of the program's version.
+//! What says that a stage is done: a hash of its configuration, its inputs and the stage before it.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -45,7 +45,7 @@ pub fn text<T: Serialize>(value: &T) -> String {
 
 /// The key of `stage` after a stage with key `before`.
 pub fn key(stage: &str, before: &str, section: &str) -> String {
-    sha256(format!("{}\n{stage}\n{before}\n{section}", env!("CARGO_PKG_VERSION")).as_bytes())
+    sha256(format!("{stage}\n{before}\n{section}").as_bytes())
 }
 
 /// Lower-case hexadecimal SHA-256.

@@ -42,11 +42,12 @@ impl fmt::Display for PrivacyStatement {
         if !self.private {
             write!(f, "NOT PRIVATE (fixed seed); with secure randomness it would be ")?;
         }
+        // Rounded away from what would claim too much.
         write!(
             f,
-            "epsilon {:.4} (at least {:.4}) at delta {:.3e}, adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps",
-            self.epsilon,
-            self.epsilon_lower,
+            "epsilon {} (at least {}) at delta {:.3e}, adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps",
+            (self.epsilon * 1e4).ceil() / 1e4,
+            (self.epsilon_lower * 1e4).floor() / 1e4,
             self.delta,
             self.adjacency,
             self.unit,
