@@ -502,6 +502,7 @@ fn reviews() -> LabelSpace {
         column: "label".into(),
         names: vec!["bad".into(), "good".into()],
         names_file: None,
+        kind: Default::default(),
         values: None,
     };
     LabelSpace::from_config(&[label]).unwrap()

@@ -251,7 +251,7 @@ fn killed_in_training_it_goes_on_and_charges_at_least_what_it_applies() {
     let log = "internal/training.jsonl";
     let applied = || place.lines(log).len() as u64;
     place.done("prepare", &six);
-    let prepared = modified(&place.run("stamps/prepare.json"));
+    let prepared = modified(&place.run("internal/stamps/prepare.json"));
 
     // Killed after a step, while another program is refused.
     let mut run = place.start("finetune", &six);
@@ -324,16 +324,16 @@ fn killed_in_training_it_goes_on_and_charges_at_least_what_it_applies() {
         "lost steps are part of the guarantee"
     );
     assert_eq!(
-        modified(&place.run("stamps/prepare.json")),
+        modified(&place.run("internal/stamps/prepare.json")),
         prepared,
         "preparing was not done again"
     );
 
     // Killed after the run was ended in the ledger, before the stage was stamped.
-    let stamp = place.text("runs/tiny-quick/stamps/finetune.json");
+    let stamp = place.text("runs/tiny-quick/internal/stamps/finetune.json");
     let adapter = modified(&place.run("model/adapter.safetensors"));
     place.write(
-        "runs/tiny-quick/stamps/finetune.json",
+        "runs/tiny-quick/internal/stamps/finetune.json",
         stamp.replace("\"done\":true", "\"done\":false"),
     );
     place.done("finetune", &six);
@@ -373,7 +373,7 @@ fn killed_in_sampling_or_evaluation_it_comes_to_the_same() {
     let uninterrupted = texts();
     assert_eq!(uninterrupted.each_ref().map(Vec::len), [12, 12]);
 
-    fs::remove_file(place.run("stamps/sample.json")).expect("removes");
+    fs::remove_file(place.run("internal/stamps/sample.json")).expect("removes");
     for folder in ["synthetic", "zero_shot", "work"] {
         fs::remove_dir_all(place.run(folder)).expect("removes");
     }
@@ -434,8 +434,10 @@ fn a_finished_run_is_kept_and_its_folder_belongs_to_it() {
         said.stdout
     );
     let ledger = fs::read(place.ledger()).expect("reads");
-    let stamps =
-        || ["prepare", "finetune", "sample", "evaluate"].map(|s| modified(&place.run(&format!("stamps/{s}.json"))));
+    let stamps = || {
+        ["prepare", "finetune", "sample", "evaluate"]
+            .map(|s| modified(&place.run(&format!("internal/stamps/{s}.json"))))
+    };
     let texts = || shards(&place.run("synthetic")).rows;
     let (before, first) = (stamps(), texts());
 
@@ -469,10 +471,10 @@ fn a_finished_run_is_kept_and_its_folder_belongs_to_it() {
     );
 
     // A stamp of another version of the program: nothing that was paid for is thrown away and paid for again.
-    let stamp = place.text("runs/tiny-quick/stamps/finetune.json");
+    let stamp = place.text("runs/tiny-quick/internal/stamps/finetune.json");
     let (_, key) = stamp.split_once("\"key\":\"").expect("a key");
     let other = stamp.replace(&key[..64], &"0".repeat(64));
-    place.write("runs/tiny-quick/stamps/finetune.json", other);
+    place.write("runs/tiny-quick/internal/stamps/finetune.json", other);
     place
         .stage("finetune", &[])
         .refused(2, &["another version of the program", "stays charged"]);

@@ -9,11 +9,9 @@ use arrow::array::{
     StringArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::Int32Type;
-use dpsynth::config::{DatasetConfig, LabelConfig, PrepareConfig};
+use dpsynth::config::{ColumnKind, DatasetConfig, LabelConfig, PrepareConfig};
 use dpsynth::error::Kind;
-use dpsynth::records::{
-    ColumnKind, LabelSpace, RawLabel, ReadReport, Record, content_hash, fixed_sample, read, shared_texts,
-};
+use dpsynth::records::{LabelSpace, RawLabel, ReadReport, Record, content_hash, fixed_sample, read, shared_texts};
 use dpsynth::{Error, Result};
 use tempfile::TempDir;
 
@@ -22,6 +20,7 @@ fn column(name: &str, names: &[&str]) -> LabelConfig {
         column: name.into(),
         names: names.iter().map(|n| n.to_string()).collect(),
         names_file: None,
+        kind: Default::default(),
         values: None,
     }
 }
@@ -139,7 +138,6 @@ mod formats {
             );
             assert_eq!((report.read, report.kept), (3, 3));
             assert_eq!(report.per_label, [1, 2]);
-            assert_eq!(report.label_kinds, [ColumnKind::Integer]);
             assert!(report.dropped.is_empty());
         }
     }
@@ -167,17 +165,15 @@ mod formats {
             ("text", Arc::new(LargeStringArray::from(vec!["a", "b", "c"]))),
             ("label", Arc::new(labels)),
         ]);
-        let (read, report) = read_with(&made.path, &sentiment()).unwrap();
+        let (read, _) = read_with(&made.path, &sentiment()).unwrap();
         assert_eq!(read, records(&[("a", 1), ("b", 0), ("c", 1)]));
-        assert_eq!(report.label_kinds, [ColumnKind::Text]);
     }
 
     #[test]
     fn csv_text_that_looks_like_a_number_or_spans_lines_stays_text() {
         let made = file("d.csv", "text,label\n007,positive\n\"two\nlines\",negative\n");
-        let (read, report) = read_with(&made.path, &sentiment()).unwrap();
+        let (read, _) = read_with(&made.path, &sentiment()).unwrap();
         assert_eq!(read, records(&[("007", 1), ("two\nlines", 0)]));
-        assert_eq!(report.label_kinds, [ColumnKind::Text]);
     }
 
     #[test]
@@ -204,12 +200,11 @@ mod labels {
         let label = with_values(column("stars", &["one star", "five stars"]), &["1", "5"]);
         let lines = "{\"text\":\"a\",\"stars\":5}\n{\"text\":\"b\",\"stars\":1}\n";
         for made in [file("d.csv", "text,stars\na,5\nb,1\n"), file("d.jsonl", lines)] {
-            let (read, report) = read_with(&made.path, std::slice::from_ref(&label)).unwrap();
+            let (read, _) = read_with(&made.path, std::slice::from_ref(&label)).unwrap();
             assert_eq!(read, records(&[("a", 1), ("b", 0)]));
-            assert_eq!(report.label_kinds, [ColumnKind::Integer]);
         }
         let space = LabelSpace::from_config(&[label]).unwrap();
-        assert_eq!(space.raw(1, &[ColumnKind::Integer]), [RawLabel::Integer(5)]);
+        assert_eq!(space.raw(1), [RawLabel::Text("5".into())]);
     }
 
     #[test]
@@ -228,11 +223,12 @@ mod labels {
             assert_eq!(space.join(&space.split(joint)), joint);
         }
         let made = file("d.csv", "topic,text,tone\nmusic,a,1\nplot,b,0\n");
-        let (read, report) = read_with(&made.path, &labels).unwrap();
+        let (read, _) = read_with(&made.path, &labels).unwrap();
         assert_eq!(read, records(&[("a", 5), ("b", 0)]));
-        assert_eq!(report.label_kinds, [ColumnKind::Integer, ColumnKind::Text]);
-        let raw = space.raw(5, &report.label_kinds);
-        assert_eq!(raw, [RawLabel::Integer(1), RawLabel::Text("music".into())]);
+        assert_eq!(
+            space.raw(5),
+            [RawLabel::Text("good".into()), RawLabel::Text("music".into())]
+        );
     }
 
     #[test]
@@ -481,19 +477,55 @@ mod bad_input {
     }
 }
 
+mod p9_written_labels {
+    use super::*;
+
+    fn written(csv: &str, kind: ColumnKind) -> Vec<RawLabel> {
+        let mut label = with_values(column("label", &["negative", "positive"]), &["0", "1"]);
+        label.kind = kind;
+        let made = file("d.csv", csv);
+        read_with(&made.path, std::slice::from_ref(&label)).unwrap();
+        LabelSpace::from_config(&[label]).unwrap().raw(1)
+    }
+
+    /// The type of the file's label column once decided the type of the synthetic one: one record could flip it.
+    #[test]
+    fn one_record_never_changes_how_labels_are_written() {
+        let without = "text,label\na,0\nb,1\n";
+        let with = "text,label\na,0\nb,1\nc,positive\n";
+        for (kind, label) in [
+            (ColumnKind::Integer, RawLabel::Integer(1)),
+            (ColumnKind::Text, RawLabel::Text("1".into())),
+        ] {
+            assert_eq!(written(without, kind)[0], label);
+            assert_eq!(written(with, kind)[0], label);
+        }
+    }
+
+    #[test]
+    fn one_record_never_changes_how_another_is_read() {
+        let labels = [column("label", &["2", "1", "0"])];
+        let read = |csv: &str| read_with(&file("d.csv", csv).path, &labels).unwrap().0;
+        let (without, with) = (read("text,label\na,0\nb,1\n"), read("text,label\na,0\nb,1\nc,2\n"));
+        assert_eq!(without, records(&[("a", 2), ("b", 1)]));
+        assert_eq!(with[..2], without[..]);
+    }
+}
+
 mod identity {
     use super::*;
 
     #[test]
-    fn the_content_hash_ignores_the_order_and_nothing_else() {
+    fn the_content_hash_ignores_order_and_labels_and_nothing_else() {
         let base = records(&[("a", 0), ("b", 1), ("c", 1)]);
         let hash = content_hash(&base);
         assert_eq!(hash.len(), 64);
         assert_eq!(hash, content_hash(&records(&[("c", 1), ("a", 0), ("b", 1)])));
+        // P8: declaring the labels otherwise opens no new budget.
+        assert_eq!(hash, content_hash(&records(&[("a", 1), ("b", 0), ("c", 7)])));
         let others = [
             records(&[("a", 0), ("b", 1)]),
             records(&[("a", 0), ("b", 1), ("c", 1), ("c", 1)]),
-            records(&[("a", 1), ("b", 0), ("c", 1)]),
             records(&[("a", 0), ("b", 1), ("C", 1)]),
             records(&[("a", 0), ("bc", 1), ("", 1)]),
         ];

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use burn::tensor::Device;
+use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior};
 use dpsynth::error::Kind;
 use dpsynth::models::llama::{Llama, Plain, causal};
-use dpsynth::records::{ColumnKind, LabelSpace};
+use dpsynth::records::LabelSpace;
 use dpsynth::sampling::choose::{Choice, draw};
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
 use dpsynth::sampling::prior;
@@ -346,6 +347,7 @@ fn column(name: &str, names: &[&str]) -> LabelConfig {
         column: name.into(),
         names,
         names_file: None,
+        kind: Default::default(),
         values: None,
     }
 }
@@ -395,7 +397,9 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn shards_hold_every_record_once_and_are_named_as_datasets_expects() {
     let folder = tempfile::tempdir().unwrap();
-    let labels = LabelSpace::from_config(&[column("label", &["bad", "good"])]).unwrap();
+    let mut label = column("label", &["bad", "good"]);
+    label.kind = ColumnKind::Integer;
+    let labels = LabelSpace::from_config(&[label]).unwrap();
     let metadata = vec![
         ("dp.epsilon".to_string(), "8".to_string()),
         ("dp.delta".into(), "1e-5".into()),
@@ -403,7 +407,6 @@ fn shards_hold_every_record_once_and_are_named_as_datasets_expects() {
     let schema = Schema {
         text: "review",
         labels: &labels,
-        kinds: &[ColumnKind::Integer],
         metadata,
     };
     let records = synthetic(25, 2);
@@ -441,16 +444,15 @@ fn shards_hold_every_record_once_and_are_named_as_datasets_expects() {
 }
 
 #[test]
-fn labels_are_written_as_they_stand_in_the_training_file() {
+fn labels_are_written_as_their_declared_type() {
     let folder = tempfile::tempdir().unwrap();
     let mut stars = column("stars", &["one star", "five stars"]);
     stars.values = Some(vec!["1".into(), "5".into()]);
+    stars.kind = ColumnKind::Integer;
     let labels = LabelSpace::from_config(&[column("topic", &["film", "book", "song"]), stars]).unwrap();
-    let kinds = [ColumnKind::Text, ColumnKind::Integer];
     let schema = Schema {
         text: "text",
         labels: &labels,
-        kinds: &kinds,
         metadata: vec![],
     };
     let shards = folder.path().join("out");
@@ -479,7 +481,6 @@ fn no_record_makes_one_empty_shard() {
     let schema = Schema {
         text: "text",
         labels: &labels,
-        kinds: &[ColumnKind::Text],
         metadata: vec![],
     };
     let shards = folder.path().join("out");
@@ -496,7 +497,6 @@ fn writing_again_replaces_the_old_shards() {
     let schema = Schema {
         text: "text",
         labels: &labels,
-        kinds: &[ColumnKind::Text],
         metadata: vec![],
     };
     let shards = folder.path().join("out");

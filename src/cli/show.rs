@@ -86,11 +86,7 @@ fn interval(i: &Interval) -> String {
 fn guarantee(p: &Value) -> String {
     let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
     let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
-    let mark = if p["private"] == true {
-        ""
-    } else {
-        "NOT PRIVATE (fixed seed): "
-    };
+    let mark = p["caveat"].as_str().map(|c| format!("{c}; ")).unwrap_or_default();
     format!(
         "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
         up(number("epsilon"), 3),

@@ -79,6 +79,17 @@ fn default_text() -> String {
     "text".into()
 }
 
+/// How a label column is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnKind {
+    /// Strings.
+    #[default]
+    Text,
+    /// Integers: the declared values, else the position of the name.
+    Integer,
+}
+
 /// A label column. Its values are declared, since reading them off private records would leak rare ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +102,10 @@ pub struct LabelConfig {
     /// A JSON list of names, in place of `names`.
     #[serde(default)]
     pub names_file: Option<PathBuf>,
+    /// How synthetic labels are written: as text (the declared values, else the names) or as integers. Declared, since
+    /// the type that a private file happens to have can turn on a single record.
+    #[serde(rename = "type", default)]
+    pub kind: ColumnKind,
     /// The values as they stand in the file, where they differ from the names.
     #[serde(default)]
     pub values: Option<Vec<String>>,

@@ -151,7 +151,7 @@ impl Adapter {
         let file = std::fs::read(path).map_err(|e| Error::io("read the adapter", path, e))?;
         let broken = |what: String| {
             Error::data(format!("{} is not a usable adapter: {what}", path.display()))
-                .hint("delete the run's folder `model` and run the same command again")
+                .hint("delete it and run the same command again: it is rebuilt from the checkpoint")
         };
         let tensors = SafeTensors::deserialize(&file).map_err(|e| broken(e.to_string()))?;
         let mut out = Adapter::new(config, rank, alpha, 0);

@@ -24,7 +24,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
-    Ok(())
+    // The name is on disk too, not only the bytes.
+    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(failed)
 }
 
 /// What an ordinary new file gets, the umask applied; temporary files alone would be the owner's only.

@@ -12,7 +12,7 @@ use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::models::lora::Adapter;
-use crate::privacy::Ledger;
+use crate::privacy::{Ledger, PrivacyStatement};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result, assets};
@@ -50,7 +50,26 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
         false => None,
     };
+    let view = ledger.view();
+    if let (Some(saved), Some(ended)) = (&resume, view.runs.iter().find(|r| r.run == run_id && r.ended)) {
+        // All steps are paid for and applied; only what was made of them is missing.
+        let mut adapter = Adapter::new(model.config(), c.finetune.rank, c.finetune.alpha, 0);
+        adapter.values_mut().copy_from_slice(&saved.values);
+        adapter.save(&p.folder.adapter())?;
+        return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
+    }
     let mut run = plan.begin(ledger, &run_id, records.len())?;
+    if resume
+        .as_ref()
+        .is_some_and(|saved| saved.applied_steps > run.charged_steps())
+    {
+        // P7: the state would carry steps that the guarantee does not count.
+        return Err(Error::data(format!(
+            "{} has more steps applied than this run has charged: it is another run's",
+            p.folder.checkpoint().display()
+        ))
+        .hint("delete the run's folder to begin anew; what it charged stays charged"));
+    }
 
     let log_path = p.folder.training_log();
     let mut log = std::fs::OpenOptions::new()
@@ -76,9 +95,29 @@ pub fn run(p: &Pipeline) -> Result<()> {
         ));
     }
     adapter.save(&p.folder.adapter())?;
-    write_atomically(&p.folder.guarantee(), stamp::text(&run.statement()).as_bytes())?;
+    write_guarantee(p, &run.statement(), device::name(&device))?;
     run.end()?;
     Ok(())
+}
+
+/// The guarantee, and what must be read before it: `privacy.json` and every shard say it.
+fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement, device: &str) -> Result<()> {
+    let mut guarantee = serde_json::Map::new();
+    if !statement.private {
+        guarantee.insert(
+            "caveat".into(),
+            "NOT PRIVATE: the randomness came from a fixed seed".into(),
+        );
+    } else if device != "cpu" {
+        guarantee.insert(
+            "caveat".into(),
+            "trained on a GPU, where the allowance for floating-point error is not tested yet".into(),
+        );
+    }
+    if let serde_json::Value::Object(fields) = serde_json::to_value(statement).expect("a statement serialises") {
+        guarantee.extend(fields);
+    }
+    write_atomically(&p.folder.guarantee(), stamp::text(&guarantee).as_bytes())
 }
 
 /// The run's name in the ledger: drawn once, kept in the folder. A folder that is deleted and made anew is another run.

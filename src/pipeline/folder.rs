@@ -50,7 +50,12 @@ impl RunFolder {
     /// Refuses a folder whose private part was configured otherwise; writes the resolved configuration.
     fn agree(&self, config: &RunConfig) -> Result<()> {
         let path = self.root.join("config.toml");
-        if let Ok(text) = std::fs::read_to_string(&path) {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(Error::io("read", &path, e)),
+        };
+        if let Some(text) = text {
             let earlier: RunConfig = toml::from_str(&text).map_err(|e| {
                 Error::usage(format!(
                     "{} was written by another version of the program: {}",
@@ -120,7 +125,7 @@ impl RunFolder {
 
     /// The run's name in the ledger.
     pub fn ledger_run(&self) -> PathBuf {
-        self.root.join("run-id")
+        self.internal("run-id")
     }
 
     /// Training state.
@@ -170,7 +175,17 @@ impl RunFolder {
 
     /// The stamp of a stage.
     pub fn stamp(&self, stage: Stage) -> PathBuf {
-        self.root.join("stamps").join(format!("{}.json", stage.name()))
+        self.internal("stamps").join(format!("{}.json", stage.name()))
+    }
+
+    /// What is there when a stage is done.
+    pub fn results(&self, stage: Stage) -> Vec<PathBuf> {
+        match stage {
+            Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
+            Stage::Finetune => vec![self.adapter(), self.guarantee()],
+            Stage::Sample => vec![self.shards("synthetic"), self.shards("zero_shot")],
+            Stage::Evaluate => vec![self.utility()],
+        }
     }
 
     /// What a stage writes, besides its stamp.

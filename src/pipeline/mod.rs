@@ -14,6 +14,7 @@ mod sample;
 mod stamp;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -144,9 +145,17 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// The report of what is done so far; written to `report.json`.
+    /// The report of what is done under this configuration; written to `report.json`.
     pub fn report(&self) -> Result<Report> {
-        report::write(&self.config, &self.folder, &self.places.ledgers)
+        let (mut before, mut done) = (String::new(), Vec::new());
+        for stage in Stage::ALL {
+            before = self.key(stage, &before)?;
+            if !self.is_done(stage, &before)? {
+                break;
+            }
+            done.push(stage);
+        }
+        report::write(&self.config, &self.folder, &self.places.ledgers, &done)
     }
 
     /// What the stage depends on: its section, the files it names, the stage before it.
@@ -157,15 +166,7 @@ impl<'a> Pipeline<'a> {
         let c = &self.config;
         let section = match stage {
             Stage::Prepare => {
-                let named = c.dataset.labels.iter().map(|l| &l.names_file);
-                let named = named.chain([&c.dataset.train, &c.dataset.test, &c.model.path]);
-                let present = named.filter_map(|p| p.as_deref()).filter(|p| p.is_file());
-                let hash = |p: &Path| {
-                    sha256_file(p)
-                        .map(|(hash, _)| hash)
-                        .map_err(|e| Error::io("read", p, e))
-                };
-                let inputs = present.map(hash).collect::<Result<Vec<_>>>()?;
+                let inputs = self.inputs()?;
                 stamp::text(&(PREPARED, folder::trained_on(c), &c.prompt, &c.prepare, &c.model, inputs))
             }
             Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
@@ -175,8 +176,29 @@ impl<'a> Pipeline<'a> {
         Ok(stamp::key(stage.name(), before, &section))
     }
 
+    /// Hashes of the files that the configuration names. A file that has gone away counts as what it was.
+    fn inputs(&self) -> Result<BTreeMap<PathBuf, String>> {
+        let c = &self.config;
+        let earlier = Stamp::read(&self.folder, Stage::Prepare)?
+            .map(|s| s.inputs)
+            .unwrap_or_default();
+        let named = c.dataset.labels.iter().map(|l| &l.names_file);
+        let named = named.chain([&c.dataset.train, &c.dataset.test, &c.model.path]);
+        let mut out = BTreeMap::new();
+        for path in named.flatten() {
+            if path.is_file() {
+                let (hash, _) = sha256_file(path).map_err(|e| Error::io("read", path, e))?;
+                out.insert(path.clone(), hash);
+            } else if let Some(hash) = earlier.get(path) {
+                out.insert(path.clone(), hash.clone());
+            }
+        }
+        Ok(out)
+    }
+
     fn is_done(&self, stage: Stage, key: &str) -> Result<bool> {
-        Ok(Stamp::read(&self.folder, stage)?.is_some_and(|s| s.done && s.key == key))
+        let stamped = Stamp::read(&self.folder, stage)?.is_some_and(|s| s.done && s.key == key);
+        Ok(stamped && self.folder.results(stage).iter().all(|p| p.exists()))
     }
 
     /// Runs `stage` unless its stamp holds; returns its key.
@@ -208,6 +230,11 @@ impl<'a> Pipeline<'a> {
         };
         let mut stamp = Stamp {
             key: key.clone(),
+            inputs: if stage == Stage::Prepare {
+                self.inputs()?
+            } else {
+                BTreeMap::new()
+            },
             done: false,
             seconds: earlier,
             peak_rss_bytes: 0,
@@ -234,7 +261,8 @@ impl<'a> Pipeline<'a> {
 
     /// Removes what a stage wrote under another key.
     fn clear(&self, stage: Stage) -> Result<()> {
-        for path in self.folder.outputs(stage) {
+        // The stamp goes first: were it left behind, it would speak for what is gone.
+        for path in std::iter::once(self.folder.stamp(stage)).chain(self.folder.outputs(stage)) {
             let removed = if path.is_dir() {
                 std::fs::remove_dir_all(&path)
             } else {

@@ -158,7 +158,6 @@ fn sample_arm(
     let schema = Schema {
         text: &c.dataset.text,
         labels: &labels,
-        kinds: &preparation.train.label_kinds,
         metadata,
     };
     shards::write(&p.folder.shards(arm), &records, c.sample.shard_records, &schema)

@@ -1,5 +1,8 @@
 //! What says that a stage is done: a hash of its configuration, its inputs and the stage before it.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -12,6 +15,10 @@ use crate::{Error, Result};
 pub struct Stamp {
     /// Of everything the stage depends on.
     pub key: String,
+    /// Hashes of the files the configuration names, each under its path; kept so that a stage that is done stays done
+    /// when the private files have gone away.
+    #[serde(default)]
+    pub inputs: BTreeMap<PathBuf, String>,
     /// False while the stage runs, and after it was cut off.
     pub done: bool,
     /// Wall time over all attempts that ended in order.

@@ -73,7 +73,7 @@ fn batches(path: &Path) -> Result<Vec<RecordBatch>> {
     let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
     let failed = |what: String| {
         Error::data(format!("{} is damaged: {what}", path.display()))
-            .hint("delete the run's folder `stamps` and run again")
+            .hint("delete the run's internal/stamps/prepare.json and run again")
     };
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(e.to_string()))?;
     let reader = reader.build().map_err(|e| failed(e.to_string()))?;

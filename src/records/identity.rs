@@ -7,11 +7,10 @@ use sha2::{Digest, Sha256};
 use super::Record;
 use crate::assets::hex;
 
-/// Hexadecimal sha256 over the records as a multiset: the sha256 of the sorted sha256 of each record, where a record is
-/// its joint label (8 bytes, little endian) and then its text. Rows in another order are the same dataset; one record
-/// more, fewer, changed or repeated is another.
+/// Hexadecimal sha256 over the texts as a multiset: the sha256 of the sorted sha256 of each. Rows in another order, and
+/// labels declared otherwise, are the same dataset; one text more, fewer, changed or repeated is another.
 pub fn content_hash(records: &[Record]) -> String {
-    let mut hashes: Vec<[u8; 32]> = records.iter().map(record_hash).collect();
+    let mut hashes: Vec<[u8; 32]> = records.iter().map(|r| Sha256::digest(&r.text).into()).collect();
     hashes.sort_unstable();
     let mut all = Sha256::new();
     hashes.iter().for_each(|hash| all.update(hash));

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::config::LabelConfig;
+use crate::config::{ColumnKind, LabelConfig};
 use crate::{Error, Result};
 
 /// All joint labels: the Cartesian product of the declared columns, the last column fastest.
@@ -23,16 +23,7 @@ pub struct LabelColumn {
     by_text: HashMap<String, usize>,
     by_integer: HashMap<i64, usize>,
     integers: Option<Vec<i64>>,
-}
-
-/// How a label column is stored in the data file. Part of the schema, not of the records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ColumnKind {
-    /// Integers of any width.
-    Integer,
-    /// Strings.
-    Text,
+    kind: ColumnKind,
 }
 
 /// A label as it stands in a data file.
@@ -78,6 +69,12 @@ impl LabelColumn {
             Some(values) => values.iter().map(|value| value.parse().ok()).collect(),
             None => Some((0..names.len() as i64).collect()),
         };
+        if integers.is_none() && config.kind == ColumnKind::Integer {
+            return Err(
+                wrong("it is declared an integer column, but its values are no integers".into())
+                    .hint("leave out `type`, or declare integer `values`"),
+            );
+        }
         let mut by_text: HashMap<String, usize> = names.iter().cloned().zip(0..).collect();
         // Declared values win over names, should one label's value be another's name.
         by_text.extend(config.values.iter().flatten().cloned().zip(0..));
@@ -89,6 +86,7 @@ impl LabelColumn {
             by_text,
             by_integer,
             integers,
+            kind: config.kind,
         })
     }
 
@@ -100,6 +98,11 @@ impl LabelColumn {
     /// The labels as the prompt says them.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// How its labels are written.
+    pub fn kind(&self) -> ColumnKind {
+        self.kind
     }
 
     /// The label as it stands in a column of this kind. Where the declared values are no integers there is no integer
@@ -114,9 +117,11 @@ impl LabelColumn {
         }
     }
 
-    /// The label of a value in a string column: a declared value or a name.
+    /// The label of a value in a string column: a declared value or a name, else what it is as an integer (`7`, not
+    /// `007`). Each cell speaks for itself: what one record says never changes how another is read.
     pub(super) fn of_text(&self, value: &str) -> Option<usize> {
-        self.by_text.get(value).copied()
+        let integer = || value.parse::<i64>().ok().filter(|i| i.to_string() == value);
+        self.by_text.get(value).copied().or_else(|| self.of_integer(integer()?))
     }
 
     /// The label of a value in an integer column: a declared value or, without those, the position of the name.
@@ -193,13 +198,13 @@ impl LabelSpace {
             .collect()
     }
 
-    /// What to write into each label column; `kinds` is [`super::ReadReport::label_kinds`].
+    /// What to write into each label column, as its declared type.
     ///
     /// # Panics
     /// If `joint` is not below [`LabelSpace::len`].
-    pub fn raw(&self, joint: usize, kinds: &[ColumnKind]) -> Vec<RawLabel> {
-        let labels = self.columns.iter().zip(self.split(joint)).zip(kinds);
-        labels.map(|((column, label), kind)| column.raw(label, *kind)).collect()
+    pub fn raw(&self, joint: usize) -> Vec<RawLabel> {
+        let labels = self.columns.iter().zip(self.split(joint));
+        labels.map(|(column, label)| column.raw(label, column.kind)).collect()
     }
 
     /// Joint label of one label a column, in the order of the columns.

@@ -8,6 +8,6 @@ mod table;
 pub mod tokenise;
 
 pub use identity::{content_hash, fixed_sample, shared_texts};
-pub use labels::{ColumnKind, LabelColumn, LabelSpace, RawLabel};
+pub use labels::{LabelColumn, LabelSpace, RawLabel};
 pub use read::{ReadReport, Record, read};
 pub use tokenise::{Encoded, Vocabulary};

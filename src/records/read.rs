@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::labels::{ColumnKind, LabelColumn, LabelSpace};
+use super::labels::{LabelColumn, LabelSpace};
 use super::table::{Cells, Table};
-use crate::config::{DatasetConfig, PrepareConfig};
+use crate::config::{ColumnKind, DatasetConfig, PrepareConfig};
 use crate::{Error, Result};
 
 /// A labelled text.
@@ -31,8 +31,6 @@ pub struct ReadReport {
     pub dropped: BTreeMap<String, usize>,
     /// Kept records of each joint label.
     pub per_label: Vec<usize>,
-    /// How each label column is stored, in the order of [`LabelSpace::columns`]; needed to write labels back.
-    pub label_kinds: Vec<ColumnKind>,
     /// What a person should know though it stops nothing: declared labels with fewer than two records.
     pub warnings: Vec<String>,
 }
@@ -104,7 +102,6 @@ pub fn read(
         dropped,
         warnings: warnings(labels, &per_label),
         per_label,
-        label_kinds: label_cells.iter().map(Cells::kind).collect(),
     };
     Ok((records, report))
 }

@@ -46,7 +46,7 @@ impl Table {
         };
         let present: Vec<&str> = frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
         require(path, columns, &present)?;
-        let untyped = extension == "csv";
+        let untyped = extension != "parquet";
         Ok(Table { frame, untyped })
     }
 
@@ -73,17 +73,13 @@ impl Table {
         match column.dtype() {
             t if t.is_integer() => {
                 let wide = column.strict_cast(&DataType::Int64).map_err(|e| broken(path, &e))?;
-                Ok(Cells::Integer(
-                    wide.i64().map_err(|e| broken(path, &e))?.iter().collect(),
-                ))
-            }
-            t if holds_text(t) => {
-                let cells = strings(path, column)?;
-                Ok(match self.untyped.then(|| integers(&cells)).flatten() {
-                    Some(integers) => Cells::Integer(integers),
-                    None => Cells::Text(cells),
+                let cells = wide.i64().map_err(|e| broken(path, &e))?.iter();
+                Ok(match self.untyped {
+                    true => Cells::Text(cells.map(|c| c.map(|i| i.to_string())).collect()),
+                    false => Cells::Integer(cells.collect()),
                 })
             }
+            t if holds_text(t) => Ok(Cells::Text(strings(path, column)?)),
             t => Err(Error::data(format!(
                 "column `{name}` of {} holds {t}; a label is an integer or a string",
                 path.display()
@@ -110,16 +106,6 @@ fn strings(path: &Path, column: &Column) -> Result<Vec<Option<String>>> {
         .iter()
         .map(|cell| cell.map(String::from))
         .collect())
-}
-
-/// The cells as integers, if all are written as integers are (`7`, not `007` or `7.0`).
-fn integers(cells: &[Option<String>]) -> Option<Vec<Option<i64>>> {
-    let integer = |cell: &String| cell.parse::<i64>().ok().filter(|i| i.to_string() == *cell);
-    cells
-        .iter()
-        .map(|cell| cell.as_ref().map(integer))
-        .map(|i| i.map_or(Some(None), |i| i.map(Some)))
-        .collect()
 }
 
 fn parquet(path: &Path, columns: &[&str]) -> Result<DataFrame> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
+use crate::config::ColumnKind;
 use crate::pipeline::files;
-use crate::records::{ColumnKind, LabelSpace, RawLabel};
+use crate::records::{LabelSpace, RawLabel};
 use crate::{Error, Result};
 
 /// A synthetic record.
@@ -23,8 +24,6 @@ pub struct Schema<'a> {
     /// Name of the text column.
     pub text: &'a str,
     pub labels: &'a LabelSpace,
-    /// How each label column is written.
-    pub kinds: &'a [ColumnKind],
     /// Key-value metadata of each file.
     pub metadata: Vec<(String, String)>,
 }
@@ -53,13 +52,10 @@ fn batch(records: &[Synthetic], schema: &Schema) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(records.iter().map(|r| r.id as i64)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(records.iter().map(|r| &r.text)));
     let mut columns = vec![("id".to_string(), ids), (schema.text.to_string(), texts)];
-    let raw: Vec<Vec<RawLabel>> = records
-        .iter()
-        .map(|r| schema.labels.raw(r.label, schema.kinds))
-        .collect();
+    let raw: Vec<Vec<RawLabel>> = records.iter().map(|r| schema.labels.raw(r.label)).collect();
     for (i, column) in schema.labels.columns().iter().enumerate() {
         let values = raw.iter().map(|r| &r[i]);
-        let array: ArrayRef = match schema.kinds[i] {
+        let array: ArrayRef = match column.kind() {
             ColumnKind::Integer => Arc::new(Int64Array::from_iter(values.map(|v| match v {
                 RawLabel::Integer(n) => Some(*n),
                 RawLabel::Text(_) => None,
