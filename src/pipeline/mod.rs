@@ -217,7 +217,8 @@ impl<'a> Pipeline<'a> {
             Some(stamp) => stamp.seconds,
             None => {
                 // Training is paid for: neither a newer program nor a lost stamp may throw it away and pay again.
-                if stage == Stage::Finetune && self.folder.ledger_run().exists() {
+                let trained = self.folder.checkpoint().exists() || self.folder.adapter().exists();
+                if stage == Stage::Finetune && trained {
                     return Err(Error::usage(format!(
                         "{} was trained on other records, by another version of the program, or its stamps were changed",
                         self.folder.root().display()
