@@ -1,7 +1,9 @@
 //! Files that are there whole or not at all.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -34,7 +36,16 @@ fn readable() -> std::fs::Permissions {
 }
 
 /// Writes one row group with zstd and the given key-value metadata, whole or not at all.
+///
+/// The metadata stands twice: in the file's own, where DuckDB and others look, and in the Arrow schema, which pyarrow,
+/// pandas and `datasets` show in its place.
 pub fn write_batch(path: &Path, batch: &RecordBatch, metadata: Vec<(String, String)>) -> Result<()> {
+    let seen: HashMap<String, String> = metadata.iter().cloned().collect();
+    let schema = batch.schema().as_ref().clone().with_metadata(seen);
+    let batch = batch
+        .clone()
+        .with_schema(Arc::new(schema))
+        .expect("only metadata is added");
     let metadata = metadata.into_iter().map(|(k, v)| KeyValue::new(k, v)).collect();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -43,7 +54,7 @@ pub fn write_batch(path: &Path, batch: &RecordBatch, metadata: Vec<(String, Stri
     let failed = |e: parquet::errors::ParquetError| Error::other(format!("cannot write {}: {e}", path.display()));
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(failed)?;
-    writer.write(batch).map_err(failed)?;
+    writer.write(&batch).map_err(failed)?;
     writer.close().map_err(failed)?;
     write_atomically(path, &bytes)
 }
