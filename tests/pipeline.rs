@@ -569,7 +569,7 @@ fn p4_a_run_with_a_seed_repeats_and_is_marked_not_private() {
         let run = name.replace("name=", "runs/") + "-quick";
         fs::read(place.path(&run).join("model/adapter.safetensors")).expect("reads")
     });
-    assert_eq!(adapters[0], adapters[1]);
+    assert!(adapters[0] == adapters[1], "the same adapter, byte by byte");
     let set = [
         "--set",
         "name=one",
@@ -593,4 +593,51 @@ fn p4_a_run_with_a_seed_repeats_and_is_marked_not_private() {
         (0.0, &false.into()),
         "nothing was guaranteed"
     );
+}
+
+#[test]
+fn p7_what_a_trained_run_lost_is_made_again_from_its_checkpoint_and_nothing_is_paid_twice() {
+    model();
+    let place = Place::new();
+    let train = format!("dataset.train={:?}", place.path("train.csv"));
+    let set = ["--set", &train];
+    let other = ["--set", &train, "--set", "sample.seed=7"];
+    place.done("prepare", &set);
+    place.done("finetune", &set);
+    let ledger = fs::read(place.ledger()).expect("reads");
+    let kept = ["model/adapter.safetensors", "model/privacy.json"];
+    let before = kept.map(|f| fs::read(place.run(f)).expect("reads"));
+
+    // A lost adapter is rebuilt, though the ledger has closed the run.
+    fs::remove_dir_all(place.run("model")).expect("removes");
+    place.done("finetune", &set);
+    assert!(
+        kept.map(|f| fs::read(place.run(f)).expect("reads")) == before,
+        "the same bytes"
+    );
+    assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
+
+    // Private files may go away once they are read: what follows training does not need them.
+    fs::rename(place.path("train.csv"), place.path("away.csv")).expect("moves");
+    place.done("sample", &set);
+    assert!(place.run("internal/train.parquet").exists());
+
+    // A report never shows figures of an evaluation that is no longer of these records.
+    place.done("evaluate", &set);
+    let reported = || {
+        place.json("runs/tiny-quick/report.json")["utility"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    assert!(reported() > 0);
+    place.done("sample", &other);
+    assert_eq!(reported(), 0);
+
+    // A state with more steps than its run has charged is not this run's: the guarantee would count too few.
+    fs::write(place.run("internal/run-id"), "tiny-quick-another").expect("writes");
+    fs::remove_dir_all(place.run("model")).expect("removes");
+    place
+        .stage("finetune", &other)
+        .refused(3, &["more steps applied than this run has charged"]);
+    assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
 }

@@ -26,7 +26,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     if let Some(l) = &report.ledger {
         out.push(format!(
             "ledger: all runs on these records together epsilon {} of {} at delta {}: {}",
-            up(l.charged_epsilon, 3),
+            up(l.charged_epsilon),
             l.total_epsilon,
             delta(l.delta),
             l.path.display()
@@ -89,8 +89,8 @@ fn guarantee(p: &Value) -> String {
     let mark = p["caveat"].as_str().map(|c| format!("{c}; ")).unwrap_or_default();
     format!(
         "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
-        up(number("epsilon"), 3),
-        -up(-number("epsilon_lower"), 3),
+        up(number("epsilon")),
+        down(number("epsilon_lower")),
         delta(number("delta")),
         text("adjacency"),
         text("unit"),
@@ -102,10 +102,14 @@ fn guarantee(p: &Value) -> String {
     )
 }
 
-/// Rounded up, so that no printed epsilon claims more than was computed.
-fn up(value: f64, decimals: i32) -> f64 {
-    let unit = 10f64.powi(decimals);
-    (value * unit).ceil() / unit
+/// Three decimals, rounded up, so that no printed epsilon claims more than was computed.
+fn up(value: f64) -> String {
+    format!("{:.3}", (value * 1e3).ceil() / 1e3)
+}
+
+/// Three decimals, rounded down: for the lower end of the bracket.
+fn down(value: f64) -> String {
+    format!("{:.3}", (value * 1e3).floor() / 1e3)
 }
 
 /// Three digits, rounded up.

@@ -191,7 +191,8 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
             // A run is the same run from whichever folder the command is given.
             .map(|c| std::path::absolute(&c).unwrap_or(c));
         // A path that is nowhere is reported under the data folder, where the README says to put it.
-        *p = found.unwrap_or_else(|| data_dir.join(&*p));
+        let nowhere = || std::path::absolute(data_dir.join(&*p)).unwrap_or_else(|_| data_dir.join(&*p));
+        *p = found.unwrap_or_else(nowhere);
     };
     config.dataset.train.as_mut().map(resolve);
     config.dataset.test.as_mut().map(resolve);

@@ -138,10 +138,9 @@ impl Adapter {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("the shape counts the values");
             (name.clone(), view)
         });
-        let metadata = HashMap::from([
-            ("rank".into(), self.rank.to_string()),
-            ("alpha".into(), self.alpha.to_string()),
-        ]);
+        // One entry: two would be written in an order of their own each time.
+        let settings = format!("{{\"rank\":{},\"alpha\":{}}}", self.rank, self.alpha);
+        let metadata = HashMap::from([("lora".to_string(), settings)]);
         let file = safetensors::serialize(views, Some(metadata)).expect("names are unique");
         crate::pipeline::files::write_atomically(path, &file)
     }

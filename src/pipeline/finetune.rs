@@ -51,25 +51,25 @@ pub fn run(p: &Pipeline) -> Result<()> {
         false => None,
     };
     let view = ledger.view();
-    if let (Some(saved), Some(ended)) = (&resume, view.runs.iter().find(|r| r.run == run_id && r.ended)) {
-        // All steps are paid for and applied; only what was made of them is missing.
-        let mut adapter = Adapter::new(model.config(), c.finetune.rank, c.finetune.alpha, 0);
-        adapter.values_mut().copy_from_slice(&saved.values);
-        adapter.save(&p.folder.adapter())?;
-        return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
+    let charged = view.runs.iter().find(|r| r.run == run_id);
+    if let Some(saved) = &resume {
+        if saved.applied_steps > charged.map_or(0, |r| r.charged_steps) {
+            // P7: the state would carry steps that the guarantee does not count.
+            return Err(Error::data(format!(
+                "{} has more steps applied than this run has charged: it is another run's",
+                p.folder.checkpoint().display()
+            ))
+            .hint("delete the run's folder to begin anew; what it charged stays charged"));
+        }
+        if let Some(ended) = charged.filter(|r| r.ended) {
+            // All steps are paid for and applied; only what was made of them is missing.
+            let mut adapter = Adapter::new(model.config(), c.finetune.rank, c.finetune.alpha, 0);
+            adapter.values_mut().copy_from_slice(&saved.values);
+            adapter.save(&p.folder.adapter())?;
+            return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
+        }
     }
     let mut run = plan.begin(ledger, &run_id, records.len())?;
-    if resume
-        .as_ref()
-        .is_some_and(|saved| saved.applied_steps > run.charged_steps())
-    {
-        // P7: the state would carry steps that the guarantee does not count.
-        return Err(Error::data(format!(
-            "{} has more steps applied than this run has charged: it is another run's",
-            p.folder.checkpoint().display()
-        ))
-        .hint("delete the run's folder to begin anew; what it charged stays charged"));
-    }
 
     let log_path = p.folder.training_log();
     let mut log = std::fs::OpenOptions::new()
