@@ -24,6 +24,14 @@ struct Place {
     start: usize,
 }
 
+impl Place {
+    /// PEFT's name of a factor, `A` or `B`.
+    fn name(&self, part: &str) -> String {
+        let map = self.map.hub_name();
+        format!("base_model.model.model.layers.{}.{map}.lora_{part}.weight", self.layer)
+    }
+}
+
 /// An adapter for every linear map of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
@@ -105,8 +113,13 @@ impl Adapter {
         a.matmul(b).transpose() * self.scale()
     }
 
+    /// A and B of one linear map, row by row.
+    fn slices(&self, p: &Place) -> (&[f32], &[f32]) {
+        self.values[p.start..p.start + self.rank * (p.input + p.output)].split_at(p.input * self.rank)
+    }
+
     fn factors(&self, p: &Place, device: &Device) -> (Tensor<2>, Tensor<2>) {
-        let (a, b) = self.values[p.start..p.start + self.rank * (p.input + p.output)].split_at(p.input * self.rank);
+        let (a, b) = self.slices(p);
         let on_device = |v: &[f32], shape: [usize; 2]| Tensor::from_data(TensorData::new(v.to_vec(), shape), device);
         (on_device(a, [p.input, self.rank]), on_device(b, [self.rank, p.output]))
     }
@@ -115,21 +128,14 @@ impl Adapter {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut held: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
         for p in &self.places {
-            let (a, b) = self.values[p.start..p.start + self.rank * (p.input + p.output)].split_at(p.input * self.rank);
-            let name = |part: &str| {
-                format!(
-                    "base_model.model.model.layers.{}.{}.lora_{part}.weight",
-                    p.layer,
-                    p.map.hub_name()
-                )
-            };
+            let (a, b) = self.slices(p);
             held.push((
-                name("A"),
+                p.name("A"),
                 [self.rank, p.input],
                 bytes(&transposed(a, p.input, self.rank)),
             ));
             held.push((
-                name("B"),
+                p.name("B"),
                 [p.output, self.rank],
                 bytes(&transposed(b, self.rank, p.output)),
             ));
@@ -159,11 +165,7 @@ impl Adapter {
                 ("A", [rank, p.input], p.start),
                 ("B", [p.output, rank], p.start + p.input * rank),
             ] {
-                let name = format!(
-                    "base_model.model.model.layers.{}.{}.lora_{part}.weight",
-                    p.layer,
-                    p.map.hub_name()
-                );
+                let name = p.name(part);
                 let view = tensors.tensor(&name).map_err(|e| broken(format!("{name}: {e}")))?;
                 if view.shape() != shape || view.dtype() != Dtype::F32 {
                     return Err(broken(format!("{name} has shape {:?}, not {shape:?}", view.shape())));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::write_atomically;
+use super::files::{read_json, write_atomically};
 use super::{Pipeline, RunFolder, stamp, table};
 use crate::assets::ModelFiles;
 use crate::evaluation::encoder::EncoderFiles;
@@ -23,9 +23,7 @@ pub struct Utility {
 impl Utility {
     /// What the stage wrote.
     pub fn read(folder: &RunFolder) -> Result<Self> {
-        let path = folder.utility();
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())))
+        read_json(&folder.utility())
     }
 }
 

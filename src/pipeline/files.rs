@@ -10,6 +10,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
@@ -28,6 +29,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
     // The name is on disk too, not only the bytes.
     std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(failed)
+}
+
+/// Reads what a stage wrote as JSON.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())))
 }
 
 /// What an ordinary new file gets, the umask applied; temporary files alone would be the owner's only.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::files::write_atomically;
+use super::files::{read_json, write_atomically};
 use super::{Pipeline, RunFolder, stamp, table};
 use crate::models::load::gguf::Gguf;
 use crate::records::{LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts};
@@ -31,9 +31,7 @@ pub struct Preparation {
 impl Preparation {
     /// What the stage wrote.
     pub fn read(folder: &RunFolder) -> Result<Self> {
-        let path = folder.preparation();
-        let text = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        serde_json::from_slice(&text).map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())))
+        read_json(&folder.preparation())
     }
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::files::write_atomically;
 use super::{RunFolder, Stage};
+use crate::assets::hex;
 use crate::{Error, Result};
 
 /// The state of a stage.
@@ -57,5 +58,5 @@ pub fn key(stage: &str, before: &str, section: &str) -> String {
 
 /// Lower-case hexadecimal SHA-256.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
