@@ -24,4 +24,12 @@ pub mod records;
 pub mod sampling;
 pub mod training;
 
+#[cfg(test)]
+extern crate self as dpsynth;
+#[cfg(test)]
+#[path = "../tests/mutants/mod.rs"]
+mod mutants;
+#[cfg(test)]
+mod mutation;
+
 pub use error::{Error, Result};

@@ -730,6 +730,7 @@ mod configuration {
             test: Some(test.into()),
             text: "text".into(),
             labels: Vec::new(),
+            unit: None,
             public_size: 10,
             total_epsilon: None,
         }

@@ -433,6 +433,7 @@ fn as_records(vocabulary: &Vocabulary, texts: &[&str], max_tokens: usize) -> Vec
         .map(|t| Record {
             text: t.to_string(),
             label: 0,
+            unit: 0,
         })
         .collect();
     let encoded = vocabulary.records(&records, &[vec![7, 8]], max_tokens).unwrap();

@@ -41,6 +41,7 @@ fn read_prepared(path: &Path, labels: &[LabelConfig], prepare: &PrepareConfig) -
         test: Some(path.into()),
         text: "text".into(),
         labels: labels.to_vec(),
+        unit: None,
         public_size: 100,
         total_epsilon: None,
     };
@@ -82,11 +83,12 @@ fn integers(values: &[i64]) -> ArrayRef {
 }
 
 fn records(pairs: &[(&str, usize)]) -> Vec<Record> {
-    let record = |&(text, label): &(&str, usize)| Record {
+    let record = |(unit, &(text, label)): (usize, &(&str, usize))| Record {
         text: text.into(),
         label,
+        unit: unit as u32,
     };
-    pairs.iter().map(record).collect()
+    pairs.iter().enumerate().map(record).collect()
 }
 
 /// Asserts a data error whose message and hint hold the given pieces.
@@ -543,6 +545,7 @@ mod identity {
         let record = |i: usize| Record {
             text: format!("text {i}"),
             label: i % 2,
+            unit: i as u32,
         };
         let all: Vec<Record> = (0..100).map(record).collect();
         let reversed: Vec<Record> = all.iter().rev().cloned().collect();

@@ -13,7 +13,7 @@ use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, verify};
 use dpsynth::progress::Silent;
-use dpsynth::records::Encoded;
+use dpsynth::records::{Encoded, Units};
 use dpsynth::training::checkpoint::Checkpoint;
 use dpsynth::training::cross_entropy::cross_entropy;
 use dpsynth::training::gradients::{Clip, ClippedSum, Trainee};
@@ -575,12 +575,17 @@ impl Site {
             progress: &Silent,
         };
         let mut log = Vec::new();
-        let (adapter, applied) = training.train(&mut self.begin(), &self.records, self.saved(), |step| {
-            // P7: whatever was applied by now is on disk as charged.
-            assert!(self.charged() > step.charge);
-            log.push(step.clone());
-            Ok(())
-        })?;
+        let (adapter, applied) = training.train(
+            &mut self.begin(),
+            &Units::of_records(self.records.clone()),
+            self.saved(),
+            |step| {
+                // P7: whatever was applied by now is on disk as charged.
+                assert!(self.charged() > step.charge);
+                log.push(step.clone());
+                Ok(())
+            },
+        )?;
         Ok((adapter, applied, log))
     }
 

@@ -238,6 +238,7 @@ fn check(c: &RunConfig) -> Result<()> {
         ("evaluate.encoder_batch_size", c.evaluate.encoder_batch_size),
         ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
         ("dataset.public_size", c.dataset.public_size as usize),
+        ("dataset.unit.max_records", c.dataset.max_records_per_unit()),
     ];
     for (key, value) in counts {
         if value == 0 {

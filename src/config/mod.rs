@@ -67,12 +67,33 @@ pub struct DatasetConfig {
     pub text: String,
     /// One or more label columns, each with its declared (public) values.
     pub labels: Vec<LabelConfig>,
-    /// The number of training records, declared public (rule P2). Never read off the data.
+    /// Who is protected: default, each record; or everything that shares a value of a column, such as a person's records.
+    #[serde(default)]
+    pub unit: Option<UnitConfig>,
+    /// The number of training records (or units, where `unit` is given), declared public (rule P2). Never read off the
+    /// data.
     pub public_size: u64,
     /// Epsilon that all runs on this dataset may spend together (rule P8); default: this run's epsilon.
     /// Written into the ledger when it is created.
     #[serde(default)]
     pub total_epsilon: Option<f64>,
+}
+
+impl DatasetConfig {
+    /// Records that a unit of privacy may contribute.
+    pub fn max_records_per_unit(&self) -> usize {
+        self.unit.as_ref().map_or(1, |u| u.max_records)
+    }
+}
+
+/// A unit of privacy that may have several records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitConfig {
+    /// Column whose value the records of a unit share: text or integers.
+    pub column: String,
+    /// Of each unit the first this many records are used, the others are left out.
+    pub max_records: usize,
 }
 
 fn default_text() -> String {

@@ -24,7 +24,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     }
     let c = &p.config;
     let preparation = Preparation::read(&p.folder)?;
-    let records = table::read_encoded(&p.folder.train_records())?;
+    let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
     let device = device::choose(c.device)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
     let model = Llama::from_gguf(&Gguf::open(&model.with_extension("gguf")?.path)?, &device)?;
@@ -69,7 +69,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
             return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
         }
     }
-    let mut run = plan.begin(ledger, &run_id, records.len())?;
+    let mut run = plan.begin(ledger, &run_id, units.len())?;
 
     let log_path = p.folder.training_log();
     let mut log = std::fs::OpenOptions::new()
@@ -84,7 +84,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         stop: p.stop,
         progress: p.progress,
     };
-    let (adapter, applied) = training.train(&mut run, &records, resume, |step: &StepLog| {
+    let (adapter, applied) = training.train(&mut run, &units, resume, |step: &StepLog| {
         writeln!(log, "{}", stamp::text(step)).map_err(|e| Error::io("write", &log_path, e))
     })?;
     if applied < run.charged_steps() {

@@ -1,9 +1,12 @@
 //! Stage 1: read, clean, identify, tokenise.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_atomically};
 use super::{Pipeline, RunFolder, stamp, table};
+use crate::config::{DatasetConfig, PrepareConfig};
 use crate::models::load::gguf::Gguf;
 use crate::records::{LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts};
 use crate::sampling::prior;
@@ -50,7 +53,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         &data.train,
         &c.dataset,
         &labels,
-        &crate::config::PrepareConfig {
+        &PrepareConfig {
             replace_html_breaks: false,
             ..c.prepare.clone()
         },
@@ -58,16 +61,22 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let dataset_hash = content_hash(&raw);
     drop(raw);
     let (train, train_report) = read(&data.train, &c.dataset, &labels, &c.prepare)?;
-    let (test, test_report) = read(&data.test, &c.dataset, &labels, &c.prepare)?;
+    let held_out = DatasetConfig {
+        unit: None,
+        ..c.dataset.clone()
+    };
+    let (test, test_report) = read(&data.test, &held_out, &labels, &c.prepare)?;
     for warning in &train_report.warnings {
         p.progress
             .note(&format!("warning: {}: {warning}", data.train.display()));
     }
-    if train.len() as u64 != c.dataset.public_size {
+    let units: HashSet<u32> = train.iter().map(|r| r.unit).collect();
+    if units.len() as u64 != c.dataset.public_size {
         // P2: the declared size stays in force; the real count is for the owner's eyes.
         p.progress.note(&format!(
-            "warning (internal): {} training records, `dataset.public_size` declares {}; the sampling rate follows the declaration",
-            train.len(),
+            "warning (internal): {} training {}, `dataset.public_size` declares {}; the sampling rate follows the declaration",
+            units.len(),
+            if c.dataset.unit.is_some() { "units of privacy" } else { "records" },
             c.dataset.public_size
         ));
     }

@@ -8,14 +8,15 @@ use arrow::datatypes::UInt32Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::files::write_batch;
-use crate::records::{Encoded, Record};
+use crate::records::{Encoded, Record, Units};
 use crate::{Error, Result};
 
 /// Records with their joint labels; `encoded` adds their tokens and prompt lengths.
 pub fn write_records(path: &Path, records: &[Record], encoded: Option<&[Encoded]>) -> Result<()> {
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(records.iter().map(|r| &r.text)));
     let labels: ArrayRef = Arc::new(UInt32Array::from_iter_values(records.iter().map(|r| r.label as u32)));
-    let mut columns = vec![("text", texts), ("label", labels)];
+    let units: ArrayRef = Arc::new(UInt32Array::from_iter_values(records.iter().map(|r| r.unit)));
+    let mut columns = vec![("text", texts), ("label", labels), ("unit", units)];
     if let Some(encoded) = encoded {
         let mut tokens = ListBuilder::new(UInt32Builder::new());
         for e in encoded {
@@ -32,41 +33,44 @@ pub fn write_records(path: &Path, records: &[Record], encoded: Option<&[Encoded]
     write_batch(path, &batch, Vec::new())
 }
 
-/// Texts and joint labels of what [`write_records`] wrote.
+/// Texts, joint labels and units of what [`write_records`] wrote.
 pub fn read_records(path: &Path) -> Result<Vec<Record>> {
     let mut out = Vec::new();
     for batch in batches(path)? {
         let (texts, labels) = (column(path, &batch, "text")?, column(path, &batch, "label")?);
-        let labels = labels.as_primitive::<UInt32Type>();
-        let rows = texts.as_string::<i32>().iter().zip(labels.values());
-        out.extend(rows.map(|(t, l)| Record {
+        let units = column(path, &batch, "unit")?;
+        let (labels, units) = (labels.as_primitive::<UInt32Type>(), units.as_primitive::<UInt32Type>());
+        let rows = texts.as_string::<i32>().iter().zip(labels.values()).zip(units.values());
+        out.extend(rows.map(|((t, l), u)| Record {
             text: t.unwrap_or_default().to_string(),
             label: *l as usize,
+            unit: *u,
         }));
     }
     Ok(out)
 }
 
-/// Tokens of what [`write_records`] wrote.
-pub fn read_encoded(path: &Path) -> Result<Vec<Encoded>> {
-    let mut out = Vec::new();
+/// Tokens of what [`write_records`] wrote, by unit of privacy, at most `max_records` of each.
+pub fn read_units(path: &Path, max_records: usize) -> Result<Units> {
+    let (mut records, mut units) = (Vec::new(), Vec::new());
     for batch in batches(path)? {
-        let labels = column(path, &batch, "label")?;
-        let (tokens, prompts) = (column(path, &batch, "tokens")?, column(path, &batch, "prompt")?);
+        let (labels, prompts) = (column(path, &batch, "label")?, column(path, &batch, "prompt")?);
+        let (tokens, unit) = (column(path, &batch, "tokens")?, column(path, &batch, "unit")?);
         let (labels, prompts) = (
             labels.as_primitive::<UInt32Type>(),
             prompts.as_primitive::<UInt32Type>(),
         );
         let tokens = tokens.as_list::<i32>();
         for row in 0..batch.num_rows() {
-            out.push(Encoded {
+            records.push(Encoded {
                 tokens: tokens.value(row).as_primitive::<UInt32Type>().values().to_vec(),
                 prompt: prompts.value(row) as usize,
                 label: labels.value(row) as usize,
             });
         }
+        units.extend(unit.as_primitive::<UInt32Type>().values());
     }
-    Ok(out)
+    Ok(Units::of_groups(records, &units, max_records))
 }
 
 fn batches(path: &Path) -> Result<Vec<RecordBatch>> {

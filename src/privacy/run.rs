@@ -19,6 +19,8 @@ pub struct PrivateRun {
     run: String,
     records: usize,
     charged: u64,
+    #[cfg(test)]
+    resumed_at: u64,
 }
 
 impl PrivateRun {
@@ -39,6 +41,8 @@ impl PrivateRun {
             run: run.to_string(),
             records,
             charged,
+            #[cfg(test)]
+            resumed_at: charged,
         }
     }
 
@@ -90,12 +94,15 @@ impl PrivateRun {
             self.plan.sampling_rate(),
             &self.keys.key(index, Purpose::Sample)?,
         );
-        Ok(ChargedStep {
+        let step = ChargedStep {
             index,
             members,
             mechanism: self.mechanism,
             noise_key: self.keys.key(index, Purpose::Noise)?,
-        })
+        };
+        #[cfg(test)]
+        let step = self.mutated(step);
+        Ok(step)
     }
 
     /// Ends the run: steps that were planned but not charged no longer count, and it cannot be taken up again.
@@ -143,6 +150,10 @@ impl ChargedStep {
     /// # Errors
     /// Other: a coordinate is not finite or beyond what clipped records can add up to.
     pub fn privatize(self, clipped_sum: &[f64]) -> Result<Vec<f32>> {
+        #[cfg(test)]
+        if let Some(wrong) = self.mutated(clipped_sum) {
+            return wrong;
+        }
         self.mechanism.privatize(clipped_sum, &self.noise_key)
     }
 }
@@ -162,5 +173,65 @@ impl fmt::Debug for PrivateRun {
             .field("run", &self.run)
             .field("charged", &self.charged)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod mutated {
+    use super::*;
+    use crate::mutation::{Mutation, current, micro_batches};
+
+    impl PrivateRun {
+        /// `step` with the mistakes that happen where it is charged.
+        pub(super) fn mutated(&self, mut step: ChargedStep) -> ChargedStep {
+            match current() {
+                Some(Mutation::ShuffledBatches) => {
+                    let size = self.plan.expected_batch_size() as usize;
+                    let first = step.index as usize * size;
+                    // A fixed order is as good as a shuffled one here: each epoch holds every record once.
+                    step.members = (first..first + size).map(|i| i % self.records.max(1)).collect();
+                    step.members.sort_unstable();
+                }
+                Some(Mutation::NoiseReusedAfterResume) => {
+                    let repeated = KeySource::Seeded(1).key(step.index - self.resumed_at, Purpose::Noise);
+                    step.noise_key = repeated.expect("a seeded key needs no system");
+                }
+                Some(Mutation::DivideByDrawnBatch) => {
+                    step.mechanism.expected_batch_size = step.members.len().max(1) as u64;
+                }
+                _ => {}
+            }
+            step
+        }
+    }
+
+    impl ChargedStep {
+        /// What comes of the mistake in the noise that is switched on.
+        pub(super) fn mutated(&self, sum: &[f64]) -> Option<Result<Vec<f32>>> {
+            let n = micro_batches();
+            let with = |share: f64, sum: &[f64], key: &Key| {
+                let noise_multiplier = self.mechanism.noise_multiplier * share;
+                let mechanism = Mechanism {
+                    noise_multiplier,
+                    ..self.mechanism
+                };
+                mechanism.privatize(sum, key)
+            };
+            match current()? {
+                Mutation::NoNoise => Some(with(0.0, sum, &self.noise_key)),
+                Mutation::NoiseOverRootOfAccumulation => Some(with((n as f64).sqrt().recip(), sum, &self.noise_key)),
+                Mutation::NoiseForEachMicroBatch => {
+                    let share = 1.0 / n as f64;
+                    let (mut out, zeros) = (with(share, sum, &self.noise_key).ok()?, vec![0.0; sum.len()]);
+                    for _ in 1..n {
+                        let key = KeySource::Secure.key(0, Purpose::Noise).ok()?;
+                        let draw = with(share, &zeros, &key).ok()?;
+                        out.iter_mut().zip(draw).for_each(|(o, d)| *o += d);
+                    }
+                    Some(Ok(out))
+                }
+                _ => None,
+            }
+        }
     }
 }

@@ -6,8 +6,10 @@ pub mod prompt;
 mod read;
 mod table;
 pub mod tokenise;
+mod units;
 
 pub use identity::{content_hash, fixed_sample, shared_texts};
 pub use labels::{LabelColumn, LabelSpace, RawLabel};
 pub use read::{ReadReport, Record, read};
 pub use tokenise::{Encoded, Vocabulary};
+pub use units::Units;

@@ -1,7 +1,7 @@
 //! From a data file to records: cleaned, labelled, and with an account of what was left out.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct Record {
     pub text: String,
     /// Joint label, below [`LabelSpace::len`].
     pub label: usize,
+    /// Number of the unit of privacy it belongs to; records that are units themselves have one each.
+    pub unit: u32,
 }
 
 /// What came of reading a file. Its counts are of private records: internal, never part of a release (rule P9).
@@ -37,7 +39,7 @@ pub struct ReadReport {
 
 /// Reads the records of a Parquet, CSV or JSON Lines file.
 ///
-/// A row without text or without a label is left out and counted.
+/// A row without text, without a label or, where `dataset.unit` names a column, without a unit is left out and counted.
 ///
 /// # Errors
 /// Of kind data: a file that is missing, empty, cut off, not UTF-8 or of an unknown format; a missing column; a column
@@ -56,6 +58,9 @@ pub fn read(
                 .hint("set `dataset.text` and `dataset.labels` to different columns"),
         );
     }
+    columns.extend(dataset.unit.as_ref().map(|u| u.column.as_str()));
+    columns.sort_unstable();
+    columns.dedup();
     let table = Table::read(path, &columns)?;
     let texts = table.texts(path, &dataset.text)?;
     let label_cells = labels
@@ -63,6 +68,9 @@ pub fn read(
         .iter()
         .map(|c| table.labels(path, c.column()))
         .collect::<Result<Vec<Cells>>>()?;
+
+    let units = dataset.unit.as_ref().map(|u| table.labels(path, &u.column));
+    let mut units = UnitNumbers::new(units.transpose()?);
 
     let mut records = Vec::with_capacity(table.rows());
     let mut dropped = BTreeMap::new();
@@ -80,10 +88,10 @@ pub fn read(
                 text
             };
             if text.trim().is_empty() {
-                Err("no text")
-            } else {
-                Ok(Record { text, label })
+                return Err("no text");
             }
+            let unit = units.of(row).ok_or("no unit")?;
+            Ok(Record { text, label, unit })
         });
         match outcome {
             Ok(record) => records.push(record),
@@ -104,6 +112,38 @@ pub fn read(
         per_label,
     };
     Ok((records, report))
+}
+
+/// Numbers the units of privacy in the order in which they appear.
+struct UnitNumbers {
+    cells: Option<Cells>,
+    known: HashMap<String, u32>,
+    next: u32,
+}
+
+impl UnitNumbers {
+    /// `cells` names each row's unit; none makes every row one of its own.
+    fn new(cells: Option<Cells>) -> Self {
+        UnitNumbers {
+            cells,
+            known: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    /// The number of the unit that the row belongs to; none where its cell is empty.
+    fn of(&mut self, row: usize) -> Option<u32> {
+        let mut new = || {
+            self.next += 1;
+            self.next - 1
+        };
+        let name = match &self.cells {
+            None => return Some(new()),
+            Some(Cells::Integer(cells)) => cells[row]?.to_string(),
+            Some(Cells::Text(cells)) => cells[row].clone().filter(|name| !name.is_empty())?,
+        };
+        Some(*self.known.entry(name).or_insert_with(new))
+    }
 }
 
 impl Cells {

@@ -81,7 +81,7 @@ impl Table {
             }
             t if holds_text(t) => Ok(Cells::Text(strings(path, column)?)),
             t => Err(Error::data(format!(
-                "column `{name}` of {} holds {t}; a label is an integer or a string",
+                "column `{name}` of {} holds {t}; labels and units are integers or strings",
                 path.display()
             ))
             .hint("write the column as integers or strings")),

@@ -147,18 +147,29 @@ impl Trainee {
             .collect();
         drop(gradients);
 
-        let mut squares = vec![0f64; rows];
-        for (input, gradient) in &pairs {
-            let each = examples(input).swap_dims(1, 2).matmul(examples(gradient));
-            let [_, d, p] = each.dims();
-            let each = read(each.square().reshape([rows, d * p]).sum_dim(1));
-            squares.iter_mut().zip(each).for_each(|(s, e)| *s += f64::from(e));
-        }
-        let norms: Vec<f64> = squares.iter().map(|s| s.sqrt()).collect();
+        // Of each pair, ‖aᵢᵀgᵢ‖² of every record; a record's norm is over all pairs at once.
+        let squares: Vec<Vec<f32>> = pairs
+            .iter()
+            .map(|(input, gradient)| {
+                let each = examples(input).swap_dims(1, 2).matmul(examples(gradient));
+                let [_, d, p] = each.dims();
+                read(each.square().reshape([rows, d * p]).sum_dim(1))
+            })
+            .collect();
+        let norm = |record: usize| squares.iter().map(|s| f64::from(s[record])).sum::<f64>().sqrt();
+        let norms: Vec<f64> = (0..rows).map(norm).collect();
 
-        let factor = |n: &f64| clip_factor(clip.clipping, clip.max_grad_norm, *n) as f32;
-        let factors = TensorData::new(norms.iter().map(factor).collect::<Vec<f32>>(), [rows, 1, 1]);
-        let factors = Tensor::<3>::from_data(factors, &pairs[0].0.device());
+        let factors = |norms: &[f64]| {
+            let factor = |n: &f64| clip_factor(clip.clipping, clip.max_grad_norm, *n) as f32;
+            let factors = TensorData::new(norms.iter().map(factor).collect::<Vec<f32>>(), [rows, 1, 1]);
+            Tensor::<3>::from_data(factors, &pairs[0].0.device())
+        };
+        #[cfg(test)]
+        if let Some(sum) = mutated::sum(&pairs, &squares, rows, clip, &factors) {
+            let losses = records_mean(&loss.losses, &batch.counts);
+            return ClippedSum { sum, norms, losses };
+        }
+        let factors = factors(&norms);
         let mut sum = Vec::with_capacity(adapter.len());
         for (input, gradient) in pairs {
             let p = gradient.dims()[1];
@@ -214,6 +225,14 @@ impl Batch {
                 targets.push(r.tokens[t + 1]);
                 weights.push(1.0 / n as f32);
             }
+            #[cfg(test)]
+            if crate::mutation::is(crate::mutation::Mutation::PaddingLeaks) {
+                for t in r.tokens.len() - 1..len {
+                    predicting.push((row * len + t) as i32);
+                    targets.push(0);
+                    weights.push(1.0 / n as f32);
+                }
+            }
             counts.push(n);
         }
         let n = predicting.len();
@@ -224,6 +243,49 @@ impl Batch {
             targets,
             weights,
             counts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod mutated {
+    use super::*;
+    use crate::mutation::{Mutation, current};
+
+    /// The sum with the mistake in clipping that is switched on.
+    pub fn sum(
+        pairs: &[(Tensor<2>, Tensor<2>)],
+        squares: &[Vec<f32>],
+        rows: usize,
+        clip: Clip,
+        factors: &dyn Fn(&[f64]) -> Tensor<3>,
+    ) -> Option<Vec<f64>> {
+        let scaled = |factors: [Tensor<3>; 2]| -> Vec<f64> {
+            let each = pairs.iter().enumerate().flat_map(|(i, (input, gradient))| {
+                let [n, p] = gradient.dims();
+                let g = gradient.clone().reshape([rows, n / rows, p]) * factors[i % 2].clone();
+                read(input.clone().transpose().matmul(g.reshape([n, p])))
+            });
+            each.map(f64::from).collect()
+        };
+        match current()? {
+            Mutation::ClipAfterMean => {
+                // A flat factor for norm 0 is 1: nothing is clipped yet.
+                let whole = Tensor::ones_like(&factors(&vec![0.0; rows]));
+                let mut sum = scaled([whole.clone(), whole]);
+                let mean = sum.iter().map(|s| (s / rows as f64).powi(2)).sum::<f64>().sqrt();
+                let factor = clip_factor(clip.clipping, clip.max_grad_norm, mean);
+                sum.iter_mut().for_each(|s| *s *= factor);
+                Some(sum)
+            }
+            Mutation::FactorsClippedApart => {
+                let norms = |first: usize| -> Vec<f64> {
+                    let of = |record: usize| squares.iter().skip(first).step_by(2).map(move |s| f64::from(s[record]));
+                    (0..rows).map(|record| of(record).sum::<f64>().sqrt()).collect()
+                };
+                Some(scaled([factors(&norms(0)), factors(&norms(1))]))
+            }
+            _ => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What may touch private gradients is here; how much noise they get is decided in [`crate::privacy`].
 
 pub mod checkpoint;
+pub mod contribution;
 pub mod cross_entropy;
 pub mod gradients;
 pub mod optimizer;

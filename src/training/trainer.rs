@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::Checkpoint;
+use super::contribution::Contribution;
 use super::gradients::{Clip, Trainee};
 use super::optimizer::AdamW;
 use super::workers::Workers;
@@ -13,7 +14,7 @@ use crate::models::llama::Llama;
 use crate::models::lora::Adapter;
 use crate::privacy::PrivateRun;
 use crate::progress::{Progress, Unit};
-use crate::records::Encoded;
+use crate::records::Units;
 use crate::{Error, Result};
 
 /// What a step looked like. Private: it stays under `internal/` (P9).
@@ -21,7 +22,7 @@ use crate::{Error, Result};
 pub struct StepLog {
     /// Index of the charge that paid for it.
     pub charge: u64,
-    /// Records drawn.
+    /// Units drawn.
     pub drawn: usize,
     /// Mean over the drawn records of their loss per token; none for an empty draw.
     pub mean_loss: Option<f64>,
@@ -55,7 +56,7 @@ impl Training<'_> {
     pub fn train(
         &self,
         run: &mut PrivateRun,
-        records: &[Encoded],
+        units: &Units,
         resume: Option<Checkpoint>,
         mut log: impl FnMut(&StepLog) -> Result<()>,
     ) -> Result<(Adapter, u64)> {
@@ -73,9 +74,14 @@ impl Training<'_> {
         }
         let trainee = Trainee::new(self.model);
         let workers = Workers::new(self.model);
-        let clip = Clip {
-            clipping: c.clipping,
-            max_grad_norm: c.max_grad_norm,
+        let contribution = Contribution {
+            trainee: &trainee,
+            workers: &workers,
+            clip: Clip {
+                clipping: c.clipping,
+                max_grad_norm: c.max_grad_norm,
+            },
+            micro_batch_size: c.micro_batch_size,
         };
         let total = run.charged_steps() + run.remaining_steps();
         let target = run.plan().epsilon_after(total)?;
@@ -84,39 +90,33 @@ impl Training<'_> {
         while run.remaining_steps() > 0 {
             let begun = Instant::now();
             let step = run.charge()?;
-            let charge = step.index();
-            // Records of like length go together; who is in the batch is already drawn.
-            let mut members: Vec<&Encoded> = step.members().iter().map(|i| &records[*i]).collect();
-            members.sort_by_key(|r| r.tokens.len());
-            let micro_batches: Vec<&[&Encoded]> = members.chunks(c.micro_batch_size).collect();
-            let done = workers.map(&micro_batches, |batch| trainee.clipped_sum(&adapter, batch, clip));
-            let mut sum = vec![0f64; adapter.len()];
-            for part in &done {
-                sum.iter_mut().zip(&part.sum).for_each(|(s, p)| *s += p);
+            #[cfg(test)]
+            if step.members().is_empty() && crate::mutation::is(crate::mutation::Mutation::SkipEmptyBatches) {
+                continue;
             }
-            let gradient = step.privatize(&sum)?;
+            let (charge, drawn) = (step.index(), step.members().len());
+            let batch = contribution.sum(&adapter, units, step.members());
+            let gradient = step.privatize(&batch.sum)?;
             let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
             let learning_rate = c.learning_rate * warmup.min(1.0);
             optimizer.step(adapter.values_mut(), &gradient, learning_rate as f32);
             applied += 1;
 
-            let mean =
-                |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-            let tokens: usize = members.iter().map(|r| r.tokens.len()).sum();
+            let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
             let seconds = begun.elapsed().as_secs_f64();
             log(&StepLog {
                 charge,
-                drawn: members.len(),
-                mean_loss: mean(done.iter().flat_map(|d| d.losses.clone()).collect()),
-                mean_norm: mean(done.iter().flat_map(|d| d.norms.clone()).collect()),
-                tokens,
+                drawn,
+                mean_loss: mean(&batch.losses),
+                mean_norm: mean(&batch.norms),
+                tokens: batch.tokens,
                 seconds,
             })?;
             let charged = run.charged_steps();
             let epsilon = run.plan().epsilon_after(charged)?;
             let detail = format!(
                 "{:.0} tokens/s, epsilon {epsilon:.2} of {target:.2}",
-                tokens as f64 / seconds
+                batch.tokens as f64 / seconds
             );
             task.set(charged, &detail);
 

@@ -1,0 +1,70 @@
+//! Deliberate mistakes in the private step, to see that the tests catch them (`tests/mutants/`).
+//!
+//! Only the crate's own tests have this module: it stands under `cfg(test)`, which no build of the program sets.
+
+use std::cell::Cell;
+
+/// What can be made wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// The sum goes out as it is.
+    NoNoise,
+    /// The noise shrinks with the root of the number of micro-batches.
+    NoiseOverRootOfAccumulation,
+    /// Every micro-batch gets a draw of its own, each of the noise over the number of micro-batches.
+    NoiseForEachMicroBatch,
+    /// The mean of a micro-batch is clipped, its records are not.
+    ClipAfterMean,
+    /// Batches are consecutive pieces of a shuffled epoch.
+    ShuffledBatches,
+    /// A process that takes up a run begins again with the first step's noise.
+    NoiseReusedAfterResume,
+    /// The divisor is the number of drawn units.
+    DivideByDrawnBatch,
+    /// A record of the batch is in it twice.
+    RecordCountedTwice,
+    /// Padding is predicted too, so that a record's gradient depends on how long the longest of its batch is.
+    PaddingLeaks,
+    /// LoRA's A and B are clipped to C each.
+    FactorsClippedApart,
+    /// A step that drew nobody is not taken.
+    SkipEmptyBatches,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
+    static MICRO_BATCHES: Cell<usize> = const { Cell::new(1) };
+}
+
+/// The mistake that is switched on for this thread.
+pub fn current() -> Option<Mutation> {
+    CURRENT.get()
+}
+
+/// Whether `mutation` is switched on for this thread.
+pub fn is(mutation: Mutation) -> bool {
+    current() == Some(mutation)
+}
+
+/// Runs `work` with a mistake switched on, or with none.
+pub fn with<R>(mutation: Option<Mutation>, work: impl FnOnce() -> R) -> R {
+    struct Off;
+    impl Drop for Off {
+        fn drop(&mut self) {
+            CURRENT.set(None);
+        }
+    }
+    let _off = Off;
+    CURRENT.set(mutation);
+    work()
+}
+
+/// Notes of how many micro-batches the next step's sum is made.
+pub fn saw_micro_batches(count: usize) {
+    MICRO_BATCHES.set(count.max(1));
+}
+
+/// Of how many micro-batches the last sum was made.
+pub fn micro_batches() -> usize {
+    MICRO_BATCHES.get()
+}

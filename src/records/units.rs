@@ -1,0 +1,50 @@
+//! Records by unit of privacy: what is drawn, bounded and protected as one.
+
+use super::Encoded;
+
+/// Private records, by the unit (a record, or everything from one person) that the guarantee protects.
+///
+/// A unit is drawn whole, and its records share its one contribution of norm at most C (rule P5).
+pub struct Units {
+    /// Those of a unit stand side by side.
+    records: Vec<Encoded>,
+    /// Where each unit's records begin; one entry more than there are units.
+    starts: Vec<usize>,
+}
+
+impl Units {
+    /// Every record is a unit of its own.
+    pub fn of_records(records: Vec<Encoded>) -> Self {
+        let starts = (0..=records.len()).collect();
+        Units { records, starts }
+    }
+
+    /// Record `i` belongs to the unit that `unit_of[i]` names; of each unit the first `max_records` records are kept.
+    ///
+    /// Which records of a unit are kept depends on that unit alone, so neighbours differ in one unit and no other.
+    pub fn of_groups(records: Vec<Encoded>, unit_of: &[u32], max_records: usize) -> Self {
+        let mut rows: Vec<(u32, Encoded)> = unit_of.iter().copied().zip(records).collect();
+        rows.sort_by_key(|(unit, _)| *unit);
+        let (mut records, mut starts) = (Vec::with_capacity(rows.len()), vec![0]);
+        for unit in rows.chunk_by(|a, b| a.0 == b.0) {
+            records.extend(unit.iter().take(max_records).map(|(_, record)| record.clone()));
+            starts.push(records.len());
+        }
+        Units { records, starts }
+    }
+
+    /// Number of units.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The records of a unit, at least one.
+    pub fn records(&self, unit: usize) -> &[Encoded] {
+        &self.records[self.starts[unit]..self.starts[unit + 1]]
+    }
+}

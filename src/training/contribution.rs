@@ -1,0 +1,71 @@
+//! What the drawn units contribute: each bounded by C, then added up, micro-batch by micro-batch (rules P3, P5).
+
+use super::gradients::{Clip, Trainee};
+use super::workers::Workers;
+use crate::models::lora::Adapter;
+use crate::records::{Encoded, Units};
+
+/// How a batch becomes one clipped sum.
+pub struct Contribution<'a> {
+    pub trainee: &'a Trainee,
+    pub workers: &'a Workers,
+    pub clip: Clip,
+    /// Records that go through the model at once; memory grows with it, nothing else does.
+    pub micro_batch_size: usize,
+}
+
+/// The sum over a batch, and what was seen on the way.
+pub struct BatchSum {
+    /// Σ over units of their contributions: vectors over the adapter's values, of norm at most C.
+    pub sum: Vec<f64>,
+    /// Norm of each record's gradient before clipping. Private: internal use only.
+    pub norms: Vec<f64>,
+    /// Mean loss per token of each record. Private: internal use only.
+    pub losses: Vec<f64>,
+    /// Tokens that went through the model.
+    pub tokens: usize,
+}
+
+impl Contribution<'_> {
+    /// The clipped sum over the units `members`; zeros for none.
+    ///
+    /// A unit contributes the mean of its records' clipped gradients: of norm at most C however many they are.
+    pub fn sum(&self, adapter: &Adapter, units: &Units, members: &[usize]) -> BatchSum {
+        let of_unit = |unit: &usize| {
+            let records = units.records(*unit);
+            records.iter().map(|record| (records.len(), record))
+        };
+        let mut drawn: Vec<(usize, &Encoded)> = members.iter().flat_map(of_unit).collect();
+        #[cfg(test)]
+        if crate::mutation::is(crate::mutation::Mutation::RecordCountedTwice) {
+            drawn.extend(drawn.first().copied());
+        }
+        // Records of like length go together, and of units of one size, which share a weight; who is in the batch is
+        // drawn already.
+        drawn.sort_by_key(|(size, record)| (*size, record.tokens.len()));
+        let micro_batches: Vec<(usize, Vec<&Encoded>)> = drawn
+            .chunk_by(|a, b| a.0 == b.0)
+            .flat_map(|alike| alike.chunks(self.micro_batch_size))
+            .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, record)| *record).collect()))
+            .collect();
+        #[cfg(test)]
+        crate::mutation::saw_micro_batches(micro_batches.len());
+        let done = self.workers.map(&micro_batches, |(_, records)| {
+            self.trainee.clipped_sum(adapter, records, self.clip)
+        });
+
+        let mut out = BatchSum {
+            sum: vec![0.0; adapter.len()],
+            norms: Vec::with_capacity(drawn.len()),
+            losses: Vec::with_capacity(drawn.len()),
+            tokens: drawn.iter().map(|(_, record)| record.tokens.len()).sum(),
+        };
+        for ((size, _), part) in micro_batches.iter().zip(done) {
+            let share = 1.0 / *size as f64;
+            out.sum.iter_mut().zip(&part.sum).for_each(|(s, p)| *s += share * p);
+            out.norms.extend(part.norms);
+            out.losses.extend(part.losses);
+        }
+        out
+    }
+}

@@ -1,0 +1,95 @@
+//! Proof that the checks can fail: each deliberate mistake in the private step (`src/mutation.rs`) is caught by one of
+//! them, and the true step passes them all. Part of the crate's own tests, which alone can switch a mistake on.
+
+mod checks;
+#[path = "../support/mod.rs"]
+mod support;
+
+use crate::mutation::{Mutation, with};
+use checks::Check;
+
+/// The true step passes `check`, the mistaken one does not.
+fn caught(mutation: Mutation, check: Check) {
+    with(None, check).unwrap_or_else(|found| panic!("the true step was blamed: {found}"));
+    let found = with(Some(mutation), check).expect_err("the mistake went unnoticed");
+    println!("{mutation:?}: {found}");
+}
+
+#[test]
+fn no_noise_is_caught() {
+    caught(Mutation::NoNoise, checks::p3_noise_is_drawn_once_at_its_full_size);
+}
+
+#[test]
+fn noise_over_the_root_of_accumulation_is_caught() {
+    caught(
+        Mutation::NoiseOverRootOfAccumulation,
+        checks::p3_noise_is_drawn_once_at_its_full_size,
+    );
+}
+
+#[test]
+fn noise_for_each_micro_batch_is_caught() {
+    caught(
+        Mutation::NoiseForEachMicroBatch,
+        checks::p3_noise_is_drawn_once_at_its_full_size,
+    );
+}
+
+#[test]
+fn clipping_after_the_mean_is_caught() {
+    caught(
+        Mutation::ClipAfterMean,
+        checks::p5_one_record_moves_the_sum_by_at_most_c,
+    );
+}
+
+#[test]
+fn shuffled_batches_are_caught() {
+    caught(Mutation::ShuffledBatches, checks::p1_batches_are_poisson);
+}
+
+#[test]
+fn noise_reused_after_resume_is_caught() {
+    caught(
+        Mutation::NoiseReusedAfterResume,
+        checks::p7_a_resumed_run_draws_new_noise,
+    );
+}
+
+#[test]
+fn dividing_by_the_drawn_batch_size_is_caught() {
+    caught(
+        Mutation::DivideByDrawnBatch,
+        checks::p2_the_divisor_is_the_expected_size,
+    );
+}
+
+#[test]
+fn one_record_counted_twice_is_caught() {
+    caught(
+        Mutation::RecordCountedTwice,
+        checks::p5_one_record_moves_the_sum_by_at_most_c,
+    );
+}
+
+#[test]
+fn padding_that_leaks_into_another_records_norm_is_caught() {
+    caught(Mutation::PaddingLeaks, checks::p5_one_record_moves_the_sum_by_at_most_c);
+}
+
+#[test]
+fn clipping_loras_factors_apart_is_caught() {
+    caught(
+        Mutation::FactorsClippedApart,
+        checks::p5_one_record_moves_the_sum_by_at_most_c,
+    );
+}
+
+#[test]
+fn skipping_empty_batches_is_caught() {
+    caught(
+        Mutation::SkipEmptyBatches,
+        checks::p6_an_empty_batch_is_a_step_like_any_other,
+    );
+}
