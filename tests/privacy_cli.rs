@@ -153,7 +153,7 @@ fn p10_bad_values_are_refused_with_exit_code_2() {
 #[test]
 fn p7_p8_ledger_shows_verifies_and_bounds() {
     use dpsynth::config::NoiseKind;
-    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan};
+    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, Unit};
     let dir = tempfile::tempdir().expect("a temporary folder");
     let plan = PrivacyPlan::calibrate(&PlanRequest {
         target_epsilon: 2.0,
@@ -163,11 +163,18 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
         steps: 5,
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     })
     .expect("a valid plan");
     let mut run = plan
-        .begin(Ledger::open(dir.path(), "abc", 3.0, 1e-5).expect("opens"), "imdb", 50)
+        .begin(
+            Ledger::open(dir.path(), "abc", 3.0, 1e-5, &Unit::Record).expect("opens"),
+            "imdb",
+            50,
+        )
         .expect("begins");
     drop(run.charge().expect("charges"));
     drop(run);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, verify};
+use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, Unit, verify};
 
 const DATASET: &str = "5d97c37f";
 
@@ -17,13 +17,16 @@ fn plan(target_epsilon: f64, steps: u64, seed: Option<u64>) -> PrivacyPlan {
         steps,
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed,
     })
     .expect("a valid plan")
 }
 
 fn open(dir: &Path) -> dpsynth::Result<Ledger> {
-    Ledger::open(dir, DATASET, 3.0, 1e-5)
+    Ledger::open(dir, DATASET, 3.0, 1e-5, &Unit::Record)
 }
 
 fn file(dir: &Path) -> PathBuf {
@@ -401,7 +404,7 @@ fn p8_a_lowered_budget_stops_a_run_and_a_raised_one_lets_it_go_on() {
 #[test]
 fn p8_an_existing_ledger_keeps_its_total() {
     let (dir, _) = with_steps(0);
-    let ledger = Ledger::open(dir.path(), DATASET, 100.0, 1e-6).expect("opens");
+    let ledger = Ledger::open(dir.path(), DATASET, 100.0, 1e-6, &Unit::Record).expect("opens");
     assert_eq!((ledger.view().total_epsilon, ledger.view().delta), (3.0, 1e-5));
 }
 
@@ -416,15 +419,28 @@ fn p8_a_ledger_of_another_dataset_is_refused() {
         .expect("renames");
     }
     assert_eq!(
-        Ledger::open(dir.path(), "ffff", 3.0, 1e-5)
+        Ledger::open(dir.path(), "ffff", 3.0, 1e-5, &Unit::Record)
             .expect_err("refused")
             .exit_code(),
         3
     );
     assert_eq!(
-        Ledger::open(dir.path(), "../x", 3.0, 1e-5)
+        Ledger::open(dir.path(), "../x", 3.0, 1e-5, &Unit::Record)
             .expect_err("refused")
             .exit_code(),
         2
     );
+}
+
+#[test]
+fn p10_a_ledger_keeps_to_one_unit_of_privacy() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    drop(open(dir.path()).expect("opens"));
+    let group = Unit::Group {
+        column: "author".into(),
+        max_records: 2,
+    };
+    let refused = Ledger::open(dir.path(), DATASET, 3.0, 1e-5, &group).expect_err("another unit");
+    assert_eq!(refused.exit_code(), 2);
+    assert!(refused.to_string().contains("protects the unit record"), "{refused}");
 }

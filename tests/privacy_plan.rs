@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun};
+use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 
 fn request() -> PlanRequest {
     PlanRequest {
@@ -14,6 +14,9 @@ fn request() -> PlanRequest {
         steps: 50,
         max_grad_norm: 0.7,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     }
 }
@@ -23,7 +26,7 @@ fn plan(request: &PlanRequest) -> PrivacyPlan {
 }
 
 fn begin(plan: &PrivacyPlan, dir: &Path, run: &str, records: usize) -> PrivateRun {
-    let ledger = Ledger::open(dir, "abc123", 100.0, 1e-5).expect("opens");
+    let ledger = Ledger::open(dir, "abc123", 100.0, 1e-5, &Unit::Record).expect("opens");
     plan.begin(ledger, run, records).expect("begins")
 }
 
@@ -338,4 +341,124 @@ fn p12_a_sum_that_is_not_finite_or_too_large_is_refused() {
         run.charge().expect("charges").privatize(&[]).expect("nothing to do"),
         Vec::<f32>::new()
     );
+}
+
+#[test]
+fn p10_the_unit_and_the_sampler_are_part_of_the_statement() {
+    let mut r = request();
+    r.unit = Unit::Group {
+        column: "author".into(),
+        max_records: 4,
+    };
+    r.max_batch_size = Some(260);
+    let statement = plan(&r).statement(50);
+    assert_eq!(statement.unit, "author (at most 4 records of each)");
+    assert_eq!(statement.sampler, "poisson truncated at 260");
+    let text = statement.to_string();
+    assert!(text.contains("unit author (at most 4 records of each)"), "{text}");
+}
+
+/// A largest batch is kept to, and paid for: the smaller it is, the more noise there must be.
+#[test]
+fn p1_truncated_batches_have_a_largest_size_and_its_price() {
+    let dir = folder();
+    let with = |most: Option<u64>| {
+        let mut r = request();
+        r.max_batch_size = most;
+        plan(&r)
+    };
+    let (free, loose, tight) = (with(None), with(Some(280)), with(Some(205)));
+    assert!(loose.noise_multiplier() >= free.noise_multiplier());
+    assert!(loose.noise_multiplier() < 1.001 * free.noise_multiplier());
+    assert!(tight.noise_multiplier() > 1.05 * free.noise_multiplier());
+    let statement = tight.statement(50);
+    assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
+    let mut run = begin(&tight, dir.path(), "tight", 10_000);
+    let sizes: Vec<usize> = (0..50)
+        .map(|_| run.charge().expect("charges").members().len())
+        .collect();
+    assert_eq!(sizes.iter().max(), Some(&205), "{sizes:?}");
+    assert!(sizes.iter().any(|n| *n < 205), "{sizes:?}");
+    // The account holds for up to a tenth more records than were declared.
+    let ledger = |name: &str| Ledger::open(dir.path(), name, 100.0, 1e-5, &Unit::Record).expect("opens");
+    assert_eq!(
+        tight.begin(ledger("a"), "r", 11_001).expect_err("too many").exit_code(),
+        3
+    );
+    assert!(tight.begin(ledger("b"), "r", 11_000).is_ok());
+    assert!(free.begin(ledger("c"), "r", 20_000).is_ok());
+    let mut r = request();
+    r.max_batch_size = Some(199);
+    assert_eq!(
+        PrivacyPlan::calibrate(&r)
+            .expect_err("below the expected size")
+            .exit_code(),
+        2
+    );
+}
+
+/// The histogram and the steps share one epsilon: counting costs noise in training, and is charged before it is drawn.
+#[test]
+fn p8_a_noisy_histogram_is_paid_from_the_plan_once() {
+    let dir = folder();
+    let mut r = request();
+    let free = plan(&r).noise_multiplier();
+    r.label_histogram_epsilon = Some(0.5);
+    let counting = plan(&r);
+    assert!(counting.noise_multiplier() > free);
+    let statement = counting.statement(50);
+    assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
+    assert_eq!(statement.label_histogram_epsilon, Some(0.5));
+    assert!(statement.to_string().contains("labels counted at epsilon 0.5"));
+    // Before any step the histogram is what is charged.
+    let first = counting.epsilon_after(0).expect("known");
+    assert!((0.49..0.501).contains(&first), "{first}");
+
+    let mut run = begin(&counting, dir.path(), "r", 10_000);
+    assert!(!run.charged_histogram());
+    let noisy = run.noisy_histogram(&[5_000, 0, 3]).expect("planned");
+    let path = dir.path().join("abc123.jsonl");
+    assert!(dpsynth::privacy::verify(&path).expect("intact").runs[0].charged_histogram);
+    // e^(−0.5·100): farther off than that does not happen.
+    assert!(
+        noisy[0].abs_diff(5_000) < 100 && noisy[1] < 100 && noisy[2] < 100,
+        "{noisy:?}"
+    );
+    assert_eq!(run.noisy_histogram(&[1]).expect_err("once").exit_code(), 4);
+    drop(run);
+    let mut again = begin(&counting, dir.path(), "r", 10_000);
+    assert!(again.charged_histogram());
+    assert_eq!(again.noisy_histogram(&[1]).expect_err("once").exit_code(), 4);
+    let charged = again.end().expect("ends").view().charged_epsilon().expect("known");
+    assert!((0.49..0.501).contains(&charged), "{charged}");
+
+    r.label_histogram_epsilon = None;
+    let mut other = begin(&plan(&r), dir.path(), "none planned", 10_000);
+    assert_eq!(other.noisy_histogram(&[1]).expect_err("not planned").exit_code(), 4);
+    for epsilon in [0.0, -1.0, 1e-9, f64::NAN, 4.0, 1e6] {
+        r.label_histogram_epsilon = Some(epsilon);
+        assert!(PrivacyPlan::calibrate(&r).is_err(), "{epsilon}");
+    }
+}
+
+/// Counts of a unit's records move by as many as it may have: the noise is that much larger.
+#[test]
+fn p5_the_noise_of_a_histogram_grows_with_the_records_of_a_unit() {
+    let dir = folder();
+    let spread = |name: &str, unit: Unit| {
+        let mut r = request();
+        (r.label_histogram_epsilon, r.unit) = (Some(1.0), unit.clone());
+        let plan = plan(&r);
+        let ledger = Ledger::open(dir.path(), name, 100.0, 1e-5, &unit).expect("opens");
+        let mut run = plan.begin(ledger, "r", 10_000).expect("begins");
+        let noisy = run.noisy_histogram(&[10_000; 2000]).expect("planned");
+        noisy.iter().map(|n| n.abs_diff(10_000) as f64).sum::<f64>() / 2000.0
+    };
+    let group = Unit::Group {
+        column: "author".into(),
+        max_records: 8,
+    };
+    // Mean size of discrete Laplace noise at gamma: 2e^(−γ)/(1 − e^(−2γ)): 0.85 at 1, 7.98 at 1/8.
+    let (one, eight) = (spread("one", Unit::Record), spread("eight", group));
+    assert!((one - 0.85).abs() < 0.1 && (eight - 7.98).abs() < 0.9, "{one} {eight}");
 }

@@ -9,9 +9,11 @@ use arrow::array::{
     StringArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::Int32Type;
-use dpsynth::config::{ColumnKind, DatasetConfig, LabelConfig, PrepareConfig};
+use dpsynth::config::{ColumnKind, DatasetConfig, LabelConfig, PrepareConfig, UnitConfig};
 use dpsynth::error::Kind;
-use dpsynth::records::{LabelSpace, RawLabel, ReadReport, Record, content_hash, fixed_sample, read, shared_texts};
+use dpsynth::records::{
+    Encoded, LabelSpace, RawLabel, ReadReport, Record, Units, content_hash, fixed_sample, read, shared_texts,
+};
 use dpsynth::{Error, Result};
 use tempfile::TempDir;
 
@@ -498,6 +500,59 @@ mod p9_written_labels {
             assert_eq!(written(without, kind)[0], label);
             assert_eq!(written(with, kind)[0], label);
         }
+    }
+
+    /// Reads a CSV file whose records belong to the units of column `who`.
+    fn read_units(csv: &str) -> Result<(Vec<Record>, ReadReport)> {
+        let made = file("units.csv", csv);
+        let dataset = DatasetConfig {
+            asset: None,
+            train: None,
+            test: None,
+            text: "text".into(),
+            labels: sentiment(),
+            unit: Some(UnitConfig {
+                column: "who".into(),
+                max_records: 2,
+            }),
+            public_size: 100,
+            total_epsilon: None,
+        };
+        read(
+            &made.path,
+            &dataset,
+            &LabelSpace::from_config(&dataset.labels)?,
+            &PrepareConfig::default(),
+        )
+    }
+
+    #[test]
+    fn records_of_one_unit_are_numbered_alike_and_rows_without_one_are_left_out() {
+        let (records, report) = read_units("text,label,who\na,0,ann\nb,1,bob\nc,1,ann\nd,0,\n").unwrap();
+        assert_eq!(records.iter().map(|r| r.unit).collect::<Vec<_>>(), [0, 1, 0]);
+        assert_eq!(report.dropped.get("no unit"), Some(&1));
+        assert_data_error(
+            read_units("text,label\na,0\n"),
+            &["no column `who`"],
+            "columns are text, label",
+        );
+    }
+
+    #[test]
+    fn a_unit_keeps_its_first_records_and_no_other_units_matter() {
+        let encoded = |first: u32| Encoded {
+            tokens: vec![first, 1, 2],
+            prompt: 1,
+            label: 0,
+        };
+        let units = |of: &[u32]| Units::of_groups((0..of.len() as u32).map(encoded).collect(), of, 2);
+        let firsts =
+            |units: &Units, unit: usize| -> Vec<u32> { units.records(unit).iter().map(|r| r.tokens[0]).collect() };
+        let grouped = units(&[0, 1, 0, 2, 0, 1]);
+        assert_eq!(grouped.len(), 3);
+        assert_eq!((firsts(&grouped, 0), firsts(&grouped, 1)), (vec![0, 2], vec![1, 5]));
+        let without = units(&[0, 2, 0, 3, 0, 3]);
+        assert_eq!(firsts(&without, 0), firsts(&grouped, 0));
     }
 
     #[test]

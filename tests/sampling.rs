@@ -288,17 +288,17 @@ fn records_that_do_not_fit_the_context_are_refused() {
 #[test]
 fn a_uniform_prior_spreads_records_evenly() {
     let uniform = LabelPrior::Named(NamedPrior::Uniform);
-    assert_eq!(prior::counts(&uniform, 2, 10).unwrap(), [5, 5]);
-    assert_eq!(prior::counts(&uniform, 3, 11).unwrap(), [4, 4, 3]);
-    assert_eq!(prior::counts(&uniform, 4, 2).unwrap(), [1, 1, 0, 0]);
-    assert_eq!(prior::counts(&uniform, 3, 0).unwrap(), [0, 0, 0]);
+    assert_eq!(prior::counts(&uniform, None, 2, 10).unwrap(), [5, 5]);
+    assert_eq!(prior::counts(&uniform, None, 3, 11).unwrap(), [4, 4, 3]);
+    assert_eq!(prior::counts(&uniform, None, 4, 2).unwrap(), [1, 1, 0, 0]);
+    assert_eq!(prior::counts(&uniform, None, 3, 0).unwrap(), [0, 0, 0]);
 }
 
 #[test]
 fn weights_are_kept_and_add_up() {
     let weights = LabelPrior::Weights(vec![1.0, 0.0, 2.5, 0.1]);
     for records in [0, 1, 7, 36, 1000, 99_999] {
-        let counts = prior::counts(&weights, 4, records).unwrap();
+        let counts = prior::counts(&weights, None, 4, records).unwrap();
         assert_eq!(counts.iter().sum::<usize>(), records);
         assert_eq!(counts[1], 0, "a label of weight 0 gets no record");
         for (n, w) in counts.iter().zip([1.0, 0.0, 2.5, 0.1]) {
@@ -319,7 +319,7 @@ fn a_prior_that_makes_no_sense_is_refused() {
         vec![1.0, f64::NAN],
         vec![1.0, f64::INFINITY],
     ] {
-        let error = prior::counts(&LabelPrior::Weights(weights), 2, 10).unwrap_err();
+        let error = prior::counts(&LabelPrior::Weights(weights), None, 2, 10).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
     }
 }

@@ -11,10 +11,11 @@ use dpsynth::error::Kind;
 use dpsynth::models::llama::{Linear, Llama, Map, causal};
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, verify};
+use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, Unit, verify};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::checkpoint::Checkpoint;
+use dpsynth::training::contribution::Contribution;
 use dpsynth::training::cross_entropy::cross_entropy;
 use dpsynth::training::gradients::{Clip, ClippedSum, Trainee};
 use dpsynth::training::optimizer::AdamW;
@@ -327,6 +328,41 @@ fn p5_sensitivity_holds_with_flat_clipping() {
     assert!(largest <= 1.0 + 1e-6 && largest > 0.9, "{largest}");
 }
 
+/// Whole units come and go: of one record, of several, and of so many that some are left out.
+#[test]
+fn p5_a_unit_of_many_records_moves_the_sum_by_at_most_c() {
+    let model = model();
+    let (trainee, adapter, workers) = (Trainee::new(&model), adapter(&model), Workers::with(1));
+    let unit_of = [0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 3, 3];
+    let units = Units::of_groups(many_records(unit_of.len(), 21), &unit_of, 4);
+    for (clipping, micro_batch_size) in [(Clipping::Automatic, 2), (Clipping::Flat, 5)] {
+        let contribution = Contribution {
+            trainee: &trainee,
+            workers: &workers,
+            clip: Clip {
+                clipping,
+                max_grad_norm: 0.6,
+            },
+            micro_batch_size,
+        };
+        let sum = |members: &[usize]| contribution.sum(&adapter, &units, members).sum;
+        let whole = sum(&[0, 1, 2, 3]);
+        for left_out in 0..4 {
+            let others: Vec<usize> = (0..4).filter(|u| *u != left_out).collect();
+            let moved = distance(&whole, &sum(&others));
+            assert!(moved <= 0.6 * (1.0 + 1e-6), "unit {left_out} moved the sum by {moved}");
+            let alone = norm(sum(&[left_out]));
+            assert!((alone - moved).abs() < 1e-5, "{alone} {moved}");
+        }
+        let batch = contribution.sum(&adapter, &units, &[0, 3]);
+        assert_eq!(
+            batch.losses.len(),
+            3 + 4,
+            "of the last unit's six records four are used"
+        );
+    }
+}
+
 /// Token 9 alone has a value in coordinate 0 of its embedding, and the adapter blows that coordinate up.
 fn model_with_a_token_that_overflows() -> (Llama, Adapter) {
     let mut bytes = gguf_bytes();
@@ -507,6 +543,9 @@ fn request(steps: u64, expected_batch_size: u64, public_size: u64) -> PlanReques
         steps,
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: Some(SEED),
     }
 }
@@ -551,7 +590,7 @@ impl Site {
     }
 
     fn open_ledger(&self) -> Ledger {
-        Ledger::open(&self.path("ledgers"), "d5", 10.0, self.plan.delta()).unwrap()
+        Ledger::open(&self.path("ledgers"), "d5", 10.0, self.plan.delta(), &Unit::Record).unwrap()
     }
 
     fn begin(&self) -> PrivateRun {

@@ -55,7 +55,6 @@ struct Shown {
     epsilon_reserved: f64,
     accountant: &'static str,
     adjacency: &'static str,
-    unit: &'static str,
     sampler: &'static str,
 }
 
@@ -98,7 +97,6 @@ fn shown(view: LedgerView) -> Result<Shown> {
         view,
         accountant: "pld",
         adjacency: "add-or-remove-one",
-        unit: "record",
         sampler: "poisson",
     })
 }
@@ -109,6 +107,7 @@ fn text(s: &Shown) -> String {
         run,
         parameters: p,
         charged_steps,
+        charged_histogram,
         ended,
     } in &s.view.runs
     {
@@ -122,8 +121,13 @@ fn text(s: &Shown) -> String {
         } else {
             ", NOT PRIVATE (fixed seed): not counted"
         };
+        let histogram = match p.label_histogram_epsilon {
+            Some(epsilon) if *charged_histogram => format!(", labels counted at epsilon {epsilon}"),
+            Some(epsilon) => format!(", labels to be counted at epsilon {epsilon}"),
+            None => String::new(),
+        };
         out += &format!(
-            "run {run}: {charged_steps} of {} steps charged, {state}, sampling rate {:.6}, noise multiplier {:.4}{mark}\n",
+            "run {run}: {charged_steps} of {} steps charged, {state}, sampling rate {:.6}, noise multiplier {:.4}{histogram}{mark}\n",
             p.steps, p.sampling_rate, p.noise_multiplier
         );
     }
@@ -134,7 +138,7 @@ fn text(s: &Shown) -> String {
         s.view.total_epsilon,
         s.view.delta,
         s.adjacency,
-        s.unit,
+        s.view.unit,
         s.sampler,
         s.accountant
     );

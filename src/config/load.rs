@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::RunConfig;
+use super::{LabelPrior, NamedPrior, RunConfig};
 use crate::{Error, Result};
 
 /// How much work a run does.
@@ -288,6 +288,12 @@ fn check(c: &RunConfig) -> Result<()> {
             "at most `dataset.public_size`",
             f.expected_batch_size.to_string(),
         );
+    }
+    if c.sample.label_prior == LabelPrior::Named(NamedPrior::Noisy) && f.label_histogram_epsilon.is_none() {
+        return Err(Error::usage(
+            "`sample.label_prior` is \"noisy\" and no epsilon is set aside for counting the labels",
+        )
+        .hint("finetune.label_histogram_epsilon = 0.1 takes it from the run's epsilon"));
     }
     if c.dataset.labels.is_empty() {
         return Err(Error::usage("`dataset.labels` is empty").hint("name at least one label column and its values"));

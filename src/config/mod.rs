@@ -214,6 +214,9 @@ pub struct FinetuneConfig {
     pub delta: Option<f64>,
     /// Mean size of a Poisson batch; the sampling rate is this over `dataset.public_size`.
     pub expected_batch_size: u64,
+    /// Batches of more than this many units are cut to it (truncated Poisson), so that a step's time and memory have a
+    /// bound; it costs a little epsilon, which is accounted for. Default: no bound.
+    pub max_batch_size: Option<u64>,
     /// Passes over the data: steps = ceil(epochs · N / expected_batch_size), unless `steps` is given.
     pub epochs: f64,
     /// Number of optimizer steps.
@@ -232,6 +235,8 @@ pub struct FinetuneConfig {
     pub max_grad_norm: f64,
     /// Which noise is added.
     pub noise: NoiseKind,
+    /// Epsilon of one noisy count of the labels, taken from `epsilon`; `sample.label_prior = "noisy"` draws by it.
+    pub label_histogram_epsilon: Option<f64>,
     /// LoRA rank.
     pub rank: usize,
     /// LoRA scale: the adapter's output is multiplied by alpha / rank.
@@ -248,6 +253,7 @@ impl Default for FinetuneConfig {
             epsilon: 8.0,
             delta: None,
             expected_batch_size: 1024,
+            max_batch_size: None,
             epochs: 5.0,
             steps: None,
             micro_batch_size: 8,
@@ -257,6 +263,7 @@ impl Default for FinetuneConfig {
             clipping: Clipping::Automatic,
             max_grad_norm: 1.0,
             noise: NoiseKind::ExactGaussian,
+            label_histogram_epsilon: None,
             rank: 16,
             alpha: 32.0,
             checkpoint_every: 5,
@@ -265,11 +272,11 @@ impl Default for FinetuneConfig {
     }
 }
 
-/// How many records of each label are drawn. The prior is public: it is not read off the data.
+/// How many records of each label are drawn. The prior is public, or paid for: it is never read off the data for free.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum LabelPrior {
-    /// `"uniform"`.
+    /// `"uniform"` or `"noisy"`.
     Named(NamedPrior),
     /// A weight for each label, in the order of the declared names (joint labels: last column fastest).
     Weights(Vec<f64>),
@@ -279,7 +286,10 @@ pub enum LabelPrior {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamedPrior {
+    /// The same for every label.
     Uniform,
+    /// By the noisy counts that `finetune.label_histogram_epsilon` pays for.
+    Noisy,
 }
 
 /// Drawing synthetic records.

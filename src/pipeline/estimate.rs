@@ -51,7 +51,7 @@ pub struct Cost {
 pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
     let plan = privacy_plan(config)?;
     let labels = LabelSpace::from_config(&config.dataset.labels)?;
-    prior::counts(&config.sample.label_prior, labels.len(), config.sample.records)?;
+    prior::counts(&config.sample.label_prior, None, labels.len(), config.sample.records)?;
     let device = device::choose(config.device)?;
     let file = match &config.model.path {
         Some(path) => Some(path.clone()),

@@ -12,7 +12,8 @@ use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::models::lora::Adapter;
-use crate::privacy::{Ledger, PrivacyStatement};
+use crate::privacy::{Ledger, PrivacyStatement, PrivateRun};
+use crate::records::{LabelSpace, Units};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result, assets};
@@ -32,7 +33,13 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let plan = privacy_plan(c)?;
     let run_id = run_id(p)?;
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
-    let ledger = Ledger::open(&p.places.ledgers, &preparation.dataset_hash, total, plan.delta())?;
+    let ledger = Ledger::open(
+        &p.places.ledgers,
+        &preparation.dataset_hash,
+        total,
+        plan.delta(),
+        plan.unit(),
+    )?;
     p.progress.note(&format!(
         "training on {}: {}",
         device::name(&device),
@@ -71,6 +78,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
     }
     let mut run = plan.begin(ledger, &run_id, units.len())?;
 
+    count_labels(p, &mut run, &units)?;
+
     let log_path = p.folder.training_log();
     let mut log = std::fs::OpenOptions::new()
         .create(true)
@@ -98,6 +107,25 @@ pub fn run(p: &Pipeline) -> Result<()> {
     write_guarantee(p, &run.statement(), device::name(&device))?;
     run.end()?;
     Ok(())
+}
+
+/// The noisy histogram of the labels, where one is planned: drawn once, kept beside the adapter.
+fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &Units) -> Result<()> {
+    let path = p.folder.label_counts();
+    if run.plan().label_histogram_epsilon().is_none() || path.exists() {
+        return Ok(());
+    }
+    if run.charged_histogram() {
+        p.progress.note(
+            "the noisy label counts were paid for and lost when the run was interrupted: labels will be drawn uniformly",
+        );
+        return Ok(());
+    }
+    let mut counts = vec![0; LabelSpace::from_config(&p.config.dataset.labels)?.len()];
+    let records = (0..units.len()).flat_map(|unit| units.records(unit));
+    records.for_each(|record| counts[record.label] += 1);
+    let noisy = run.noisy_histogram(&counts)?;
+    write_atomically(&path, stamp::text(&noisy).as_bytes())
 }
 
 /// The guarantee, and what must be read before it: `privacy.json` and every shard say it.

@@ -148,6 +148,11 @@ impl RunFolder {
         self.root.join("model").join("privacy.json")
     }
 
+    /// Noisy counts of the labels, where the plan has them: part of what may leave, like the adapter.
+    pub fn label_counts(&self) -> PathBuf {
+        self.root.join("model").join("label_counts.json")
+    }
+
     /// Records sampled so far for an arm, a line each.
     pub fn journal(&self, arm: &str) -> PathBuf {
         self.root.join("work").join(format!("{arm}.jsonl"))
@@ -197,6 +202,7 @@ impl RunFolder {
                     self.ledger_run(),
                     self.checkpoint(),
                     self.training_log(),
+                    self.label_counts(),
                     self.adapter(),
                     self.guarantee(),
                 ]

@@ -42,7 +42,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     // Refused now rather than after training.
-    prior::counts(&c.sample.label_prior, labels.len(), c.sample.records)?;
+    prior::counts(&c.sample.label_prior, None, labels.len(), c.sample.records)?;
     let data = assets::dataset(&c.dataset, &p.places.assets, p.progress)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
     let file = model.with_extension("gguf")?;

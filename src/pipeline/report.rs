@@ -13,7 +13,7 @@ use super::stamp::{self, Stamp};
 use super::{Pipeline, RunFolder, Stage};
 use crate::config::RunConfig;
 use crate::evaluation::UtilityRow;
-use crate::privacy::{PlanRequest, PrivacyPlan, verify};
+use crate::privacy::{PlanRequest, PrivacyPlan, Unit, verify};
 use crate::{Error, Result};
 
 /// `report.json`. Internal: utility and counts read private records (P9).
@@ -83,6 +83,15 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
         steps: f.steps.unwrap_or(by_epochs),
         max_grad_norm: f.max_grad_norm,
         noise: f.noise,
+        unit: match &config.dataset.unit {
+            None => Unit::Record,
+            Some(unit) => Unit::Group {
+                column: unit.column.clone(),
+                max_records: unit.max_records as u64,
+            },
+        },
+        max_batch_size: f.max_batch_size,
+        label_histogram_epsilon: f.label_histogram_epsilon,
         seed: f.seed,
     })
 }

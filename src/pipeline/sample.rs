@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
+use super::files::read_json;
 use super::prepare::Preparation;
 use super::report::guarantee_metadata;
 use super::{Pipeline, stamp};
@@ -72,7 +73,16 @@ fn sample_arm(
     }
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let preparation = Preparation::read(&p.folder)?;
-    let wanted = prior::labels(&prior::counts(&c.sample.label_prior, labels.len(), records)?);
+    let noisy: Option<Vec<u64>> = match p.folder.label_counts() {
+        path if path.exists() => Some(read_json(&path)?),
+        _ => None,
+    };
+    let wanted = prior::labels(&prior::counts(
+        &c.sample.label_prior,
+        noisy.as_deref(),
+        labels.len(),
+        records,
+    )?);
     let settings = Decoding {
         choice: Choice {
             temperature: c.sample.temperature,

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 pub enum Purpose {
     Sample,
     Noise,
+    Histogram,
 }
 
 /// The source of a run's keys.
@@ -41,6 +42,7 @@ impl KeySource {
                 let purpose: &[u8] = match purpose {
                     Purpose::Sample => b"sample",
                     Purpose::Noise => b"noise",
+                    Purpose::Histogram => b"histogram",
                 };
                 let mut hash = Sha256::new();
                 hash.update(b"dpsynth step key, not private\0");
@@ -65,5 +67,11 @@ impl Key {
     #[cfg(test)]
     pub fn fixed(byte: u8) -> Self {
         Key([byte; 32])
+    }
+
+    /// The same from all its bytes.
+    #[cfg(test)]
+    pub fn of(bytes: [u8; 32]) -> Self {
+        Key(bytes)
     }
 }

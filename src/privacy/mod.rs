@@ -22,6 +22,7 @@
 pub mod accountant;
 pub mod calibrate;
 mod keys;
+mod laplace;
 mod ledger;
 mod noise;
 mod normal;
@@ -29,8 +30,11 @@ mod plan;
 mod run;
 mod sampler;
 mod statement;
+mod uniform;
+mod unit;
 
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, verify};
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::{ChargedStep, PrivateRun};
 pub use statement::PrivacyStatement;
+pub use unit::Unit;

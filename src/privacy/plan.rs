@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
-use super::calibrate;
+use super::calibrate::Target;
 use super::keys::KeySource;
-use super::ledger::{Ledger, RunParameters};
+use super::laplace::DiscreteLaplace;
+use super::ledger::{Ledger, RunParameters, Truncation, Usage};
 use super::noise::Mechanism;
 use super::run::PrivateRun;
 use super::statement::PrivacyStatement;
+use super::unit::Unit;
 use crate::config::NoiseKind;
 use crate::{Error, Result};
 
@@ -31,6 +33,12 @@ pub struct PlanRequest {
     pub max_grad_norm: f64,
     /// Which noise is added.
     pub noise: NoiseKind,
+    /// What is drawn, bounded and protected as one; N and batch sizes count these.
+    pub unit: Unit,
+    /// Where batches have a largest size (truncated Poisson): memory is then fixed, at a small price in epsilon.
+    pub max_batch_size: Option<u64>,
+    /// Epsilon of one noisy histogram of the labels, paid from `target_epsilon`.
+    pub label_histogram_epsilon: Option<f64>,
     /// Fixes all randomness, for tests and rehearsals; the run is then NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -39,15 +47,17 @@ pub struct PlanRequest {
 #[derive(Clone)]
 pub struct PrivacyPlan {
     target_epsilon: f64,
-    delta: f64,
     public_size: u64,
-    steps: u64,
-    sampling_rate: f64,
+    parameters: RunParameters,
     mechanism: Mechanism,
+    unit: Unit,
     seed: Option<u64>,
     /// Epsilon by number of steps, as far as it has been asked for.
     known: Arc<Mutex<HashMap<u64, f64>>>,
 }
+
+/// Truncated batches are accounted for datasets of up to this many times the declared size.
+const SIZE_HEADROOM: f64 = 1.1;
 
 impl PrivacyPlan {
     /// The plan with the smallest noise (to 0.01 %) that keeps `request` within its epsilon, never above.
@@ -86,20 +96,51 @@ impl PrivacyPlan {
             ))
             .hint("1 is usual"));
         }
-        let sampling_rate = r.expected_batch_size as f64 / n;
-        let noise_multiplier = calibrate::noise_multiplier(r.target_epsilon, delta, sampling_rate, r.steps)?;
+        if r.max_batch_size.is_some_and(|most| most < r.expected_batch_size) {
+            return Err(Error::usage(format!(
+                "the largest batch must be at least the expected one, {}, not {}",
+                r.expected_batch_size,
+                r.max_batch_size.unwrap_or(0)
+            ))
+            .hint("1.25 times the expected size is hardly ever reached, and costs next to nothing"));
+        }
+        let truncation = r.max_batch_size.map(|max_batch_size| Truncation {
+            max_batch_size,
+            most_units: (n * SIZE_HEADROOM).ceil() as u64,
+        });
+        let mut parameters = RunParameters {
+            sampling_rate: r.expected_batch_size as f64 / n,
+            noise_multiplier: 0.0,
+            steps: r.steps,
+            delta,
+            private: r.seed.is_none(),
+            truncation,
+            label_histogram_epsilon: r.label_histogram_epsilon,
+        };
+        let histogram = parameters.phases(Usage {
+            steps: 0,
+            histogram: true,
+        })?;
+        if let Some(epsilon) = r.label_histogram_epsilon
+            && DiscreteLaplace::new(epsilon, r.unit.max_records()).is_none()
+        {
+            return Err(Error::usage(format!("labels cannot be counted with epsilon {epsilon}"))
+                .hint("0.1 is usual: it is taken from the run's epsilon"));
+        }
+        parameters.noise_multiplier = Target::new(r.target_epsilon, delta)?
+            .beside(&histogram)
+            .noise_multiplier_of(|sigma| parameters.training(sigma, r.steps))?;
         Ok(PrivacyPlan {
             target_epsilon: r.target_epsilon,
-            delta,
             public_size: r.public_size,
-            steps: r.steps,
-            sampling_rate,
+            parameters,
             mechanism: Mechanism {
                 kind: r.noise,
-                noise_multiplier,
+                noise_multiplier: parameters.noise_multiplier,
                 max_grad_norm: r.max_grad_norm,
                 expected_batch_size: r.expected_batch_size,
             },
+            unit: r.unit.clone(),
             seed: r.seed,
             known: Arc::default(),
         })
@@ -112,7 +153,7 @@ impl PrivacyPlan {
 
     /// Probability beside epsilon.
     pub fn delta(&self) -> f64 {
-        self.delta
+        self.parameters.delta
     }
 
     /// N as declared.
@@ -122,12 +163,12 @@ impl PrivacyPlan {
 
     /// Steps that may be charged.
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.parameters.steps
     }
 
     /// Probability that a record is drawn in a step.
     pub fn sampling_rate(&self) -> f64 {
-        self.sampling_rate
+        self.parameters.sampling_rate
     }
 
     /// Noise standard deviation over sensitivity.
@@ -155,62 +196,84 @@ impl PrivacyPlan {
         self.seed.is_none()
     }
 
-    fn phase(&self, steps: u64) -> Result<Phase> {
-        Phase::new(self.sampling_rate, self.mechanism.noise_multiplier, steps)
+    /// What is drawn, bounded and protected as one.
+    pub fn unit(&self) -> &Unit {
+        &self.unit
     }
 
-    /// Epsilon after `steps` steps, from above; 0 before the first. Made to be asked at every step.
+    /// Most units in a batch, where there is a most.
+    pub fn max_batch_size(&self) -> Option<u64> {
+        self.parameters.truncation.map(|t| t.max_batch_size)
+    }
+
+    /// Epsilon of the noisy histogram of the labels, where one is planned.
+    pub fn label_histogram_epsilon(&self) -> Option<f64> {
+        self.parameters.label_histogram_epsilon
+    }
+
+    /// `steps` training steps and, where it is planned, the histogram of the labels.
+    fn phases(&self, steps: u64) -> Result<Vec<Phase>> {
+        self.parameters.phases(Usage {
+            steps,
+            ..self.parameters.planned()
+        })
+    }
+
+    /// Epsilon after `steps` steps, from above; before the first that of the histogram alone. Made to be asked at every
+    /// step.
     ///
     /// Beyond 100 steps it may be that of up to 1 % more steps, which have been computed already.
     ///
     /// # Errors
     /// Usage: more steps than the plan has.
     pub fn epsilon_after(&self, steps: u64) -> Result<f64> {
-        if steps > self.steps {
-            return Err(Error::usage(format!("the plan has {} steps, not {steps}", self.steps))
-                .hint("epsilon is promised for the planned steps only"));
+        if steps > self.steps() {
+            return Err(
+                Error::usage(format!("the plan has {} steps, not {steps}", self.steps()))
+                    .hint("epsilon is promised for the planned steps only"),
+            );
         }
-        if steps == 0 {
+        if self.phases(steps)?.is_empty() {
             return Ok(0.0);
         }
         let spacing = (steps / 100).max(1).next_power_of_two() / 2;
-        let knot = steps.next_multiple_of(spacing.max(1)).min(self.steps);
+        let knot = steps.next_multiple_of(spacing.max(1)).min(self.steps());
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(epsilon) = known.get(&knot) {
             return Ok(*epsilon);
         }
-        let epsilon = pld::epsilon_above(&[self.phase(knot)?], Adjacency::AddOrRemoveOne, self.delta)?;
+        let epsilon = pld::epsilon_above(&self.phases(knot)?, Adjacency::AddOrRemoveOne, self.delta())?;
         known.insert(knot, epsilon);
         Ok(epsilon)
     }
 
     /// The guarantee after `steps` steps (at most the plan's), whole (rule P10).
     pub fn statement(&self, steps: u64) -> PrivacyStatement {
-        let steps = steps.min(self.steps);
-        let nothing = Bracket {
-            epsilon: 0.0,
-            epsilon_lower: 0.0,
-            direction: Direction::Remove,
-        };
+        let steps = steps.min(self.steps());
         // The plan's own values were accepted when it was made; should the accountant fail still, claim nothing.
         let unknown = Bracket {
             epsilon: f64::INFINITY,
-            ..nothing
+            epsilon_lower: 0.0,
+            direction: Direction::Remove,
         };
-        let bracket = match steps {
-            0 => nothing,
-            _ => self
-                .phase(steps)
-                .and_then(|phase| pld::epsilon(&[phase], Adjacency::AddOrRemoveOne, self.delta))
-                .unwrap_or(unknown),
+        let bracket = match self.phases(steps) {
+            Ok(nothing) if nothing.is_empty() => Bracket {
+                epsilon: 0.0,
+                ..unknown
+            },
+            Ok(phases) => pld::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta()).unwrap_or(unknown),
+            Err(_) => unknown,
         };
         PrivacyStatement {
             epsilon: bracket.epsilon,
             epsilon_lower: bracket.epsilon_lower,
-            delta: self.delta,
-            adjacency: "add-or-remove-one",
-            unit: "record",
-            sampler: "poisson",
+            delta: self.delta(),
+            adjacency: Adjacency::AddOrRemoveOne.name(),
+            unit: self.unit.to_string(),
+            sampler: match self.max_batch_size() {
+                None => "poisson".to_string(),
+                Some(most) => format!("poisson truncated at {most}"),
+            },
             accountant: "pld",
             mechanism: match self.mechanism.kind {
                 NoiseKind::ExactGaussian => "exact rounded Gaussian noise",
@@ -219,32 +282,34 @@ impl PrivacyPlan {
                 }
             },
             noise_multiplier: self.mechanism.noise_multiplier,
-            sampling_rate: self.sampling_rate,
+            sampling_rate: self.sampling_rate(),
             steps,
             max_grad_norm: self.mechanism.max_grad_norm,
             expected_batch_size: self.mechanism.expected_batch_size,
+            label_histogram_epsilon: self.label_histogram_epsilon(),
             private: self.is_private(),
         }
     }
 
     /// Enters `run` into the ledger, or finds it there, and hands out the only way to sampling and noise (rule P1).
     ///
-    /// `records` is the real number of records, from which batches are drawn; it changes nothing else (rule P2).
+    /// `units` is the real number of units, from which batches are drawn; it changes nothing else (rule P2).
     /// Steps that an earlier process charged stay charged, whether it applied them or not (rule P7).
     ///
     /// # Errors
     /// Budget: the dataset's total epsilon would be passed, with the sum shown (rule P8). Usage: the run is in the
-    /// ledger with other parameters, or was ended. Other: the ledger cannot be written.
-    pub fn begin(&self, ledger: Ledger, run: &str, records: usize) -> Result<PrivateRun> {
-        let parameters = RunParameters {
-            sampling_rate: self.sampling_rate,
-            noise_multiplier: self.mechanism.noise_multiplier,
-            steps: self.steps,
-            delta: self.delta,
-            private: self.is_private(),
-        };
+    /// ledger with other parameters, or was ended. Data: batches are truncated and there are more units than that is
+    /// accounted for. Other: the ledger cannot be written.
+    pub fn begin(&self, ledger: Ledger, run: &str, units: usize) -> Result<PrivateRun> {
+        if let Some(t) = self.parameters.truncation.filter(|t| units as u64 > t.most_units) {
+            return Err(Error::data(format!(
+                "truncated batches are accounted for up to {} units of privacy, a tenth more than were declared; there are more",
+                t.most_units
+            ))
+            .hint("declare `dataset.public_size` closer to the truth, or leave out `finetune.max_batch_size`"));
+        }
         let mut ledger = ledger;
-        let charged = ledger.enter(run, &parameters)?;
+        let charged = ledger.enter(run, &self.parameters)?;
         let keys = self.seed.map_or(KeySource::Secure, KeySource::Seeded);
         Ok(PrivateRun::new(
             self.clone(),
@@ -252,7 +317,7 @@ impl PrivacyPlan {
             keys,
             ledger,
             run,
-            records,
+            units,
             charged,
         ))
     }
@@ -268,6 +333,9 @@ impl fmt::Debug for PlanRequest {
             .field("steps", &self.steps)
             .field("max_grad_norm", &self.max_grad_norm)
             .field("noise", &self.noise)
+            .field("unit", &self.unit)
+            .field("max_batch_size", &self.max_batch_size)
+            .field("label_histogram_epsilon", &self.label_histogram_epsilon)
             .field("seeded", &self.seed.is_some())
             .finish()
     }
@@ -277,11 +345,9 @@ impl fmt::Debug for PrivacyPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrivacyPlan")
             .field("target_epsilon", &self.target_epsilon)
-            .field("delta", &self.delta)
-            .field("steps", &self.steps)
-            .field("sampling_rate", &self.sampling_rate)
-            .field("noise_multiplier", &self.mechanism.noise_multiplier)
+            .field("parameters", &self.parameters)
             .field("max_grad_norm", &self.mechanism.max_grad_norm)
+            .field("unit", &self.unit)
             .field("private", &self.is_private())
             .finish_non_exhaustive()
     }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::keys::{Key, KeySource, Purpose};
-use super::ledger::{Ledger, LedgerHead};
+use super::laplace::DiscreteLaplace;
+use super::ledger::{Ledger, LedgerHead, Usage};
 use super::noise::Mechanism;
 use super::plan::PrivacyPlan;
 use super::sampler;
@@ -17,8 +18,9 @@ pub struct PrivateRun {
     keys: KeySource,
     ledger: Ledger,
     run: String,
-    records: usize,
+    units: usize,
     charged: u64,
+    charged_histogram: bool,
     #[cfg(test)]
     resumed_at: u64,
 }
@@ -30,8 +32,8 @@ impl PrivateRun {
         keys: KeySource,
         ledger: Ledger,
         run: &str,
-        records: usize,
-        charged: u64,
+        units: usize,
+        charged: Usage,
     ) -> Self {
         PrivateRun {
             plan,
@@ -39,10 +41,11 @@ impl PrivateRun {
             keys,
             ledger,
             run: run.to_string(),
-            records,
-            charged,
+            units,
+            charged: charged.steps,
+            charged_histogram: charged.histogram,
             #[cfg(test)]
-            resumed_at: charged,
+            resumed_at: charged.steps,
         }
     }
 
@@ -89,11 +92,12 @@ impl PrivateRun {
         let index = self.charged;
         self.ledger.charge_step(&self.run, index)?;
         self.charged += 1;
-        let members = sampler::poisson(
-            self.records,
-            self.plan.sampling_rate(),
-            &self.keys.key(index, Purpose::Sample)?,
-        );
+        let sample_key = self.keys.key(index, Purpose::Sample)?;
+        let drawn = sampler::poisson(self.units, self.plan.sampling_rate(), &sample_key);
+        let members = match self.plan.max_batch_size() {
+            Some(most) => sampler::truncate(drawn, most as usize, &sample_key),
+            None => drawn,
+        };
         let step = ChargedStep {
             index,
             members,
@@ -103,6 +107,35 @@ impl PrivateRun {
         #[cfg(test)]
         let step = self.mutated(step);
         Ok(step)
+    }
+
+    /// Whether the noisy histogram is in the ledger, and so gone.
+    pub fn charged_histogram(&self) -> bool {
+        self.charged_histogram
+    }
+
+    /// A noisy histogram: `counts` with exact discrete Laplace noise, negative ones raised to 0. Charged like a step,
+    /// before anything is drawn (rule P7), and once.
+    ///
+    /// One unit may add to `counts` by at most its most records in total.
+    ///
+    /// # Errors
+    /// Budget: none is planned, or it was charged already. Other: as [`PrivateRun::charge`].
+    pub fn noisy_histogram(&mut self, counts: &[u64]) -> Result<Vec<u64>> {
+        let planned = self.plan.label_histogram_epsilon().filter(|_| !self.charged_histogram);
+        let sensitivity = self.plan.unit().max_records();
+        let Some(noise) = planned.and_then(|epsilon| DiscreteLaplace::new(epsilon, sensitivity)) else {
+            return Err(Error::budget(format!(
+                "run `{}` has no histogram of the labels left to pay for",
+                self.run
+            ))
+            .hint("plan a new run; it composes with this one in the ledger"));
+        };
+        self.ledger.charge_histogram(&self.run)?;
+        self.charged_histogram = true;
+        let mut rng = self.keys.key(0, Purpose::Histogram)?.stream(0);
+        let noisy = |count: &u64| (*count as i64).saturating_add(noise.draw(&mut rng)).max(0) as u64;
+        Ok(counts.iter().map(noisy).collect())
     }
 
     /// Ends the run: steps that were planned but not charged no longer count, and it cannot be taken up again.
@@ -135,7 +168,7 @@ impl ChargedStep {
         self.index
     }
 
-    /// The batch: indices into the records, in order. May be empty; the step is to be taken all the same (rule P6).
+    /// The batch: indices of the units drawn, in order. May be empty; the step is to be taken all the same (rule P6).
     pub fn members(&self) -> &[usize] {
         &self.members
     }
@@ -189,7 +222,7 @@ mod mutated {
                     let size = self.plan.expected_batch_size() as usize;
                     let first = step.index as usize * size;
                     // A fixed order is as good as a shuffled one here: each epoch holds every record once.
-                    step.members = (first..first + size).map(|i| i % self.records.max(1)).collect();
+                    step.members = (first..first + size).map(|i| i % self.units.max(1)).collect();
                     step.members.sort_unstable();
                 }
                 Some(Mutation::NoiseReusedAfterResume) => {

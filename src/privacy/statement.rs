@@ -16,9 +16,9 @@ pub struct PrivacyStatement {
     /// Which datasets are neighbours.
     pub adjacency: &'static str,
     /// What is added or removed.
-    pub unit: &'static str,
+    pub unit: String,
     /// How batches are drawn.
-    pub sampler: &'static str,
+    pub sampler: String,
     /// What computed epsilon.
     pub accountant: &'static str,
     /// Which noise, and what it leaves out.
@@ -33,6 +33,9 @@ pub struct PrivacyStatement {
     pub max_grad_norm: f64,
     /// What the noisy sum is divided by.
     pub expected_batch_size: u64,
+    /// Epsilon of the noisy histogram of the labels, which is part of `epsilon`; none where labels were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_histogram_epsilon: Option<f64>,
     /// False where the randomness came from a fixed seed: then nothing above is guaranteed.
     pub private: bool,
 }
@@ -57,6 +60,10 @@ impl fmt::Display for PrivacyStatement {
             self.noise_multiplier,
             self.sampling_rate,
             self.steps
-        )
+        )?;
+        match self.label_histogram_epsilon {
+            Some(epsilon) => write!(f, "; labels counted at epsilon {epsilon} of it"),
+            None => Ok(()),
+        }
     }
 }

@@ -1,21 +1,27 @@
-//! How many records each label gets, from a public prior.
+//! How many records each label gets, from a prior that is public or paid for.
 
-use crate::config::LabelPrior;
+use crate::config::{LabelPrior, NamedPrior};
 use crate::{Error, Result};
 
 /// `records` spread over `labels` joint labels: exact shares, remainders to the largest fractions, ties to the first.
 ///
+/// `noisy` are the noisy counts that were paid for; where there are none, or all are zero, a noisy prior is uniform.
+///
 /// # Errors
 /// A prior of the wrong length, or with weights that are negative, not finite or all zero.
-pub fn counts(prior: &LabelPrior, labels: usize, records: usize) -> Result<Vec<usize>> {
-    let weights = match prior {
-        LabelPrior::Named(_) => vec![1.0; labels],
-        LabelPrior::Weights(w) => w.clone(),
+pub fn counts(prior: &LabelPrior, noisy: Option<&[u64]>, labels: usize, records: usize) -> Result<Vec<usize>> {
+    let uniform = vec![1.0; labels];
+    let weights = match (prior, noisy) {
+        (LabelPrior::Weights(w), _) => w.clone(),
+        (LabelPrior::Named(NamedPrior::Noisy), Some(counts)) if counts.iter().any(|c| *c > 0) => {
+            counts.iter().map(|c| *c as f64).collect()
+        }
+        (LabelPrior::Named(_), _) => uniform,
     };
     let total: f64 = weights.iter().sum();
     if weights.len() != labels || weights.iter().any(|w| !(w.is_finite() && *w >= 0.0)) || total <= 0.0 {
         return Err(Error::usage(format!(
-            "`sample.label_prior` must be \"uniform\" or {labels} weights of 0 or more, not {weights:?}"
+            "`sample.label_prior` must be \"uniform\", \"noisy\" or {labels} weights of 0 or more, not {weights:?}"
         ))
         .hint("one weight for each label, in the order in which the names are declared"));
     }

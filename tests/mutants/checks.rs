@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
 use dpsynth::models::llama::Llama;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun};
+use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
@@ -73,7 +73,7 @@ impl Bench {
     }
 
     fn begin(&self, plan: &PrivacyPlan, run: &str) -> PrivateRun {
-        let ledger = Ledger::open(self.folder.path(), "d5", 1000.0, plan.delta()).expect("a ledger");
+        let ledger = Ledger::open(self.folder.path(), "d5", 1000.0, plan.delta(), &Unit::Record).expect("a ledger");
         plan.begin(ledger, run, self.units.len()).expect("within the budget")
     }
 }
@@ -87,6 +87,9 @@ fn plan(steps: u64, expected_batch_size: u64, public_size: u64) -> PrivacyPlan {
         steps,
         max_grad_norm: MAX_GRAD_NORM,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     })
     .expect("a plan")

@@ -2,26 +2,12 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::super::accountant::{Adjacency, Phase, pld};
 use super::chain::{Entry, Line};
+use super::parameters::{RunParameters, Usage};
+use crate::privacy::accountant::{Adjacency, pld};
 use crate::{Error, Result};
-
-/// What a run's cost depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunParameters {
-    /// Probability that a record is drawn in a step.
-    pub sampling_rate: f64,
-    /// Noise standard deviation over sensitivity.
-    pub noise_multiplier: f64,
-    /// Steps planned.
-    pub steps: u64,
-    /// The run's own delta.
-    pub delta: f64,
-    /// False for a run with a fixed seed: recorded, not counted.
-    pub private: bool,
-}
 
 /// A run in the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,17 +19,26 @@ pub struct RunRecord {
     pub parameters: RunParameters,
     /// Steps charged so far.
     pub charged_steps: u64,
+    /// Whether the noisy histogram of the labels was charged.
+    pub charged_histogram: bool,
     /// Whether it was ended before its last planned step.
     pub ended: bool,
 }
 
 impl RunRecord {
-    /// Steps that count against the budget: an open run counts whole.
-    fn counted_steps(&self) -> u64 {
-        match (self.parameters.private, self.ended) {
-            (false, _) => 0,
-            (true, true) => self.charged_steps,
-            (true, false) => self.parameters.steps,
+    /// What was charged of a private run.
+    fn charged(&self) -> Usage {
+        Usage {
+            steps: if self.parameters.private { self.charged_steps } else { 0 },
+            histogram: self.parameters.private && self.charged_histogram,
+        }
+    }
+
+    /// What counts against the budget: an open run counts whole.
+    fn counted(&self) -> Usage {
+        match self.parameters.private && !self.ended {
+            true => self.parameters.planned(),
+            false => self.charged(),
         }
     }
 }
@@ -53,6 +48,8 @@ impl RunRecord {
 pub struct LedgerView {
     /// Content hash of the dataset.
     pub dataset: String,
+    /// What the guarantee protects.
+    pub unit: String,
     /// What all runs may spend together.
     pub total_epsilon: f64,
     /// Delta at which runs are composed.
@@ -69,8 +66,7 @@ impl LedgerView {
     /// # Errors
     /// Usage: the ledger holds numbers that the accountant refuses.
     pub fn charged_epsilon(&self) -> Result<f64> {
-        let charged = |r: &RunRecord| if r.parameters.private { r.charged_steps } else { 0 };
-        compose(self.runs.iter().map(|r| (r.parameters, charged(r))), self.delta)
+        compose(self.runs.iter().map(|r| (r.parameters, r.charged())), self.delta)
     }
 
     /// The same with open runs counted at their planned steps: what the budget is compared with.
@@ -78,19 +74,15 @@ impl LedgerView {
     /// # Errors
     /// As [`LedgerView::charged_epsilon`].
     pub fn reserved_epsilon(&self) -> Result<f64> {
-        compose(self.runs.iter().map(|r| (r.parameters, r.counted_steps())), self.delta)
+        compose(self.runs.iter().map(|r| (r.parameters, r.counted())), self.delta)
     }
 }
 
-fn compose(runs: impl Iterator<Item = (RunParameters, u64)>, delta: f64) -> Result<f64> {
-    let phases = runs
-        .filter(|(_, steps)| *steps > 0)
-        .map(|(p, steps)| Phase::new(p.sampling_rate, p.noise_multiplier, steps))
-        .collect::<Result<Vec<_>>>()?;
-    if phases.is_empty() {
-        Ok(0.0)
-    } else {
-        pld::epsilon_above(&phases, Adjacency::AddOrRemoveOne, delta)
+fn compose(runs: impl Iterator<Item = (RunParameters, Usage)>, delta: f64) -> Result<f64> {
+    let phases: Vec<_> = runs.map(|(p, usage)| p.phases(usage)).collect::<Result<_>>()?;
+    match phases.concat() {
+        nothing if nothing.is_empty() => Ok(0.0),
+        phases => pld::epsilon_above(&phases, Adjacency::AddOrRemoveOne, delta),
     }
 }
 
@@ -106,6 +98,7 @@ impl Book {
         let mut book = Book {
             view: LedgerView {
                 dataset: String::new(),
+                unit: String::new(),
                 total_epsilon: 0.0,
                 delta: 0.0,
                 lines: 0,
@@ -141,9 +134,11 @@ impl Book {
                 dataset,
                 total_epsilon,
                 delta,
+                unit,
                 ..
             } => {
                 (view.dataset, view.total_epsilon, view.delta) = (dataset.clone(), *total_epsilon, *delta);
+                view.unit = unit.clone();
             }
             Entry::Budget { total_epsilon } => view.total_epsilon = *total_epsilon,
             Entry::Run { run, parameters } => {
@@ -154,6 +149,7 @@ impl Book {
                     run: run.clone(),
                     parameters: *parameters,
                     charged_steps: 0,
+                    charged_histogram: false,
                     ended: false,
                 });
             }
@@ -164,6 +160,13 @@ impl Book {
                 Some(r) => r.charged_steps += 1,
                 None => return refuse("charges a step of a run that was never begun"),
             },
+            Entry::Histogram { run } => match view.runs.iter_mut().find(|r| r.run == *run) {
+                Some(r) if r.ended || r.charged_histogram || r.parameters.label_histogram_epsilon.is_none() => {
+                    return refuse("charges a histogram that was not due");
+                }
+                Some(r) => r.charged_histogram = true,
+                None => return refuse("charges a histogram of a run that was never begun"),
+            },
             Entry::End { run } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
                 Some(r) => r.ended = true,
                 None => return refuse("ends a run that is not open"),
@@ -173,8 +176,8 @@ impl Book {
         Ok(())
     }
 
-    /// Whether `run` may begin or go on: `Some(charged steps)` where it is known.
-    pub fn admit(&self, run: &str, parameters: &RunParameters) -> Result<Option<u64>> {
+    /// Whether `run` may begin or go on: what it has charged, where it is known.
+    pub fn admit(&self, run: &str, parameters: &RunParameters) -> Result<Option<Usage>> {
         if run.is_empty() {
             return Err(Error::usage("a run needs a name").hint("the name of its folder will do"));
         }
@@ -197,14 +200,14 @@ impl Book {
         }
         let spent = self.view.reserved_epsilon()?;
         let total = self.view.total_epsilon;
-        let asked = |steps| compose(std::iter::once((*parameters, steps)), self.view.delta);
+        let asked = || compose(std::iter::once((*parameters, parameters.planned())), self.view.delta);
         let with = match known {
             Some(_) => spent,
             None if !parameters.private => return Ok(None),
             None => {
-                let runs = self.view.runs.iter().map(|r| (r.parameters, r.counted_steps()));
+                let runs = self.view.runs.iter().map(|r| (r.parameters, r.counted()));
                 compose(
-                    runs.chain(std::iter::once((*parameters, parameters.steps))),
+                    runs.chain(std::iter::once((*parameters, parameters.planned()))),
                     self.view.delta,
                 )?
             }
@@ -213,25 +216,35 @@ impl Book {
         if parameters.private && with > total * (1.0 + 1e-9) {
             let earlier = match known {
                 Some(_) => "this run included".to_string(),
-                None => format!("this run asks {:.4}, together {with:.4}", asked(parameters.steps)?),
+                None => format!("this run asks {:.4}, together {with:.4}", asked()?),
             };
             return Err(Error::budget(format!(
-                "the dataset's budget is epsilon {total:.4} at delta {:e}; spent or reserved {spent:.4}, {earlier} (adjacency add-or-remove-one, unit record, sampler poisson, accountant pld)",
-                self.view.delta
+                "the dataset's budget is epsilon {total:.4} at delta {:e}; spent or reserved {spent:.4}, {earlier} (adjacency add-or-remove-one, unit {}, sampler poisson, accountant pld)",
+                self.view.delta, self.view.unit
             ))
             .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total"));
         }
-        Ok(known.map(|r| r.charged_steps))
+        Ok(known.map(|r| Usage {
+            steps: r.charged_steps,
+            histogram: r.charged_histogram,
+        }))
     }
 }
 
 fn describe(p: &RunParameters) -> String {
-    format!(
+    let mut out = format!(
         "sampling rate {}, noise multiplier {}, {} steps, delta {:e}, {}",
         p.sampling_rate,
         p.noise_multiplier,
         p.steps,
         p.delta,
         if p.private { "private" } else { "NOT PRIVATE" }
-    )
+    );
+    if let Some(t) = p.truncation {
+        out += &format!(", batches of at most {}", t.max_batch_size);
+    }
+    if let Some(epsilon) = p.label_histogram_epsilon {
+        out += &format!(", labels counted at epsilon {epsilon}");
+    }
+    out
 }

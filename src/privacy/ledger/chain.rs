@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::LedgerHead;
-use super::book::RunParameters;
+use super::parameters::RunParameters;
 use crate::{Error, Result};
 
 /// What a line says.
@@ -32,6 +32,8 @@ pub enum Entry {
     },
     /// A step was charged.
     Step { run: String, index: u64 },
+    /// The noisy histogram of the labels was charged.
+    Histogram { run: String },
     /// A run is over before its last planned step.
     End { run: String },
     /// The total was changed.

@@ -2,6 +2,7 @@
 
 mod book;
 mod chain;
+mod parameters;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,8 +12,10 @@ use book::Book;
 use chain::{Chain, Entry, Line};
 use serde::{Deserialize, Serialize};
 
-pub use book::{LedgerView, RunParameters, RunRecord};
+pub use book::{LedgerView, RunRecord};
+pub use parameters::{RunParameters, Truncation, Usage};
 
+use super::unit::Unit;
 use crate::{Error, Result};
 
 /// A place in a ledger: the number of a line and its sha256.
@@ -53,12 +56,12 @@ impl Ledger {
     /// Opens the ledger of the dataset with this content hash, creating it with the given total epsilon and delta.
     ///
     /// A last line that a crash left incomplete is cut off: its step was never taken. An existing ledger keeps its own
-    /// total and delta.
+    /// total and delta, and stays with its unit of privacy.
     ///
     /// # Errors
-    /// Usage: the hash is no file name, or a number is out of range. Data: the ledger was tampered with. Other: another
+    /// Usage: the hash is no file name, a number is out of range, or the ledger protects another unit. Data: the ledger was tampered with. Other: another
     /// process holds it, or it cannot be read or written.
-    pub fn open(dir: &Path, dataset_hash: &str, default_total_epsilon: f64, delta: f64) -> Result<Self> {
+    pub fn open(dir: &Path, dataset_hash: &str, default_total_epsilon: f64, delta: f64, unit: &Unit) -> Result<Self> {
         if dataset_hash.is_empty()
             || !dataset_hash
                 .chars()
@@ -77,7 +80,7 @@ impl Ledger {
                 total_epsilon: default_total_epsilon,
                 delta,
                 adjacency: "add-or-remove-one".into(),
-                unit: "record".into(),
+                unit: unit.to_string(),
                 accountant: "pld".into(),
             })?;
         }
@@ -88,6 +91,13 @@ impl Ledger {
                 ledger.book.dataset()
             ))
             .hint("a ledger belongs to one dataset and may not be renamed"));
+        }
+        let kept = ledger.view().unit;
+        if kept != unit.to_string() {
+            return Err(Error::usage(format!(
+                "the ledger of this dataset protects the unit {kept}, this run {unit}: their costs do not add up"
+            ))
+            .hint("give `dataset.unit` as the dataset's earlier runs had it"));
         }
         Ok(ledger)
     }
@@ -178,8 +188,8 @@ impl Ledger {
         self.append(Entry::Budget { total_epsilon })
     }
 
-    /// Enters a run, or finds it: the number of its charged steps. Checks the budget both times (rule P8).
-    pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<u64> {
+    /// Enters a run, or finds it: what it has charged. Checks the budget both times (rule P8).
+    pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<Usage> {
         let known = self.book.admit(run, parameters)?;
         if known.is_none() {
             self.append(Entry::Run {
@@ -187,7 +197,10 @@ impl Ledger {
                 parameters: *parameters,
             })?;
         }
-        Ok(known.unwrap_or(0))
+        Ok(known.unwrap_or(Usage {
+            steps: 0,
+            histogram: false,
+        }))
     }
 
     /// Writes a step's line; it is on disk when this returns (rule P7).
@@ -196,6 +209,11 @@ impl Ledger {
             run: run.to_string(),
             index,
         })
+    }
+
+    /// Writes the line of a noisy histogram; it is on disk when this returns (rule P7).
+    pub(super) fn charge_histogram(&mut self, run: &str) -> Result<()> {
+        self.append(Entry::Histogram { run: run.to_string() })
     }
 
     /// Writes that a run is over.
