@@ -145,12 +145,12 @@ fn answer(accountant: Accountant, phase: Phase, delta: f64) -> Result<Answer> {
             })
         }
         Accountant::Rdp => {
-            let renyi = rdp::epsilon(&[phase], delta)?;
+            let renyi = rdp::epsilon(&[phase], Neighbours::AddOrRemoveOne, delta)?;
             Ok(Answer {
                 epsilon: renyi.epsilon,
                 accountant: "rdp",
                 order: Some(renyi.order),
-                epsilon_exact_orders: Some(rdp::epsilon_exact(&[phase], delta)?.epsilon),
+                epsilon_exact_orders: Some(rdp::epsilon_exact(&[phase], Neighbours::AddOrRemoveOne, delta)?.epsilon),
                 ..blank
             })
         }
