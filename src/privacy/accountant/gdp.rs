@@ -39,3 +39,23 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<Est
     check_epsilon(epsilon)?;
     Ok(Estimate::new(gaussian::delta(mu(phases, adjacency)?, epsilon)))
 }
+
+/// The largest μ with which a Gaussian mechanism is (`epsilon`, `delta`)-private; to about 1e-12 relative, from below.
+pub(in crate::privacy) fn mu_within(epsilon: f64, delta: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 1.0);
+    while gaussian::delta(high, epsilon) <= delta {
+        (low, high) = (high, 2.0 * high);
+    }
+    while high - low > 1e-13 * high {
+        let middle = 0.5 * (low + high);
+        if middle <= low || middle >= high {
+            break;
+        }
+        if gaussian::delta(middle, epsilon) <= delta {
+            low = middle
+        } else {
+            high = middle
+        }
+    }
+    low
+}
