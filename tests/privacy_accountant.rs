@@ -165,14 +165,14 @@ fn delta_at_epsilon_one_agrees_with_the_reference() {
 fn rdp_agrees_with_both_references() {
     for row in rows(include_str!("fixtures/accounting.csv")) {
         let phases = [phase(row("q"), row("sigma"), row("T") as u64)];
-        let bound = rdp::epsilon(&phases, row("delta")).expect("valid");
+        let bound = rdp::epsilon(&phases, AddOrRemoveOne, row("delta")).expect("valid");
         assert!(
             (bound.epsilon / row("eps_dpacc_rdp") - 1.0).abs() < 1e-3,
             "{bound:?} {}",
             row("eps_dpacc_rdp")
         );
         // Opacus tries a few other orders, none above 63, so it may be a little lower or a good deal higher.
-        let exact = rdp::epsilon_exact(&phases, row("delta")).expect("valid");
+        let exact = rdp::epsilon_exact(&phases, AddOrRemoveOne, row("delta")).expect("valid");
         assert!(
             exact.order > 63.0 || (exact.epsilon / row("eps_opacus_rdp") - 1.0).abs() < 2e-3,
             "{exact:?} {}",
@@ -315,7 +315,7 @@ fn p10_values_without_a_meaning_are_refused() {
             "{delta}"
         );
         assert_eq!(
-            rdp::epsilon(&[phase(0.1, 1.0, 1)], delta)
+            rdp::epsilon(&[phase(0.1, 1.0, 1)], AddOrRemoveOne, delta)
                 .expect_err("refused")
                 .exit_code(),
             2,
@@ -352,7 +352,7 @@ proptest! {
         prop_assert!(epsilon(q * 0.9, sigma, steps, delta).epsilon <= most);
         prop_assert!(epsilon(q, sigma, steps, delta * 2.0).epsilon <= most);
         prop_assert!(epsilon(q, sigma, steps.div_ceil(2), delta).epsilon <= most);
-        prop_assert!(rdp::epsilon_exact(&[phase(q, sigma, steps)], delta).expect("valid").epsilon >= here.epsilon_lower);
+        prop_assert!(rdp::epsilon_exact(&[phase(q, sigma, steps)], AddOrRemoveOne, delta).expect("valid").epsilon >= here.epsilon_lower);
         // delta(epsilon) is the inverse.
         if here.epsilon > 1e-3 {
             let back = pld::delta(&[phase(q, sigma, steps)], AddOrRemoveOne, here.epsilon).expect("valid");

@@ -236,14 +236,40 @@ fn account_composes_phases() {
 
 #[test]
 fn adjacency_is_echoed_or_refused() {
-    for accountant in ["rdp", "gdp", "edgeworth"] {
+    for accountant in ["gdp", "edgeworth"] {
         let refused =
             dpsynth(&[&SETTING[..], &["--adjacency", "replace", "--accountant", accountant]].concat()).code(2);
         let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
         assert!(message.contains(accountant) && message.contains("hint: "), "{message}");
     }
-    let echoed = json(&[&SETTING[..], &["--adjacency", "add-remove", "--json"]].concat());
-    assert_eq!(echoed["adjacency"], "add-remove");
+    for accountant in ["pld", "rdp"] {
+        let answer = |adjacency| {
+            let more = ["--accountant", accountant, "--adjacency", adjacency, "--json"];
+            json(&[&SETTING[..], &more].concat())
+        };
+        let (removed, replaced) = (answer("add-remove"), answer("replace"));
+        assert_eq!(removed["adjacency"], "add-remove");
+        assert_eq!(replaced["adjacency"], "replace");
+        assert!(replaced["epsilon"].as_f64() > removed["epsilon"].as_f64(), "{replaced}");
+    }
+    let noise = |adjacency| {
+        let target = [
+            "calibrate",
+            "--epsilon",
+            "1",
+            "--delta",
+            "1e-5",
+            "--sampling-rate",
+            "0.01",
+            "--steps",
+            "98",
+        ];
+        json(&[&target[..], &["--adjacency", adjacency, "--json"]].concat())
+    };
+    let (removed, replaced) = (noise("add-remove"), noise("replace"));
+    assert_eq!(replaced["adjacency"], "replace");
+    assert!(replaced["epsilon"].as_f64().expect("a number") <= 1.0);
+    assert!(replaced["noise_multiplier"].as_f64() > removed["noise_multiplier"].as_f64());
     dpsynth(&[&SETTING[..], &["--adjacency", "swap"]].concat()).code(2);
 }
 

@@ -345,23 +345,17 @@ impl Account {
                 delta: pld::delta(phases, adjacency, epsilon)?,
                 ..blank
             },
-            (Accountant::Rdp, _) if adjacency != accountant::Adjacency::AddOrRemoveOne => {
-                return Err(
-                    Error::usage("the rdp accountant knows only add-or-remove-one adjacency")
-                        .hint("the pld accountant knows replace-one too"),
-                );
-            }
             (Accountant::Rdp, Given::Delta(delta)) => {
-                let renyi = rdp::epsilon(phases, delta)?;
+                let renyi = rdp::epsilon(phases, adjacency, delta)?;
                 Point {
                     epsilon: renyi.epsilon,
                     order: Some(renyi.order),
-                    epsilon_exact_orders: Some(rdp::epsilon_exact(phases, delta)?.epsilon),
+                    epsilon_exact_orders: Some(rdp::epsilon_exact(phases, adjacency, delta)?.epsilon),
                     ..blank
                 }
             }
             (Accountant::Rdp, Given::Epsilon(epsilon)) => {
-                let (delta, order) = renyi_delta(phases, epsilon)?;
+                let (delta, order) = renyi_delta(phases, adjacency, epsilon)?;
                 Point {
                     delta,
                     order: Some(order),
@@ -501,7 +495,7 @@ fn short(delta: f64) -> String {
 }
 
 /// The smallest delta at which Rényi accounting gives `epsilon`, from above to one in a million, and its order.
-fn renyi_delta(phases: &[Phase], epsilon: f64) -> Result<(f64, f64)> {
+fn renyi_delta(phases: &[Phase], adjacency: accountant::Adjacency, epsilon: f64) -> Result<(f64, f64)> {
     if !(epsilon >= 0.0 && epsilon.is_finite()) {
         return Err(
             Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual")
@@ -510,13 +504,13 @@ fn renyi_delta(phases: &[Phase], epsilon: f64) -> Result<(f64, f64)> {
     let (mut low, mut high) = (1e-300_f64.ln(), (1.0 - 1e-9_f64).ln());
     while high - low > 1e-6 {
         let middle = 0.5 * (low + high);
-        if rdp::epsilon(phases, middle.exp())?.epsilon > epsilon {
+        if rdp::epsilon(phases, adjacency, middle.exp())?.epsilon > epsilon {
             low = middle
         } else {
             high = middle
         }
     }
-    Ok((high.exp(), rdp::epsilon(phases, high.exp())?.order))
+    Ok((high.exp(), rdp::epsilon(phases, adjacency, high.exp())?.order))
 }
 
 /// A phase as it is typed: `0.01,1.1,1000`.

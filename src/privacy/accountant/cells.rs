@@ -1,10 +1,10 @@
 //! One step's privacy loss, put on an even grid, from above and from below.
 //!
-//! The pair is P = (1−q)·N(0,σ²) + q·N(1,σ²) against Q = N(0,σ²). With u = (2x−1)/(2σ²) the likelihood ratio is
-//! P/Q(x) = 1 + q(eᵘ − 1), which grows with x, so a range of losses is a range of x. Every mass is an integral of a
-//! positive smooth function over such a range (Gauss–Legendre), so no digits are lost by subtraction.
+//! The loss grows with x, so a range of losses is a range of x. Every mass is an integral of a positive smooth function
+//! over such a range (Gauss–Legendre), so no digits are lost by subtraction.
 
 use super::Direction;
+use super::pairs::{Density, Pair, Range, exp_both};
 
 /// Masses of a privacy loss: `mass[i]` at loss `base + i·step`, and `infinity` at an infinite loss.
 pub struct LossPmf {
@@ -14,14 +14,11 @@ pub struct LossPmf {
     pub infinity: f64,
 }
 
-/// One Poisson-subsampled Gaussian step, cut to where all but `tail` of either distribution's mass lies on each side.
+/// One step's pair, cut to where nearly all of either distribution's mass lies.
 #[derive(Clone, Copy)]
 pub struct Step {
-    q: f64,
-    sigma: f64,
-    tail: f64,
-    x_min: f64,
-    x_max: f64,
+    pair: Pair,
+    range: Range,
 }
 
 /// More grid points than this are never built; the grid is made coarser instead, which stays on the safe side.
@@ -37,56 +34,20 @@ const NODES_4: [(f64, f64); 4] = [
 
 impl Step {
     /// `tail` is the mass that may be cut off on each side.
-    pub fn new(q: f64, sigma: f64, tail: f64) -> Self {
-        // P(N(0,1) > z) ≤ exp(−z²/2).
-        let z = (-2.0 * tail.ln()).sqrt();
+    pub fn new(pair: Pair, tail: f64) -> Self {
         Step {
-            q,
-            sigma,
-            tail,
-            x_min: -z * sigma,
-            x_max: 1.0 + z * sigma,
+            pair,
+            range: pair.range(tail),
         }
     }
 
-    /// P/Q(x) − 1.
-    fn ratio_minus_1(&self, x: f64) -> f64 {
-        self.q * ((2.0 * x - 1.0) / (2.0 * self.sigma * self.sigma)).exp_m1()
-    }
-
-    /// ln P/Q(x).
-    fn loss(&self, x: f64) -> f64 {
-        if self.q == 1.0 {
-            return (2.0 * x - 1.0) / (2.0 * self.sigma * self.sigma);
-        }
-        self.ratio_minus_1(x).ln_1p()
-    }
-
-    /// The x where the loss is `loss`; −∞ below the smallest loss ln(1−q).
-    fn x_at(&self, loss: f64) -> f64 {
-        let u = if self.q == 1.0 {
-            loss
-        } else {
-            let v = (loss.exp_m1() + self.q) / self.q;
-            if v <= 0.0 {
-                return f64::NEG_INFINITY;
-            }
-            v.ln()
-        };
-        self.sigma * self.sigma * u + 0.5
-    }
-
-    /// Q's density.
-    fn density(&self, x: f64) -> f64 {
-        let t = x / self.sigma;
-        (-0.5 * t * t).exp() / (self.sigma * (2.0 * std::f64::consts::PI).sqrt())
-    }
-
-    /// Calls `add(x, weight)` at the nodes of a Gauss–Legendre rule on [a, b]; the weight holds Q's density.
-    fn quadrature(&self, a: f64, b: f64, mut add: impl FnMut(f64, f64)) {
+    /// Calls `add` with the masses at the nodes of a Gauss–Legendre rule on [a, b].
+    fn quadrature(&self, a: f64, b: f64, mut add: impl FnMut(Density)) {
         let width = b - a;
-        // The integrands vary on the scales σ (the density; eight times faster in its tails) and σ² (the ratio).
-        let scale = self.sigma.min(2.5 * self.sigma * self.sigma);
+        if width == 0.0 {
+            return;
+        }
+        let scale = self.pair.scale();
         let pieces = (width.abs() / (0.1 * scale)).ceil().max(1.0);
         let nodes: &[(f64, f64)] = if width.abs() < 0.002 * scale {
             &NODES_2
@@ -97,8 +58,13 @@ impl Step {
         for piece in 0..pieces as usize {
             let middle = a + (2 * piece + 1) as f64 * half;
             for (t, w) in nodes {
-                let x = middle + half * t;
-                add(x, w * half * self.density(x));
+                let density = self.pair.density(middle + half * t);
+                let weight = w * half;
+                add(Density {
+                    p: weight * density.p,
+                    q: weight * density.q,
+                    difference: weight * density.difference,
+                });
             }
         }
     }
@@ -106,67 +72,91 @@ impl Step {
     /// The loss and its mass at enough points to integrate over; for the cumulant function.
     pub fn sketch(&self, direction: Direction) -> Vec<(f64, f64)> {
         let mut points = Vec::new();
-        self.quadrature(self.x_min, self.x_max, |x, w| {
-            let (loss, ratio) = (self.loss(x), 1.0 + self.ratio_minus_1(x));
+        self.quadrature(self.range.x_min, self.range.x_max, |mass| {
             points.push(match direction {
-                Direction::Remove => (loss, w * ratio),
-                Direction::Add | Direction::Both => (-loss, w),
+                Direction::Remove | Direction::Both => (mass.loss(), mass.p),
+                Direction::Add => (-mass.loss(), mass.q),
             });
         });
+        if let Some(atoms) = self.pair.atoms() {
+            points.extend([(-atoms.loss, atoms.low), (atoms.loss, atoms.high)]);
+        }
         points
     }
 
     /// The grid's step, made coarser where the losses would need too many points.
     pub fn affordable(&self, step: f64) -> f64 {
-        step.max((self.loss(self.x_max) - self.loss(self.x_min)) / MAX_POINTS)
+        let (smallest, largest) = self.pair.losses(&self.range);
+        step.max((largest - smallest) / MAX_POINTS)
     }
 
-    /// From above: connect-the-dots (Doroshenko, Ghazi, Kamath, Kumar and Manurangsi 2022).
+    /// Where the atoms lie, if there are any.
+    pub fn atoms_at(&self) -> Option<f64> {
+        self.pair.atoms().map(|a| a.loss)
+    }
+
+    /// From above: connect-the-dots (Doroshenko, Ghazi, Kamath, Kumar and Manurangsi 2022), on multiples of `step`.
     ///
     /// The mass of each grid interval goes to its two ends such that its mass under P and under Q are both kept. The
     /// hockey-stick curve is then the chord through the true curve's points, which is convex in e^ε: never below it.
     pub fn pessimistic(&self, step: f64, direction: Direction) -> LossPmf {
-        let first = (self.loss(self.x_min) / step).floor();
-        let last = (self.loss(self.x_max) / step).ceil().max(first + 1.0);
+        let Range {
+            x_min,
+            x_max,
+            below,
+            above,
+        } = self.range;
+        let (smallest, largest) = self.pair.losses(&self.range);
+        let first = (smallest / step).floor();
+        let last = (largest / step).ceil().max(first + 1.0);
         let cells = (last - first) as usize;
         let mut mass = vec![0.0; cells + 1];
         let width = -(-step).exp_m1();
-        let mut a = self.x_min;
+        let loss_at = |i: usize| (first + i as f64) * step;
+        if let Some(atoms) = self.pair.atoms() {
+            for (loss, p) in [(-atoms.loss, atoms.low), (atoms.loss, atoms.high)] {
+                let i = ((loss / step).floor() - first).clamp(0.0, (cells - 1) as f64) as usize;
+                let up = (p * -(loss_at(i) - loss).exp_m1() / width).clamp(0.0, p);
+                mass[i] += p - up;
+                mass[i + 1] += up;
+            }
+        }
+        let mut a = x_min;
         for i in 0..cells {
-            let lower_loss = (first + i as f64) * step;
+            if a >= x_max {
+                break;
+            }
             let b = if i + 1 == cells {
-                self.x_max
+                x_max
             } else {
-                self.x_at(lower_loss + step).clamp(a, self.x_max)
+                self.pair.x_at(loss_at(i + 1)).clamp(a, x_max)
             };
-            let below = lower_loss.exp_m1();
+            let lower_loss = exp_both(loss_at(i));
             let (mut lower, mut upper) = (0.0, 0.0);
-            self.quadrature(a, b, |x, w| {
-                let r = self.ratio_minus_1(x);
-                let p = w * (1.0 + r);
-                let up = (w * (r - below) / width).clamp(0.0, p);
+            self.quadrature(a, b, |m| {
+                let up = (m.excess(lower_loss) / width).clamp(0.0, m.p);
                 upper += up;
-                lower += p - up;
+                lower += m.p - up;
             });
             mass[i] += lower;
             mass[i + 1] += upper;
             a = b;
         }
+        // What was cut: losses above become infinite, losses below are lifted to the grid's first point.
         match direction {
-            // What was cut: losses above become infinite, losses below are lifted to the grid's first point.
-            Direction::Remove => {
-                mass[0] += self.tail;
+            Direction::Remove | Direction::Both => {
+                mass[0] += below;
                 LossPmf {
                     base: first * step,
                     step,
                     mass,
-                    infinity: self.tail,
+                    infinity: above,
                 }
             }
-            Direction::Add | Direction::Both => {
+            Direction::Add => {
                 let mut out = swap(mass, first * step, step);
-                out.mass[0] += self.tail;
-                out.infinity = self.tail;
+                out.mass[0] += above;
+                out.infinity = below;
                 out
             }
         }
@@ -175,54 +165,66 @@ impl Step {
     /// From below: outcomes are merged into cells, which is post-processing and can only lose privacy loss, with the
     /// cells' edges solved such that the merged losses fall onto an even grid. What is cut off is dropped.
     pub fn optimistic(&self, step: f64, direction: Direction) -> LossPmf {
-        // The first cell decides where the grid lies: its upper edge is half a step above its own loss.
-        let mut first = self.cell(self.x_min, self.x_at(self.loss(self.x_min) + step).min(self.x_max), 0.0);
-        for _ in 0..12 {
-            let edge = self.x_at(first.loss() + 0.5 * step).clamp(self.x_min, self.x_max);
-            if (edge - first.high).abs() < 1e-9 * self.sigma || edge <= self.x_min {
-                break;
-            }
-            first = self.cell(self.x_min, edge, 0.0);
-        }
-        let base = first.loss();
-        // Remove counts P's mass at the loss; Add counts Q's mass at minus the loss.
-        let kept = |cell: &Cell| match direction {
-            Direction::Remove => cell.p(),
-            Direction::Add | Direction::Both => cell.q,
+        // Atoms cannot be moved by merging: a little more noise puts them onto the grid.
+        let Some(pair) = self.pair.aligned(step) else {
+            return nothing(step);
         };
-        let mut mass = vec![kept(&first)];
-        let mut low = first.high;
-        while low < self.x_max {
-            let loss_low = self.loss(low);
-            // The next grid loss above the cell's lower edge; one that is all but on the edge is left out.
-            let index = ((loss_low - base) / step + 0.05).floor().max(0.0) + 1.0;
-            let target = base + index * step;
-            let above = target.exp_m1();
-            let least = self.x_at(target).min(self.x_max);
-            let most = self.x_at(target + 1.5 * step).clamp(least, self.x_max);
-            // ∫(P − e^target·Q) over the cell must vanish: Newton on the upper edge.
-            let mut cell = self.cell(low, self.x_at(2.0 * target - loss_low).clamp(least, most), above);
-            for _ in 0..4 {
-                let slope = self.density(cell.high) * (self.ratio_minus_1(cell.high) - above);
-                let next = (cell.high - cell.excess / slope).clamp(least, most);
-                if !next.is_finite() || cell.excess.abs() <= 1e-11 * step * cell.q * (1.0 + above) {
-                    break;
-                }
-                cell.extend(self, next);
-            }
-            // Where the edge could not be met the loss is rounded towards less loss, never towards more.
-            let slack = 1e-9 * step * cell.q * (1.0 + above);
-            let index = match direction {
-                Direction::Remove if cell.excess < -slack => index - 1.0,
-                Direction::Add | Direction::Both if cell.excess > slack => {
-                    ((self.loss(cell.high) - base) / step).ceil()
-                }
-                _ => index,
-            } as usize;
+        let this = Step { pair, ..*self };
+        let Range { x_min, x_max, .. } = self.range;
+        // Remove counts P's mass at the loss; Add counts Q's mass at minus the loss.
+        let kept = |p: f64, q: f64| match direction {
+            Direction::Remove | Direction::Both => p,
+            Direction::Add => q,
+        };
+        let mut mass: Vec<f64> = Vec::new();
+        let mut put = |index: f64, m: f64| {
+            let index = index.max(0.0) as usize;
             if mass.len() <= index {
                 mass.resize(index + 1, 0.0);
             }
-            mass[index] += kept(&cell);
+            mass[index] += m;
+        };
+        // The lowest atom or else the first cell decides where the grid lies.
+        let (base, mut low) = match pair.atoms() {
+            Some(atoms) => {
+                put(0.0, kept(atoms.low, atoms.high));
+                put((2.0 * atoms.loss / step).round(), kept(atoms.high, atoms.low));
+                (-atoms.loss, x_min)
+            }
+            None => {
+                let first = this.first_cell(step);
+                put(0.0, kept(first.mass.p, first.mass.q));
+                (first.mass.loss(), first.high)
+            }
+        };
+        while low < x_max {
+            let loss_low = pair.density(low).loss();
+            // The next grid loss above the cell's lower edge; one that is all but on the edge is left out.
+            let index = ((loss_low - base) / step + 0.05).floor().max(0.0) + 1.0;
+            let target = base + index * step;
+            let least = pair.x_at(target).min(x_max);
+            let most = pair.x_at(target + 1.5 * step).clamp(least, x_max);
+            // ∫(P − e^target·Q) over the cell must vanish: Newton on the upper edge.
+            let at = exp_both(target);
+            let mut cell = this.cell(low, pair.x_at(2.0 * target - loss_low).clamp(least, most), at);
+            for _ in 0..4 {
+                let next = (cell.high - cell.excess / pair.density(cell.high).excess(at)).clamp(least, most);
+                if !next.is_finite() || cell.excess.abs() <= 1e-11 * step * cell.mass.q * at.0 {
+                    break;
+                }
+                cell.extend(&this, next);
+            }
+            // Where the edge could not be met the loss is rounded towards less loss, never towards more.
+            let slack = 1e-9 * step * cell.mass.q * at.0;
+            let steps_up = (cell.mass.loss() - base) / step;
+            let index = match direction {
+                Direction::Remove | Direction::Both if cell.excess < -slack => steps_up.floor().min(index),
+                Direction::Add if cell.excess > slack => steps_up.ceil().max(index),
+                _ => index,
+            };
+            if cell.mass.p > 0.0 && cell.mass.q > 0.0 {
+                put(index, kept(cell.mass.p, cell.mass.q));
+            }
             if cell.high <= low {
                 break;
             }
@@ -230,8 +232,8 @@ impl Step {
         }
         let last = mass.len() - 1;
         let base = match direction {
-            Direction::Remove => base,
-            Direction::Add | Direction::Both => {
+            Direction::Remove | Direction::Both => base,
+            Direction::Add => {
                 mass.reverse();
                 -(base + last as f64 * step)
             }
@@ -244,12 +246,34 @@ impl Step {
         }
     }
 
-    /// Integrates over [low, high] against the ratio 1 + `above`.
-    fn cell(&self, low: f64, high: f64, above: f64) -> Cell {
+    /// From the left end to half a step above the cell's own loss.
+    fn first_cell(&self, step: f64) -> Cell {
+        let Range { x_min, x_max, .. } = self.range;
+        let cell_to = |loss: f64| {
+            let high = self.pair.x_at(loss).clamp(x_min, x_max);
+            self.cell(x_min, high, (1.0, 0.0))
+        };
+        let mut first = cell_to(self.pair.losses(&self.range).0 + step);
+        for _ in 0..12 {
+            let next = cell_to(first.mass.loss() + 0.5 * step);
+            if next.high <= x_min {
+                break;
+            }
+            let moved = (next.high - first.high).abs();
+            first = next;
+            if moved < 1e-9 * self.pair.scale() {
+                break;
+            }
+        }
+        first
+    }
+
+    /// Integrates over [low, high] against the ratio e^target, given as (e^target, e^target − 1).
+    fn cell(&self, low: f64, high: f64, target: (f64, f64)) -> Cell {
         let mut cell = Cell {
-            above,
+            target,
             high: low,
-            q: 0.0,
+            mass: Density::default(),
             excess: 0.0,
         };
         cell.extend(self, high);
@@ -257,36 +281,60 @@ impl Step {
     }
 }
 
-/// A range of outcomes that is treated as one: Q's mass in it, and ∫(P − (1 + above)·Q).
+/// A range of outcomes that is treated as one: its masses, and ∫(P − e^target·Q).
 struct Cell {
-    above: f64,
+    target: (f64, f64),
     high: f64,
-    q: f64,
+    mass: Density,
     excess: f64,
 }
 
 impl Cell {
     /// Moves the upper edge, adding or taking away what lies between.
     fn extend(&mut self, step: &Step, high: f64) {
-        let (above, mut q, mut excess) = (self.above, 0.0, 0.0);
-        step.quadrature(self.high, high, |x, w| {
-            excess += w * (step.ratio_minus_1(x) - above);
-            q += w;
+        let (mut mass, mut excess) = (self.mass, self.excess);
+        step.quadrature(self.high, high, |m| {
+            mass.p += m.p;
+            mass.q += m.q;
+            mass.difference += m.difference;
+            excess += m.excess(self.target);
         });
-        self.q += q;
-        self.excess += excess;
-        self.high = high;
+        (self.mass, self.excess, self.high) = (mass, excess, high);
     }
+}
 
-    /// P's mass.
-    fn p(&self) -> f64 {
-        self.excess + (1.0 + self.above) * self.q
+/// No loss at all.
+fn nothing(step: f64) -> LossPmf {
+    LossPmf {
+        base: 0.0,
+        step,
+        mass: vec![1.0],
+        infinity: 0.0,
     }
+}
 
-    /// The merged outcome's loss, ln(P/Q), for a cell that was made with `above` = 0.
-    fn loss(&self) -> f64 {
-        (self.excess / self.q).ln_1p()
+/// One of several losses, chosen in public with the probabilities given; all on multiples of the same step.
+pub fn mixture(parts: Vec<(f64, LossPmf)>) -> LossPmf {
+    let step = parts[0].1.step;
+    let first = |pmf: &LossPmf| (pmf.base / step).round();
+    let lowest = parts.iter().map(|(_, pmf)| first(pmf)).fold(f64::INFINITY, f64::min);
+    let mut out = LossPmf {
+        base: lowest * step,
+        step,
+        mass: Vec::new(),
+        infinity: 0.0,
+    };
+    for (weight, pmf) in parts {
+        let offset = (first(&pmf) - lowest) as usize;
+        if out.mass.len() < offset + pmf.mass.len() {
+            out.mass.resize(offset + pmf.mass.len(), 0.0);
+        }
+        for (sum, m) in out.mass[offset..].iter_mut().zip(&pmf.mass) {
+            *sum += weight * m;
+        }
+        out.infinity += weight * pmf.infinity;
     }
+    out
 }
 
 /// The same pair with P and Q exchanged: loss −l with mass e^(−l)·m.

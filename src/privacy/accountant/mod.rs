@@ -9,6 +9,7 @@ pub mod edgeworth;
 pub mod estimate;
 mod gaussian;
 pub mod gdp;
+mod pairs;
 pub mod pld;
 pub mod rdp;
 
@@ -258,16 +259,4 @@ fn check_phases(phases: &[Phase]) -> Result<()> {
         return Err(Error::usage("nothing to account for: no steps were given"));
     }
     Ok(())
-}
-
-/// Phases of the same mechanism become one, so that a second run like the first costs what more steps would.
-fn merge(phases: &[Phase]) -> Vec<Phase> {
-    let mut merged: Vec<Phase> = Vec::new();
-    for phase in phases {
-        match merged.iter_mut().find(|m| m.mechanism == phase.mechanism) {
-            Some(m) => m.steps = m.steps.saturating_add(phase.steps),
-            None => merged.push(*phase),
-        }
-    }
-    merged
 }

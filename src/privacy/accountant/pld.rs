@@ -4,10 +4,14 @@
 //! (Koskela, Jälkö and Honkela 2020) in both directions. The grid is as fine as the answer needs: the error that a
 //! step's discretisation brings is of second order in it.
 
-use super::cells::Step;
+use super::cells::{LossPmf, Step, mixture};
 use super::compose::{Composed, Side, compose};
-use super::{Adjacency, Bracket, Direction, Mechanism, Phase, check_delta, check_phases, gaussian, merge};
+use super::pairs::{Pair, dominating};
+use super::{Adjacency, Bracket, Direction, Phase, check_delta, check_phases, gaussian};
 use crate::{Error, Result};
+
+/// By how much lower bounds are lowered, as a share, for what floating point may do.
+const ROUNDING: f64 = 1e-10;
 
 /// Share of epsilon that its bracket should not be wider than.
 const GAP: f64 = 1e-3;
@@ -15,29 +19,30 @@ const GAP: f64 = 1e-3;
 /// The smallest epsilon for `delta`, from above and from below, of all `phases` together.
 ///
 /// # Errors
-/// Usage: no phases, delta outside (0, 1).
+/// Usage: no phases, delta outside (0, 1), or losses so large that no epsilon can be certified.
 pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bracket> {
-    check_known(phases, adjacency)?;
     check_delta(delta)?;
-    let phases = merge(phases);
-    if let Some(mu) = unsampled(&phases) {
+    let parts = Dominated::all(phases, adjacency)?;
+    if let Some(mu) = unsampled(&parts) {
         let epsilon = gaussian::epsilon(mu, delta);
         return Ok(Bracket {
             epsilon,
-            epsilon_lower: epsilon * (1.0 - 1e-10),
-            direction: Direction::Remove,
+            epsilon_lower: epsilon * (1.0 - ROUNDING),
+            direction: Direction::Both,
         });
     }
     // The grid is chosen by an estimate of its error; where the bracket shows that to be too rosy, it is made finer.
+    // No grid closes the gap between a mixture and the one pair of it that is attained.
+    let closes = parts.iter().all(|p| p.pairs.len() == 1);
     let mut fineness = 1.0;
     loop {
-        let (losses, above) = worst(&phases, delta, fineness)?;
+        let (losses, above) = worst(&parts, delta, fineness)?;
         let bracket = Bracket {
             epsilon: above.0,
-            epsilon_lower: losses.epsilon_below(delta, above),
+            epsilon_lower: losses.epsilon_below(delta, above) * (1.0 - ROUNDING),
             direction: losses.direction,
         };
-        if bracket.epsilon - bracket.epsilon_lower <= GAP * bracket.epsilon || fineness > 9.0 {
+        if bracket.epsilon - bracket.epsilon_lower <= GAP * bracket.epsilon || !closes || fineness > 9.0 {
             return Ok(bracket);
         }
         fineness *= 3.0;
@@ -49,20 +54,24 @@ pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bra
 /// # Errors
 /// As [`epsilon`].
 pub fn epsilon_above(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<f64> {
-    check_known(phases, adjacency)?;
     check_delta(delta)?;
-    let phases = merge(phases);
-    match unsampled(&phases) {
+    let parts = Dominated::all(phases, adjacency)?;
+    match unsampled(&parts) {
         Some(mu) => Ok(gaussian::epsilon(mu, delta)),
-        None => Ok(worst(&phases, delta, 1.0)?.1.0),
+        None => Ok(worst(&parts, delta, 1.0)?.1.0),
     }
 }
 
 /// The direction with the larger pessimistic epsilon, that epsilon and the slope there.
-fn worst(phases: &[Phase], delta: f64, fineness: f64) -> Result<(Losses, (f64, f64))> {
-    let remove = Losses::new(phases, Direction::Remove, tail(phases, delta), fineness);
+fn worst(parts: &[Dominated], delta: f64, fineness: f64) -> Result<(Losses, (f64, f64))> {
+    if symmetric(parts) {
+        let both = Losses::new(parts, Direction::Both, tail(parts, delta), fineness);
+        let found = both.epsilon_above(delta)?;
+        return Ok((both, found));
+    }
+    let remove = Losses::new(parts, Direction::Remove, tail(parts, delta), fineness);
     let removed = remove.epsilon_above(delta)?;
-    let add = Losses::new(phases, Direction::Add, tail(phases, delta), fineness);
+    let add = Losses::new(parts, Direction::Add, tail(parts, delta), fineness);
     // A Chernoff bound often shows that adding is the lesser evil, without composing anything.
     if add.tilt_for_delta(delta).1 * (1.0 + 1e-6) <= removed.0 {
         return Ok((remove, removed));
@@ -83,18 +92,17 @@ const SMALLEST_DELTA: f64 = 1e-50;
 /// # Errors
 /// Usage: no phases, a negative epsilon or one that is not a number.
 pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64> {
-    check_known(phases, adjacency)?;
     if !(epsilon >= 0.0 && epsilon.is_finite()) {
         return Err(
             Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual")
         );
     }
-    let phases = merge(phases);
-    if let Some(mu) = unsampled(&phases) {
+    let parts = Dominated::all(phases, adjacency)?;
+    if let Some(mu) = unsampled(&parts) {
         return Ok(gaussian::delta(mu, epsilon));
     }
     let one = |direction| {
-        let losses = Losses::new(&phases, direction, tail(&phases, SMALLEST_DELTA), 1.0);
+        let losses = Losses::new(&parts, direction, tail(&parts, SMALLEST_DELTA), 1.0);
         let theta = losses.tilt_for_loss(epsilon);
         let composed = losses
             .composed(theta, theta, epsilon, Side::Above)
@@ -103,78 +111,119 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64
         let chernoff = (losses.cumulants(theta).0 - theta * epsilon).min(0.0).exp() * (1.0 + 1e-3);
         composed.min(chernoff + SMALLEST_DELTA)
     };
+    if symmetric(&parts) {
+        return Ok(one(Direction::Both));
+    }
     Ok(one(Direction::Remove).max(one(Direction::Add)))
 }
 
-fn check_known(phases: &[Phase], adjacency: Adjacency) -> Result<()> {
-    check_phases(phases)?;
-    let gaussian = phases.iter().all(|p| matches!(p.mechanism, Mechanism::Gaussian { .. }));
-    if !gaussian || adjacency == Adjacency::ReplaceOne {
-        return Err(Error::usage("this mechanism and adjacency cannot be accounted for yet")
-            .hint("the Poisson-subsampled Gaussian with add-or-remove-one adjacency can"));
-    }
-    Ok(())
+/// A phase by what dominates one of its steps.
+struct Dominated {
+    pairs: Vec<(f64, Pair)>,
+    times: u64,
 }
 
-/// (q, σ) of a Gaussian phase.
-fn gaussian_of(phase: &Phase) -> (f64, f64) {
-    match phase.mechanism {
-        Mechanism::Gaussian {
-            sampling_rate,
-            noise_multiplier,
-        } => (sampling_rate, noise_multiplier),
-        _ => unreachable!("refused by check_known"),
+impl Dominated {
+    /// Equal steps become one part, so that a second run like the first costs what more steps would.
+    fn all(phases: &[Phase], adjacency: Adjacency) -> Result<Vec<Self>> {
+        check_phases(phases)?;
+        let mut parts: Vec<Dominated> = Vec::new();
+        for phase in phases {
+            let pairs = dominating(&phase.mechanism, adjacency);
+            match parts.iter_mut().find(|p| p.pairs == pairs) {
+                Some(part) => part.times = part.times.saturating_add(phase.steps),
+                None => parts.push(Dominated {
+                    pairs,
+                    times: phase.steps,
+                }),
+            }
+        }
+        Ok(parts)
     }
 }
 
-/// Without subsampling: sensitivity over noise of the one Gaussian mechanism that all phases make together.
-fn unsampled(phases: &[Phase]) -> Option<f64> {
-    let all = phases.iter().all(|p| gaussian_of(p).0 == 1.0);
-    all.then(|| {
-        phases
-            .iter()
-            .map(|p| p.steps as f64 / gaussian_of(p).1.powi(2))
-            .sum::<f64>()
-            .sqrt()
-    })
+/// True where both directions cost the same.
+fn symmetric(parts: &[Dominated]) -> bool {
+    parts.iter().flat_map(|p| &p.pairs).all(|(_, pair)| pair.symmetric())
+}
+
+/// Without subsampling: sensitivity over noise of the one Gaussian mechanism that all parts make together.
+fn unsampled(parts: &[Dominated]) -> Option<f64> {
+    let mut sum = 0.0;
+    for part in parts {
+        let mu = match part.pairs[..] {
+            [(_, Pair::Removed { q: 1.0, sigma })] => 1.0 / sigma,
+            [(_, Pair::Replaced { q: 1.0, sigma })] => 2.0 / sigma,
+            _ => return None,
+        };
+        sum += part.times as f64 * mu * mu;
+    }
+    Some(sum.sqrt())
 }
 
 /// The mass a step may lose on each side: a billionth of delta over all steps.
-fn tail(phases: &[Phase], delta: f64) -> f64 {
-    let steps: f64 = phases.iter().map(|p| p.steps as f64).sum();
+fn tail(parts: &[Dominated], delta: f64) -> f64 {
+    let steps: f64 = parts.iter().map(|p| p.times as f64).sum();
     (1e-9 * delta / steps).max(1e-280)
 }
 
-/// The losses of all phases in one direction, as a sketch (for choosing the grid) and as steps (for building it).
+/// One step of a phase: pairs and how probable each is.
+struct Part {
+    pairs: Vec<(f64, Step)>,
+    times: u64,
+    /// The loss and its mass at points to integrate over.
+    sketch: Vec<(f64, f64)>,
+}
+
+impl Part {
+    fn on_grid(&self, step: f64, direction: Direction, side: Side) -> LossPmf {
+        match (side, &self.pairs[..]) {
+            (Side::Above, [(_, one)]) => one.pessimistic(step, direction),
+            (Side::Above, several) => mixture(
+                several
+                    .iter()
+                    .map(|(weight, s)| (*weight, s.pessimistic(step, direction)))
+                    .collect(),
+            ),
+            // The first pair alone is what some neighbours attain.
+            (Side::Below, several) => several[0].1.optimistic(step, direction),
+        }
+    }
+}
+
+/// The losses of all phases in one direction.
 struct Losses {
     direction: Direction,
     /// By how much the grid is finer than the error estimate asks.
     fineness: f64,
-    parts: Vec<(Step, u64)>,
-    sketches: Vec<Vec<(f64, f64)>>,
+    parts: Vec<Part>,
 }
 
 impl Losses {
-    fn new(phases: &[Phase], direction: Direction, tail: f64, fineness: f64) -> Self {
-        let parts: Vec<_> = phases
-            .iter()
-            .map(|p| {
-                let (q, sigma) = gaussian_of(p);
-                (Step::new(q, sigma, tail), p.steps)
-            })
-            .collect();
+    fn new(parts: &[Dominated], direction: Direction, tail: f64, fineness: f64) -> Self {
+        let part = |p: &Dominated| {
+            let pairs: Vec<_> = p.pairs.iter().map(|(w, pair)| (*w, Step::new(*pair, tail))).collect();
+            let weighted = |(weight, step): &(f64, Step)| {
+                let weight = *weight;
+                step.sketch(direction).into_iter().map(move |(l, m)| (l, weight * m))
+            };
+            Part {
+                sketch: pairs.iter().flat_map(weighted).collect(),
+                pairs,
+                times: p.times,
+            }
+        };
         Losses {
             direction,
             fineness,
-            sketches: parts.iter().map(|(step, _)| step.sketch(direction)).collect(),
-            parts,
+            parts: parts.iter().map(part).collect(),
         }
     }
 
     /// K(θ) = ln E e^(θ·loss) of the sum, and its first two derivatives.
     fn cumulants(&self, theta: f64) -> (f64, f64, f64) {
         let mut sum = (0.0, 0.0, 0.0);
-        for (sketch, (_, times)) in self.sketches.iter().zip(&self.parts) {
+        for Part { sketch, times, .. } in &self.parts {
             let peak = sketch.iter().filter(|(_, m)| *m > 0.0).map(|(l, m)| theta * l + m.ln());
             let peak = peak.fold(f64::NEG_INFINITY, f64::max);
             let (mut s0, mut s1) = (0.0, 0.0);
@@ -199,9 +248,17 @@ impl Losses {
     /// Solves a condition that turns true as θ grows.
     fn tilt(&self, reached: impl Fn(f64, (f64, f64, f64)) -> bool) -> f64 {
         let (mut low, mut high) = (0.0, 1.0 / self.cumulants(0.0).2.sqrt().max(1e-9));
-        while !reached(high, self.cumulants(high)) {
+        loop {
+            let cumulants = self.cumulants(high);
+            if reached(high, cumulants) {
+                break;
+            }
+            // All but certainly the largest loss there is: tilting further shows nothing new.
+            if low > 0.0 && high * high * cumulants.2 < 1e-4 {
+                return high;
+            }
             (low, high) = (high, 2.0 * high);
-            if high > 1e7 {
+            if high > 1e12 {
                 return low;
             }
         }
@@ -267,7 +324,7 @@ impl Losses {
 
     /// Builds and composes the grid that resolves `epsilon` where δ falls as e^(−slope·ε).
     fn composed(&self, theta: f64, slope: f64, epsilon: f64, side: Side) -> Composed {
-        let steps: f64 = self.parts.iter().map(|(_, times)| *times as f64).sum();
+        let steps: f64 = self.parts.iter().map(|p| p.times as f64).sum();
         // Splitting a loss over a grid cell of width h raises K(θ), and with it ln δ, by about θ(θ+1)·h²/12 a step: an
         // error of that over the slope in epsilon. It can never be more than T·h.
         let tolerance = 5e-5 * epsilon.abs() + 1e-8;
@@ -281,17 +338,22 @@ impl Losses {
             .sqrt()
             .max(tolerance / steps)
             / self.fineness;
-        let step = self.parts.iter().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
+        let pairs = || {
+            self.parts
+                .iter()
+                .flat_map(|p| p.pairs.iter().map(|(_, s)| (s, p.times)))
+        };
+        let step = pairs().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
+        // Atoms on the grid have no error at all: the most frequent ones are put there.
+        let atoms = pairs().filter_map(|(s, times)| Some((s.atoms_at()?, times)));
+        let step = match atoms.filter(|(loss, _)| *loss >= step).max_by_key(|(_, times)| *times) {
+            Some((loss, _)) => loss / (loss / step).ceil(),
+            None => step,
+        };
         let parts: Vec<_> = self
             .parts
             .iter()
-            .map(|(s, times)| {
-                let pmf = match side {
-                    Side::Above => s.pessimistic(step, self.direction),
-                    Side::Below => s.optimistic(step, self.direction),
-                };
-                (pmf, *times)
-            })
+            .map(|p| (p.on_grid(step, self.direction, side), p.times))
             .collect();
         compose(&parts, theta)
     }

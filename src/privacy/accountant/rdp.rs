@@ -1,9 +1,13 @@
-//! Rényi differential privacy of the Poisson-subsampled Gaussian (Mironov, Talwar and Zhang 2019), for comparison.
+//! Rényi differential privacy, for comparison: the divergences of the dominating pairs, added up.
+//!
+//! For the Poisson-subsampled Gaussian after Mironov, Talwar and Zhang 2019, whose theorem 5 shows that a record removed
+//! is the worse case; for Laplace noise and randomised response after Mironov 2017, proposition 6 and table II.
 
 use statrs::function::gamma::ln_gamma;
 
 use super::gaussian::ln_normal_cdf;
-use super::{Mechanism, Phase, check_delta, check_phases};
+use super::pairs::{Pair, dominating};
+use super::{Adjacency, Phase, check_delta, check_phases};
 use crate::{Error, Result};
 
 /// Epsilon and the order that gives it.
@@ -29,42 +33,36 @@ fn orders() -> impl Iterator<Item = f64> {
 ///
 /// # Errors
 /// Usage: no phases, delta outside (0, 1).
-pub fn epsilon(phases: &[Phase], delta: f64) -> Result<Renyi> {
-    least(phases, delta, series_bound)
+pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Renyi> {
+    least(phases, adjacency, delta, series_bound)
 }
 
 /// The same with the exact moment at fractional orders, as Opacus has it.
 ///
 /// # Errors
 /// As [`epsilon`].
-pub fn epsilon_exact(phases: &[Phase], delta: f64) -> Result<Renyi> {
-    least(phases, delta, fractional)
+pub fn epsilon_exact(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Renyi> {
+    least(phases, adjacency, delta, fractional)
 }
 
-/// ln E (P/Q)^order of one step, for a fractional order, from (q, sigma, order).
+/// ln E_Q (P/Q)^order of the subsampled Gaussian, for a fractional order, from (q, sigma, order).
 type LogMoment = fn(f64, f64, f64) -> f64;
 
-fn least(phases: &[Phase], delta: f64, log_moment: LogMoment) -> Result<Renyi> {
+fn least(phases: &[Phase], adjacency: Adjacency, delta: f64, sampled: LogMoment) -> Result<Renyi> {
     check_phases(phases)?;
     check_delta(delta)?;
-    let gaussians: Vec<(f64, f64, f64)> = phases
+    let parts: Vec<(Vec<(f64, Pair)>, f64)> = phases
         .iter()
-        .map(|p| match p.mechanism() {
-            Mechanism::Gaussian {
-                sampling_rate,
-                noise_multiplier,
-            } => Ok((sampling_rate, noise_multiplier, p.steps() as f64)),
-            _ => Err(
-                Error::usage("Rényi accounting is for the Poisson-subsampled Gaussian only")
-                    .hint("the pld accountant knows every mechanism"),
-            ),
-        })
-        .collect::<Result<_>>()?;
-    let rho = |order| -> f64 {
-        gaussians
-            .iter()
-            .map(|(q, sigma, times)| times * step(*q, *sigma, order, log_moment))
-            .sum()
+        .map(|p| (dominating(&p.mechanism, adjacency), p.steps as f64))
+        .collect();
+    let rho = |order: f64| -> f64 {
+        let divergence = |pairs: &[(f64, Pair)]| {
+            let moments = pairs
+                .iter()
+                .map(|(weight, pair)| weight.ln() + log_moment(pair, order, sampled));
+            log_sum_exp(&moments.collect::<Vec<_>>()) / (order - 1.0)
+        };
+        parts.iter().map(|(pairs, times)| times * divergence(pairs)).sum()
     };
     orders()
         .map(|order| Renyi {
@@ -77,6 +75,9 @@ fn least(phases: &[Phase], delta: f64, log_moment: LogMoment) -> Result<Renyi> {
 
 /// From (order, rho) to epsilon: Canonne, Kamath and Steinke 2020, proposition 12.
 fn convert(rho: f64, order: f64, delta: f64) -> f64 {
+    if !rho.is_finite() {
+        return f64::INFINITY;
+    }
     // Total variation ≤ √(1 − e^(−KL)) and KL ≤ rho: below delta, epsilon is 0.
     if delta * delta + (-rho).exp_m1() > 0.0 {
         return 0.0;
@@ -84,21 +85,30 @@ fn convert(rho: f64, order: f64, delta: f64) -> f64 {
     (rho + (-1.0 / order).ln_1p() - (delta * order).ln() / (order - 1.0)).max(0.0)
 }
 
-/// The Rényi divergence of one step.
-fn step(q: f64, sigma: f64, order: f64, log_moment: LogMoment) -> f64 {
-    if q == 1.0 {
-        return order / (2.0 * sigma * sigma);
+/// ln E_Q (P/Q)^order.
+fn log_moment(pair: &Pair, order: f64, sampled: LogMoment) -> f64 {
+    match *pair {
+        Pair::Removed { q: 1.0, sigma } => order * (order - 1.0) / (2.0 * sigma * sigma),
+        Pair::Removed { q, sigma } if order.fract() == 0.0 => whole(q, sigma, order),
+        Pair::Removed { q, sigma } => sampled(q, sigma, order),
+        Pair::Replaced { q: 1.0, sigma } => 2.0 * order * (order - 1.0) / (sigma * sigma),
+        Pair::Replaced { q, sigma } => replaced(q, sigma, order),
+        Pair::Laplace { scale } => log_sum_exp(&[
+            (order / (2.0 * order - 1.0)).ln() + (order - 1.0) / scale,
+            ((order - 1.0) / (2.0 * order - 1.0)).ln() - order / scale,
+        ]),
+        // P = (1, e^−ε)/(1 + e^−ε) and Q the other way round.
+        Pair::Response { epsilon } => {
+            log_sum_exp(&[(order - 1.0) * epsilon, -order * epsilon]) - (-epsilon).exp().ln_1p()
+        }
     }
-    let log_moment = if order.fract() == 0.0 {
-        whole(q, sigma, order)
-    } else {
-        log_moment(q, sigma, order)
-    };
-    log_moment / (order - 1.0)
 }
 
 fn log_sum_exp(terms: &[f64]) -> f64 {
     let peak = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if peak.is_infinite() {
+        return peak;
+    }
     peak + terms.iter().map(|t| (t - peak).exp()).sum::<f64>().ln()
 }
 
@@ -142,23 +152,42 @@ fn series_bound(q: f64, sigma: f64, order: f64) -> f64 {
     f64::INFINITY
 }
 
-/// ln E (P/Q)^order by the trapezoid rule, which converges faster than any power for such integrands.
+/// ln(1 − q + q·eᵘ), also where eᵘ is beyond f64.
+fn log_ratio(q: f64, u: f64) -> f64 {
+    if u > 500.0 {
+        u + q.ln()
+    } else {
+        (q * u.exp_m1()).ln_1p()
+    }
+}
+
+/// ln ∫ e^f over [from, to] by the trapezoid rule, which converges faster than any power for such integrands.
+fn log_integral(from: f64, to: f64, h: f64, f: impl Fn(f64) -> f64) -> f64 {
+    let terms: Vec<f64> = (0..=((to - from) / h) as usize)
+        .map(|i| f(from + i as f64 * h))
+        .collect();
+    log_sum_exp(&terms) + h.ln()
+}
+
+/// ln of the density of N(0, σ²).
+fn log_normal(x: f64, sigma: f64) -> f64 {
+    -x * x / (2.0 * sigma * sigma) - (sigma * (2.0 * std::f64::consts::PI).sqrt()).ln()
+}
+
+/// ln E (P/Q)^order of the subsampled Gaussian at any order.
 fn fractional(q: f64, sigma: f64, order: f64) -> f64 {
     let h = sigma.min(sigma * sigma) / 12.0;
-    let (from, to) = (-10.0 * sigma, order + 10.0 * sigma);
-    let norm = (h / (sigma * (2.0 * std::f64::consts::PI).sqrt())).ln();
-    let terms: Vec<f64> = (0..=((to - from) / h) as usize)
-        .map(|i| {
-            let x = from + i as f64 * h;
-            let u = (2.0 * x - 1.0) / (2.0 * sigma * sigma);
-            // ln(1 − q + q·eᵘ), also where eᵘ is beyond f64.
-            let loss = if u > 500.0 {
-                u + q.ln()
-            } else {
-                (q * u.exp_m1()).ln_1p()
-            };
-            order * loss - x * x / (2.0 * sigma * sigma) + norm
-        })
-        .collect();
-    log_sum_exp(&terms)
+    log_integral(-10.0 * sigma, order + 10.0 * sigma, h, |x| {
+        order * log_ratio(q, (2.0 * x - 1.0) / (2.0 * sigma * sigma)) + log_normal(x, sigma)
+    })
+}
+
+/// The same where a record is replaced: P^order·Q^(1−order) has its mass at most at 2·order − 1, where both records
+/// are always drawn.
+fn replaced(q: f64, sigma: f64, order: f64) -> f64 {
+    let h = sigma.min(sigma * sigma) / 12.0;
+    log_integral(-1.0 - 10.0 * sigma, 2.0 * order - 1.0 + 10.0 * sigma, h, |x| {
+        let [p, q] = [2.0 * x - 1.0, -2.0 * x - 1.0].map(|u| log_ratio(q, u / (2.0 * sigma * sigma)));
+        order * p + (1.0 - order) * q + log_normal(x, sigma)
+    })
 }
