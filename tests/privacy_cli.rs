@@ -38,7 +38,7 @@ fn p10_account_says_epsilon_whole() {
     assert!(answer["epsilon_lower"].as_f64().expect("a number") <= epsilon);
     assert_eq!(answer["delta"], 1e-5);
     assert_eq!(answer["accountant"], "pld");
-    assert_eq!(answer["adjacency"], "add-or-remove-one");
+    assert_eq!(answer["adjacency"], "add-remove");
     assert_eq!(answer["sampler"], "poisson");
     assert_eq!(answer["unit"], "record");
     assert_eq!(answer["direction"], "remove");
@@ -65,6 +65,252 @@ fn p10_account_says_epsilon_whole() {
         "{renyi}"
     );
     assert_eq!(renyi["order"], 8.8);
+}
+
+#[test]
+fn p10_estimates_are_called_estimates() {
+    let gdp = json(&[&SETTING[..], &["--accountant", "gdp", "--json"]].concat());
+    assert!(
+        (gdp["epsilon"].as_f64().expect("a number") - 0.464_346).abs() < 1e-5,
+        "{gdp}"
+    );
+    let edgeworth = json(&[&SETTING[..], &["--accountant", "edgeworth", "--json"]].concat());
+    for (order, expected) in [("1", 0.623_115_2), ("2", 0.677_715_1), ("3", 0.726_255_5)] {
+        let value = edgeworth[format!("epsilon_order{order}")].as_f64().expect("a number");
+        assert!((value - expected).abs() < 1e-6, "{edgeworth}");
+    }
+    assert_eq!(edgeworth["epsilon"], edgeworth["epsilon_order3"]);
+    assert_eq!(edgeworth["finite_sample_bound"], "vacuous");
+    assert_eq!(edgeworth["direction"], "remove");
+    for (answer, name) in [(gdp, "gdp"), (edgeworth, "edgeworth")] {
+        assert_eq!(answer["accountant"], name);
+        assert_eq!(answer["estimate"], true);
+        assert_eq!(answer["note"], "estimate, can be too low");
+        assert!(answer["epsilon_lower"].is_null());
+        for more in [&["--curve"][..], &[]] {
+            let text = stdout(&dpsynth(&[&SETTING[..], &["--accountant", name], more].concat()).success());
+            assert!(text.contains("estimate, can be too low"), "{text}");
+        }
+    }
+    let proven = json(&[&SETTING[..], &["--json"]].concat());
+    assert!(
+        proven.get("estimate").is_none() && proven.get("note").is_none(),
+        "{proven}"
+    );
+    // Enough steps and a large delta, and the error bound proves something.
+    let long = json(&[
+        "account",
+        "--phase",
+        "0.001,4,50000000",
+        "--delta",
+        "0.01",
+        "--accountant",
+        "edgeworth",
+        "--json",
+    ]);
+    assert!(
+        long["finite_sample_bound"].as_f64() > long["epsilon_order1"].as_f64(),
+        "{long}"
+    );
+}
+
+#[test]
+fn account_gives_delta_for_epsilon() {
+    let setting = &SETTING[..7];
+    for accountant in ["pld", "rdp", "gdp", "edgeworth"] {
+        let there = json(&[&SETTING[..], &["--accountant", accountant, "--json"]].concat());
+        let epsilon = there["epsilon"].as_f64().expect("a number").to_string();
+        let back = json(
+            &[
+                setting,
+                &["--epsilon", epsilon.as_str(), "--accountant", accountant, "--json"],
+            ]
+            .concat(),
+        );
+        let delta = back["delta"].as_f64().expect("a number");
+        assert!((delta / 1e-5 - 1.0).abs() < 0.01, "{accountant}: {back}");
+        assert_eq!(back["epsilon"].as_f64(), there["epsilon"].as_f64());
+    }
+    let text = stdout(&dpsynth(&[setting, &["--epsilon", "1"]].concat()).success());
+    for part in [
+        "epsilon 1.0",
+        "delta 7.7",
+        "add-or-remove-one",
+        "unit record",
+        "poisson",
+        "pld",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    for bad in ["-1", "NaN", "inf"] {
+        for accountant in ["pld", "rdp", "gdp", "edgeworth"] {
+            let epsilon = format!("--epsilon={bad}");
+            dpsynth(&[setting, &[epsilon.as_str(), "--accountant", accountant]].concat()).code(2);
+        }
+    }
+    dpsynth(&[&SETTING[..], &["--epsilon", "1"]].concat()).code(2);
+    dpsynth(setting).code(2);
+}
+
+#[test]
+fn p10_account_draws_the_privacy_curve() {
+    let setting = &SETTING[..7];
+    for accountant in ["pld", "rdp", "gdp", "edgeworth"] {
+        let answer = json(&[setting, &["--curve", "--accountant", accountant, "--json"]].concat());
+        assert_eq!(answer["adjacency"], "add-remove");
+        let curve = answer["curve"].as_array().expect("points");
+        assert_eq!(curve.len(), 8);
+        for pair in curve.windows(2) {
+            assert!(pair[1]["delta"].as_f64() < pair[0]["delta"].as_f64());
+            assert!(pair[1]["epsilon"].as_f64() > pair[0]["epsilon"].as_f64(), "{answer}");
+        }
+    }
+    let given = json(&[setting, &["--epsilon", "0.5,1,2", "--json"]].concat());
+    let deltas: Vec<f64> = given["curve"]
+        .as_array()
+        .expect("points")
+        .iter()
+        .map(|p| p["delta"].as_f64().expect("a number"))
+        .collect();
+    assert!(
+        deltas.len() == 3 && deltas[0] > deltas[1] && deltas[1] > deltas[2],
+        "{deltas:?}"
+    );
+    let one = json(&[&SETTING[..], &["--json"]].concat());
+    let among = json(&[setting, &["--delta", "1e-5,1e-6", "--json"]].concat());
+    assert_eq!(among["curve"][0]["epsilon"], one["epsilon"]);
+    let text = stdout(&dpsynth(&[setting, &["--delta", "1e-5,1e-6"]].concat()).success());
+    for part in [
+        "0.73",
+        "1e-5",
+        "1e-6",
+        "add-or-remove-one",
+        "unit record",
+        "poisson",
+        "pld",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn account_composes_phases() {
+    let one = json(&[&SETTING[..], &["--json"]].concat());
+    let phases = [
+        "account",
+        "--phase",
+        "0.01024,1,48",
+        "--phase",
+        "0.01024,1,50",
+        "--delta",
+        "1e-5",
+    ];
+    let two = json(&[&phases[..], &["--json"]].concat());
+    let (a, b) = (one["epsilon"].as_f64(), two["epsilon"].as_f64());
+    assert!(
+        (a.expect("a number") - b.expect("a number")).abs() < 1e-9,
+        "{one} {two}"
+    );
+    assert_eq!(two["phases"][1]["steps"], 50);
+    for accountant in ["pld", "rdp", "gdp", "edgeworth"] {
+        let accountant = ["--accountant", accountant, "--json"];
+        let less = json(&[&phases[..], &accountant].concat());
+        let more = json(&[&phases[..], &["--phase", "0.02,2,100"], &accountant].concat());
+        assert!(more["epsilon"].as_f64() > less["epsilon"].as_f64(), "{less} {more}");
+    }
+    for bad in [
+        "0.1,1",
+        "0.1,1,0",
+        "2,1,10",
+        "0.1,-1,10",
+        "0.1,1,1.5",
+        "0.1,x,10",
+        "NaN,1,10",
+        "",
+    ] {
+        let refused = dpsynth(&["account", "--phase", bad, "--delta", "1e-5"]).code(2);
+        assert!(stdout(&refused).is_empty());
+    }
+    dpsynth(&[&SETTING[..], &["--phase", "0.1,1,10"]].concat()).code(2);
+}
+
+#[test]
+fn adjacency_is_echoed_or_refused() {
+    for accountant in ["gdp", "edgeworth"] {
+        let refused =
+            dpsynth(&[&SETTING[..], &["--adjacency", "replace", "--accountant", accountant]].concat()).code(2);
+        let message = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+        assert!(message.contains(accountant) && message.contains("hint: "), "{message}");
+    }
+    for accountant in ["pld", "rdp"] {
+        let answer = |adjacency| {
+            let more = ["--accountant", accountant, "--adjacency", adjacency, "--json"];
+            json(&[&SETTING[..], &more].concat())
+        };
+        let (removed, replaced) = (answer("add-remove"), answer("replace"));
+        assert_eq!(removed["adjacency"], "add-remove");
+        assert_eq!(replaced["adjacency"], "replace");
+        assert!(replaced["epsilon"].as_f64() > removed["epsilon"].as_f64(), "{replaced}");
+    }
+    let noise = |adjacency| {
+        let target = [
+            "calibrate",
+            "--epsilon",
+            "1",
+            "--delta",
+            "1e-5",
+            "--sampling-rate",
+            "0.01",
+            "--steps",
+            "98",
+        ];
+        json(&[&target[..], &["--adjacency", adjacency, "--json"]].concat())
+    };
+    let (removed, replaced) = (noise("add-remove"), noise("replace"));
+    assert_eq!(replaced["adjacency"], "replace");
+    assert!(replaced["epsilon"].as_f64().expect("a number") <= 1.0);
+    assert!(replaced["noise_multiplier"].as_f64() > removed["noise_multiplier"].as_f64());
+    dpsynth(&[&SETTING[..], &["--adjacency", "swap"]].concat()).code(2);
+}
+
+#[test]
+fn every_accountant_answers_a_table() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("settings.csv");
+    std::fs::write(
+        &file,
+        "q,sigma,T,delta\n0.01,1,100,1e-5\n0.02,1,100,1e-5\n1,4,3,1e-5\n0.02,2,50,1e-6\n0.04,2,50,1e-6\n",
+    )
+    .expect("writes");
+    let path = file.to_str().expect("a plain path");
+    for accountant in ["pld", "rdp", "gdp", "edgeworth"] {
+        let text = stdout(&dpsynth(&["account", "--batch", path, "--accountant", accountant]).success());
+        let rates: Vec<f64> = text
+            .lines()
+            .map(|line| {
+                let answer: Value = serde_json::from_str(line).expect("JSON");
+                assert_eq!(answer["accountant"], accountant);
+                assert!(answer["epsilon"].as_f64().expect("a number") > 0.0);
+                answer["sampling_rate"].as_f64().expect("a number")
+            })
+            .collect();
+        assert_eq!(rates, [0.01, 0.02, 1.0, 0.02, 0.04]);
+    }
+    for bad in [
+        "0.1,1,10,1",
+        "0.1,0,10,1e-5",
+        "0.1,1,0,1e-5",
+        "NaN,1,10,1e-5",
+        "0.1,1,1.5,1e-5",
+        "0.1,1,10",
+    ] {
+        std::fs::write(&file, format!("q,sigma,T,delta\n0.1,1,10,1e-5\n{bad}\n")).expect("writes");
+        let refused = dpsynth(&["account", "--batch", path]).code(2);
+        assert!(
+            stdout(&refused).is_empty(),
+            "{bad}: nothing is computed before all is read"
+        );
+    }
 }
 
 #[test]
@@ -119,6 +365,92 @@ fn calibrate_gives_the_noise_and_what_it_spends() {
         "{answer}"
     );
     assert!(answer["epsilon"].as_f64().expect("a number") <= 1.0);
+}
+
+#[test]
+fn calibrate_gives_the_most_steps() {
+    let arguments = [
+        "calibrate",
+        "--epsilon",
+        "1",
+        "--delta",
+        "1e-5",
+        "--sampling-rate",
+        "0.01024",
+    ];
+    let answer = json(&[&arguments[..], &["--noise-multiplier", "1", "--json"]].concat());
+    let steps = answer["steps"].as_u64().expect("a number");
+    assert!(answer["epsilon"].as_f64().expect("a number") <= 1.0);
+    assert_eq!(answer["noise_multiplier"], 1.0);
+    let more = (steps + 1).to_string();
+    let above = json(&[
+        "account",
+        "--sampling-rate",
+        "0.01024",
+        "--noise-multiplier",
+        "1",
+        "--steps",
+        more.as_str(),
+        "--delta",
+        "1e-5",
+        "--json",
+    ]);
+    assert!(above["epsilon"].as_f64().expect("a number") > 1.0, "{above}");
+    let text = stdout(&dpsynth(&[&arguments[..], &["--noise-multiplier", "1"]].concat()).success());
+    assert!(
+        text.contains(&format!("{steps} steps")) && text.contains("delta 1e-5"),
+        "{text}"
+    );
+    dpsynth(&[&arguments[..], &["--noise-multiplier", "1", "--steps", "9"]].concat()).code(2);
+    dpsynth(&arguments).code(2);
+}
+
+#[test]
+fn p10_calibrate_plans_the_batch_size() {
+    let arguments = ["calibrate", "--records", "25000", "--epsilon", "8", "--delta", "1e-5"];
+    let plan = json(
+        &[
+            &arguments[..],
+            &["--steps", "500", "--batch-sizes", "1024,256,4096", "--json"],
+        ]
+        .concat(),
+    );
+    let choices = plan["choices"].as_array().expect("choices");
+    let sizes: Vec<u64> = choices
+        .iter()
+        .map(|c| c["batch_size"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(sizes, [256, 1024, 4096]);
+    assert!(plan["note"].as_str().expect("a note").contains("NOT PRIVATE"));
+    assert_eq!(plan["adjacency"], "add-remove");
+    let text = stdout(&dpsynth(&[&arguments[..], &["--epochs", "5", "--batch-sizes", "256,1024"]].concat()).success());
+    for part in [
+        "epsilon 8",
+        "delta 1e-5",
+        "add-or-remove-one",
+        "unit record",
+        "poisson",
+        "pld",
+        "NOT PRIVATE",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    dpsynth(&arguments).code(2);
+    dpsynth(&[&arguments[..], &["--steps", "500", "--batch-sizes", "0"]].concat()).code(2);
+    dpsynth(&[&arguments[..], &["--steps", "500", "--batch-sizes", "25001"]].concat()).code(2);
+    dpsynth(&[&arguments[..], &["--epochs", "NaN"]].concat()).code(2);
+    let delta = [
+        "calibrate",
+        "--records",
+        "25000",
+        "--epsilon",
+        "8",
+        "--delta",
+        "4e-5",
+        "--steps",
+        "500",
+    ];
+    dpsynth(&delta).code(2);
 }
 
 #[test]

@@ -117,6 +117,16 @@ impl PrivacyPlan {
             truncation,
             label_histogram_epsilon: r.label_histogram_epsilon,
         };
+        if let Some(epsilon) = r.label_histogram_epsilon {
+            let noise = DiscreteLaplace::new(epsilon, r.unit.max_records());
+            if noise.is_none() || epsilon >= r.target_epsilon {
+                return Err(Error::usage(format!(
+                    "labels cannot be counted with epsilon {epsilon} of {}",
+                    r.target_epsilon
+                ))
+                .hint("it is taken from the run's epsilon; 0.1 is usual"));
+            }
+        }
         let histogram = parameters.phases(Usage {
             steps: 0,
             histogram: true,
@@ -129,7 +139,7 @@ impl PrivacyPlan {
         }
         parameters.noise_multiplier = Target::new(r.target_epsilon, delta)?
             .beside(&histogram)
-            .noise_multiplier_of(|sigma| parameters.training(sigma, r.steps))?;
+            .noise_multiplier_of(parameters.sampling_rate, |sigma| parameters.training(sigma, r.steps))?;
         Ok(PrivacyPlan {
             target_epsilon: r.target_epsilon,
             public_size: r.public_size,

@@ -5,7 +5,10 @@
 
 mod cells;
 mod compose;
+pub mod edgeworth;
+pub mod estimate;
 mod gaussian;
+pub mod gdp;
 mod pairs;
 pub mod pld;
 pub mod rdp;
