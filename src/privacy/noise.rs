@@ -1,10 +1,10 @@
 //! One draw of noise for one clipped sum, and the division by the public batch size (rules P2, P3, P12).
 
-use rand_chacha::rand_core::Rng;
+use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use super::keys::Key;
-use super::normal::{MAX_SIGMA, rounded};
+use super::normal::Rounded;
 use crate::config::NoiseKind;
 use crate::{Error, Result};
 
@@ -54,13 +54,13 @@ impl Mechanism {
         let sensitivity = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + (d as f64).sqrt() * grid;
         // Up, and by one more for the rounding of this line.
         let sigma = (self.noise_multiplier * sensitivity / grid).ceil() + 1.0;
-        if sigma > MAX_SIGMA as f64 {
+        // A conversion from floating point stops at the ends of u64, which the sampler refuses.
+        let Some(rounded) = Rounded::new(sigma as u64) else {
             return Err(
                 Error::usage(format!("noise of {sigma:e} grid units is beyond the exact sampler"))
-                    .hint("a noise multiplier above a billion is a mistake in the plan"),
+                    .hint("a noise multiplier above a million is a mistake in the plan"),
             );
-        }
-        let sigma = sigma as u64;
+        };
         let limit = 2f64.powi(61) * grid;
         if let Some(at) = sum.iter().position(|v| v.abs() > limit) {
             return Err(Error::other(format!(
@@ -75,7 +75,7 @@ impl Mechanism {
             let mut rng = key.stream(stream as u64);
             for (o, s) in out.iter_mut().zip(sum) {
                 // Exact: the grid is a power of two, and the rounded quotient is within ±2⁶¹.
-                let noisy = (s / grid).round_ties_even() as i64 + rounded(sigma, &mut rng);
+                let noisy = (s / grid).round_ties_even() as i64 + rounded.draw(&mut rng);
                 // From here on it is post-processing.
                 *o = (noisy as f64 * grid / self.expected_batch_size as f64) as f32;
             }
@@ -83,21 +83,16 @@ impl Mechanism {
         Ok(out)
     }
 
-    /// Box and Muller's normals in f64.
+    /// Ziggurat normals (Doornik 2005) in f64: faster than the exact ones, and floating point.
     fn continuous(&self, sum: &[f64], key: &Key) -> Vec<f32> {
         let sigma = self.noise_multiplier * self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
         let mut out = vec![0.0; sum.len()];
         let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
         chunks.for_each(|(stream, (out, sum))| {
             let mut rng = key.stream(stream as u64);
-            // (0, 1]: its logarithm is finite.
-            let mut uniform = || ((rng.next_u64() >> 11) + 1) as f64 * 2f64.powi(-53);
-            for (out, sum) in out.chunks_mut(2).zip(sum.chunks(2)) {
-                let radius = sigma * (-2.0 * uniform().ln()).sqrt();
-                let (sin, cos) = (std::f64::consts::TAU * uniform()).sin_cos();
-                for ((o, s), n) in out.iter_mut().zip(sum).zip([radius * cos, radius * sin]) {
-                    *o = ((s + n) / self.expected_batch_size as f64) as f32;
-                }
+            for (o, s) in out.iter_mut().zip(sum) {
+                let normal: f64 = StandardNormal.sample(&mut rng);
+                *o = ((s + sigma * normal) / self.expected_batch_size as f64) as f32;
             }
         });
         out
