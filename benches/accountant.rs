@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use dpsynth::privacy::accountant::{Phase, pld};
+use dpsynth::privacy::accountant::{Adjacency, Phase, pld};
 use dpsynth::privacy::calibrate;
 
 /// Median of 15 runs after one that is not counted.
@@ -26,7 +26,7 @@ fn main() {
     let (sampling_rate, steps, delta) = (1024.0 / 25_000.0, 123, 3.95e-6);
     let phases = [Phase::new(sampling_rate, 0.69, steps).expect("valid settings")];
     let epsilon = median(|| {
-        black_box(pld::epsilon(black_box(&phases), delta).expect("an epsilon"));
+        black_box(pld::epsilon(black_box(&phases), Adjacency::AddOrRemoveOne, delta).expect("an epsilon"));
     });
     println!("PLD epsilon, q 0.041, sigma 0.69, 123 steps: {epsilon:?}");
     let calibrated = median(|| {

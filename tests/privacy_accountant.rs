@@ -1,6 +1,6 @@
 //! The accountant against reference numbers of other tools, and the laws any accountant must keep.
 
-use dpsynth::privacy::accountant::{Phase, pld, rdp};
+use dpsynth::privacy::accountant::{Adjacency::AddOrRemoveOne, Phase, pld, rdp};
 use dpsynth::privacy::calibrate;
 use proptest::prelude::*;
 use rayon::prelude::*;
@@ -31,7 +31,12 @@ fn pld_lies_in_the_certified_bracket_on_every_reference_row() {
     let wrong: Vec<String> = rows
         .par_iter()
         .filter_map(|row| {
-            let bracket = pld::epsilon(&[phase(row("q"), row("sigma"), row("T") as u64)], row("delta")).expect("valid");
+            let bracket = pld::epsilon(
+                &[phase(row("q"), row("sigma"), row("T") as u64)],
+                AddOrRemoveOne,
+                row("delta"),
+            )
+            .expect("valid");
             let (epsilon, reference) = (bracket.epsilon, row("eps_dpacc_pld"));
             let good = epsilon >= row("bracket_low")
                 && epsilon <= row("bracket_high") + 0.01
@@ -60,7 +65,12 @@ fn without_sampling_epsilon_is_the_closed_form() {
         .iter()
         .filter(|row| row("q") == 1.0)
     {
-        let bracket = pld::epsilon(&[phase(1.0, row("sigma"), row("T") as u64)], row("delta")).expect("valid");
+        let bracket = pld::epsilon(
+            &[phase(1.0, row("sigma"), row("T") as u64)],
+            AddOrRemoveOne,
+            row("delta"),
+        )
+        .expect("valid");
         assert!(
             (bracket.epsilon - row("eps_exact_gaussian")).abs() < 1e-6,
             "{bracket:?}"
@@ -78,8 +88,10 @@ fn without_sampling_epsilon_is_the_closed_form() {
 #[test]
 fn composition_agrees_with_the_closed_form_where_sampling_is_almost_certain() {
     for (sigma, steps, delta) in [(1.0, 1, 1e-5), (2.0, 10, 1e-6), (20.0, 1000, 1e-9), (0.4, 3, 1e-5)] {
-        let exact = pld::epsilon(&[phase(1.0, sigma, steps)], delta).expect("valid").epsilon;
-        let sampled = pld::epsilon(&[phase(1.0 - 1e-9, sigma, steps)], delta).expect("valid");
+        let exact = pld::epsilon(&[phase(1.0, sigma, steps)], AddOrRemoveOne, delta)
+            .expect("valid")
+            .epsilon;
+        let sampled = pld::epsilon(&[phase(1.0 - 1e-9, sigma, steps)], AddOrRemoveOne, delta).expect("valid");
         assert!(
             sampled.epsilon >= exact * (1.0 - 1e-8) && sampled.epsilon <= exact * (1.0 + 2e-4),
             "{sampled:?} {exact}"
@@ -111,7 +123,7 @@ fn one_step_brackets_its_closed_form() {
             remove.max(add)
         };
         for delta in [1e-3, 1e-5, 1e-7] {
-            let bracket = pld::epsilon(&[phase(q, sigma, 1)], delta).expect("valid");
+            let bracket = pld::epsilon(&[phase(q, sigma, 1)], AddOrRemoveOne, delta).expect("valid");
             assert!(
                 exact(bracket.epsilon) <= delta * (1.0 + 1e-6),
                 "q {q} sigma {sigma}: {bracket:?}"
@@ -135,7 +147,7 @@ fn delta_at_epsilon_one_agrees_with_the_reference() {
     let rows = rows(include_str!("fixtures/accounting.csv"));
     // Every third: a look from the other side at what the test above covers whole.
     rows.par_iter().step_by(3).for_each(|row| {
-        let delta = pld::delta(&[phase(row("q"), row("sigma"), row("T") as u64)], 1.0).expect("valid");
+        let delta = pld::delta(&[phase(row("q"), row("sigma"), row("T") as u64)], AddOrRemoveOne, 1.0).expect("valid");
         let reference = row("delta_at_eps1_pld");
         // Far down the reference is what its tool cut off.
         let near = (delta - reference).abs() <= 6e-3 * reference + 1e-11;
@@ -182,9 +194,14 @@ fn calibrated_noise_is_the_smallest_and_never_spends_more() {
             (sigma / reference - 1.0).abs() < 1e-3,
             "q {q} T {steps} epsilon {target}: {sigma} against {reference}"
         );
-        assert!(pld::epsilon(&[phase(q, sigma, steps)], delta).expect("valid").epsilon <= target);
         assert!(
-            pld::epsilon(&[phase(q, sigma * (1.0 - 1e-3), steps)], delta)
+            pld::epsilon(&[phase(q, sigma, steps)], AddOrRemoveOne, delta)
+                .expect("valid")
+                .epsilon
+                <= target
+        );
+        assert!(
+            pld::epsilon(&[phase(q, sigma * (1.0 - 1e-3), steps)], AddOrRemoveOne, delta)
                 .expect("valid")
                 .epsilon
                 > target
@@ -194,26 +211,32 @@ fn calibrated_noise_is_the_smallest_and_never_spends_more() {
 
 #[test]
 fn a_run_in_two_halves_costs_what_it_costs_whole() {
-    let whole = pld::epsilon(&[phase(0.04, 1.0, 100)], 1e-5).expect("valid").epsilon;
-    let halves = pld::epsilon(&[phase(0.04, 1.0, 40), phase(0.04, 1.0, 60)], 1e-5)
+    let whole = pld::epsilon(&[phase(0.04, 1.0, 100)], AddOrRemoveOne, 1e-5)
+        .expect("valid")
+        .epsilon;
+    let halves = pld::epsilon(&[phase(0.04, 1.0, 40), phase(0.04, 1.0, 60)], AddOrRemoveOne, 1e-5)
         .expect("valid")
         .epsilon;
     assert_eq!(whole, halves);
     // Noise that is almost the same is composed as another mechanism, to almost the same sum.
-    let nearly = pld::epsilon(&[phase(0.04, 1.0, 40), phase(0.04, 1.0 + 1e-9, 60)], 1e-5)
-        .expect("valid")
-        .epsilon;
+    let nearly = pld::epsilon(
+        &[phase(0.04, 1.0, 40), phase(0.04, 1.0 + 1e-9, 60)],
+        AddOrRemoveOne,
+        1e-5,
+    )
+    .expect("valid")
+    .epsilon;
     assert!((nearly / whole - 1.0).abs() < 1e-5, "{nearly} {whole}");
 }
 
 /// Different Gaussians without sampling compose in closed form; with sampling all but certain they must agree.
 #[test]
 fn different_mechanisms_compose_as_their_closed_form_says() {
-    let exact = pld::epsilon(&[phase(1.0, 3.0, 4), phase(1.0, 1.5, 2)], 1e-5)
+    let exact = pld::epsilon(&[phase(1.0, 3.0, 4), phase(1.0, 1.5, 2)], AddOrRemoveOne, 1e-5)
         .expect("valid")
         .epsilon;
     let near = 1.0 - 1e-9;
-    let composed = pld::epsilon(&[phase(near, 3.0, 4), phase(near, 1.5, 2)], 1e-5).expect("valid");
+    let composed = pld::epsilon(&[phase(near, 3.0, 4), phase(near, 1.5, 2)], AddOrRemoveOne, 1e-5).expect("valid");
     assert!(
         composed.epsilon >= exact * (1.0 - 1e-8) && composed.epsilon <= exact * (1.0 + 2e-4),
         "{composed:?} {exact}"
@@ -232,7 +255,7 @@ fn small_noise_few_steps_and_a_million_steps_are_both_resolved() {
         (1e-3, 0.8, 1_000_000, 1e-9),
         (1e-4, 1.0, 1000, 1e-9),
     ] {
-        let bracket = pld::epsilon(&[phase(q, sigma, steps)], delta).expect("valid");
+        let bracket = pld::epsilon(&[phase(q, sigma, steps)], AddOrRemoveOne, delta).expect("valid");
         assert!(bracket.epsilon.is_finite() && bracket.epsilon > 0.0);
         let gap = bracket.epsilon - bracket.epsilon_lower;
         assert!(
@@ -251,8 +274,8 @@ fn very_different_mechanisms_compose_between_their_bounds() {
         [phase(0.04, 1.0, 125), phase(1.0, 30.0, 1)],
         [phase(0.5, 4.0, 20), phase(1e-4, 0.5, 1000)],
     ] {
-        let together = pld::epsilon(&phases, delta).expect("valid");
-        let alone = |delta| phases.map(|p| pld::epsilon(&[p], delta).expect("valid"));
+        let together = pld::epsilon(&phases, AddOrRemoveOne, delta).expect("valid");
+        let alone = |delta| phases.map(|p| pld::epsilon(&[p], AddOrRemoveOne, delta).expect("valid"));
         let most: f64 = alone(delta / 2.0).iter().map(|b| b.epsilon).sum();
         let least = alone(delta).iter().map(|b| b.epsilon_lower).fold(0.0, f64::max);
         assert!(
@@ -285,7 +308,7 @@ fn p10_values_without_a_meaning_are_refused() {
     }
     for delta in [0.0, -1e-5, 1.0, 2.0, f64::NAN] {
         assert_eq!(
-            pld::epsilon(&[phase(0.1, 1.0, 1)], delta)
+            pld::epsilon(&[phase(0.1, 1.0, 1)], AddOrRemoveOne, delta)
                 .expect_err("refused")
                 .exit_code(),
             2,
@@ -320,7 +343,7 @@ proptest! {
         q in 0.001f64..0.3, sigma in 0.35f64..4.0, steps in 1u64..800, log_delta in -9.0f64..-3.0,
     ) {
         let delta = 10f64.powf(log_delta);
-        let epsilon = |q, sigma, steps, delta| pld::epsilon(&[phase(q, sigma, steps)], delta).expect("valid");
+        let epsilon = |q, sigma, steps, delta| pld::epsilon(&[phase(q, sigma, steps)], AddOrRemoveOne, delta).expect("valid");
         let here = epsilon(q, sigma, steps, delta);
         // Two grids may differ by their resolution.
         let most = here.epsilon * (1.0 + 5e-4) + 1e-6;
@@ -332,7 +355,7 @@ proptest! {
         prop_assert!(rdp::epsilon_exact(&[phase(q, sigma, steps)], delta).expect("valid").epsilon >= here.epsilon_lower);
         // delta(epsilon) is the inverse.
         if here.epsilon > 1e-3 {
-            let back = pld::delta(&[phase(q, sigma, steps)], here.epsilon).expect("valid");
+            let back = pld::delta(&[phase(q, sigma, steps)], AddOrRemoveOne, here.epsilon).expect("valid");
             prop_assert!((back / delta - 1.0).abs() < 0.02, "delta {delta:e} came back as {back:e} at {here:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dpsynth::privacy::accountant::{Phase, check_delta, pld, rdp};
+use dpsynth::privacy::accountant::{Adjacency as Neighbours, Mechanism, Phase, check_delta, pld, rdp};
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
@@ -112,6 +112,13 @@ impl Account {
 
 fn answer(accountant: Accountant, phase: Phase, delta: f64) -> Result<Answer> {
     check_delta(delta)?;
+    let Mechanism::Gaussian {
+        sampling_rate,
+        noise_multiplier,
+    } = phase.mechanism()
+    else {
+        return Err(Error::other("only the subsampled Gaussian is accounted for here"));
+    };
     let blank = Answer {
         epsilon: 0.0,
         epsilon_lower: None,
@@ -123,13 +130,13 @@ fn answer(accountant: Accountant, phase: Phase, delta: f64) -> Result<Answer> {
         direction: "both",
         order: None,
         epsilon_exact_orders: None,
-        sampling_rate: phase.sampling_rate(),
-        noise_multiplier: phase.noise_multiplier(),
+        sampling_rate,
+        noise_multiplier,
         steps: phase.steps(),
     };
     match accountant {
         Accountant::Pld => {
-            let bracket = pld::epsilon(&[phase], delta)?;
+            let bracket = pld::epsilon(&[phase], Neighbours::AddOrRemoveOne, delta)?;
             Ok(Answer {
                 epsilon: bracket.epsilon,
                 epsilon_lower: Some(bracket.epsilon_lower),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use dpsynth::Result;
-use dpsynth::privacy::accountant::{Phase, pld};
+use dpsynth::privacy::accountant::{Adjacency, Phase, pld};
 use dpsynth::privacy::calibrate;
 use serde::Serialize;
 
@@ -47,7 +47,11 @@ impl Calibrate {
     /// Prints the noise multiplier and the epsilon it gives.
     pub fn run(self, ui: &Ui) -> Result<()> {
         let sigma = calibrate::noise_multiplier(self.epsilon, self.delta, self.sampling_rate, self.steps)?;
-        let bracket = pld::epsilon(&[Phase::new(self.sampling_rate, sigma, self.steps)?], self.delta)?;
+        let bracket = pld::epsilon(
+            &[Phase::new(self.sampling_rate, sigma, self.steps)?],
+            Adjacency::AddOrRemoveOne,
+            self.delta,
+        )?;
         let answer = Answer {
             noise_multiplier: sigma,
             epsilon: bracket.epsilon,

@@ -1,6 +1,6 @@
 //! The accountant turned round: the smallest noise multiplier for a target epsilon.
 
-use super::accountant::{MIN_NOISE_MULTIPLIER, Phase, check_delta, pld};
+use super::accountant::{Adjacency, MIN_NOISE_MULTIPLIER, Phase, check_delta, pld};
 use crate::{Error, Result};
 
 /// How far above the smallest the answer may lie, as a fraction.
@@ -22,7 +22,13 @@ pub fn noise_multiplier(target_epsilon: f64, delta: f64, sampling_rate: f64, ste
         );
     }
     check_delta(delta)?;
-    let epsilon = |sigma: f64| pld::epsilon_above(&[Phase::new(sampling_rate, sigma, steps)?], delta);
+    let epsilon = |sigma: f64| {
+        pld::epsilon_above(
+            &[Phase::new(sampling_rate, sigma, steps)?],
+            Adjacency::AddOrRemoveOne,
+            delta,
+        )
+    };
 
     // A bracket: `low` spends too much, `high` does not.
     let (mut low, mut high) = (1.0, 1.0);

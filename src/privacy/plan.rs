@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use super::accountant::{Bracket, Direction, Phase, pld};
+use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
 use super::calibrate;
 use super::keys::KeySource;
 use super::ledger::{Ledger, RunParameters};
@@ -179,7 +179,7 @@ impl PrivacyPlan {
         if let Some(epsilon) = known.get(&knot) {
             return Ok(*epsilon);
         }
-        let epsilon = pld::epsilon_above(&[self.phase(knot)?], self.delta)?;
+        let epsilon = pld::epsilon_above(&[self.phase(knot)?], Adjacency::AddOrRemoveOne, self.delta)?;
         known.insert(knot, epsilon);
         Ok(epsilon)
     }
@@ -201,7 +201,7 @@ impl PrivacyPlan {
             0 => nothing,
             _ => self
                 .phase(steps)
-                .and_then(|phase| pld::epsilon(&[phase], self.delta))
+                .and_then(|phase| pld::epsilon(&[phase], Adjacency::AddOrRemoveOne, self.delta))
                 .unwrap_or(unknown),
         };
         PrivacyStatement {

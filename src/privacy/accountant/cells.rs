@@ -110,7 +110,7 @@ impl Step {
             let (loss, ratio) = (self.loss(x), 1.0 + self.ratio_minus_1(x));
             points.push(match direction {
                 Direction::Remove => (loss, w * ratio),
-                Direction::Add => (-loss, w),
+                Direction::Add | Direction::Both => (-loss, w),
             });
         });
         points
@@ -163,7 +163,7 @@ impl Step {
                     infinity: self.tail,
                 }
             }
-            Direction::Add => {
+            Direction::Add | Direction::Both => {
                 let mut out = swap(mass, first * step, step);
                 out.mass[0] += self.tail;
                 out.infinity = self.tail;
@@ -188,7 +188,7 @@ impl Step {
         // Remove counts P's mass at the loss; Add counts Q's mass at minus the loss.
         let kept = |cell: &Cell| match direction {
             Direction::Remove => cell.p(),
-            Direction::Add => cell.q,
+            Direction::Add | Direction::Both => cell.q,
         };
         let mut mass = vec![kept(&first)];
         let mut low = first.high;
@@ -214,7 +214,9 @@ impl Step {
             let slack = 1e-9 * step * cell.q * (1.0 + above);
             let index = match direction {
                 Direction::Remove if cell.excess < -slack => index - 1.0,
-                Direction::Add if cell.excess > slack => ((self.loss(cell.high) - base) / step).ceil(),
+                Direction::Add | Direction::Both if cell.excess > slack => {
+                    ((self.loss(cell.high) - base) / step).ceil()
+                }
                 _ => index,
             } as usize;
             if mass.len() <= index {
@@ -229,7 +231,7 @@ impl Step {
         let last = mass.len() - 1;
         let base = match direction {
             Direction::Remove => base,
-            Direction::Add => {
+            Direction::Add | Direction::Both => {
                 mass.reverse();
                 -(base + last as f64 * step)
             }

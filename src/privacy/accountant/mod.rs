@@ -1,6 +1,6 @@
-//! From (sampling rate, noise multiplier, steps) to epsilon, for the Poisson-subsampled Gaussian mechanism.
+//! From what is done, and how often, to epsilon: above all for the Poisson-subsampled Gaussian mechanism.
 //!
-//! Everywhere: add-or-remove-one adjacency, L2 sensitivity 1, noise standard deviation `noise_multiplier`.
+//! A [`Phase`] is a [`Mechanism`] and how often it is used; phases compose adaptively. Sensitivities are 1 throughout.
 //! [`pld`] is what spends budget; [`rdp`] stands beside it for comparison.
 
 mod cells;
@@ -9,49 +9,154 @@ mod gaussian;
 pub mod pld;
 pub mod rdp;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// Below this the loss of one record is hundreds of nats and no number here means anything.
 pub const MIN_NOISE_MULTIPLIER: f64 = 0.05;
 
+/// The largest epsilon of one pure mechanism.
+pub const MAX_PURE: f64 = 100.0;
+
 /// More steps than this would need too much memory to compose finely.
 pub const MAX_STEPS: u64 = 100_000_000;
 
-/// `steps` steps of one mechanism: each record is drawn with probability `sampling_rate`, the sum of the drawn
-/// records' contributions (norm at most 1) gets Gaussian noise of standard deviation `noise_multiplier`.
+/// Which datasets are neighbours: what one record's presence may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adjacency {
+    /// One record is added or removed.
+    AddOrRemoveOne,
+    /// One record takes another's place; the number of records stays.
+    ReplaceOne,
+}
+
+impl Adjacency {
+    /// As written in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Adjacency::AddOrRemoveOne => "add-or-remove-one",
+            Adjacency::ReplaceOne => "replace-one",
+        }
+    }
+}
+
+/// What is done once. Every `sampling_rate` is in (0, 1]; every `noise_multiplier` is at least [`MIN_NOISE_MULTIPLIER`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// Each record is drawn with probability `sampling_rate`; the sum of the drawn records' contributions (norm at
+    /// most 1) gets Gaussian noise of standard deviation `noise_multiplier`.
+    Gaussian {
+        /// q.
+        sampling_rate: f64,
+        /// σ: the noise's standard deviation over the sensitivity.
+        noise_multiplier: f64,
+    },
+    /// The same, but where more than `max_batch_size` records are drawn a uniformly random subset of that size is
+    /// kept. Holds for datasets of at most `most_records` records.
+    TruncatedGaussian {
+        /// q.
+        sampling_rate: f64,
+        /// σ: the noise's standard deviation over the sensitivity.
+        noise_multiplier: f64,
+        /// Most records in a batch, at least 1.
+        max_batch_size: u64,
+        /// Declared public bound on the number of records, at least 1.
+        most_records: u64,
+    },
+    /// Laplace noise of scale `scale` > 0 on a scalar that one added or removed record moves by at most 1.
+    Laplace {
+        /// The noise's mean absolute value over the sensitivity.
+        scale: f64,
+    },
+    /// Anything that is (epsilon, 0)-private when one record is added or removed.
+    Pure {
+        /// Above 0.
+        epsilon: f64,
+    },
+}
+
+/// A mechanism that is used `steps` times, adaptively.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Phase {
-    sampling_rate: f64,
-    noise_multiplier: f64,
+    mechanism: Mechanism,
     steps: u64,
 }
 
 impl Phase {
-    /// Checks the ranges: sampling rate in (0, 1], noise multiplier at least [`MIN_NOISE_MULTIPLIER`], steps ≥ 1.
+    /// Poisson-subsampled Gaussian: sampling rate in (0, 1], noise multiplier at least [`MIN_NOISE_MULTIPLIER`],
+    /// steps from 1 to [`MAX_STEPS`].
     ///
     /// # Errors
     /// Usage, naming the value.
     pub fn new(sampling_rate: f64, noise_multiplier: f64, steps: u64) -> Result<Self> {
-        if !(sampling_rate > 0.0 && sampling_rate <= 1.0) {
-            return Err(Error::usage(format!(
-                "the sampling rate must be above 0 and at most 1, not {sampling_rate}"
-            ))
-            .hint("it is the expected batch size over the number of records"));
+        check_gaussian(sampling_rate, noise_multiplier)?;
+        let mechanism = Mechanism::Gaussian {
+            sampling_rate,
+            noise_multiplier,
+        };
+        Self::repeated(mechanism, steps)
+    }
+
+    /// The same with batches cut to `max_batch_size` ≥ 1 records, for datasets of at most `most_records` ≥ 1 records.
+    ///
+    /// # Errors
+    /// Usage, naming the value.
+    pub fn truncated(
+        sampling_rate: f64,
+        noise_multiplier: f64,
+        steps: u64,
+        max_batch_size: u64,
+        most_records: u64,
+    ) -> Result<Self> {
+        check_gaussian(sampling_rate, noise_multiplier)?;
+        if max_batch_size == 0 || most_records == 0 {
+            return Err(
+                Error::usage("the largest batch and the largest number of records must be at least 1, not 0")
+                    .hint("a largest batch of 1.5 times the expected one is hardly ever reached"),
+            );
         }
-        if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
+        let mechanism = Mechanism::TruncatedGaussian {
+            sampling_rate,
+            noise_multiplier,
+            max_batch_size,
+            most_records,
+        };
+        Self::repeated(mechanism, steps)
+    }
+
+    /// Laplace noise of scale `scale` on a scalar of sensitivity 1, used `times` times.
+    ///
+    /// # Errors
+    /// Usage, naming the value.
+    pub fn laplace(scale: f64, times: u64) -> Result<Self> {
+        if !(scale >= 1.0 / MAX_PURE && scale.is_finite()) {
             return Err(Error::usage(format!(
-                "the noise multiplier must be a number above 0, not {noise_multiplier}"
+                "the Laplace scale must be a number from {} up, not {scale}",
+                1.0 / MAX_PURE
             ))
-            .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
+            .hint("it is the noise's scale over the sensitivity: 1/epsilon"));
         }
-        if noise_multiplier < MIN_NOISE_MULTIPLIER {
+        Self::repeated(Mechanism::Laplace { scale }, times)
+    }
+
+    /// Any mechanism that is (epsilon, 0)-private when one record is added or removed, used `times` times.
+    ///
+    /// # Errors
+    /// Usage, naming the value.
+    pub fn pure(epsilon: f64, times: u64) -> Result<Self> {
+        if !(epsilon > 0.0 && epsilon <= MAX_PURE) {
             return Err(Error::usage(format!(
-                "a noise multiplier of {noise_multiplier} gives no privacy worth a number; {MIN_NOISE_MULTIPLIER} is the least"
+                "a pure epsilon must be above 0 and at most {MAX_PURE}, not {epsilon}"
             ))
-            .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
+            .hint("values from 0.01 to 1 are usual"));
         }
+        Self::repeated(Mechanism::Pure { epsilon }, times)
+    }
+
+    fn repeated(mechanism: Mechanism, steps: u64) -> Result<Self> {
         if steps == 0 {
             return Err(
                 Error::usage("the number of steps must be at least 1, not 0").hint("nothing is spent before a step")
@@ -63,27 +168,40 @@ impl Phase {
             ))
             .hint("steps are optimizer steps, not records"));
         }
-        Ok(Phase {
-            sampling_rate,
-            noise_multiplier,
-            steps,
-        })
+        Ok(Phase { mechanism, steps })
     }
 
-    /// q: the probability that a record is drawn in a step.
-    pub fn sampling_rate(&self) -> f64 {
-        self.sampling_rate
-    }
-
-    /// σ: the noise's standard deviation over the sensitivity.
-    pub fn noise_multiplier(&self) -> f64 {
-        self.noise_multiplier
+    /// What is done in a step.
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
     }
 
     /// T: how often it is done.
     pub fn steps(&self) -> u64 {
         self.steps
     }
+}
+
+fn check_gaussian(sampling_rate: f64, noise_multiplier: f64) -> Result<()> {
+    if !(sampling_rate > 0.0 && sampling_rate <= 1.0) {
+        return Err(Error::usage(format!(
+            "the sampling rate must be above 0 and at most 1, not {sampling_rate}"
+        ))
+        .hint("it is the expected batch size over the number of records"));
+    }
+    if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
+        return Err(Error::usage(format!(
+            "the noise multiplier must be a number above 0, not {noise_multiplier}"
+        ))
+        .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
+    }
+    if noise_multiplier < MIN_NOISE_MULTIPLIER {
+        return Err(Error::usage(format!(
+            "a noise multiplier of {noise_multiplier} gives no privacy worth a number; {MIN_NOISE_MULTIPLIER} is the least"
+        ))
+        .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
+    }
+    Ok(())
 }
 
 /// Which neighbour is the worse one.
@@ -94,6 +212,8 @@ pub enum Direction {
     Remove,
     /// The record was not there and is added.
     Add,
+    /// Both cost the same.
+    Both,
 }
 
 impl Direction {
@@ -102,6 +222,7 @@ impl Direction {
         match self {
             Direction::Remove => "remove",
             Direction::Add => "add",
+            Direction::Both => "both",
         }
     }
 }
@@ -140,9 +261,7 @@ fn check_phases(phases: &[Phase]) -> Result<()> {
 fn merge(phases: &[Phase]) -> Vec<Phase> {
     let mut merged: Vec<Phase> = Vec::new();
     for phase in phases {
-        let same =
-            |m: &&mut Phase| m.sampling_rate == phase.sampling_rate && m.noise_multiplier == phase.noise_multiplier;
-        match merged.iter_mut().find(same) {
+        match merged.iter_mut().find(|m| m.mechanism == phase.mechanism) {
             Some(m) => m.steps = m.steps.saturating_add(phase.steps),
             None => merged.push(*phase),
         }

@@ -6,7 +6,7 @@
 
 use super::cells::Step;
 use super::compose::{Composed, Side, compose};
-use super::{Bracket, Direction, Phase, check_delta, check_phases, gaussian, merge};
+use super::{Adjacency, Bracket, Direction, Mechanism, Phase, check_delta, check_phases, gaussian, merge};
 use crate::{Error, Result};
 
 /// Share of epsilon that its bracket should not be wider than.
@@ -16,8 +16,8 @@ const GAP: f64 = 1e-3;
 ///
 /// # Errors
 /// Usage: no phases, delta outside (0, 1).
-pub fn epsilon(phases: &[Phase], delta: f64) -> Result<Bracket> {
-    check_phases(phases)?;
+pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bracket> {
+    check_known(phases, adjacency)?;
     check_delta(delta)?;
     let phases = merge(phases);
     if let Some(mu) = unsampled(&phases) {
@@ -48,8 +48,8 @@ pub fn epsilon(phases: &[Phase], delta: f64) -> Result<Bracket> {
 ///
 /// # Errors
 /// As [`epsilon`].
-pub fn epsilon_above(phases: &[Phase], delta: f64) -> Result<f64> {
-    check_phases(phases)?;
+pub fn epsilon_above(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<f64> {
+    check_known(phases, adjacency)?;
     check_delta(delta)?;
     let phases = merge(phases);
     match unsampled(&phases) {
@@ -82,8 +82,8 @@ const SMALLEST_DELTA: f64 = 1e-50;
 ///
 /// # Errors
 /// Usage: no phases, a negative epsilon or one that is not a number.
-pub fn delta(phases: &[Phase], epsilon: f64) -> Result<f64> {
-    check_phases(phases)?;
+pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64> {
+    check_known(phases, adjacency)?;
     if !(epsilon >= 0.0 && epsilon.is_finite()) {
         return Err(
             Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual")
@@ -106,13 +106,34 @@ pub fn delta(phases: &[Phase], epsilon: f64) -> Result<f64> {
     Ok(one(Direction::Remove).max(one(Direction::Add)))
 }
 
+fn check_known(phases: &[Phase], adjacency: Adjacency) -> Result<()> {
+    check_phases(phases)?;
+    let gaussian = phases.iter().all(|p| matches!(p.mechanism, Mechanism::Gaussian { .. }));
+    if !gaussian || adjacency == Adjacency::ReplaceOne {
+        return Err(Error::usage("this mechanism and adjacency cannot be accounted for yet")
+            .hint("the Poisson-subsampled Gaussian with add-or-remove-one adjacency can"));
+    }
+    Ok(())
+}
+
+/// (q, σ) of a Gaussian phase.
+fn gaussian_of(phase: &Phase) -> (f64, f64) {
+    match phase.mechanism {
+        Mechanism::Gaussian {
+            sampling_rate,
+            noise_multiplier,
+        } => (sampling_rate, noise_multiplier),
+        _ => unreachable!("refused by check_known"),
+    }
+}
+
 /// Without subsampling: sensitivity over noise of the one Gaussian mechanism that all phases make together.
 fn unsampled(phases: &[Phase]) -> Option<f64> {
-    let all = phases.iter().all(|p| p.sampling_rate == 1.0);
+    let all = phases.iter().all(|p| gaussian_of(p).0 == 1.0);
     all.then(|| {
         phases
             .iter()
-            .map(|p| p.steps as f64 / p.noise_multiplier.powi(2))
+            .map(|p| p.steps as f64 / gaussian_of(p).1.powi(2))
             .sum::<f64>()
             .sqrt()
     })
@@ -137,7 +158,10 @@ impl Losses {
     fn new(phases: &[Phase], direction: Direction, tail: f64, fineness: f64) -> Self {
         let parts: Vec<_> = phases
             .iter()
-            .map(|p| (Step::new(p.sampling_rate, p.noise_multiplier, tail), p.steps))
+            .map(|p| {
+                let (q, sigma) = gaussian_of(p);
+                (Step::new(q, sigma, tail), p.steps)
+            })
             .collect();
         Losses {
             direction,

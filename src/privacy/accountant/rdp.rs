@@ -3,7 +3,7 @@
 use statrs::function::gamma::ln_gamma;
 
 use super::gaussian::ln_normal_cdf;
-use super::{Phase, check_delta, check_phases};
+use super::{Mechanism, Phase, check_delta, check_phases};
 use crate::{Error, Result};
 
 /// Epsilon and the order that gives it.
@@ -47,10 +47,28 @@ type LogMoment = fn(f64, f64, f64) -> f64;
 fn least(phases: &[Phase], delta: f64, log_moment: LogMoment) -> Result<Renyi> {
     check_phases(phases)?;
     check_delta(delta)?;
-    let one = |p: &Phase, order| p.steps() as f64 * step(p.sampling_rate(), p.noise_multiplier(), order, log_moment);
+    let gaussians: Vec<(f64, f64, f64)> = phases
+        .iter()
+        .map(|p| match p.mechanism() {
+            Mechanism::Gaussian {
+                sampling_rate,
+                noise_multiplier,
+            } => Ok((sampling_rate, noise_multiplier, p.steps() as f64)),
+            _ => Err(
+                Error::usage("Rényi accounting is for the Poisson-subsampled Gaussian only")
+                    .hint("the pld accountant knows every mechanism"),
+            ),
+        })
+        .collect::<Result<_>>()?;
+    let rho = |order| -> f64 {
+        gaussians
+            .iter()
+            .map(|(q, sigma, times)| times * step(*q, *sigma, order, log_moment))
+            .sum()
+    };
     orders()
         .map(|order| Renyi {
-            epsilon: convert(phases.iter().map(|p| one(p, order)).sum(), order, delta),
+            epsilon: convert(rho(order), order, delta),
             order,
         })
         .min_by(|a, b| a.epsilon.total_cmp(&b.epsilon))

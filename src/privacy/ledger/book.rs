@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::accountant::{Phase, pld};
+use super::super::accountant::{Adjacency, Phase, pld};
 use super::chain::{Entry, Line};
 use crate::{Error, Result};
 
@@ -90,7 +90,7 @@ fn compose(runs: impl Iterator<Item = (RunParameters, u64)>, delta: f64) -> Resu
     if phases.is_empty() {
         Ok(0.0)
     } else {
-        pld::epsilon_above(&phases, delta)
+        pld::epsilon_above(&phases, Adjacency::AddOrRemoveOne, delta)
     }
 }
 
