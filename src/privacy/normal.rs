@@ -9,13 +9,13 @@
 
 mod strips;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod uniform;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 
-use strips::{PER_UNIT, Strips};
+use strips::{PER_UNIT, SQUARE, Strips};
 use uniform::Uniform;
 
 /// A uniform integer in [0, bound), exactly: words that would favour small values are drawn again.
@@ -33,15 +33,15 @@ fn below(bound: u32, rng: &mut ChaCha20Rng) -> u32 {
     }
 }
 
-/// True with probability e^(−x(2k + x)/d), for 2k + 1 ≤ d (Karney's algorithm B with another d).
-#[inline]
-fn accept(k: u32, d: u32, x: &mut Uniform, rng: &mut ChaCha20Rng) -> bool {
+/// True with probability e^(−x(2k + x)/d), for 2k + 1 ≤ d (Karney's algorithm B with another d). `part` is uniform in
+/// [0, d).
+fn accept(k: u32, d: u32, part: u32, x: &mut Uniform, rng: &mut ChaCha20Rng) -> bool {
     // A run x > z₁ > z₂ > … where each link also needs a coin of (2k + x)/d: it has n links or more with probability
     // (x(2k + x)/d)ⁿ/n!, so its length is even with the probability wanted.
+    let mut part = part;
     let mut last: Option<Uniform> = None;
     let mut even = true;
     loop {
-        let part = below(d, rng);
         if part > 2 * k || (part == 2 * k && !Uniform::draw(rng).less_than(x, rng)) {
             return even;
         }
@@ -51,25 +51,42 @@ fn accept(k: u32, d: u32, x: &mut Uniform, rng: &mut ChaCha20Rng) -> bool {
         }
         last = Some(z);
         even = !even;
+        part = below(d, rng);
     }
 }
 
-/// The modulus |X| = (k + x)/32 of an exact standard normal deviate.
+/// The sign (true below 0) and k of an exact standard normal deviate X with |X| = (k + x)/32; `x` is set.
 #[inline]
-fn modulus(strips: &Strips, rng: &mut ChaCha20Rng) -> (u32, Uniform) {
+fn deviate(strips: &Strips, x: &mut Uniform, rng: &mut ChaCha20Rng) -> (bool, u32) {
     loop {
         let word = rng.next_u64();
         let Some(k) = strips.choose(word as u32, rng) else {
             continue;
         };
-        let mut x = Uniform::starting((word >> 32) as u32);
-        // e^(−x(2k + x)/2048) as n coins of the n-th root, so that 2k + 1 ≤ 2048·n. Up to 32 standard deviations n is 1.
-        let n = k / (PER_UNIT * PER_UNIT) + 1;
-        let d = 2 * PER_UNIT * PER_UNIT * n;
-        if (0..n).all(|_| accept(k, d, &mut x, rng)) {
-            return (k, x);
+        x.restart((word >> 32) as u32);
+        // Different bits of one word: the first coin's part and the sign.
+        let word = rng.next_u32();
+        let part = word % SQUARE;
+        // Most often the first coin ends it.
+        if (k < SQUARE / 2 && part > 2 * k) || keep(k, part, x, rng) {
+            return (word >> 31 == 1, k);
         }
     }
+}
+
+/// True with probability e^(−x(2k + x)/2048): n coins of the n-th root, such that 2k + 1 ≤ 2048·n. Up to 32 standard
+/// deviations n is 1. `part` is uniform in [0, 2048), and used where n is 1.
+#[cold]
+fn keep(k: u32, part: u32, x: &mut Uniform, rng: &mut ChaCha20Rng) -> bool {
+    let n = k / (SQUARE / 2) + 1;
+    if n == 1 {
+        return accept(k, SQUARE, part, x, rng);
+    }
+    let d = SQUARE * n;
+    (0..n).all(|_| {
+        let part = below(d, rng);
+        accept(k, d, part, x, rng)
+    })
 }
 
 /// ⌊σ(k + x)/32 + 1/2⌋.
@@ -112,8 +129,11 @@ impl Rounded {
 
     #[inline]
     pub fn draw(&self, rng: &mut ChaCha20Rng) -> i64 {
-        let (k, mut x) = modulus(self.strips, rng);
+        let mut x = Uniform::starting(0);
+        let (negative, k) = deviate(self.strips, &mut x, rng);
         let magnitude = nearest(self.sigma, k, &mut x, rng) as i64;
-        if rng.next_u32() & 1 == 0 { magnitude } else { -magnitude }
+        // Without a branch, which nothing could predict.
+        let sign = -i64::from(negative);
+        (magnitude ^ sign) - sign
     }
 }

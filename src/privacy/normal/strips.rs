@@ -18,7 +18,7 @@ use rand_chacha::rand_core::Rng;
 pub(super) const PER_UNIT: u32 = 32;
 
 /// 2·32²: the denominator of every exponent.
-const SQUARE: u32 = 2 * PER_UNIT * PER_UNIT;
+pub(super) const SQUARE: u32 = 2 * PER_UNIT * PER_UNIT;
 
 /// Bits computed beyond those that are used.
 const GUARD: u32 = 64;

@@ -11,10 +11,10 @@ use super::super::keys::Key;
 use super::strips::Bounds;
 use super::*;
 
-const DRAWS: usize = 2_000_000;
+pub const DRAWS: usize = 2_000_000;
 
 /// A right sampler falls below this once in a thousand keys. One that does for the key here is wrong until shown otherwise.
-const LEAST_P: f64 = 1e-3;
+pub const LEAST_P: f64 = 1e-3;
 
 /// `DRAWS` values, from 32 streams.
 fn draws<T: Send>(key: u8, draw: impl Fn(&mut ChaCha20Rng) -> T + Sync) -> Vec<T> {
@@ -32,7 +32,7 @@ fn rounded_draws(key: u8, sigma: u64) -> Vec<i64> {
 }
 
 /// P(a ≤ X < b), X standard normal, without loss in the tails.
-fn between(a: f64, b: f64) -> f64 {
+pub fn between(a: f64, b: f64) -> f64 {
     let beyond = |z: f64| 0.5 * erfc(z / std::f64::consts::SQRT_2);
     if a > 0.0 {
         beyond(a) - beyond(b)
@@ -42,7 +42,7 @@ fn between(a: f64, b: f64) -> f64 {
 }
 
 /// Cells [start, next start) of whole numbers and their probabilities; the first and the last are open.
-struct Cells {
+pub struct Cells {
     starts: Vec<i64>,
     probabilities: Vec<f64>,
 }
@@ -69,7 +69,7 @@ impl Cells {
     }
 
     /// A thousand cells of a rounded Gaussian, a hundredth of a standard deviation each, where σ is large.
-    fn even(sigma: f64) -> Self {
+    pub fn even(sigma: f64) -> Self {
         let starts: Vec<i64> = (-480..480)
             .map(|i| (f64::from(i) / 120.0 * sigma).round() as i64)
             .collect();
@@ -83,7 +83,7 @@ impl Cells {
     }
 
     /// The p-value of Pearson's chi-square.
-    fn p_value(&self, values: &[i64]) -> f64 {
+    pub fn p_value(&self, values: &[i64]) -> f64 {
         let mut counts = vec![0u64; self.starts.len()];
         for v in values {
             counts[self.starts.partition_point(|start| start <= v).max(1) - 1] += 1;
@@ -99,7 +99,7 @@ impl Cells {
 
 /// The p-value of Kolmogorov and Smirnov's distance; for a distribution on whole numbers at most the true one is larger.
 /// `below` and `up_to` are P(< v) and P(≤ v).
-fn ks_p_value<T: Copy + PartialOrd + Send>(
+pub fn ks_p_value<T: Copy + PartialOrd + Send>(
     mut values: Vec<T>,
     below: impl Fn(T) -> f64,
     up_to: impl Fn(T) -> f64,

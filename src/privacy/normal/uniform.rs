@@ -24,6 +24,13 @@ impl Uniform {
         }
     }
 
+    /// Another deviate in its place.
+    #[inline]
+    pub fn restart(&mut self, first: u32) {
+        self.first = first;
+        self.more.clear();
+    }
+
     /// The digit after the first `index + 1`.
     #[cold]
     pub fn later_digit(&mut self, index: usize, rng: &mut ChaCha20Rng) -> u32 {
