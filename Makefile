@@ -51,6 +51,5 @@ PEERS := $(dir $(CARGO_TARGET_DIR))peers
 bench-peers:
 	test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
-	cargo bench --locked --profile release --bench accountant --no-run
-	$(PEERS)/bin/python benches/peers/accountants.py "$$(cargo bench --locked --profile release --bench accountant \
-		--no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*accountant[^"]*\)".*/\1/p')"
+	bench=$$(cargo bench --locked --profile release --bench accountant --no-run --message-format=json-render-diagnostics \
+		| sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && $(PEERS)/bin/python benches/peers/accountants.py "$$bench"

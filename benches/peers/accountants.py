@@ -6,8 +6,7 @@ or: python benches/peers/accountants.py PATH_TO_THE_ACCOUNTANT_BENCH
 
 Ours is measured inside the bench's process (median of 15 after one that is not counted) and theirs inside this one, so
 that nobody pays for a process start. Rounds alternate between the two sides and medians over the rounds are shown: where
-other work disturbs the machine it disturbs both. A peer's calibration, which takes minutes, is timed in the first round
-only. Each side uses the cores it knows how to use.
+other work disturbs the machine it disturbs both. A peer's calibration, which takes minutes, is timed once. Each side uses the cores it knows how to use.
 """
 
 import json
@@ -77,33 +76,35 @@ def timed(run, *arguments):
     return time.perf_counter() - begun, float(value)
 
 
-def main(bench):
-    if bench is None:
-        sys.exit("name the accountant bench; `make bench-peers` builds it")
-    prv_epsilon(0.01, 1.0, 10), dpacc(0.01, 1.0, 10).get_epsilon(DELTA)
-    ours_rounds, peer_rounds = [], {}
-    for round_ in range(ROUNDS):
-        ours_rounds.append(ours(bench))
-        for (what, peer), run in PEERS.items():
-            if what == "calibrate" and round_ > 0:
-                continue
-            for profile, (batch, sigma, steps) in SETTINGS.items():
-                result = timed(run, batch / RECORDS, sigma, steps)
-                peer_rounds.setdefault((what, peer, profile), []).append(result)
+def row(what, peer, profile, mine, theirs):
+    name = f"{what} {profile}"
+    seconds = statistics.median(round_[name][0] for round_ in mine)
+    their_seconds = statistics.median(seconds for seconds, _ in theirs)
+    value, their_value = mine[0][name][1], theirs[0][1]
+    if not math.isclose(value, their_value, rel_tol=2e-2):
+        sys.exit(f"{name}: {value} is not what {peer} finds, {their_value}: not the same work")
+    print(
+        f"{name:<16} {seconds * 1e3:>9.2f} {peer:<15} {their_seconds * 1e3:>10.2f} {their_seconds / seconds:>7.1f}x"
+        f"   {value:>13.6g} {their_value:>13.6g}",
+        flush=True,
+    )
 
-    print(f"{'work':<16} {'ours ms':>9} {'peer':<15} {'peer ms':>10} {'ratio':>7}   {'our value':>13} {'peer value':>13}")
-    for (what, peer, profile), results in sorted(peer_rounds.items()):
-        name = f"{what} {profile}"
-        mine = statistics.median(r[name][0] for r in ours_rounds)
-        their = statistics.median(seconds for seconds, _ in results)
-        ours_value, peer_value = ours_rounds[0][name][1], results[0][1]
-        if not math.isclose(ours_value, peer_value, rel_tol=2e-2):
-            sys.exit(f"{name}: {ours_value} is not what {peer} finds, {peer_value}: not the same work")
-        print(
-            f"{name:<16} {mine * 1e3:>9.2f} {peer:<15} {their * 1e3:>10.2f} {their / mine:>6.1f}x"
-            f"   {ours_value:>13.6g} {peer_value:>13.6g}"
-        )
+
+def main(bench):
+    # What both import and compile on first use is not counted.
+    prv_epsilon(0.01, 1.0, 10), dpacc(0.01, 1.0, 10).get_epsilon(DELTA)
+    print(f"{'work':<16} {'ours ms':>9} {'peer':<15} {'peer ms':>10} {'ratio':>8}   {'our value':>13} {'peer value':>13}")
+    for (what, peer), run in PEERS.items():
+        rounds = 1 if what == "calibrate" else ROUNDS
+        for profile, (batch, sigma, steps) in SETTINGS.items():
+            mine, theirs = [], []
+            for _ in range(rounds):
+                mine.append(ours(bench))
+                theirs.append(timed(run, batch / RECORDS, sigma, steps))
+            row(what, peer, profile, mine, theirs)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    if len(sys.argv) != 2 or not sys.argv[1]:
+        sys.exit("name the accountant bench; `make bench-peers` builds it")
+    main(sys.argv[1])
