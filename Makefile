@@ -52,4 +52,4 @@ bench-peers:
 	test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
 	bench=$$(cargo bench --locked --profile release --bench accountant --no-run --message-format=json-render-diagnostics \
-		| sed -n 's/.*"executable":"\([^"]*/accountant-[^"]*\)".*/\1/p') && $(PEERS)/bin/python benches/peers/accountants.py "$$bench"
+		| sed -n 's|.*"executable":"\([^"]*/accountant-[^"]*\)".*|\1|p') && $(PEERS)/bin/python benches/peers/accountants.py "$$bench"
