@@ -1,6 +1,6 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs
-# make bench                   timings
+# make bench, make bench-peers  timings, ours and beside Python's accountants
 
 SHELL := /bin/bash
 DATASET ?= imdb
@@ -13,7 +13,7 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test lint bench check-cuda
+.PHONY: help build pipeline test lint bench bench-peers check-cuda
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
@@ -43,4 +43,13 @@ check-cuda:
 	cargo check --release --locked --features cuda
 
 bench:
-	cargo bench --locked --profile release --bench accountant
+	cargo bench --locked --profile release --bench accountant --bench noise
+
+# Ours and two Python accountants, side by side. Fails where the peers cannot be installed or compute something else,
+# never for being slow.
+PEERS := $(dir $(CARGO_TARGET_DIR))peers
+bench-peers:
+	test -x $(PEERS)/bin/python || python3 -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
+	bench=$$(cargo bench --locked --profile release --bench accountant --no-run --message-format=json-render-diagnostics \
+		| sed -n 's|.*"executable":"\([^"]*/accountant-[^"]*\)".*|\1|p') && $(PEERS)/bin/python benches/peers/accountants.py "$$bench"

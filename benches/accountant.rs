@@ -1,38 +1,34 @@
-//! How long a person waits for an epsilon and for a plan, at IMDb's settings of the `full` profile.
-//!
-//! A plain loop: criterion would change the features of a crate that burn shares, and so compile everything twice.
+//! How long a person waits for an epsilon, a delta and a plan, at IMDb's settings of both profiles.
+
+mod common;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
+use common::{median, report};
 use dpsynth::privacy::accountant::{Adjacency, Phase, pld};
 use dpsynth::privacy::calibrate;
 
-/// Median of 15 runs after one that is not counted.
-fn median(mut run: impl FnMut()) -> Duration {
-    run();
-    let mut times: Vec<Duration> = (0..15)
-        .map(|_| {
-            let begun = Instant::now();
-            run();
-            begun.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() / 2]
-}
+const DELTA: f64 = 3.95e-6;
+const RECORDS: f64 = 25_000.0;
 
 fn main() {
-    let (sampling_rate, steps, delta) = (1024.0 / 25_000.0, 123, 3.95e-6);
-    let phases = [Phase::new(sampling_rate, 0.69, steps).expect("valid settings")];
-    let epsilon = median(|| {
-        black_box(pld::epsilon(black_box(&phases), Adjacency::AddOrRemoveOne, delta).expect("an epsilon"));
-    });
-    println!("PLD epsilon, q 0.041, sigma 0.69, 123 steps: {epsilon:?}");
-    let calibrated = median(|| {
-        black_box(
-            calibrate::noise_multiplier(8.0, delta, black_box(sampling_rate), steps).expect("a noise multiplier"),
-        );
-    });
-    println!("noise multiplier for epsilon 8, q 0.041, 123 steps: {calibrated:?}");
+    // Expected batch, noise multiplier, steps.
+    for (profile, batch, sigma, steps) in [("full", 1024.0, 0.69, 123), ("quick", 128.0, 0.3694, 8)] {
+        let q = batch / RECORDS;
+        let phases = [Phase::new(q, sigma, steps).expect("valid settings")];
+        let adjacency = Adjacency::AddOrRemoveOne;
+        let measure = |what: &str, run: &dyn Fn() -> f64| {
+            report(&format!("{what} {profile}"), median(15, run), run());
+        };
+        measure("epsilon", &|| {
+            let bracket = pld::epsilon(black_box(&phases), adjacency, DELTA);
+            bracket.expect("an epsilon").epsilon
+        });
+        measure("delta", &|| {
+            pld::delta(black_box(&phases), adjacency, 8.0).expect("a delta")
+        });
+        measure("calibrate", &|| {
+            calibrate::noise_multiplier(8.0, DELTA, black_box(q), steps).expect("a noise multiplier")
+        });
+    }
 }
