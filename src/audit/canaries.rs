@@ -27,7 +27,9 @@ use crate::training::gradients::clip_factor;
 use crate::{Error, Result};
 
 /// Noise draws of one audit, unless the number of canaries is given: seconds.
-const DRAWS: usize = 16_000_000;
+const DRAWS: usize = 64_000_000;
+/// Canaries of a rehearsal at most: with more, the theorem's delta term takes all.
+const REHEARSED: usize = 1_000_000;
 /// Length of a canary's gradient before clipping, over C.
 const LENGTH: f64 = 1e6;
 
@@ -54,9 +56,9 @@ impl Claimed {
         }
     }
 
-    /// As many canaries as make an audit of seconds: 2,000 to a million.
+    /// As many canaries as make an audit of seconds: 2,000 to 8 million.
     pub fn canaries(&self) -> usize {
-        (DRAWS / self.steps.max(1) as usize).clamp(2_000, 1_000_000)
+        (DRAWS / self.steps.max(1) as usize).clamp(2_000, 8_000_000)
     }
 
     /// ln of the density of y = (canary's noised coordinate)/C where the canary is in, over that where it is out:
@@ -105,7 +107,10 @@ impl Claimed {
     /// one for the same with a quarter of the noise, which needs many more guesses to be told from the claim.
     pub fn designs(&self, canaries: usize, alpha: f64) -> Vec<Design> {
         [1.0, 0.25]
-            .map(|noise| self.simulate(noise, canaries, 0).best_design(self.delta, alpha / 2.0))
+            .map(|noise| {
+                self.simulate(noise, canaries.min(REHEARSED), 0)
+                    .best_design(self.delta, alpha / 2.0)
+            })
             .into()
     }
 }

@@ -69,7 +69,7 @@ impl Stop<'_> {
 pub struct Settings {
     /// About how long the replay may take.
     pub replay_seconds: f64,
-    /// Dirac canaries; default: as many as take seconds, at most a million.
+    /// Dirac canaries; default: as many as take seconds, at most 8 million.
     pub canaries: Option<usize>,
     /// Canary records of the black-box attack, which trains once more; none: the attack is left out.
     pub retrain: Option<usize>,

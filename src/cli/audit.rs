@@ -36,10 +36,10 @@ pub struct Audit {
     /// Where the runs of a TOML file are kept
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs_dir: PathBuf,
-    /// Trains once more with this many canary records and attacks their losses [default: 512, if given without a number]
-    #[arg(long, value_name = "CANARIES", num_args = 0..=1, default_missing_value = "512", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
+    /// Trains once more with this many canary records and attacks their losses (--retrain alone: 512)
+    #[arg(long, value_name = "CANARIES", num_args = 0..=1, require_equals = true, default_missing_value = "512", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     retrain: Option<u32>,
-    /// Dirac canaries [default: as many as take seconds, at most a million]
+    /// Dirac canaries [default: as many as take seconds, at most 8 million]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=100_000_000))]
     canaries: Option<u32>,
     /// About how long the replay may take
