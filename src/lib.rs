@@ -11,8 +11,10 @@
 //! - [`sampling`]: label-conditioned decoding into Parquet.
 //! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
+//! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
 
 pub mod assets;
+pub mod audit;
 pub mod config;
 pub mod error;
 pub mod evaluation;

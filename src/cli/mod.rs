@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, no logic that a library user would miss.
 
 mod account;
+mod audit;
 mod calibrate;
 mod doctor;
 mod fetch;
@@ -46,6 +47,7 @@ enum Command {
     ///
     /// The last stage of a run.
     Evaluate(run::OneStage),
+    Audit(audit::Audit),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
     /// Epsilon of a sampling rate, a noise multiplier and a number of steps
@@ -66,6 +68,7 @@ impl Cli {
             Command::Finetune(command) => command.run(Stage::Finetune, ui),
             Command::Sample(command) => command.run(Stage::Sample, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
+            Command::Audit(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
             Command::Doctor(command) => command.run(ui),
             Command::Account(command) => command.run(ui),

@@ -17,20 +17,20 @@ use super::{Ui, show};
 #[derive(Args)]
 pub struct Which {
     /// A TOML file, such as pipelines/imdb.toml
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// How much work: `quick` takes minutes on two CPU cores, `full` is for a GPU [default: full with a GPU, else quick]
     #[arg(long, value_enum)]
-    profile: Option<ProfileName>,
+    pub(super) profile: Option<ProfileName>,
     /// Overrides a value of the configuration, such as `finetune.epsilon=3`; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// Folder of local datasets
     #[arg(long, value_name = "DIR", env = "DPSYNTH_DATA", default_value = "data")]
-    data_dir: PathBuf,
+    pub(super) data_dir: PathBuf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum ProfileName {
+pub enum ProfileName {
     Quick,
     Full,
 }
@@ -112,7 +112,7 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
 }
 
 /// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.
-fn interrupts() -> Result<&'static AtomicBool> {
+pub fn interrupts() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
     static HANDLER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let handler = || {

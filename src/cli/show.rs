@@ -103,17 +103,17 @@ fn guarantee(p: &Value) -> String {
 }
 
 /// Three decimals, rounded up, so that no printed epsilon claims more than was computed.
-fn up(value: f64) -> String {
+pub fn up(value: f64) -> String {
     format!("{:.3}", (value * 1e3).ceil() / 1e3)
 }
 
 /// Three decimals, rounded down: for the lower end of the bracket.
-fn down(value: f64) -> String {
+pub fn down(value: f64) -> String {
     format!("{:.3}", (value * 1e3).floor() / 1e3)
 }
 
 /// Three digits, rounded up.
-fn delta(value: f64) -> String {
+pub fn delta(value: f64) -> String {
     let unit = 10f64.powi(value.log10().floor() as i32 - 2);
     format!("{:.2e}", (value / unit).ceil() * unit)
 }

@@ -8,11 +8,11 @@ mod evaluate;
 pub mod files;
 mod finetune;
 mod folder;
-mod prepare;
+pub(crate) mod prepare;
 mod report;
 mod sample;
 mod stamp;
-mod table;
+pub(crate) mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,192 @@
+//! White-box canaries: what the strongest adversary that differential privacy speaks of sees of a single record.
+//!
+//! Canary j's gradient is a Dirac: all of it in coordinate j, which no other record touches, and far longer than C, so
+//! that the run's own clipping brings it to C. Each canary is among the records or not by a fair coin; the run's own
+//! plan then draws Poisson batches of those that are, and noises their sums, by the same code that trains
+//! ([`PrivacyPlan`], `PrivateRun`, `ChargedStep::privatize`). The adversary sees every step's noised sum. Since the
+//! noise of coordinates is independent, what it can know of canary j is in coordinate j, and the best score is the log
+//! of the likelihood ratio, over all steps, of "in" to "out" (Nasr et al. 2023, "Tight Auditing of Differentially
+//! Private Machine Learning", with Dirac canaries).
+//!
+//! The model takes no part: its gradients would stand in other coordinates, where this adversary knows them already.
+//! The charge goes to a ledger of its own in a temporary folder. It spends nothing of the dataset's budget: no private
+//! record is read, and nothing of it leaves the audit.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::Stop;
+use super::one_run::{Design, Observed, OneRun};
+use super::threshold::{Measured, Sides};
+use crate::config::Clipping;
+use crate::privacy::{Ledger, PrivacyPlan};
+use crate::progress::{Progress, Unit};
+use crate::training::gradients::clip_factor;
+use crate::{Error, Result};
+
+/// Noise draws of one audit, unless the number of canaries is given: seconds.
+const DRAWS: usize = 64_000_000;
+/// Canaries of a rehearsal at most: with more, the theorem's delta term takes all.
+const REHEARSED: usize = 1_000_000;
+/// Length of a canary's gradient before clipping, over C.
+const LENGTH: f64 = 1e6;
+
+/// The mechanism as claimed: what the adversary computes likelihoods with.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Claimed {
+    /// q: probability that a record is drawn in a step.
+    pub sampling_rate: f64,
+    /// σ: noise standard deviation over C.
+    pub noise_multiplier: f64,
+    /// T: number of steps.
+    pub steps: u64,
+    pub delta: f64,
+}
+
+impl Claimed {
+    /// The public numbers of `plan`.
+    pub fn of(plan: &PrivacyPlan) -> Self {
+        Claimed {
+            sampling_rate: plan.sampling_rate(),
+            noise_multiplier: plan.noise_multiplier(),
+            steps: plan.steps(),
+            delta: plan.delta(),
+        }
+    }
+
+    /// As many canaries as make an audit of seconds: 2,000 to 8 million.
+    pub fn canaries(&self) -> usize {
+        (DRAWS / self.steps.max(1) as usize).clamp(2_000, 8_000_000)
+    }
+
+    /// ln of the density of y = (canary's noised coordinate)/C where the canary is in, over that where it is out:
+    /// ln(1 − q + q·N(y; 1, σ²)/N(y; 0, σ²)).
+    fn log_likelihood_ratio(&self, y: f64) -> f64 {
+        let drawn = (2.0 * y - 1.0) / (2.0 * self.noise_multiplier * self.noise_multiplier);
+        if self.sampling_rate >= 1.0 {
+            return drawn;
+        }
+        let (a, b) = ((-self.sampling_rate).ln_1p(), self.sampling_rate.ln() + drawn);
+        a.max(b) + (-(a - b).abs()).exp().ln_1p()
+    }
+
+    /// What canaries look like under this mechanism, but with `noise` times the claimed noise: rehearsals, and mechanisms
+    /// that are broken on purpose. Repeats for the same seed.
+    pub fn simulate(&self, noise: f64, canaries: usize, seed: u64) -> Observed {
+        const CHUNK: usize = 4096;
+        let chunk = |index: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(index as u64);
+            let mut one = || {
+                let included = rng.random::<bool>();
+                let mut score = 0.0;
+                for _ in 0..self.steps {
+                    let drawn = included && rng.random::<f64>() < self.sampling_rate;
+                    // Box and Muller.
+                    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+                    let normal = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
+                    let y = f64::from(u8::from(drawn)) + noise * self.noise_multiplier * normal;
+                    score += self.log_likelihood_ratio(y);
+                }
+                (score, included)
+            };
+            let count = CHUNK.min(canaries - index * CHUNK);
+            (0..count).map(|_| one()).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = (0..canaries.div_ceil(CHUNK))
+            .into_par_iter()
+            .flat_map_iter(chunk)
+            .collect();
+        let (scores, included) = all.into_iter().unzip();
+        Observed { scores, included }
+    }
+
+    /// Two designs from public numbers alone, by rehearsal on simulated mechanisms: one for the mechanism as claimed, and
+    /// one for the same with a quarter of the noise, which needs many more guesses to be told from the claim.
+    pub fn designs(&self, canaries: usize, alpha: f64) -> Vec<Design> {
+        [1.0, 0.25]
+            .map(|noise| {
+                self.simulate(noise, canaries.min(REHEARSED), 0)
+                    .best_design(self.delta, alpha / 2.0)
+            })
+            .into()
+    }
+}
+
+/// Runs `plan` on Dirac canaries as the trainer would run it on records.
+///
+/// # Errors
+/// A plan whose ledger or noise fails; [`Error::interrupted`].
+pub fn observe(
+    plan: &PrivacyPlan,
+    clipping: Clipping,
+    canaries: usize,
+    stop: Stop,
+    progress: &dyn Progress,
+) -> Result<Observed> {
+    let claimed = Claimed::of(plan);
+    let mut coins = rand::rng();
+    let included: Vec<bool> = (0..canaries).map(|_| coins.random()).collect();
+    let records: Vec<usize> = (0..canaries).filter(|j| included[*j]).collect();
+    let c = plan.max_grad_norm();
+    let clipped = clip_factor(clipping, c, LENGTH * c) * LENGTH * c;
+
+    let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
+    let ledger = Ledger::open(scratch.path(), "dirac-canaries", plan.target_epsilon(), plan.delta())?;
+    let mut run = plan.begin(ledger, "audit", records.len())?;
+    let task = progress.begin("canaries", plan.steps(), Unit::Steps);
+    let mut scores = vec![0.0; canaries];
+    let mut sum = vec![0.0; canaries];
+    while run.remaining_steps() > 0 {
+        stop.check()?;
+        let step = run.charge()?;
+        sum.fill(0.0);
+        step.members().iter().for_each(|i| sum[records[*i]] += clipped);
+        let noised = step.privatize(&sum)?;
+        let scale = plan.expected_batch_size() as f64 / c;
+        (scores.par_iter_mut().zip(noised)).for_each(|(s, v)| *s += claimed.log_likelihood_ratio(f64::from(v) * scale));
+        task.set(run.charged_steps(), "");
+    }
+    Ok(Observed { scores, included })
+}
+
+/// What the Dirac canaries came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dirac {
+    pub claimed: Claimed,
+    pub canaries: usize,
+    /// By the one-run theorem, which assumes nothing but (ε, δ)-privacy.
+    pub one_run: Vec<OneRun>,
+    /// By a threshold, fixed on half of the canaries and measured on the other half, taking canaries as independent of
+    /// each other: that they are is part of what is claimed (Poisson sampling, independent noise).
+    pub threshold: Measured,
+}
+
+impl Dirac {
+    /// The bounds from what was observed; each of the two at level `alpha`.
+    pub fn judge(claimed: Claimed, observed: &Observed, designs: &[Design], alpha: f64) -> Self {
+        let side = |included: bool| {
+            let scored = observed.scores.iter().zip(&observed.included);
+            scored.filter(|(_, i)| **i == included).map(|(s, _)| *s).collect()
+        };
+        let sides = Sides {
+            members: side(true),
+            others: side(false),
+        };
+        let (fixing, measuring) = sides.halves();
+        let (threshold, names) = fixing.best(claimed.delta, alpha);
+        Dirac {
+            claimed,
+            canaries: observed.scores.len(),
+            one_run: observed.bounds(designs, claimed.delta, alpha),
+            threshold: measuring.measure(threshold, names, claimed.delta, alpha),
+        }
+    }
+
+    /// The larger of the one-run bounds.
+    pub fn one_run_epsilon(&self) -> f64 {
+        self.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max)
+    }
+}

@@ -1,0 +1,43 @@
+//! A run by its folder, as `runs/imdb-quick`.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Profile, RunConfig};
+use crate::{Error, Result};
+
+/// The configuration and profile that a run's folder holds, and the folder of runs that it stands in.
+///
+/// # Errors
+/// Usage: the folder holds no run, one of another version of the program, or was renamed.
+pub fn run_in(folder: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
+    let path = folder.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::usage(format!("{} is not the folder of a run", folder.display()))
+            .hint("name a folder such as runs/imdb-quick, or a pipeline such as pipelines/imdb.toml"),
+        _ => Error::io("read", &path, e),
+    })?;
+    let config: RunConfig = toml::from_str(&text).map_err(|e| {
+        Error::usage(format!(
+            "{} was written by another version of the program: {}",
+            path.display(),
+            e.message()
+        ))
+    })?;
+    let folder = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let profile = [Profile::Quick, Profile::Full]
+        .into_iter()
+        .find(|p| name == format!("{}-{}", config.name, p.name()))
+        .ok_or_else(|| {
+            Error::usage(format!(
+                "the folder {name} holds the run `{}`: it was renamed",
+                config.name
+            ))
+            .hint(format!(
+                "rename it to {}-quick or {}-full, as it was",
+                config.name, config.name
+            ))
+        })?;
+    let runs = folder.parent().unwrap_or(Path::new("/")).to_path_buf();
+    Ok((config, profile, runs))
+}

@@ -1,0 +1,422 @@
+//! Tries to break a run's own privacy claim.
+//!
+//! - [`replay`]: rule P5 on the run's own model and records: how far one record moves the clipped sum.
+//! - [`canaries`]: the white-box attack: Dirac canaries under the run's own plan and noise.
+//! - [`retrain`]: the black-box attack: canary records, one more private training, their losses. On request.
+//! - [`membership`]: what the synthetic texts alone tell of who was trained on.
+//! - [`one_run`], [`threshold`], [`binomial`]: from what an attack saw to a lower bound on epsilon.
+//!
+//! Each attack's bound holds with 95 % confidence by itself. A bound above the claim, or a replay beyond what the
+//! accountant charges, refutes the claim: the verdict is `fail`. A `pass` proves nothing; it says that these attacks
+//! did not get further than the bounds that stand beside it.
+//!
+//! What the audit writes reads private records and stays in `internal/` (P9). It charges nothing to the dataset's
+//! ledger: the model that the black-box attack trains, and every noised sum, are thrown away.
+
+pub mod binomial;
+pub mod canaries;
+mod claim;
+mod locate;
+pub mod membership;
+mod ngram;
+pub mod one_run;
+pub mod replay;
+pub mod retrain;
+pub mod threshold;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+pub use claim::Claim;
+pub use locate::run_in;
+
+use crate::config::{FinetuneConfig, PrepareConfig, RunConfig};
+use crate::models::device;
+use crate::models::llama::Llama;
+use crate::models::load::gguf::Gguf;
+use crate::models::lora::Adapter;
+use crate::pipeline::files::write_atomically;
+use crate::pipeline::prepare::Preparation;
+use crate::pipeline::{Places, RunFolder, privacy_plan, table};
+use crate::privacy::PrivacyPlan;
+use crate::progress::Progress;
+use crate::records::{LabelSpace, Record, Vocabulary, read};
+use crate::{Error, Result, assets};
+
+/// Error that each attack's bound is allowed.
+pub const ALPHA: f64 = 0.05;
+
+/// Set when the person asks to stop.
+#[derive(Clone, Copy)]
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Stop<'_> {
+    fn check(self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => {
+                Err(Error::interrupted("the audit was stopped; it wrote nothing")
+                    .hint("the same command begins it anew"))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Settings {
+    /// About how long the replay may take.
+    pub replay_seconds: f64,
+    /// Dirac canaries; default: as many as take seconds, at most 8 million.
+    pub canaries: Option<usize>,
+    /// Canary records of the black-box attack, which trains once more; none: the attack is left out.
+    pub retrain: Option<usize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            replay_seconds: 120.0,
+            canaries: None,
+            retrain: None,
+        }
+    }
+}
+
+/// A run to be audited.
+pub struct Audit<'a> {
+    pub config: &'a RunConfig,
+    pub folder: &'a RunFolder,
+    pub places: &'a Places,
+    pub settings: Settings,
+    pub stop: &'a AtomicBool,
+    pub progress: &'a dyn Progress,
+}
+
+/// A lower bound on epsilon, at the claim's delta.
+#[derive(Clone, Debug, Serialize)]
+pub struct LowerBound {
+    pub attack: &'static str,
+    pub epsilon_lower: f64,
+    /// What it takes for granted.
+    pub rests_on: &'static str,
+}
+
+/// Whether the claim stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// No attack refuted the claim.
+    Pass,
+    /// One did.
+    Fail,
+}
+
+/// `internal/audit.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    pub run: String,
+    /// "internal": private records were read (P9).
+    pub classification: &'static str,
+    pub verdict: Verdict,
+    /// Why it failed; empty where it passed.
+    pub refuted_by: Vec<String>,
+    pub claim: Claim,
+    /// Each with confidence `confidence`.
+    pub lower_bounds: Vec<LowerBound>,
+    pub confidence: f64,
+    pub replay: replay::Replay,
+    pub canaries: canaries::Dirac,
+    pub losses: Option<retrain::Losses>,
+    pub membership: Option<membership::Membership>,
+    /// What was left out or must be known to read this.
+    pub notes: Vec<String>,
+    pub settings: Settings,
+    pub device: &'static str,
+    pub program_version: &'static str,
+}
+
+impl Audit<'_> {
+    /// Tries everything and writes `internal/audit.json`, whatever the verdict.
+    ///
+    /// # Errors
+    /// Usage: nothing is trained yet. Data: the run's files do not belong together. [`Error::interrupted`]. A refuted
+    /// claim is no error here: see [`Findings::require_pass`].
+    pub fn run(&self) -> Result<Findings> {
+        let stop = Stop(self.stop);
+        let claim = Claim::read(self.folder)?;
+        let mut notes = Vec::new();
+        if !claim.private {
+            notes.push("NOT PRIVATE: the run's randomness came from a fixed seed, so it guarantees nothing; audited is its plan with secure randomness".to_string());
+        }
+        let plan = self.plan()?;
+        if (plan.noise_multiplier() / claim.noise_multiplier - 1.0).abs() > 1e-9 || plan.steps() != claim.steps {
+            notes.push(format!(
+                "the plan as calibrated now has noise multiplier {} and {} steps; the run had {} and {}",
+                plan.noise_multiplier(),
+                plan.steps(),
+                claim.noise_multiplier,
+                claim.steps
+            ));
+        }
+
+        let canaries = self.canaries(&plan, stop)?;
+
+        let c = &self.config.finetune;
+        let preparation = Preparation::read(self.folder)?;
+        let device = device::choose(self.config.device)?;
+        let file = assets::language_model(&self.config.model, &self.places.assets, self.progress)?;
+        let file = file.with_extension("gguf")?;
+        if file.sha256 != preparation.model_sha256 {
+            return Err(
+                Error::data(format!("{} is not the model that was trained", file.path.display()))
+                    .hint("its sha256 is not the one in internal/prepare.json; put the earlier file back"),
+            );
+        }
+        let gguf = Gguf::open(&file.path)?;
+        let model = Llama::from_gguf(&gguf, &device)?;
+        let records = table::read_encoded(&self.folder.train_records())?;
+        let initial = Adapter::new(model.config(), c.rank, c.alpha, 0);
+        let trained = Adapter::load(&self.folder.adapter(), model.config(), c.rank, c.alpha)?;
+        let replay = replay::Replaying {
+            model: &model,
+            adapters: &[("initial", &initial), ("trained", &trained)],
+            records: &records,
+            config: c,
+            seconds: self.settings.replay_seconds,
+        }
+        .run(stop, self.progress)?;
+        if replay.within_charge && !replay.within_p5 {
+            notes.push(format!(
+                "one record moved the clipped sum by C·(1 + {:.1e}): within what is charged, beyond the 1e-6 of rule P5",
+                replay.worst_ratio - 1.0
+            ));
+        }
+
+        let membership = self.membership(&gguf, &preparation, claim.delta, stop, &mut notes)?;
+
+        let losses = match self.settings.retrain {
+            None => {
+                notes.push("the black-box attack on losses was left out: it trains once more, on request".to_string());
+                None
+            }
+            Some(count) => {
+                self.progress.note(&self.retraining_time(count));
+                let retraining = retrain::Retraining {
+                    model: &model,
+                    config: c,
+                    plan: &plan,
+                    records: &records,
+                    prompts: &preparation.prompts,
+                    canaries: count,
+                };
+                Some(retraining.run(ALPHA, stop, self.progress)?)
+            }
+        };
+
+        let mut findings = Findings {
+            run: self.folder.name().to_string(),
+            classification: "internal",
+            verdict: Verdict::Pass,
+            refuted_by: Vec::new(),
+            lower_bounds: lower_bounds(&canaries, losses.as_ref(), membership.as_ref()),
+            confidence: 1.0 - ALPHA,
+            claim,
+            replay,
+            canaries,
+            losses,
+            membership,
+            notes,
+            settings: self.settings,
+            device: device::name(&device),
+            program_version: env!("CARGO_PKG_VERSION"),
+        };
+        findings.judge();
+        let text = serde_json::to_string_pretty(&findings).expect("findings serialise");
+        write_atomically(&self.path(), text.as_bytes())?;
+        Ok(findings)
+    }
+
+    /// Where the findings are written.
+    pub fn path(&self) -> PathBuf {
+        self.folder.internal("audit.json")
+    }
+
+    /// The run's plan, with secure randomness whatever the run had.
+    fn plan(&self) -> Result<PrivacyPlan> {
+        privacy_plan(&RunConfig {
+            finetune: FinetuneConfig {
+                seed: None,
+                ..self.config.finetune.clone()
+            },
+            ..self.config.clone()
+        })
+    }
+
+    fn canaries(&self, plan: &PrivacyPlan, stop: Stop) -> Result<canaries::Dirac> {
+        let claimed = canaries::Claimed::of(plan);
+        let count = self.settings.canaries.unwrap_or_else(|| claimed.canaries());
+        self.progress
+            .note(&format!("{count} Dirac canaries, {} steps", plan.steps()));
+        let designs = claimed.designs(count, ALPHA);
+        stop.check()?;
+        let observed = canaries::observe(plan, self.config.finetune.clipping, count, stop, self.progress)?;
+        Ok(canaries::Dirac::judge(claimed, &observed, &designs, ALPHA))
+    }
+
+    fn membership(
+        &self,
+        gguf: &Gguf,
+        preparation: &Preparation,
+        delta: f64,
+        stop: Stop,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<membership::Membership>> {
+        let arms = ["synthetic", "zero_shot"].map(|arm| self.folder.shards(arm));
+        if !arms.iter().all(|a| a.exists()) || !self.folder.test_records().exists() {
+            notes.push("membership inference was left out: nothing is sampled yet".to_string());
+            return Ok(None);
+        }
+        self.progress.note("membership inference on the synthetic records");
+        let labels = LabelSpace::from_config(&self.config.dataset.labels)?;
+        let vocabulary = Vocabulary::from_gguf(gguf)?;
+        let tokens = |records: Vec<Record>| -> Result<Vec<Vec<u32>>> {
+            let encoded = vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)?;
+            Ok(encoded.into_iter().map(|e| e.tokens[e.prompt..].to_vec()).collect())
+        };
+        let [synthetic, zero_shot] = arms.map(|folder| tokens(self.shards(&folder, &labels)?));
+        let texts = membership::Texts {
+            members: tokens(table::read_records(&self.folder.train_records())?)?,
+            others: tokens(table::read_records(&self.folder.test_records())?)?,
+            synthetic: synthetic?,
+            zero_shot: zero_shot?,
+            vocabulary: gguf.texts("tokenizer.ggml.tokens")?.len(),
+        };
+        stop.check()?;
+        let found = texts.attack(delta, ALPHA, stop)?;
+        if found.is_none() {
+            notes.push(format!(
+                "membership inference was left out: fewer than {} records are in one split alone",
+                membership::LEAST
+            ));
+        }
+        Ok(found)
+    }
+
+    /// All records of an arm, as they were written.
+    fn shards(&self, folder: &std::path::Path, labels: &LabelSpace) -> Result<Vec<Record>> {
+        let listing = std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+        let mut files: Vec<PathBuf> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
+        files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
+        files.sort();
+        let as_written = PrepareConfig {
+            replace_html_breaks: false,
+            ..self.config.prepare.clone()
+        };
+        let mut out = Vec::new();
+        for file in files {
+            out.extend(read(&file, &self.config.dataset, labels, &as_written)?.0);
+        }
+        Ok(out)
+    }
+
+    /// From what training took the first time.
+    fn retraining_time(&self, canaries: usize) -> String {
+        #[derive(serde::Deserialize)]
+        struct Step {
+            drawn: usize,
+            seconds: f64,
+        }
+        let log = std::fs::read_to_string(self.folder.training_log()).unwrap_or_default();
+        let steps: Vec<Step> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        let seconds: f64 = steps.iter().map(|s| s.seconds).sum();
+        let drawn: usize = steps.iter().map(|s| s.drawn).sum();
+        match drawn {
+            0 => format!("training once more with {canaries} canary records"),
+            _ => format!(
+                "training once more with {canaries} canary records: about {:.0} s, if as fast as the first time",
+                seconds + 2.0 * canaries as f64 * seconds / drawn as f64
+            ),
+        }
+    }
+}
+
+fn lower_bounds(
+    canaries: &canaries::Dirac,
+    losses: Option<&retrain::Losses>,
+    membership: Option<&membership::Membership>,
+) -> Vec<LowerBound> {
+    let mut out = vec![
+        LowerBound {
+            attack: "Dirac canaries, one run",
+            epsilon_lower: canaries.one_run_epsilon(),
+            rests_on: "nothing besides (epsilon, delta)-privacy",
+        },
+        LowerBound {
+            attack: "Dirac canaries, threshold",
+            epsilon_lower: canaries.threshold.epsilon_lower,
+            rests_on: "canaries are independent of each other",
+        },
+    ];
+    out.extend(losses.map(|l| LowerBound {
+        attack: "losses of canary records, one run",
+        epsilon_lower: l.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max),
+        rests_on: "nothing besides (epsilon, delta)-privacy",
+    }));
+    out.extend(membership.map(|m| LowerBound {
+        attack: "n-grams of the synthetic texts",
+        epsilon_lower: m.epsilon_lower,
+        rests_on: "training and held-out records are drawn alike and independent",
+    }));
+    out
+}
+
+impl Findings {
+    /// Sets the verdict.
+    fn judge(&mut self) {
+        for bound in &self.lower_bounds {
+            if bound.epsilon_lower > self.claim.epsilon {
+                self.refuted_by.push(format!(
+                    "{}: epsilon is at least {:.3} with {:.0} % confidence, {:.3} is claimed",
+                    bound.attack,
+                    bound.epsilon_lower,
+                    100.0 * self.confidence,
+                    self.claim.epsilon
+                ));
+            }
+        }
+        if !self.replay.within_charge {
+            self.refuted_by.push(format!(
+                "replay: one record moved the clipped sum by {:.6}·C, {} is charged",
+                self.replay.worst_ratio,
+                1.0 + self.replay.charged_allowance
+            ));
+        }
+        if !self.refuted_by.is_empty() {
+            self.verdict = Verdict::Fail;
+        }
+    }
+
+    /// The largest lower bound.
+    pub fn epsilon_lower(&self) -> f64 {
+        self.lower_bounds.iter().map(|b| b.epsilon_lower).fold(0.0, f64::max)
+    }
+
+    /// Refuses a run whose claim was refuted.
+    ///
+    /// # Errors
+    /// Budget (exit code 4): more privacy was lost than was claimed.
+    pub fn require_pass(&self) -> Result<()> {
+        match self.verdict {
+            Verdict::Pass => Ok(()),
+            Verdict::Fail => Err(Error::budget(format!(
+                "the claim of {} does not hold: {}",
+                self.run,
+                self.refuted_by.join("; ")
+            ))
+            .hint("do not release anything of this run; run the audit again to rule out chance, then report it")),
+        }
+    }
+}

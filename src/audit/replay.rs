@@ -1,0 +1,199 @@
+//! Rule P5 replayed on the run's own model and data: how far one record moves the clipped sum.
+//!
+//! For a batch D of real records and a record x, S(D) and S(D ∪ {x}) are computed as the trainer computes them: sorted
+//! by length, cut into micro-batches, added up in f64. Sampling is the batch, and noise is added after: both are fixed.
+//! The bound is ‖S(D ∪ {x}) − S(D)‖ ≤ C exactly; floating point may exceed it by what the accountant is paid for.
+
+use std::time::Instant;
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+use super::Stop;
+use crate::Result;
+use crate::config::FinetuneConfig;
+use crate::models::llama::Llama;
+use crate::models::lora::Adapter;
+use crate::progress::{Progress, Unit};
+use crate::records::Encoded;
+use crate::training::gradients::{Clip, Trainee};
+use crate::training::workers::Workers;
+
+/// Share of C that the noise is enlarged by for floating-point error: the allowance of `privacy::noise`.
+pub const CHARGED_ALLOWANCE: f64 = 1e-3;
+/// What rule P5 asks of a sound implementation.
+pub const P5_ALLOWANCE: f64 = 1e-6;
+
+/// One record added to one batch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probe {
+    /// Which adapter: `initial` or `trained`.
+    pub adapter: &'static str,
+    /// What the record is.
+    pub record: &'static str,
+    pub tokens: usize,
+    /// ‖S(D ∪ {x}) − S(D)‖ / C.
+    pub ratio: f64,
+}
+
+/// What the replay came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replay {
+    /// Records in D.
+    pub batch: usize,
+    pub micro_batch_size: usize,
+    pub probes: Vec<Probe>,
+    pub worst_ratio: f64,
+    /// `worst_ratio` may be at most 1 and this; beyond it the claim does not hold.
+    pub charged_allowance: f64,
+    pub within_charge: bool,
+    /// Whether it is within 1 + 1e-6, as rule P5 has it.
+    pub within_p5: bool,
+    pub seconds: f64,
+}
+
+impl Replay {
+    /// Judges `probes` on batches of `batch` records.
+    pub fn of(probes: Vec<Probe>, batch: usize, micro_batch_size: usize, seconds: f64) -> Self {
+        // f64::max would pass over a NaN; a distance that is no number is the worst there is.
+        let worst = |a: f64, p: &Probe| {
+            if p.ratio.is_nan() {
+                f64::INFINITY
+            } else {
+                a.max(p.ratio)
+            }
+        };
+        let worst_ratio = probes.iter().fold(0.0, worst);
+        Replay {
+            batch,
+            micro_batch_size,
+            probes,
+            worst_ratio,
+            charged_allowance: CHARGED_ALLOWANCE,
+            within_charge: worst_ratio <= 1.0 + CHARGED_ALLOWANCE,
+            within_p5: worst_ratio <= 1.0 + P5_ALLOWANCE,
+            seconds,
+        }
+    }
+}
+
+/// What is replayed, on what.
+pub struct Replaying<'a> {
+    pub model: &'a Llama,
+    /// With their names.
+    pub adapters: &'a [(&'static str, &'a Adapter)],
+    /// All training records.
+    pub records: &'a [Encoded],
+    pub config: &'a FinetuneConfig,
+    /// About how long it may take; decides the size of D, up to the expected batch size.
+    pub seconds: f64,
+}
+
+impl Replaying<'_> {
+    /// Replays each adapter with each kind of record.
+    ///
+    /// # Errors
+    /// [`crate::Error::interrupted`].
+    pub fn run(&self, stop: Stop, progress: &dyn Progress) -> Result<Replay> {
+        let begun = Instant::now();
+        let xs = self.extremes();
+        let evaluations = self.adapters.len() * (xs.len() + 1);
+        let task = progress.begin("replay", evaluations as u64, Unit::Steps);
+        let mut order: Vec<usize> = (0..self.records.len()).collect();
+        order.shuffle(&mut rand::rng());
+        let size = self.affordable(&order, evaluations).min(order.len());
+        let batch: Vec<&Encoded> = order[..size].iter().map(|i| &self.records[*i]).collect();
+
+        let mut probes = Vec::new();
+        let mut done = 0;
+        for (name, adapter) in self.adapters {
+            let without = self.sum(adapter, &batch);
+            for (record, x) in &xs {
+                stop.check()?;
+                let with = self.sum(adapter, &[&batch[..], &[x]].concat());
+                probes.push(Probe {
+                    adapter: name,
+                    record,
+                    tokens: x.tokens.len(),
+                    ratio: distance(&with, &without) / self.config.max_grad_norm,
+                });
+                done += 1;
+                task.set(done, &format!("batches of {size}"));
+            }
+            done += 1;
+        }
+        task.set(evaluations as u64, "");
+        Ok(Replay::of(
+            probes,
+            size,
+            self.config.micro_batch_size,
+            begun.elapsed().as_secs_f64(),
+        ))
+    }
+
+    /// The records that are added: real ones and made-up ones, from the longest form that training admits.
+    fn extremes(&self) -> Vec<(&'static str, Encoded)> {
+        let mut rng = rand::rng();
+        let by_length = |r: &&Encoded| r.tokens.len();
+        let (Some(longest), Some(shortest)) = (
+            self.records.iter().max_by_key(by_length),
+            self.records.iter().min_by_key(by_length),
+        ) else {
+            return Vec::new();
+        };
+        let random = self.records[rng.random_range(0..self.records.len())].clone();
+        let vocabulary = self.model.config().vocabulary as u32;
+        let with_tokens = |mut token: Box<dyn FnMut() -> u32>| {
+            let mut made = longest.clone();
+            made.tokens[longest.prompt..].iter_mut().for_each(|t| *t = token());
+            made
+        };
+        let one = rng.random_range(0..vocabulary);
+        vec![
+            ("longest", longest.clone()),
+            ("shortest", shortest.clone()),
+            ("random", random),
+            ("one token repeated", with_tokens(Box::new(move || one))),
+            (
+                "random tokens",
+                with_tokens(Box::new(move || rand::rng().random_range(0..vocabulary))),
+            ),
+        ]
+    }
+
+    /// Records for which all evaluations fit into the time, measured on one micro-batch for each worker.
+    fn affordable(&self, order: &[usize], evaluations: usize) -> usize {
+        let at_once = self.config.micro_batch_size * Workers::new(self.model).count();
+        let some: Vec<&Encoded> = order.iter().take(at_once).map(|i| &self.records[*i]).collect();
+        let adapter = self.adapters[0].1;
+        // The first pass also warms up; the second is timed.
+        self.sum(adapter, &some);
+        let begun = Instant::now();
+        self.sum(adapter, &some);
+        let each = begun.elapsed().as_secs_f64() / some.len().max(1) as f64;
+        let affordable = self.seconds / (each * evaluations as f64);
+        (affordable as usize).clamp(at_once + 1, (self.config.expected_batch_size as usize).max(at_once + 1))
+    }
+
+    /// S, as the trainer takes it.
+    fn sum(&self, adapter: &Adapter, batch: &[&Encoded]) -> Vec<f64> {
+        let (trainee, workers) = (Trainee::new(self.model), Workers::new(self.model));
+        let clip = Clip {
+            clipping: self.config.clipping,
+            max_grad_norm: self.config.max_grad_norm,
+        };
+        let mut members = batch.to_vec();
+        members.sort_by_key(|r| r.tokens.len());
+        let micro_batches: Vec<&[&Encoded]> = members.chunks(self.config.micro_batch_size).collect();
+        let mut sum = vec![0.0; adapter.len()];
+        for part in workers.map(&micro_batches, |b| trainee.clipped_sum(adapter, b, clip).sum) {
+            sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        }
+        sum
+    }
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt()
+}

@@ -1,0 +1,166 @@
+//! Black-box canaries: made-up records, put into the training data or left out by a fair coin each; one private training
+//! run with the run's own plan; then their losses. What an adversary sees who can query the trained model only.
+//!
+//! A canary is a prompt of a random label followed by random tokens, as long as the records' median: nothing but the
+//! canary itself teaches the model to expect it. Score: how much its loss fell from the initial model to the trained
+//! one, less the median of all canaries. The bound is the one-run theorem's.
+//!
+//! The model is thrown away and the charge goes to a ledger of its own, so nothing of the dataset's budget is spent.
+
+use rand::RngExt;
+use serde::Serialize;
+
+use super::Stop;
+use super::one_run::{Design, Observed, OneRun};
+use crate::config::FinetuneConfig;
+use crate::models::llama::Llama;
+use crate::models::lora::Adapter;
+use crate::privacy::{Ledger, PrivacyPlan};
+use crate::progress::{Progress, Unit};
+use crate::records::Encoded;
+use crate::training::gradients::{Clip, Trainee};
+use crate::training::trainer::Training;
+use crate::training::workers::Workers;
+use crate::{Error, Result};
+
+/// What the losses came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Losses {
+    pub canaries: usize,
+    /// Tokens of each canary, without the prompt.
+    pub tokens: usize,
+    /// Mean drop of the loss of canaries that were trained on.
+    pub mean_drop_included: f64,
+    /// The same of those that were not.
+    pub mean_drop_excluded: f64,
+    pub one_run: Vec<OneRun>,
+}
+
+/// What is trained, on what.
+pub struct Retraining<'a> {
+    pub model: &'a Llama,
+    pub config: &'a FinetuneConfig,
+    pub plan: &'a PrivacyPlan,
+    pub records: &'a [Encoded],
+    /// The prompt of each joint label.
+    pub prompts: &'a [Vec<u32>],
+    pub canaries: usize,
+}
+
+impl Retraining<'_> {
+    /// Trains once, on the records and about half of the canaries, and looks at the losses of all canaries.
+    ///
+    /// # Errors
+    /// As training's; [`Error::interrupted`].
+    pub fn run(&self, alpha: f64, stop: Stop, progress: &dyn Progress) -> Result<Losses> {
+        let observed = self.observe(stop, progress)?;
+        let mean = |included: bool| {
+            let drops = observed.scores.iter().zip(&observed.included);
+            let drops: Vec<f64> = drops.filter(|(_, i)| **i == included).map(|(d, _)| *d).collect();
+            drops.iter().sum::<f64>() / drops.len().max(1) as f64
+        };
+        let (mean_drop_included, mean_drop_excluded) = (mean(true), mean(false));
+        Ok(Losses {
+            canaries: self.canaries,
+            tokens: self.length(),
+            mean_drop_included,
+            mean_drop_excluded,
+            one_run: centred(observed).bounds(&designs(self.canaries), self.plan.delta(), alpha),
+        })
+    }
+
+    /// Scores are the drops of the losses.
+    fn observe(&self, stop: Stop, progress: &dyn Progress) -> Result<Observed> {
+        let canaries = self.made_up();
+        let mut coins = rand::rng();
+        let included: Vec<bool> = canaries.iter().map(|_| coins.random()).collect();
+        let in_training = canaries
+            .iter()
+            .zip(&included)
+            .filter(|(_, i)| **i)
+            .map(|(c, _)| c.clone());
+        let records: Vec<Encoded> = self.records.iter().cloned().chain(in_training).collect();
+
+        let initial = Adapter::new(self.model.config(), self.config.rank, self.config.alpha, 0);
+        let before = self.losses(&initial, &canaries, stop, progress)?;
+        let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
+        let total = self.plan.target_epsilon();
+        let ledger = Ledger::open(scratch.path(), "loss-canaries", total, self.plan.delta())?;
+        let mut run = self.plan.begin(ledger, "audit", records.len())?;
+        let training = Training {
+            model: self.model,
+            config: self.config,
+            checkpoint: &scratch.path().join("checkpoint.safetensors"),
+            stop: stop.0,
+            progress,
+        };
+        let (trained, _) = training.train(&mut run, &records, None, |_| stop.check())?;
+        let after = self.losses(&trained, &canaries, stop, progress)?;
+        let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
+        Ok(Observed {
+            scores: before.into_iter().zip(after).map(drop).collect(),
+            included,
+        })
+    }
+
+    fn length(&self) -> usize {
+        let mut lengths: Vec<usize> = self.records.iter().map(|r| r.tokens.len() - r.prompt).collect();
+        lengths.sort_unstable();
+        lengths.get(lengths.len() / 2).copied().unwrap_or(1).max(2)
+    }
+
+    fn made_up(&self) -> Vec<Encoded> {
+        let mut rng = rand::rng();
+        let (vocabulary, length) = (self.model.config().vocabulary as u32, self.length());
+        let mut one = |_| {
+            let label = rng.random_range(0..self.prompts.len());
+            let mut tokens = self.prompts[label].clone();
+            tokens.extend((0..length).map(|_| rng.random_range(0..vocabulary)));
+            Encoded {
+                tokens,
+                prompt: self.prompts[label].len(),
+                label,
+            }
+        };
+        (0..self.canaries).map(&mut one).collect()
+    }
+
+    /// Mean loss per token of each record.
+    fn losses(&self, adapter: &Adapter, records: &[Encoded], stop: Stop, progress: &dyn Progress) -> Result<Vec<f64>> {
+        let (trainee, workers) = (Trainee::new(self.model), Workers::new(self.model));
+        let clip = Clip {
+            clipping: self.config.clipping,
+            max_grad_norm: self.config.max_grad_norm,
+        };
+        let task = progress.begin("losses", records.len() as u64, Unit::Records);
+        let records: Vec<&Encoded> = records.iter().collect();
+        let micro_batches: Vec<&[&Encoded]> = records.chunks(self.config.micro_batch_size).collect();
+        let mut out = Vec::with_capacity(records.len());
+        for wave in micro_batches.chunks(workers.count()) {
+            stop.check()?;
+            let done = workers.map(wave, |batch| trainee.clipped_sum(adapter, batch, clip).losses);
+            out.extend(done.into_iter().flatten());
+            task.set(out.len() as u64, "");
+        }
+        Ok(out)
+    }
+}
+
+/// Half of the guesses on either side.
+fn centred(mut observed: Observed) -> Observed {
+    let mut sorted = observed.scores.clone();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    observed.scores.iter_mut().for_each(|s| *s -= median);
+    observed
+}
+
+/// Fixed in advance: how losses are spread is not known before.
+fn designs(canaries: usize) -> Vec<Design> {
+    [32, 8, 2, 1]
+        .map(|share| Design {
+            canaries,
+            guesses: (canaries / share).max(1),
+        })
+        .into()
+}

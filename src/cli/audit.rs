@@ -1,0 +1,224 @@
+//! `dpsynth audit`: tries to break a run's privacy claim.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table};
+use dpsynth::audit::binomial::Rate;
+use dpsynth::audit::{self, Claim, Findings, Settings, Verdict};
+use dpsynth::config::{Profile, RunConfig};
+use dpsynth::pipeline::{Places, RunFolder};
+use dpsynth::{Error, Result};
+
+use super::Ui;
+use super::run::{ProfileName, Which, interrupts};
+use super::show::{delta, down, up};
+
+/// Tries to break a run's own privacy claim: replays, canaries, membership inference
+///
+/// Prints the claim, what each attack proves against it, and a verdict. A refuted claim ends with exit code 4. The
+/// findings are kept in the run's `internal/audit.json`: they read private records and are not for release. Nothing is
+/// charged to the dataset's ledger.
+#[derive(Args)]
+pub struct Audit {
+    /// A run's folder, such as runs/imdb-quick, or its pipeline's TOML file
+    run: PathBuf,
+    /// Which run of a TOML file [default: full with a GPU, else quick]
+    #[arg(long, value_enum)]
+    profile: Option<ProfileName>,
+    /// Overrides a value of a TOML file, as it was given to `dpsynth run`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of local datasets
+    #[arg(long, value_name = "DIR", env = "DPSYNTH_DATA", default_value = "data")]
+    data_dir: PathBuf,
+    /// Where the runs of a TOML file are kept
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs_dir: PathBuf,
+    /// Trains once more with this many canary records and attacks their losses (--retrain alone: 512)
+    #[arg(long, value_name = "CANARIES", num_args = 0..=1, require_equals = true, default_missing_value = "512", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
+    retrain: Option<u32>,
+    /// Dirac canaries [default: as many as take seconds, at most 8 million]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=100_000_000))]
+    canaries: Option<u32>,
+    /// About how long the replay may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    replay_seconds: u32,
+    /// Prints the findings as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Audit {
+    /// Audits the run and shows the findings, whatever the verdict.
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let (config, profile, runs) = self.find()?;
+        let name = format!("{}-{}", config.name, profile.name());
+        if !runs.join(&name).is_dir() {
+            return Err(
+                Error::usage(format!("there is no run in {}", runs.join(&name).display()))
+                    .hint("`dpsynth run` makes it; `--runs-dir` and `--profile` tell which one is meant"),
+            );
+        }
+        let places = Places::from_env(&runs);
+        let folder = RunFolder::open(&places.runs, &config, profile)?;
+        let audit = audit::Audit {
+            config: &config,
+            folder: &folder,
+            places: &places,
+            settings: Settings {
+                replay_seconds: f64::from(self.replay_seconds),
+                canaries: self.canaries.map(|n| n as usize),
+                retrain: self.retrain.map(|n| n as usize),
+            },
+            stop: interrupts()?,
+            progress: ui,
+        };
+        let findings = audit.run()?;
+        if self.json {
+            ui.print_json(&findings);
+        } else {
+            ui.print(&show(&findings));
+            ui.print(&format!("findings: {}", audit.path().display()));
+        }
+        findings.require_pass()
+    }
+
+    /// The configuration, profile and folder of runs that `RUN` names.
+    fn find(&self) -> Result<(RunConfig, Profile, PathBuf)> {
+        if self.run.is_dir() {
+            if self.profile.is_some() || !self.overrides.is_empty() {
+                return Err(Error::usage(
+                    "a run's folder says all there is: `--profile` and `--set` go with a TOML file",
+                )
+                .hint(format!("dpsynth audit {}", self.run.display())));
+            }
+            return audit::run_in(&self.run);
+        }
+        let which = Which {
+            config: self.run.clone(),
+            profile: self.profile,
+            overrides: self.overrides.clone(),
+            data_dir: self.data_dir.clone(),
+        };
+        let (config, profile) = which.load()?;
+        Ok((config, profile, self.runs_dir.clone()))
+    }
+}
+
+fn show(f: &Findings) -> String {
+    let mut out = vec![claimed(&f.claim), bounds(f).to_string(), replay(f), canaries(f)];
+    if let Some(l) = &f.losses {
+        out.push(format!(
+            "losses: {} canary records of {} tokens; mean drop {:.4} where trained on, {:.4} where not",
+            l.canaries, l.tokens, l.mean_drop_included, l.mean_drop_excluded
+        ));
+    }
+    if let Some(m) = &f.membership {
+        out.push(format!(
+            "membership: AUC {:.3} ({:.3}–{:.3}) on {} training and as many held-out records{}",
+            m.auc.value,
+            m.auc.low,
+            m.auc.high,
+            m.records,
+            (m.at.iter())
+                .map(|a| format!(
+                    "; threshold for {} % false positives: {} true, {} false",
+                    100.0 * a.false_positive_rate,
+                    rate(&a.measured.true_positives),
+                    rate(&a.measured.false_positives)
+                ))
+                .collect::<String>()
+        ));
+    }
+    out.extend(f.notes.iter().map(|n| format!("note: {n}")));
+    out.push(match f.verdict {
+        Verdict::Pass => format!(
+            "verdict: pass (no attack refuted epsilon {}; the best proved at least {})",
+            up(f.claim.epsilon),
+            down(f.epsilon_lower())
+        ),
+        Verdict::Fail => format!("verdict: FAIL: {}", f.refuted_by.join("; ")),
+    });
+    out.join("\n")
+}
+
+/// Epsilon with everything without which it means nothing (P10).
+fn claimed(c: &Claim) -> String {
+    let mark = if c.private {
+        ""
+    } else {
+        "NOT PRIVATE: the randomness came from a fixed seed; with secure randomness: "
+    };
+    format!(
+        "claimed: {mark}epsilon {} at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, {} steps",
+        up(c.epsilon),
+        delta(c.delta),
+        c.text("adjacency"),
+        c.text("unit"),
+        c.text("sampler"),
+        c.text("accountant"),
+        c.noise_multiplier,
+        c.steps
+    )
+}
+
+fn bounds(f: &Findings) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        "attack".to_string(),
+        format!("epsilon at least ({:.0} %)", 100.0 * f.confidence),
+        "of the claim".to_string(),
+        "rests on".to_string(),
+    ]);
+    for b in &f.lower_bounds {
+        table.add_row([
+            b.attack.to_string(),
+            down(b.epsilon_lower),
+            format!("{:.0} %", 100.0 * b.epsilon_lower / f.claim.epsilon),
+            b.rests_on.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1).take(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn replay(f: &Findings) -> String {
+    let r = &f.replay;
+    let (exceeded, within) = (r.worst_ratio - 1.0, |so: bool| if so { "within" } else { "BEYOND" });
+    format!(
+        "replay: {} records added to batches of {}: the clipped sum moved by at most C·(1 {} {:.1e}); {} the 1e-6 of P5, {} the {:e} that is charged",
+        r.probes.len(),
+        r.batch,
+        if exceeded < 0.0 { "-" } else { "+" },
+        exceeded.abs(),
+        within(r.within_p5),
+        within(r.within_charge),
+        r.charged_allowance
+    )
+}
+
+fn canaries(f: &Findings) -> String {
+    let c = &f.canaries;
+    let runs: String = (c.one_run.iter())
+        .map(|o| {
+            format!(
+                "; {} of {} guesses right on {} (true positives {}, false {})",
+                o.correct,
+                o.design.guesses,
+                o.design.canaries,
+                rate(&o.true_positives),
+                rate(&o.false_positives)
+            )
+        })
+        .collect();
+    format!("canaries: {} over {} steps{runs}", c.canaries, c.claimed.steps)
+}
+
+fn rate(r: &Rate) -> String {
+    format!("{:.4} ({:.4}–{:.4})", r.rate, r.low, r.high)
+}
