@@ -18,9 +18,9 @@ use dpsynth::audit::{ALPHA, Stop};
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
 use dpsynth::error::Kind;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{PlanRequest, PrivacyPlan};
+use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
 use dpsynth::progress::Silent;
-use dpsynth::records::Encoded;
+use dpsynth::records::{Encoded, Units};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -169,6 +169,9 @@ fn full_batch(epsilon: f64) -> PrivacyPlan {
         steps: 4,
         max_grad_norm: 0.5,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     })
     .unwrap()
@@ -184,6 +187,9 @@ fn quick(epsilon: f64) -> PrivacyPlan {
         steps: 8,
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     })
     .unwrap()
@@ -326,7 +332,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
     let found = Replaying {
         model: &model,
         adapters: &[("initial", &initial), ("trained", &support::adapter(&model))],
-        records: &made_up_records(200, 1),
+        units: &Units::of_records(made_up_records(200, 1)),
         config: &config,
         seconds: 60.0,
     }
@@ -377,6 +383,9 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         steps: 30,
         max_grad_norm: config.max_grad_norm,
         noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     })
     .unwrap();
@@ -384,7 +393,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         model: &model,
         config: &config,
         plan: &plan,
-        records: &made_up_records(20, 2),
+        units: &Units::of_records(made_up_records(20, 2)),
         prompts: &[vec![5, 6, 7], vec![8, 9]],
         canaries: 200,
     }

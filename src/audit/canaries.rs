@@ -134,7 +134,13 @@ pub fn observe(
     let clipped = clip_factor(clipping, c, LENGTH * c) * LENGTH * c;
 
     let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
-    let ledger = Ledger::open(scratch.path(), "dirac-canaries", plan.target_epsilon(), plan.delta())?;
+    let ledger = Ledger::open(
+        scratch.path(),
+        "dirac-canaries",
+        plan.target_epsilon(),
+        plan.delta(),
+        plan.unit(),
+    )?;
     let mut run = plan.begin(ledger, "audit", records.len())?;
     let task = progress.begin("canaries", plan.steps(), Unit::Steps);
     let mut scores = vec![0.0; canaries];

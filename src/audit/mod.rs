@@ -177,13 +177,13 @@ impl Audit<'_> {
         }
         let gguf = Gguf::open(&file.path)?;
         let model = Llama::from_gguf(&gguf, &device)?;
-        let records = table::read_encoded(&self.folder.train_records())?;
+        let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;
         let initial = Adapter::new(model.config(), c.rank, c.alpha, 0);
         let trained = Adapter::load(&self.folder.adapter(), model.config(), c.rank, c.alpha)?;
         let replay = replay::Replaying {
             model: &model,
             adapters: &[("initial", &initial), ("trained", &trained)],
-            records: &records,
+            units: &units,
             config: c,
             seconds: self.settings.replay_seconds,
         }
@@ -208,7 +208,7 @@ impl Audit<'_> {
                     model: &model,
                     config: c,
                     plan: &plan,
-                    records: &records,
+                    units: &units,
                     prompts: &preparation.prompts,
                     canaries: count,
                 };

@@ -15,13 +15,13 @@ use crate::Result;
 use crate::config::FinetuneConfig;
 use crate::models::llama::Llama;
 use crate::models::lora::Adapter;
+use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
-use crate::records::Encoded;
+use crate::records::{Encoded, Units};
+use crate::training::contribution::Contribution;
 use crate::training::gradients::{Clip, Trainee};
 use crate::training::workers::Workers;
 
-/// Share of C that the noise is enlarged by for floating-point error: the allowance of `privacy::noise`.
-pub const CHARGED_ALLOWANCE: f64 = 1e-3;
 /// What rule P5 asks of a sound implementation.
 pub const P5_ALLOWANCE: f64 = 1e-6;
 
@@ -70,8 +70,8 @@ impl Replay {
             micro_batch_size,
             probes,
             worst_ratio,
-            charged_allowance: CHARGED_ALLOWANCE,
-            within_charge: worst_ratio <= 1.0 + CHARGED_ALLOWANCE,
+            charged_allowance: FLOAT_ALLOWANCE,
+            within_charge: worst_ratio <= 1.0 + FLOAT_ALLOWANCE,
             within_p5: worst_ratio <= 1.0 + P5_ALLOWANCE,
             seconds,
         }
@@ -83,8 +83,8 @@ pub struct Replaying<'a> {
     pub model: &'a Llama,
     /// With their names.
     pub adapters: &'a [(&'static str, &'a Adapter)],
-    /// All training records.
-    pub records: &'a [Encoded],
+    /// The training records.
+    pub units: &'a Units,
     pub config: &'a FinetuneConfig,
     /// About how long it may take; decides the size of D, up to the expected batch size.
     pub seconds: f64,
@@ -100,10 +100,10 @@ impl Replaying<'_> {
         let xs = self.extremes();
         let evaluations = self.adapters.len() * (xs.len() + 1);
         let task = progress.begin("replay", evaluations as u64, Unit::Steps);
-        let mut order: Vec<usize> = (0..self.records.len()).collect();
+        let mut order: Vec<usize> = (0..self.units.all().len()).collect();
         order.shuffle(&mut rand::rng());
         let size = self.affordable(&order, evaluations).min(order.len());
-        let batch: Vec<&Encoded> = order[..size].iter().map(|i| &self.records[*i]).collect();
+        let batch: Vec<&Encoded> = order[..size].iter().map(|i| &self.units.all()[*i]).collect();
 
         let mut probes = Vec::new();
         let mut done = 0;
@@ -137,12 +137,12 @@ impl Replaying<'_> {
         let mut rng = rand::rng();
         let by_length = |r: &&Encoded| r.tokens.len();
         let (Some(longest), Some(shortest)) = (
-            self.records.iter().max_by_key(by_length),
-            self.records.iter().min_by_key(by_length),
+            self.units.all().iter().max_by_key(by_length),
+            self.units.all().iter().min_by_key(by_length),
         ) else {
             return Vec::new();
         };
-        let random = self.records[rng.random_range(0..self.records.len())].clone();
+        let random = self.units.all()[rng.random_range(0..self.units.all().len())].clone();
         let vocabulary = self.model.config().vocabulary as u32;
         let with_tokens = |mut token: Box<dyn FnMut() -> u32>| {
             let mut made = longest.clone();
@@ -165,7 +165,7 @@ impl Replaying<'_> {
     /// Records for which all evaluations fit into the time, measured on one micro-batch for each worker.
     fn affordable(&self, order: &[usize], evaluations: usize) -> usize {
         let at_once = self.config.micro_batch_size * Workers::new(self.model).count();
-        let some: Vec<&Encoded> = order.iter().take(at_once).map(|i| &self.records[*i]).collect();
+        let some: Vec<&Encoded> = order.iter().take(at_once).map(|i| &self.units.all()[*i]).collect();
         let adapter = self.adapters[0].1;
         // The first pass also warms up; the second is timed.
         self.sum(adapter, &some);
@@ -178,19 +178,18 @@ impl Replaying<'_> {
 
     /// S, as the trainer takes it.
     fn sum(&self, adapter: &Adapter, batch: &[&Encoded]) -> Vec<f64> {
-        let (trainee, workers) = (Trainee::new(self.model), Workers::new(self.model));
-        let clip = Clip {
-            clipping: self.config.clipping,
-            max_grad_norm: self.config.max_grad_norm,
+        let contribution = Contribution {
+            trainee: &Trainee::new(self.model),
+            workers: &Workers::new(self.model),
+            clip: Clip {
+                clipping: self.config.clipping,
+                max_grad_norm: self.config.max_grad_norm,
+            },
+            micro_batch_size: self.config.micro_batch_size,
         };
-        let mut members = batch.to_vec();
-        members.sort_by_key(|r| r.tokens.len());
-        let micro_batches: Vec<&[&Encoded]> = members.chunks(self.config.micro_batch_size).collect();
-        let mut sum = vec![0.0; adapter.len()];
-        for part in workers.map(&micro_batches, |b| trainee.clipped_sum(adapter, b, clip).sum) {
-            sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-        }
-        sum
+        let units = Units::of_records(batch.iter().map(|r| (*r).clone()).collect());
+        let members: Vec<usize> = (0..units.len()).collect();
+        contribution.sum(adapter, &units, &members).sum
     }
 }
 

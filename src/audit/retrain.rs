@@ -17,7 +17,7 @@ use crate::models::llama::Llama;
 use crate::models::lora::Adapter;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
-use crate::records::Encoded;
+use crate::records::{Encoded, Units};
 use crate::training::gradients::{Clip, Trainee};
 use crate::training::trainer::Training;
 use crate::training::workers::Workers;
@@ -41,7 +41,7 @@ pub struct Retraining<'a> {
     pub model: &'a Llama,
     pub config: &'a FinetuneConfig,
     pub plan: &'a PrivacyPlan,
-    pub records: &'a [Encoded],
+    pub units: &'a Units,
     /// The prompt of each joint label.
     pub prompts: &'a [Vec<u32>],
     pub canaries: usize,
@@ -79,14 +79,20 @@ impl Retraining<'_> {
             .zip(&included)
             .filter(|(_, i)| **i)
             .map(|(c, _)| c.clone());
-        let records: Vec<Encoded> = self.records.iter().cloned().chain(in_training).collect();
+        let units = self.units.with_records(in_training);
 
         let initial = Adapter::new(self.model.config(), self.config.rank, self.config.alpha, 0);
         let before = self.losses(&initial, &canaries, stop, progress)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let total = self.plan.target_epsilon();
-        let ledger = Ledger::open(scratch.path(), "loss-canaries", total, self.plan.delta())?;
-        let mut run = self.plan.begin(ledger, "audit", records.len())?;
+        let ledger = Ledger::open(
+            scratch.path(),
+            "loss-canaries",
+            total,
+            self.plan.delta(),
+            self.plan.unit(),
+        )?;
+        let mut run = self.plan.begin(ledger, "audit", units.len())?;
         let training = Training {
             model: self.model,
             config: self.config,
@@ -94,7 +100,7 @@ impl Retraining<'_> {
             stop: stop.0,
             progress,
         };
-        let (trained, _) = training.train(&mut run, &records, None, |_| stop.check())?;
+        let (trained, _) = training.train(&mut run, &units, None, |_| stop.check())?;
         let after = self.losses(&trained, &canaries, stop, progress)?;
         let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
         Ok(Observed {
@@ -104,7 +110,7 @@ impl Retraining<'_> {
     }
 
     fn length(&self) -> usize {
-        let mut lengths: Vec<usize> = self.records.iter().map(|r| r.tokens.len() - r.prompt).collect();
+        let mut lengths: Vec<usize> = self.units.all().iter().map(|r| r.tokens.len() - r.prompt).collect();
         lengths.sort_unstable();
         lengths.get(lengths.len() / 2).copied().unwrap_or(1).max(2)
     }

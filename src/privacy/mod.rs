@@ -34,6 +34,7 @@ mod uniform;
 mod unit;
 
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, verify};
+pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::{ChargedStep, PrivateRun};
 pub use statement::PrivacyStatement;

@@ -33,6 +33,22 @@ impl Units {
         Units { records, starts }
     }
 
+    /// These and `records`, each a unit of its own.
+    pub fn with_records(&self, records: impl IntoIterator<Item = Encoded>) -> Self {
+        let mut all = self.records.clone();
+        let mut starts = self.starts.clone();
+        for record in records {
+            all.push(record);
+            starts.push(all.len());
+        }
+        Units { records: all, starts }
+    }
+
+    /// The records of all units.
+    pub fn all(&self) -> &[Encoded] {
+        &self.records
+    }
+
     /// Number of units.
     pub fn len(&self) -> usize {
         self.starts.len() - 1
