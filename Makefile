@@ -1,5 +1,5 @@
 # make pipeline DATASET=imdb   the whole way
-# make test, make lint         what CI runs
+# make test, make lint         what CI runs; make test-slow: what takes minutes
 # make bench, make bench-peers  timings, ours and beside Python's accountants
 
 SHELL := /bin/bash
@@ -13,7 +13,7 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test lint bench bench-peers check-cuda
+.PHONY: help build pipeline test test-slow lint bench bench-peers check-cuda
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
@@ -34,6 +34,10 @@ test:
 	else \
 		cargo test --release --locked --no-fail-fast --lib --bins --tests; \
 	fi
+
+# What takes minutes: CI does not call it.
+test-slow:
+	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
 
 lint:
 	cargo fmt --check

@@ -108,6 +108,16 @@ impl Place {
         serde_json::from_str(&self.text(file)).expect("JSON")
     }
 
+    /// How many ledgers there are with a complete line.
+    pub fn ledgers(&self) -> usize {
+        let files = fs::read_dir(self.path("ledgers")).expect("a folder of ledgers");
+        files
+            .map(|e| e.expect("an entry").path())
+            .filter(|f| f.extension().is_some_and(|e| e == "jsonl"))
+            .filter(|f| fs::read(f).expect("reads").contains(&b'\n'))
+            .count()
+    }
+
     /// The only ledger there is.
     pub fn ledger(&self) -> PathBuf {
         let files = fs::read_dir(self.path("ledgers"))
@@ -267,6 +277,16 @@ impl Running {
     pub fn kill(mut self) {
         self.0.as_mut().expect("not ended yet").kill().expect("kills");
         assert_eq!(self.take().code, None, "it ended by itself before it was killed");
+    }
+
+    /// Sends SIGKILL; what it said where it had ended by itself.
+    pub fn kill_or_end(&mut self) -> Option<Said> {
+        self.0.as_mut().expect("not ended yet").kill().expect("kills");
+        let said = self.take();
+        said.code.is_some().then(|| {
+            assert_eq!(said.code, Some(0), "{said:?}");
+            said
+        })
     }
 
     /// Sends SIGINT, as Ctrl-C does, and waits for the end.
