@@ -305,7 +305,7 @@ fn p12_acceptance_has_its_probability_in_any_strip() {
     for k in [0, 40, 1023, 1024, 3000] {
         let mut kept = 0;
         for _ in 0..TRIALS {
-            let (part, mut x) = (below(SQUARE, &mut rng), Uniform::draw(&mut rng));
+            let (part, mut x) = (rng.next_u32() % SQUARE, Uniform::draw(&mut rng));
             kept += u32::from(keep(k, part, &mut x, &mut rng));
         }
         // ∫ e^(−x(2k + x)/2048) dx over [0, 1), by the midpoint rule.
