@@ -11,7 +11,7 @@ use dpsynth::config::{FinetuneConfig, ModelConfig, NoiseKind};
 use dpsynth::models::llama::Llama;
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun};
+use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Encoded;
 use dpsynth::training::gradients::{Clip, Trainee};
@@ -32,10 +32,13 @@ fn run(noise: NoiseKind, ledgers: &std::path::Path) -> PrivateRun {
         steps: 100,
         max_grad_norm: 1.0,
         noise,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
         seed: None,
     };
     let plan = PrivacyPlan::calibrate(&request).expect("a plan");
-    let ledger = Ledger::open(ledgers, &format!("{noise:?}"), 100.0, plan.delta()).expect("a ledger");
+    let ledger = Ledger::open(ledgers, &format!("{noise:?}"), 100.0, plan.delta(), &Unit::Record).expect("a ledger");
     plan.begin(ledger, "bench", 25_000).expect("within the budget")
 }
 

@@ -7,31 +7,17 @@
 //! uniform deviates whose digits are drawn when they are needed, so that the result has exactly the distribution it
 //! claims, given uniform random bits.
 
+mod lazy;
 mod strips;
 #[cfg(test)]
 pub(super) mod tests;
-mod uniform;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
 
+use super::uniform::below;
+use lazy::Uniform;
 use strips::{PER_UNIT, SQUARE, Strips};
-use uniform::Uniform;
-
-/// A uniform integer in [0, bound), exactly: words that would favour small values are drawn again.
-#[inline]
-fn below(bound: u32, rng: &mut ChaCha20Rng) -> u32 {
-    if bound.is_power_of_two() {
-        return rng.next_u32() & (bound - 1);
-    }
-    let fair = u32::MAX - u32::MAX % bound;
-    loop {
-        let word = rng.next_u32();
-        if word < fair {
-            return word % bound;
-        }
-    }
-}
 
 /// True with probability e^(−x(2k + x)/d), for 2k + 1 ≤ d (Karney's algorithm B with another d). `part` is uniform in
 /// [0, d).
@@ -51,7 +37,7 @@ fn accept(k: u32, d: u32, part: u32, x: &mut Uniform, rng: &mut ChaCha20Rng) -> 
         }
         last = Some(z);
         even = !even;
-        part = below(d, rng);
+        part = below(d.into(), rng) as u32;
     }
 }
 
@@ -84,7 +70,7 @@ fn keep(k: u32, part: u32, x: &mut Uniform, rng: &mut ChaCha20Rng) -> bool {
     }
     let d = SQUARE * n;
     (0..n).all(|_| {
-        let part = below(d, rng);
+        let part = below(d.into(), rng) as u32;
         accept(k, d, part, x, rng)
     })
 }
