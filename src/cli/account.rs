@@ -13,10 +13,10 @@ use serde::Serialize;
 use super::Ui;
 
 /// Computes epsilon for DP-SGD: Poisson batches, clipped gradients, Gaussian noise.
-///
-/// One setting by --sampling-rate, --noise-multiplier and --steps, several that follow each other by --phase, or a table
-/// of separate ones by --batch.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  dpsynth account --sampling-rate 0.01 --noise-multiplier 1.1 --steps 1000 --delta 1e-5
+  dpsynth account --phase 0.01,1.1,500 --phase 0.04,1.5,500 --curve")]
 pub struct Account {
     /// Probability that a record is in a batch: expected batch size over number of records, in (0, 1].
     #[arg(long, value_name = "Q", required_unless_present_any = ["phase", "batch"])]

@@ -12,10 +12,11 @@ use super::Ui;
 use super::account::{Adjacency, down, up};
 
 /// Finds the smallest noise multiplier that keeps a run within epsilon.
-///
-/// With --noise-multiplier in place of --steps: the most steps that do. With --records in place of --sampling-rate: what
-/// each batch size makes of the budget.
 #[derive(Args)]
+#[command(after_help = "Examples, each with --epsilon 8 --delta 1e-5:
+  --sampling-rate 0.01 --steps 1000             the smallest noise multiplier
+  --sampling-rate 0.01 --noise-multiplier 1.1   the most steps
+  --records 25000 --steps 500                   what each batch size makes of the budget")]
 pub struct Calibrate {
     /// Target epsilon, above 0; the answer never goes above it.
     #[arg(long, value_name = "E")]
@@ -77,7 +78,7 @@ struct PlanAnswer {
     knee: Option<u64>,
     best_signal_to_noise_total: f64,
     choices: Vec<Row>,
-    note: &'static str,
+    note: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -88,7 +89,13 @@ struct Row {
     simulation_noise_multiplier: Option<f64>,
 }
 
-const SIMULATION: &str = "the simulation noise multiplier is NOT PRIVATE: it only shows how the knee's run would train";
+/// What the simulation noise multipliers are for.
+fn simulation(of: &BatchChoice) -> String {
+    format!(
+        "NOT PRIVATE: with the simulation noise multiplier, {} steps of a small batch train much as batch size {} does; for a cheap search on data that may be seen",
+        of.steps, of.batch_size
+    )
+}
 
 impl Calibrate {
     /// Prints the noise multiplier or the steps and the epsilon they give, or a table of batch sizes.
@@ -170,6 +177,9 @@ impl Calibrate {
             .collect();
         if !self.json {
             ui.print(&self.table(&plan, &rows));
+            if let Some(note) = shown.map(simulation) {
+                ui.print(&note);
+            }
             return Ok(());
         }
         ui.print_json(&PlanAnswer {
@@ -183,7 +193,7 @@ impl Calibrate {
             knee: plan.knee().map(|c| c.batch_size),
             best_signal_to_noise_total: plan.best_signal_to_noise_total(),
             choices: rows,
-            note: SIMULATION,
+            note: shown.map(simulation),
         });
         Ok(())
     }
@@ -236,7 +246,7 @@ impl Calibrate {
             ),
         };
         format!(
-            "each within epsilon {} at delta {:e}, {}\n{table}\n{knee}\nTo simulate: {SIMULATION}.",
+            "each within epsilon {} at delta {:e}, {}\n{table}\n{knee}",
             self.epsilon,
             self.delta,
             self.meaning()
