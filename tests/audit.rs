@@ -380,7 +380,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         delta: Some(1e-5),
         public_size: 100,
         expected_batch_size: 100,
-        steps: 30,
+        steps: 12,
         max_grad_norm: config.max_grad_norm,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
@@ -393,7 +393,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         model: &model,
         config: &config,
         plan: &plan,
-        units: &Units::of_records(made_up_records(20, 2)),
+        units: &Units::of_records(made_up_records(4, 2)),
         prompts: &[vec![5, 6, 7], vec![8, 9]],
         canaries: 200,
     }
@@ -405,11 +405,11 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
 
 #[test]
 fn losses_of_canaries_tell_what_a_model_without_noise_has_read() {
-    let (private, ..) = retrained(1.0, 0.02);
+    let (private, ..) = retrained(1.0, 0.01);
     assert!(private <= 1.0, "{private}");
-    let (open, included, excluded) = retrained(90.0, 0.02);
+    let (open, included, excluded) = retrained(90.0, 0.01);
     println!("losses: {open:.3} without privacy (drops {included:.4} and {excluded:.4}), {private:.3} with");
-    assert!(open > 1.0, "a claim of 1 would be refuted: {open}");
+    assert!(open > 1.5, "a claim of 1 would be refuted: {open}");
     assert!(included > excluded);
 }
 

@@ -367,7 +367,7 @@ fn p1_truncated_batches_have_a_largest_size_and_its_price() {
         r.max_batch_size = most;
         plan(&r)
     };
-    let (free, loose, tight) = (with(None), with(Some(280)), with(Some(205)));
+    let (free, loose, tight) = (with(None), with(Some(330)), with(Some(205)));
     assert!(loose.noise_multiplier() >= free.noise_multiplier());
     assert!(loose.noise_multiplier() < 1.001 * free.noise_multiplier());
     assert!(tight.noise_multiplier() > 1.05 * free.noise_multiplier());

@@ -416,7 +416,7 @@ impl Findings {
                 self.run,
                 self.refuted_by.join("; ")
             ))
-            .hint("do not release anything of this run; run the audit again to rule out chance, then report it")),
+            .hint("release nothing of this run; internal/audit.json says what was seen, and a second audit tells a fault from chance")),
         }
     }
 }

@@ -146,11 +146,9 @@ fn show(f: &Findings) -> String {
 
 /// Epsilon with everything without which it means nothing (P10).
 fn claimed(c: &Claim) -> String {
-    let mark = if c.private {
-        ""
-    } else {
-        "NOT PRIVATE: the randomness came from a fixed seed; with secure randomness: "
-    };
+    let caveat = c.rest.get("caveat").and_then(|v| v.as_str());
+    let caveat = caveat.or((!c.private).then_some("NOT PRIVATE: the randomness came from a fixed seed"));
+    let mark = caveat.map(|c| format!("{c}; ")).unwrap_or_default();
     format!(
         "claimed: {mark}epsilon {} at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, {} steps",
         up(c.epsilon),

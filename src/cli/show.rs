@@ -115,5 +115,6 @@ pub fn down(value: f64) -> String {
 /// Three digits, rounded up.
 pub fn delta(value: f64) -> String {
     let unit = 10f64.powi(value.log10().floor() as i32 - 2);
-    format!("{:.2e}", (value / unit).ceil() * unit)
+    // A hair less, so that a value of three digits is not raised by its own rounding.
+    format!("{:.2e}", (value / unit * (1.0 - 1e-12)).ceil() * unit)
 }
