@@ -62,8 +62,14 @@ impl Part<'_> {
     }
 }
 
+/// Longer windows are refused: the longest transforms take about a tenth of a second.
+const MAX_LENGTH: f64 = 1_048_576.0;
+
+/// The window would be too long by this factor: the grid has to be coarser.
+pub struct TooFine(pub f64);
+
 /// Composes `parts` (each a step's loss and how often it happens, all on grids of the same step), tilted by `theta`.
-pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
+pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Result<Composed, TooFine> {
     let step = parts[0].0.step;
     let parts: Vec<Part> = parts
         .iter()
@@ -105,7 +111,11 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
     };
     let top = bound(1.0).min(most).ceil();
     let bottom = (-bound(-1.0)).max(0.0).floor();
-    let length = (top - bottom + 1.0).max(1.0) as usize;
+    let length = (top - bottom + 1.0).max(1.0);
+    if length > MAX_LENGTH {
+        return Err(TooFine(length / MAX_LENGTH));
+    }
+    let length = length as usize;
     let n = length.next_power_of_two();
 
     let mut planner = FftPlanner::new();
@@ -130,7 +140,7 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
     let times: f64 = parts.iter().map(|p| p.times).sum();
     let bases: f64 = parts.iter().map(|p| p.times * p.pmf.base).sum();
     let pivot = bases + mean * step;
-    Composed {
+    Ok(Composed {
         theta,
         step,
         base: bases + bottom * step,
@@ -139,7 +149,7 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
         pivot,
         infinity: parts.iter().map(|p| p.times * p.pmf.infinity).sum::<f64>().min(1.0),
         slop: 2.0 * OUTSIDE + 5e-16 * times,
-    }
+    })
 }
 
 /// zⁿ by squaring.
