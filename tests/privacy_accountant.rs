@@ -478,11 +478,8 @@ fn truncating_batches_costs_more_the_more_often_it_happens_and_nothing_where_it_
         let plain = epsilon(&[phase(0.04, 1.0, 100)]);
         assert_eq!(truncated(25_000, 25_000), plain);
         let costs = [1500, 1200, 1150, 1100, 1000, 1].map(|most| truncated(most, 25_000).epsilon);
-        assert!(
-            costs[0] >= plain.epsilon * (1.0 - 1e-9) && costs[0] < plain.epsilon * (1.0 + 1e-6),
-            "{costs:?}"
-        );
-        assert!(costs.windows(2).all(|c| c[0] <= c[1] * (1.0 + 1e-6)), "{costs:?}");
+        assert!((costs[0] / plain.epsilon - 1.0).abs() < 1e-4, "{costs:?}");
+        assert!(costs.windows(2).all(|c| c[0] <= c[1] * (1.0 + 1e-4)), "{costs:?}");
         // Always full: half the noise.
         let half = epsilon(&[phase(0.04, 0.5, 100)]).epsilon;
         assert!((costs[5] / half - 1.0).abs() < 1e-3, "{costs:?} {half}");

@@ -22,7 +22,7 @@ pub struct Step {
 }
 
 /// More grid points than this are never built; the grid is made coarser instead, which stays on the safe side.
-const MAX_POINTS: f64 = 524_288.0;
+const MAX_POINTS: f64 = 2_097_152.0;
 
 const NODES_2: [(f64, f64); 2] = [(-0.577_350_269_189_625_8, 1.0), (0.577_350_269_189_625_8, 1.0)];
 const NODES_4: [(f64, f64); 4] = [

@@ -62,8 +62,8 @@ impl Part<'_> {
     }
 }
 
-/// Longer windows are refused: the longest transforms take about a tenth of a second.
-const MAX_LENGTH: f64 = 1_048_576.0;
+/// Longer windows are refused: the longest transforms take some tenths of a second.
+const MAX_LENGTH: f64 = 4_194_304.0;
 
 /// The window would be too long by this factor: the grid has to be coarser.
 pub struct TooFine(pub f64);
