@@ -14,7 +14,7 @@ use crate::{Error, Result};
 const ROUNDING: f64 = 1e-10;
 
 /// Share of epsilon that its bracket should not be wider than, and what is nothing beside any epsilon.
-const GAP: (f64, f64) = (1e-3, 1e-5);
+const GAP: (f64, f64) = (1e-3, 5e-5);
 
 /// The smallest epsilon for `delta`, from above and from below, of all `phases` together.
 ///
