@@ -62,8 +62,14 @@ impl Part<'_> {
     }
 }
 
+/// Longer windows are refused: the longest transforms take some tenths of a second.
+const MAX_LENGTH: f64 = 4_194_304.0;
+
+/// The window would be too long by this factor: the grid has to be coarser.
+pub struct TooFine(pub f64);
+
 /// Composes `parts` (each a step's loss and how often it happens, all on grids of the same step), tilted by `theta`.
-pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
+pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Result<Composed, TooFine> {
     let step = parts[0].0.step;
     let parts: Vec<Part> = parts
         .iter()
@@ -90,9 +96,23 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
         variance += part.times * v;
     }
 
+    // A step that hardly ever loses anything is a point and a little beside it. Where nearly all of every sum is that
+    // point too, all errors are made relative to what is beside it.
+    let points: Vec<Option<Point>> = parts
+        .iter()
+        .zip(&cumulants)
+        .map(|(part, k)| Point::find(part.tilted(theta, *k)))
+        .collect();
+    let beside: f64 = parts
+        .iter()
+        .zip(&points)
+        .map(|(part, point)| part.times * point.map_or(1.0, |p| p.beside))
+        .sum();
+    let outside = OUTSIDE * beside.min(1.0);
+
     // The window: Chernoff bounds on the tilted sum's tails.
     let spread = variance.sqrt().max(0.5) * step;
-    let need = -OUTSIDE.ln();
+    let need = -outside.ln();
     let best = (2.0 * need).sqrt() / spread;
     let most: f64 = parts.iter().map(|p| p.times * (p.log_mass.len() - 1) as f64).sum();
     let bound = |sign: f64| {
@@ -105,32 +125,58 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
     };
     let top = bound(1.0).min(most).ceil();
     let bottom = (-bound(-1.0)).max(0.0).floor();
-    let length = (top - bottom + 1.0).max(1.0) as usize;
+    let length = (top - bottom + 1.0).max(1.0);
+    if length > MAX_LENGTH {
+        return Err(TooFine(length / MAX_LENGTH));
+    }
+    let length = length as usize;
     let n = length.next_power_of_two();
 
     let mut planner = FftPlanner::new();
     let forward = planner.plan_fft_forward(n);
     let mut product = vec![Complex64::new(1.0, 0.0); n];
-    for (part, k) in parts.iter().zip(&cumulants) {
+    // ln of the transform of all steps with a point, as if the points were at 0; they are at `shift` together.
+    let mut exponent = vec![Complex64::default(); n];
+    let mut shift = 0;
+    for ((part, k), point) in parts.iter().zip(&cumulants).zip(&points) {
         let mut folded = vec![Complex64::default(); n];
+        let origin = point.map_or(0, |p| p.index);
         for (i, t) in part.tilted(theta, *k).enumerate() {
-            folded[i % n].re += t;
+            folded[(i + n * (origin / n + 1) - origin) % n].re += t;
         }
-        forward.process(&mut folded);
-        for (p, f) in product.iter_mut().zip(&folded) {
-            *p *= power(*f, part.times as u64);
+        match point {
+            Some(point) => {
+                folded[0].re = folded_origin(part.tilted(theta, *k), point, n);
+                forward.process(&mut folded);
+                for (e, f) in exponent.iter_mut().zip(&folded) {
+                    *e += ln_1p(*f) * part.times;
+                }
+                shift = (shift + (point.index as u64 % n as u64) * (part.times as u64 % n as u64)) % n as u64;
+            }
+            None => {
+                forward.process(&mut folded);
+                for (p, f) in product.iter_mut().zip(&folded) {
+                    *p *= power(*f, part.times as u64);
+                }
+            }
         }
     }
+    let only_points = points.iter().all(Option::is_some);
+    for (p, e) in product.iter_mut().zip(&exponent) {
+        if only_points { *p = exp_m1(*e) } else { *p *= e.exp() }
+    }
     planner.plan_fft_inverse(n).process(&mut product);
-    let start = (bottom % n as f64) as usize;
+    if only_points {
+        product[0].re += n as f64;
+    }
+    let start = (bottom % n as f64) as usize + n - shift as usize;
     let mass = (0..length)
         .map(|w| (product[(start + w) % n].re / n as f64).max(0.0))
         .collect();
 
-    let times: f64 = parts.iter().map(|p| p.times).sum();
     let bases: f64 = parts.iter().map(|p| p.times * p.pmf.base).sum();
     let pivot = bases + mean * step;
-    Composed {
+    Ok(Composed {
         theta,
         step,
         base: bases + bottom * step,
@@ -138,8 +184,48 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Composed {
         log_scale: at_theta - theta * (pivot - bases),
         pivot,
         infinity: parts.iter().map(|p| p.times * p.pmf.infinity).sum::<f64>().min(1.0),
-        slop: 2.0 * OUTSIDE + 5e-16 * times,
+        slop: 2.0 * outside + 5e-16 * beside,
+    })
+}
+
+/// Where nearly all of a step's tilted mass is, and how much is not.
+#[derive(Clone, Copy)]
+struct Point {
+    index: usize,
+    beside: f64,
+}
+
+impl Point {
+    fn find(tilted: impl Iterator<Item = f64>) -> Option<Point> {
+        let (mut index, mut most, mut sum) = (0, 0.0, 0.0);
+        for (i, t) in tilted.enumerate() {
+            if t > most {
+                sum += most;
+                (index, most) = (i, t);
+            } else {
+                sum += t;
+            }
+        }
+        (sum < 0.1).then_some(Point { index, beside: sum })
     }
+}
+
+/// What lies at the point once all is folded to length n, less 1: minus what lies elsewhere.
+fn folded_origin(tilted: impl Iterator<Item = f64>, point: &Point, n: usize) -> f64 {
+    let elsewhere = tilted.enumerate().filter(|(i, _)| i.abs_diff(point.index) % n != 0);
+    -elsewhere.map(|(_, t)| t).sum::<f64>()
+}
+
+/// ln(1 + z) without cancellation.
+fn ln_1p(z: Complex64) -> Complex64 {
+    let squared = 2.0 * z.re + z.re * z.re + z.im * z.im;
+    Complex64::new(0.5 * squared.ln_1p(), z.im.atan2(1.0 + z.re))
+}
+
+/// e^z − 1 without cancellation.
+fn exp_m1(z: Complex64) -> Complex64 {
+    let half = (0.5 * z.im).sin();
+    Complex64::new(z.re.exp_m1() * z.im.cos() - 2.0 * half * half, z.re.exp() * z.im.sin())
 }
 
 /// zⁿ by squaring.

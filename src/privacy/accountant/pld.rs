@@ -5,7 +5,7 @@
 //! step's discretisation brings is of second order in it.
 
 use super::cells::{LossPmf, Step, mixture};
-use super::compose::{Composed, Side, compose};
+use super::compose::{Composed, Side, TooFine, compose};
 use super::pairs::{Pair, dominating};
 use super::{Adjacency, Bracket, Direction, Phase, check_delta, check_phases, gaussian};
 use crate::{Error, Result};
@@ -13,8 +13,8 @@ use crate::{Error, Result};
 /// By how much lower bounds are lowered, as a share, for what floating point may do.
 const ROUNDING: f64 = 1e-10;
 
-/// Share of epsilon that its bracket should not be wider than.
-const GAP: f64 = 1e-3;
+/// Share of epsilon that its bracket should not be wider than, and what is nothing beside any epsilon.
+const GAP: (f64, f64) = (1e-3, 5e-5);
 
 /// The smallest epsilon for `delta`, from above and from below, of all `phases` together.
 ///
@@ -34,7 +34,7 @@ pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bra
     // The grid is chosen by an estimate of its error; where the bracket shows that to be too rosy, it is made finer.
     // No grid closes the gap between a mixture and the one pair of it that is attained.
     let closes = parts.iter().all(|p| p.pairs.len() == 1);
-    let mut fineness = 1.0;
+    let (mut fineness, mut last_gap) = (1.0, f64::INFINITY);
     loop {
         let (losses, above) = worst(&parts, delta, fineness)?;
         let bracket = Bracket {
@@ -42,10 +42,13 @@ pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bra
             epsilon_lower: losses.epsilon_below(delta, above) * (1.0 - ROUNDING),
             direction: losses.direction,
         };
-        if bracket.epsilon - bracket.epsilon_lower <= GAP * bracket.epsilon || !closes || fineness > 9.0 {
+        let gap = bracket.epsilon - bracket.epsilon_lower;
+        // A gap that does not shrink is held open by the limits on the grid's size.
+        let stuck = gap > 0.7 * last_gap || fineness > 9.0;
+        if gap <= GAP.0 * bracket.epsilon + GAP.1 || !closes || stuck {
             return Ok(bracket);
         }
-        fineness *= 3.0;
+        (fineness, last_gap) = (3.0 * fineness, gap);
     }
 }
 
@@ -291,7 +294,7 @@ impl Losses {
     /// The pessimistic epsilon, and the slope −d ln δ/dε there.
     fn epsilon_above(&self, delta: f64) -> Result<(f64, f64)> {
         let (mut theta, mut guess) = self.tilt_for_delta(delta);
-        let mut slope = theta;
+        let (mut slope, mut best) = (theta, (f64::INFINITY, theta));
         for _ in 0..6 {
             let found = self
                 .composed(theta, slope, guess, Side::Above)
@@ -300,14 +303,17 @@ impl Losses {
                 Error::usage(format!("no epsilon can be certified for delta {delta}"))
                     .hint("choose a larger delta or fewer steps")
             })?;
+            if epsilon < best.0 {
+                best = (epsilon, slope_there);
+            }
             // Where few records are ever drawn the Chernoff bound can be far off and δ fall slower than it says: look
             // closer, at what was found.
-            if epsilon < 1e-6 || (epsilon > 0.7 * guess && slope_there > 0.3 * slope) {
-                return Ok((epsilon, slope_there));
+            if epsilon < GAP.1 || (epsilon > 0.7 * guess && slope_there > 0.3 * slope) {
+                break;
             }
             (theta, slope, guess) = (self.tilt_for_loss(epsilon), slope_there, epsilon);
         }
-        Ok((guess, slope))
+        Ok(best)
     }
 
     /// The optimistic epsilon, on a grid that resolves what lies near the pessimistic one.
@@ -327,7 +333,7 @@ impl Losses {
         let steps: f64 = self.parts.iter().map(|p| p.times as f64).sum();
         // Splitting a loss over a grid cell of width h raises K(θ), and with it ln δ, by about θ(θ+1)·h²/12 a step: an
         // error of that over the slope in epsilon. It can never be more than T·h.
-        let tolerance = 5e-5 * epsilon.abs() + 1e-8;
+        let tolerance = 5e-5 * epsilon.abs() + 5e-7;
         let flat = if theta > 0.0 {
             (slope / theta).clamp(1e-3, 1.0)
         } else {
@@ -343,18 +349,19 @@ impl Losses {
                 .iter()
                 .flat_map(|p| p.pairs.iter().map(|(_, s)| (s, p.times)))
         };
-        let step = pairs().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
-        // Atoms on the grid have no error at all: the most frequent ones are put there.
-        let atoms = pairs().filter_map(|(s, times)| Some((s.atoms_at()?, times)));
-        let step = match atoms.filter(|(loss, _)| *loss >= step).max_by_key(|(_, times)| *times) {
-            Some((loss, _)) => loss / (loss / step).ceil(),
-            None => step,
-        };
-        let parts: Vec<_> = self
-            .parts
-            .iter()
-            .map(|p| (p.on_grid(step, self.direction, side), p.times))
-            .collect();
-        compose(&parts, theta)
+        let mut step = pairs().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
+        loop {
+            // Atoms on the grid have no error at all: the most frequent ones are put there.
+            let atoms = pairs().filter_map(|(s, times)| Some((s.atoms_at()?, times)));
+            let aligned = match atoms.filter(|(loss, _)| *loss >= step).max_by_key(|(_, times)| *times) {
+                Some((loss, _)) => loss / (loss / step).ceil(),
+                None => step,
+            };
+            let on_grid = |p: &Part| (p.on_grid(aligned, self.direction, side), p.times);
+            match compose(&self.parts.iter().map(on_grid).collect::<Vec<_>>(), theta) {
+                Ok(composed) => return composed,
+                Err(TooFine(factor)) => step *= factor.max(1.1),
+            }
+        }
     }
 }
