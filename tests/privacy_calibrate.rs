@@ -15,7 +15,7 @@ fn the_noise_never_falls_short_and_is_the_smallest() {
         (0.04096, 123, 1e-5, 8.0),
         (0.16384, 31, 1e-7, 3.0),
         (1.0, 10, 1e-5, 1.0),
-        (0.001, 10_000, 1e-6, 1.0),
+        (0.004, 1000, 1e-6, 1.0),
         (0.5, 1, 1e-10, 20.0),
     ] {
         let sigma = Target::new(target, delta)
@@ -36,7 +36,7 @@ fn the_steps_are_the_most_that_fit() {
         (0.04096, 0.6, 1e-5, 8.0),
         (0.2, 4.0, 1e-6, 3.0),
         (1.0, 10.0, 1e-5, 2.0),
-        (0.001, 1.0, 1e-7, 0.5),
+        (0.004, 1.0, 1e-7, 0.5),
     ] {
         let steps = Target::new(target, delta)
             .and_then(|t| t.steps(q, sigma))
