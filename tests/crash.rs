@@ -45,7 +45,18 @@ fn p7_survives(kills: usize) {
         // A run is killed until it gets through, or forty times.
         for _ in 0..40 {
             let mut run = place.start("finetune", &settings);
-            std::thread::sleep(Duration::from_micros(rng.random_range(0..400_000)));
+            // One kill in four comes at any time from the start on, the others within a few steps.
+            let sleep = |micros| std::thread::sleep(Duration::from_micros(micros));
+            if rng.random_range(0..4) == 0 {
+                sleep(rng.random_range(0..500_000));
+            } else {
+                let log = || place.lines("internal/training.jsonl").len();
+                let until = log() + rng.random_range(1..6);
+                while log() < until && !run.ended() {
+                    sleep(200);
+                }
+                sleep(rng.random_range(0..15_000));
+            }
             if run.kill_or_end().is_some() {
                 break;
             }
@@ -69,7 +80,7 @@ fn p7_survives(kills: usize) {
         }
     }
     assert!(
-        in_training * 4 >= kills,
+        in_training * 2 >= kills,
         "only {in_training} of {kills} kills came after a charge"
     );
     println!("{kills} kills, {in_training} of them after a new charge");

@@ -641,3 +641,85 @@ fn p7_what_a_trained_run_lost_is_made_again_from_its_checkpoint_and_nothing_is_p
         .refused(3, &["more steps applied than this run has charged"]);
     assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
 }
+
+/// A person's records are protected together, and labels are drawn as often as their noisy counts say.
+#[test]
+fn p10_units_of_several_records_and_counted_labels_go_the_whole_way() {
+    model();
+    let place = Place::new();
+    let rows: String = (0..200)
+        .map(|i| {
+            let label = if i % 10 == 0 { "negative" } else { "positive" };
+            format!("film {i} was what it was,{label},viewer {}\n", i / 4)
+        })
+        .collect();
+    place.write("train.csv", format!("text,label,who\n{rows}"));
+    let settings = [
+        "--set",
+        "dataset.unit={ column = \"who\", max_records = 3 }",
+        "--set",
+        "dataset.public_size=50",
+        "--set",
+        "finetune.label_histogram_epsilon=2.0",
+        "--set",
+        "finetune.max_batch_size=12",
+        "--set",
+        "sample.label_prior=noisy",
+        "--set",
+        "sample.records=20",
+    ];
+    let unit = "who (at most 3 records of each)";
+    let said = place.done("prepare", &settings);
+    assert!(
+        !said.stderr.contains("warning"),
+        "50 units were declared: {}",
+        said.stderr
+    );
+    let said = place.done("finetune", &settings);
+    assert!(
+        said.stderr
+            .contains(&format!("unit {unit}, sampler poisson truncated at 12")),
+        "{}",
+        said.stderr
+    );
+    place.done("sample", &settings);
+
+    let guarantee = place.json("runs/tiny-quick/model/privacy.json");
+    assert_eq!(
+        (
+            guarantee["unit"].as_str(),
+            number(&guarantee["label_histogram_epsilon"])
+        ),
+        (Some(unit), 2.0)
+    );
+    assert!(number(&guarantee["epsilon"]) <= 4.0 && number(&guarantee["epsilon"]) > 3.99);
+    let ledger = place.ledger_shown();
+    assert_eq!(
+        (ledger["unit"].as_str(), &ledger["runs"][0]["charged_histogram"]),
+        (Some(unit), &Value::Bool(true))
+    );
+
+    // 150 records are used, 15 of them negative; noise of scale 3/2 for each label.
+    let counts = place.json("runs/tiny-quick/model/label_counts.json");
+    let (negative, positive) = (number(&counts[0]), number(&counts[1]));
+    assert!(
+        (negative - 15.0).abs() < 30.0 && (positive - 135.0).abs() < 30.0,
+        "{counts}"
+    );
+    let drawn = shards(&place.run("synthetic"));
+    let wanted = (20.0 * negative / (negative + positive)).round();
+    let got = drawn.rows.iter().filter(|r| r.2 == "negative").count() as f64;
+    assert!((got - wanted).abs() <= 1.0, "{got} of 20 negative, {counts}");
+
+    // Another unit on the same records is another kind of account.
+    place
+        .stage(
+            "finetune",
+            &["--set", "name=other", "--set", "dataset.total_epsilon=100"],
+        )
+        .refused(2, &["is not done yet"]);
+    place.done("prepare", &["--set", "name=other"]);
+    place
+        .stage("finetune", &["--set", "name=other"])
+        .refused(2, &["protects the unit who", "this run record"]);
+}

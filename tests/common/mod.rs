@@ -279,6 +279,12 @@ impl Running {
         assert_eq!(self.take().code, None, "it ended by itself before it was killed");
     }
 
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        let child = self.0.as_mut().expect("not taken yet");
+        child.try_wait().expect("asks").is_some()
+    }
+
     /// Sends SIGKILL; what it said where it had ended by itself.
     pub fn kill_or_end(&mut self) -> Option<Said> {
         self.0.as_mut().expect("not ended yet").kill().expect("kills");
