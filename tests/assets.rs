@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use assert_cmd::Command;
 use dpsynth::assets::{self, Hub, Locations, ModelFiles, Place, Registry};
 use dpsynth::config::{self, DatasetConfig, EvaluateConfig, ModelConfig, Profile};
 use dpsynth::error::Kind;
 use dpsynth::progress::{Progress, Silent, Task, Unit};
 use dpsynth::records::{LabelSpace, read};
 use sha2::{Digest, Sha256};
+use std::process::Command;
 use tempfile::TempDir;
 
 const WEIGHTS: &[u8] = b"weights of a very small model";
@@ -578,7 +578,7 @@ mod nowhere {
 
     /// The program with caches of the test's own, and a PATH without python3.
     fn dpsynth(home: &Home, endpoint: &str, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::cargo_bin("dpsynth").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dpsynth"));
         for name in [
             "HF_TOKEN",
             "HF_HUB_CACHE",

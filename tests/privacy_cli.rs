@@ -1,17 +1,41 @@
 //! `account`, `calibrate` and `ledger` as a person or a script calls them.
 
-use assert_cmd::Command;
+use std::process::{Command, Output};
+
 use serde_json::Value;
 
-fn dpsynth(arguments: &[&str]) -> assert_cmd::assert::Assert {
-    Command::cargo_bin("dpsynth")
-        .expect("the program is built")
-        .args(arguments)
-        .assert()
+/// What the program said and how it ended.
+struct Ran(Output);
+
+impl Ran {
+    #[track_caller]
+    fn success(self) -> Self {
+        self.code(0)
+    }
+
+    #[track_caller]
+    fn code(self, code: i32) -> Self {
+        assert_eq!(
+            self.0.status.code(),
+            Some(code),
+            "{}",
+            String::from_utf8_lossy(&self.0.stderr)
+        );
+        self
+    }
+
+    fn get_output(&self) -> &Output {
+        &self.0
+    }
 }
 
-fn stdout(assert: &assert_cmd::assert::Assert) -> String {
-    String::from_utf8(assert.get_output().stdout.clone()).expect("text")
+fn dpsynth(arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dpsynth"));
+    Ran(command.args(arguments).output().expect("starts"))
+}
+
+fn stdout(ran: &Ran) -> String {
+    String::from_utf8(ran.get_output().stdout.clone()).expect("text")
 }
 
 fn json(arguments: &[&str]) -> Value {
