@@ -104,20 +104,33 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64
     if let Some(mu) = unsampled(&parts) {
         return Ok(gaussian::delta(mu, epsilon));
     }
-    let one = |direction| {
-        let losses = Losses::new(&parts, direction, tail(&parts, SMALLEST_DELTA), 1.0);
-        let theta = losses.tilt_for_loss(epsilon);
-        let composed = losses
-            .composed(theta, theta, epsilon, Side::Above)
-            .delta(epsilon, Side::Above);
-        // Near the largest loss there can be, where the tilt is extreme, Chernoff's bound is the better one.
-        let chernoff = (losses.cumulants(theta).0 - theta * epsilon).min(0.0).exp() * (1.0 + 1e-3);
-        composed.min(chernoff + SMALLEST_DELTA)
-    };
     if symmetric(&parts) {
-        return Ok(one(Direction::Both));
+        return Ok(delta_above(&parts, Direction::Both, epsilon, 0.0));
     }
-    Ok(one(Direction::Remove).max(one(Direction::Add)))
+    let removed = delta_above(&parts, Direction::Remove, epsilon, 0.0);
+    Ok(delta_above(&parts, Direction::Add, epsilon, removed))
+}
+
+/// The delta of one direction, or `known` where that is larger.
+fn delta_above(parts: &[Dominated], direction: Direction, epsilon: f64, known: f64) -> f64 {
+    // Chernoff's bound says how small delta is, so how little may be cut off; and often that it does not matter.
+    let whole = Losses::new(parts, direction, tail(parts, SMALLEST_DELTA), 1.0);
+    let theta = whole.tilt_for_loss(epsilon);
+    let exponent = whole.cumulants(theta).0 - theta * epsilon;
+    let chernoff = exponent.min(0.0).exp() * (1.0 + 1e-3) + SMALLEST_DELTA;
+    if chernoff <= known {
+        return known;
+    }
+    let composed = Losses::new(
+        parts,
+        direction,
+        tail(parts, (1e-6 * chernoff).max(SMALLEST_DELTA)),
+        1.0,
+    )
+    .composed(theta, theta, epsilon, Side::Above)
+    .delta(epsilon, Side::Above);
+    // Near the largest loss there can be, where the tilt is extreme, Chernoff's bound is the better one.
+    composed.min(chernoff).max(known)
 }
 
 /// A phase by what dominates one of its steps.
