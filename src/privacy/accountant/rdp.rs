@@ -48,6 +48,28 @@ pub fn epsilon_exact(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Resu
 /// ln E_Q (P/Q)^order of the subsampled Gaussian, for a fractional order, from (q, sigma, order).
 type LogMoment = fn(f64, f64, f64) -> f64;
 
+/// The smallest delta at which [`epsilon`] is at most `target`, from above to one in a million, and its order.
+///
+/// # Errors
+/// Usage: no phases, a negative target or one that is not a number.
+pub fn delta(phases: &[Phase], adjacency: Adjacency, target: f64) -> Result<(f64, f64)> {
+    if !(target >= 0.0 && target.is_finite()) {
+        return Err(
+            Error::usage(format!("epsilon must be 0 or more, not {target}")).hint("values from 0.1 to 10 are usual")
+        );
+    }
+    let (mut low, mut high) = (1e-300_f64.ln(), (1.0 - 1e-9_f64).ln());
+    while high - low > 1e-6 {
+        let middle = 0.5 * (low + high);
+        if epsilon(phases, adjacency, middle.exp())?.epsilon > target {
+            low = middle
+        } else {
+            high = middle
+        }
+    }
+    Ok((high.exp(), epsilon(phases, adjacency, high.exp())?.order))
+}
+
 fn least(phases: &[Phase], adjacency: Adjacency, delta: f64, sampled: LogMoment) -> Result<Renyi> {
     check_phases(phases)?;
     check_delta(delta)?;

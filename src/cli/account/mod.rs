@@ -1,16 +1,24 @@
 //! `dpsynth account`: epsilon, delta or a privacy curve of what is planned.
 
-use std::path::{Path, PathBuf};
+mod input;
+mod number;
+mod point;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use dpsynth::privacy::accountant::{self, Direction, Phase, check_delta, edgeworth, estimate, gdp, pld, rdp};
-use dpsynth::{Error, Result};
+use dpsynth::Result;
+use dpsynth::privacy::accountant::{self, Phase, estimate};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Ui;
+use input::{Part, part, read_batch};
+use number::short;
+pub use number::{down, up};
+use point::{Given, Orders, Point};
 
 /// Computes epsilon for DP-SGD: Poisson batches, clipped gradients, Gaussian noise.
 #[derive(Args)]
@@ -107,83 +115,6 @@ impl Adjacency {
     }
 }
 
-/// What is given, of which the other is asked.
-#[derive(Clone, Copy)]
-enum Given {
-    Delta(f64),
-    Epsilon(f64),
-}
-
-/// A point of the privacy curve.
-#[derive(Serialize)]
-struct Point {
-    epsilon: f64,
-    /// From below; only pld has one, and only where delta is given.
-    epsilon_lower: Option<f64>,
-    delta: f64,
-    /// Which neighbour decides; `both` where the bound is one for both.
-    direction: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order: Option<f64>,
-    /// Rényi accounting with exact moments at fractional orders.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epsilon_exact_orders: Option<f64>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    orders: Option<Orders>,
-    /// An epsilon that the first order and its error bound prove.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finite_sample_bound: Option<Bound>,
-}
-
-/// What each Edgeworth order says of what is asked.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Orders {
-    Epsilon {
-        epsilon_order1: f64,
-        epsilon_order2: f64,
-        epsilon_order3: f64,
-    },
-    Delta {
-        delta_order1: f64,
-        delta_order2: f64,
-        delta_order3: f64,
-    },
-}
-
-impl Orders {
-    fn text(&self) -> String {
-        match self {
-            Orders::Epsilon {
-                epsilon_order1: a,
-                epsilon_order2: b,
-                epsilon_order3: c,
-            } => format!("{a:.6}, {b:.6}, {c:.6}"),
-            Orders::Delta {
-                delta_order1: a,
-                delta_order2: b,
-                delta_order3: c,
-            } => format!("{a:.3e}, {b:.3e}, {c:.3e}"),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Bound {
-    Proven(f64),
-    Vacuous(&'static str),
-}
-
-impl Bound {
-    fn text(&self) -> String {
-        match self {
-            Bound::Proven(epsilon) => format!("epsilon {}", up(*epsilon)),
-            Bound::Vacuous(word) => word.to_string(),
-        }
-    }
-}
-
 /// What an epsilon means.
 #[derive(Serialize)]
 struct Context {
@@ -204,19 +135,6 @@ struct Context {
 enum Setting {
     One(Part),
     Several { phases: Vec<Part> },
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct Part {
-    sampling_rate: f64,
-    noise_multiplier: f64,
-    steps: u64,
-}
-
-impl Part {
-    fn phase(self) -> Result<Phase> {
-        Phase::new(self.sampling_rate, self.noise_multiplier, self.steps)
-    }
 }
 
 #[derive(Serialize)]
@@ -316,89 +234,7 @@ impl Account {
     }
 
     fn point(&self, phases: &[Phase], given: Given) -> Result<Point> {
-        let adjacency = self.adjacency.known();
-        let (epsilon, delta) = match given {
-            Given::Delta(delta) => (f64::NAN, delta),
-            Given::Epsilon(epsilon) => (epsilon, f64::NAN),
-        };
-        let blank = Point {
-            epsilon,
-            epsilon_lower: None,
-            delta,
-            direction: Direction::Both.name(),
-            order: None,
-            epsilon_exact_orders: None,
-            orders: None,
-            finite_sample_bound: None,
-        };
-        Ok(match (self.accountant, given) {
-            (Accountant::Pld, Given::Delta(delta)) => {
-                let bracket = pld::epsilon(phases, adjacency, delta)?;
-                Point {
-                    epsilon: bracket.epsilon,
-                    epsilon_lower: Some(bracket.epsilon_lower),
-                    direction: bracket.direction.name(),
-                    ..blank
-                }
-            }
-            (Accountant::Pld, Given::Epsilon(epsilon)) => Point {
-                delta: pld::delta(phases, adjacency, epsilon)?,
-                ..blank
-            },
-            (Accountant::Rdp, Given::Delta(delta)) => {
-                let renyi = rdp::epsilon(phases, adjacency, delta)?;
-                Point {
-                    epsilon: renyi.epsilon,
-                    order: Some(renyi.order),
-                    epsilon_exact_orders: Some(rdp::epsilon_exact(phases, adjacency, delta)?.epsilon),
-                    ..blank
-                }
-            }
-            (Accountant::Rdp, Given::Epsilon(epsilon)) => {
-                let (delta, order) = renyi_delta(phases, adjacency, epsilon)?;
-                Point {
-                    delta,
-                    order: Some(order),
-                    ..blank
-                }
-            }
-            (Accountant::Gdp, Given::Delta(delta)) => Point {
-                epsilon: gdp::epsilon(phases, adjacency, delta)?.value(),
-                ..blank
-            },
-            (Accountant::Gdp, Given::Epsilon(epsilon)) => Point {
-                delta: gdp::delta(phases, adjacency, epsilon)?.value(),
-                ..blank
-            },
-            (Accountant::Edgeworth, Given::Delta(delta)) => {
-                let [a, b, c] = edgeworth::epsilon(phases, adjacency, delta)?.map(|e| e.value());
-                let proven = edgeworth::certified(phases, adjacency, delta)?.epsilon;
-                Point {
-                    epsilon: c,
-                    direction: Direction::Remove.name(),
-                    orders: Some(Orders::Epsilon {
-                        epsilon_order1: a,
-                        epsilon_order2: b,
-                        epsilon_order3: c,
-                    }),
-                    finite_sample_bound: Some(proven.map_or(Bound::Vacuous("vacuous"), Bound::Proven)),
-                    ..blank
-                }
-            }
-            (Accountant::Edgeworth, Given::Epsilon(epsilon)) => {
-                let [a, b, c] = edgeworth::delta(phases, adjacency, epsilon)?.map(|d| d.value());
-                Point {
-                    delta: c,
-                    direction: Direction::Remove.name(),
-                    orders: Some(Orders::Delta {
-                        delta_order1: a,
-                        delta_order2: b,
-                        delta_order3: c,
-                    }),
-                    ..blank
-                }
-            }
-        })
+        Point::of(self.accountant, phases, self.adjacency.known(), given)
     }
 
     /// What holds for every epsilon that this call prints.
@@ -468,114 +304,4 @@ impl Account {
         };
         format!("{}{note}\n{table}", self.meaning())
     }
-}
-
-/// Six decimals, rounded up, so that no printed epsilon claims more than was computed.
-pub(super) fn up(epsilon: f64) -> String {
-    format!("{:.6}", (epsilon * 1e6).ceil() / 1e6)
-}
-
-/// Six decimals, rounded down: for the lower end of the bracket.
-pub(super) fn down(epsilon: f64) -> String {
-    format!("{:.6}", (epsilon * 1e6).floor() / 1e6)
-}
-
-/// A delta as a person writes it, 1e-5 or 2.87e-7, rounded up.
-fn short(delta: f64) -> String {
-    let nearest = format!("{delta:.6e}");
-    let text = if nearest.parse::<f64>().is_ok_and(|near| near < delta) {
-        format!("{:.6e}", delta * (1.0 + 1e-6))
-    } else {
-        nearest
-    };
-    match text.split_once('e') {
-        Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),
-        None => text,
-    }
-}
-
-/// The smallest delta at which Rényi accounting gives `epsilon`, from above to one in a million, and its order.
-fn renyi_delta(phases: &[Phase], adjacency: accountant::Adjacency, epsilon: f64) -> Result<(f64, f64)> {
-    if !(epsilon >= 0.0 && epsilon.is_finite()) {
-        return Err(
-            Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual")
-        );
-    }
-    let (mut low, mut high) = (1e-300_f64.ln(), (1.0 - 1e-9_f64).ln());
-    while high - low > 1e-6 {
-        let middle = 0.5 * (low + high);
-        if rdp::epsilon(phases, adjacency, middle.exp())?.epsilon > epsilon {
-            low = middle
-        } else {
-            high = middle
-        }
-    }
-    Ok((high.exp(), rdp::epsilon(phases, adjacency, high.exp())?.order))
-}
-
-/// A phase as it is typed: `0.01,1.1,1000`.
-fn part(text: &str) -> Result<Part> {
-    let refuse = || {
-        Error::usage(format!(
-            "`{text}` is not a phase: a sampling rate, a noise multiplier and a number of steps"
-        ))
-        .hint("write them with commas, such as --phase 0.01,1.1,1000")
-    };
-    let cells: Vec<&str> = text.split(',').map(str::trim).collect();
-    let [q, sigma, steps] = cells[..] else {
-        return Err(refuse());
-    };
-    let part = Part {
-        sampling_rate: q.parse().map_err(|_| refuse())?,
-        noise_multiplier: sigma.parse().map_err(|_| refuse())?,
-        steps: steps.parse().map_err(|_| refuse())?,
-    };
-    part.phase()?;
-    Ok(part)
-}
-
-/// The settings in a CSV file. Lines that are empty or begin with `#` are skipped; the first other line names columns.
-fn read_batch(path: &Path) -> Result<Vec<(Part, f64)>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-    let mut lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#'))
-        .map(|(i, l)| (i + 1, l));
-    let refuse = |line: usize, what: String| {
-        Error::usage(format!("line {line} of {}: {what}", path.display())).hint("the columns are q, sigma, T, delta")
-    };
-    let (first, names) = lines.next().ok_or_else(|| refuse(1, "the file is empty".into()))?;
-    let names: Vec<&str> = names.split(',').map(str::trim).collect();
-    let column = |name: &str| {
-        names
-            .iter()
-            .position(|n| *n == name)
-            .ok_or_else(|| refuse(first, format!("there is no column `{name}`")))
-    };
-    let columns = [column("q")?, column("sigma")?, column("T")?, column("delta")?];
-    lines
-        .map(|(line, text)| {
-            let cells: Vec<&str> = text.split(',').map(str::trim).collect();
-            let mut values = [0.0_f64; 4];
-            for (value, c) in values.iter_mut().zip(columns) {
-                let cell = cells.get(c).copied().unwrap_or("");
-                *value = cell
-                    .parse()
-                    .map_err(|_| refuse(line, format!("`{cell}` is not a number")))?;
-            }
-            let [sampling_rate, noise_multiplier, steps, delta] = values;
-            if steps.fract() != 0.0 || !(0.0..=1e15).contains(&steps) {
-                return Err(refuse(line, format!("{steps} is not a number of steps")));
-            }
-            let part = Part {
-                sampling_rate,
-                noise_multiplier,
-                steps: steps as u64,
-            };
-            part.phase().map_err(|e| refuse(line, e.to_string()))?;
-            check_delta(delta).map_err(|e| refuse(line, e.to_string()))?;
-            Ok((part, delta))
-        })
-        .collect()
 }
