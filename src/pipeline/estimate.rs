@@ -111,7 +111,8 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
 
     let speed = matmul_speed(device);
     let forward = shape.flops_per_token();
-    let trained = steps as f64 * c.finetune.expected_batch_size as f64 * record;
+    let records = c.finetune.expected_batch_size as f64 * c.dataset.max_records_per_unit() as f64;
+    let trained = steps as f64 * records * record;
     let drawn = (c.sample.records * (1 + contrasts)
         + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
     Cost {
