@@ -29,6 +29,14 @@ pub enum Mutation {
     FactorsClippedApart,
     /// A step that drew nobody is not taken.
     SkipEmptyBatches,
+    /// A unit contributes the sum of its records' clipped gradients, not their mean.
+    UnitSummedNotAveraged,
+    /// Of a batch that is too large the first units are kept, not random ones.
+    TruncationKeepsTheFirst,
+    /// Labels are counted without noise.
+    HistogramWithoutNoise,
+    /// The histogram's noise is for units of one record.
+    HistogramForgetsUnits,
 }
 
 thread_local! {

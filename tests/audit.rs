@@ -649,6 +649,55 @@ fn what_a_run_does_not_have_is_left_out_and_said() {
     );
 }
 
+/// Units of several records are replayed whole, and truncated batches take no more canaries than are accounted for.
+#[test]
+fn units_and_truncated_batches_are_audited_as_they_are() {
+    let (place, set) = place(&[
+        "dataset.unit={ column = \"who\", max_records = 2 }",
+        "dataset.public_size=50",
+        "finetune.expected_batch_size=25",
+        "finetune.max_batch_size=52",
+        "sample.records=20",
+    ]);
+    let rows: String = (0..200)
+        .map(|i| {
+            let label = if i % 2 == 0 { "negative" } else { "positive" };
+            format!("film {i} was what it was,{label},viewer {}\n", i / 4)
+        })
+        .collect();
+    place.write("train.csv", format!("text,label,who\n{rows}"));
+    stages(&place, &set, &["prepare", "finetune", "sample"]);
+    let said = place.call(&[
+        "audit",
+        "runs/tiny-quick",
+        "--json",
+        "--replay-seconds",
+        "2",
+        "--retrain=400",
+    ]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let found = findings(&said);
+    assert_eq!(found["claim"]["unit"], "who (at most 2 records of each)");
+    assert_eq!(
+        found["claim"]["sampler"],
+        "poisson truncated at 52 (of at most 55 units)"
+    );
+    assert_eq!(found["canaries"]["canaries"], 55, "a tenth more than were declared");
+    let probes = found["replay"]["probes"].as_array().unwrap();
+    assert!(probes.iter().any(|p| p["record"] == "most records"), "{probes:?}");
+    assert!(found["replay"]["within_p5"].as_bool().unwrap(), "{}", found["replay"]);
+    // Five more units are accounted for than there are: too few canaries to retrain with.
+    assert!(found["losses"].is_null());
+    let notes = found["notes"].to_string();
+    assert!(notes.contains("room for 5 canary records and not 400"), "{notes}");
+    // Each viewer's first two records are members, the other two were never trained on.
+    assert!(
+        found["membership"]["records"].as_u64().unwrap() <= 100,
+        "{}",
+        found["membership"]
+    );
+}
+
 /// A run at each claim, trained on the tiny model, audited with everything there is.
 #[test]
 #[ignore = "slow: make test-slow"]

@@ -1,4 +1,4 @@
-//! Power cuts: a training run killed (SIGKILL) at random points of time, and taken up again each time.
+//! A training run killed (SIGKILL) at random points of time, and taken up again each time.
 
 mod common;
 
@@ -39,7 +39,16 @@ fn p7_survives(kills: usize) {
         let place = Place::new();
         let model = format!("model.path={MODEL:?}");
         let every = format!("finetune.checkpoint_every={}", 1 + done % 3);
-        let settings = ["--set", &model, "--set", "finetune.steps=600", "--set", &every];
+        let settings = [
+            "--set",
+            &model,
+            "--set",
+            "finetune.steps=600",
+            "--set",
+            &every,
+            "--set",
+            "finetune.label_histogram_epsilon=0.5",
+        ];
         place.done("prepare", &settings);
         let mut before = 0;
         // A run is killed until it gets through, or forty times.
@@ -64,6 +73,9 @@ fn p7_survives(kills: usize) {
             if !place.path("ledgers").exists() || place.ledgers() == 0 {
                 continue;
             }
+            let counted = place.run("model/label_counts.json").exists();
+            let paid = place.ledger_shown()["runs"][0]["charged_histogram"] == true;
+            assert!(paid || !counted, "labels were counted that were not paid for");
             let applied = applied(&place);
             let (charged, logged) = charged(&place);
             assert!(applied <= charged, "{applied} steps applied, {charged} charged");

@@ -514,7 +514,7 @@ fn p8_a_second_run_that_would_pass_the_budget_is_refused() {
     refused.refused(
         4,
         &[
-            "the dataset's budget is epsilon 4.2000",
+            "the dataset's budget is epsilon 4.2 at delta",
             "spent or reserved 3.9",
             "this run asks 3.9",
             "together ",
@@ -531,7 +531,7 @@ fn p8_a_second_run_that_would_pass_the_budget_is_refused() {
     let (header, rows) = text.split_once('\n').expect("a header");
     let turned: String = rows.lines().rev().map(|l| format!("{l}\n")).collect();
     place.write("train.csv", format!("{header}\n{turned}"));
-    train("name=third", &["--set", "dataset.total_epsilon=50"]).refused(4, &["the dataset's budget is epsilon 4.2000"]);
+    train("name=third", &["--set", "dataset.total_epsilon=50"]).refused(4, &["the dataset's budget is epsilon 4.2 at delta"]);
 
     // The owner may decide otherwise, on record.
     let ledger = place.ledger();
@@ -722,4 +722,46 @@ fn p10_units_of_several_records_and_counted_labels_go_the_whole_way() {
     place
         .stage("finetune", &["--set", "name=other"])
         .refused(2, &["protects the unit who", "this run record"]);
+}
+
+/// A row that one configuration leaves out is part of the dataset all the same: another label column opens no new account.
+#[test]
+fn p8_rows_that_are_left_out_still_belong_to_the_dataset() {
+    let place = Place::new();
+    let rows: String = (0..50)
+        .map(|i| {
+            let (mood, who) = (if i == 7 { "" } else { "negative" }, if i == 9 { "" } else { "ann" });
+            format!("film {i},positive,{mood},{who}\n")
+        })
+        .collect();
+    place.write("train.csv", format!("text,label,mood,who\n{rows}"));
+    place.write("test.csv", format!("text,label,mood,who\n{rows}"));
+    let hash = |name: &str, more: &[&str]| {
+        let named = format!("name={name}");
+        let model = concat!(
+            "model.path=\"",
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/llama/model.gguf\""
+        );
+        let all = [
+            &["--set", &named, "--set", model, "--set", "dataset.public_size=50"],
+            more,
+        ]
+        .concat();
+        place.done("prepare", &all);
+        place.json(&format!("runs/{name}-quick/internal/prepare.json"))["dataset_hash"].clone()
+    };
+    let plain = hash("plain", &[]);
+    let labels = "dataset.labels=[{ column = \"mood\", names = [\"negative\", \"positive\"] }]";
+    assert_eq!(
+        hash("moods", &["--set", labels, "--set", "prompt.user=A {{ mood }} review."]),
+        plain
+    );
+    assert_eq!(
+        hash(
+            "units",
+            &["--set", "dataset.unit={ column = \"who\", max_records = 2 }"]
+        ),
+        plain
+    );
 }

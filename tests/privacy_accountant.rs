@@ -146,6 +146,29 @@ fn one_step_brackets_its_closed_form() {
     }
 }
 
+/// Where hardly anyone is drawn, the tilt that resolves delta can be beyond what f64 weighs: epsilon was 0 there once.
+#[test]
+fn one_step_of_rare_draws_is_never_below_its_closed_form() {
+    use statrs::distribution::{ContinuousCDF, Normal};
+    let normal = Normal::standard();
+    let exponents = |from: i32, to: i32| (from..=to).map(|e| 10f64.powi(e));
+    let rare = exponents(-9, -3).flat_map(|q| [q, 4.928744918745532 * q]);
+    let settings = rare.flat_map(|q| [0.4, 4.777682319746469, 902.0].map(|sigma| (q, sigma)));
+    for (q, sigma) in settings {
+        for delta in [2.5580610691842696e-14, 1e-9] {
+            let epsilon = pld::epsilon_above(&[phase(q, sigma, 1)], AddOrRemoveOne, delta).expect("valid");
+            let above = |x: f64| normal.sf(x / sigma);
+            let x = sigma * sigma * ((epsilon.exp_m1() + q) / q).ln() + 0.5;
+            // Of removal; that of adding is one more lower bound of the truth.
+            let exact = q * (above(x - 1.0) - above(x)) - epsilon.exp_m1() * above(x);
+            assert!(
+                exact <= delta * (1.0 + 1e-6),
+                "q {q:e} sigma {sigma} delta {delta:e}: epsilon {epsilon:e} has delta {exact:e}"
+            );
+        }
+    }
+}
+
 #[test]
 fn delta_at_epsilon_one_agrees_with_the_reference() {
     let rows = rows(include_str!("fixtures/accounting.csv"));

@@ -305,7 +305,7 @@ fn p8_runs_compose_and_the_one_too_many_is_refused_with_the_sum() {
     assert_eq!(error.exit_code(), 4);
     let text = error.to_string();
     for part in [
-        "3.0000",
+        "epsilon 3 at delta",
         &format!("{both:.4}"),
         "this run asks",
         "1e-5",

@@ -353,7 +353,7 @@ fn p10_the_unit_and_the_sampler_are_part_of_the_statement() {
     r.max_batch_size = Some(260);
     let statement = plan(&r).statement(50);
     assert_eq!(statement.unit, "author (at most 4 records of each)");
-    assert_eq!(statement.sampler, "poisson truncated at 260");
+    assert_eq!(statement.sampler, "poisson truncated at 260 (of at most 11000 units)");
     let text = statement.to_string();
     assert!(text.contains("unit author (at most 4 records of each)"), "{text}");
 }

@@ -30,6 +30,8 @@ use crate::{Error, Result};
 const DRAWS: usize = 64_000_000;
 /// Canaries of a rehearsal at most: with more, the theorem's delta term takes all.
 const REHEARSED: usize = 1_000_000;
+/// Fewer canaries than this prove nothing.
+pub const LEAST: usize = 8;
 /// Length of a canary's gradient before clipping, over C.
 const LENGTH: f64 = 1e6;
 

@@ -13,6 +13,7 @@ pub struct Claim {
     pub epsilon: f64,
     pub delta: f64,
     pub noise_multiplier: f64,
+    pub sampling_rate: f64,
     pub steps: u64,
     /// False where the randomness came from a fixed seed: then nothing is claimed, and the audit is of what would be.
     pub private: bool,

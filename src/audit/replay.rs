@@ -25,12 +25,12 @@ use crate::training::workers::Workers;
 /// What rule P5 asks of a sound implementation.
 pub const P5_ALLOWANCE: f64 = 1e-6;
 
-/// One record added to one batch.
+/// One unit of privacy added to one batch.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
     /// Which adapter: `initial` or `trained`.
     pub adapter: &'static str,
-    /// What the record is.
+    /// What the unit is: a record, or several.
     pub record: &'static str,
     pub tokens: usize,
     /// ‖S(D ∪ {x}) − S(D)‖ / C.
@@ -40,7 +40,7 @@ pub struct Probe {
 /// What the replay came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replay {
-    /// Records in D.
+    /// Units in D.
     pub batch: usize,
     pub micro_batch_size: usize,
     pub probes: Vec<Probe>,
@@ -100,10 +100,10 @@ impl Replaying<'_> {
         let xs = self.extremes();
         let evaluations = self.adapters.len() * (xs.len() + 1);
         let task = progress.begin("replay", evaluations as u64, Unit::Steps);
-        let mut order: Vec<usize> = (0..self.units.all().len()).collect();
+        let mut order: Vec<usize> = (0..self.units.len()).collect();
         order.shuffle(&mut rand::rng());
         let size = self.affordable(&order, evaluations).min(order.len());
-        let batch: Vec<&Encoded> = order[..size].iter().map(|i| &self.units.all()[*i]).collect();
+        let batch: Vec<&[Encoded]> = order[..size].iter().map(|i| self.units.records(*i)).collect();
 
         let mut probes = Vec::new();
         let mut done = 0;
@@ -111,11 +111,11 @@ impl Replaying<'_> {
             let without = self.sum(adapter, &batch);
             for (record, x) in &xs {
                 stop.check()?;
-                let with = self.sum(adapter, &[&batch[..], &[x]].concat());
+                let with = self.sum(adapter, &[&batch[..], &[x.as_slice()]].concat());
                 probes.push(Probe {
                     adapter: name,
                     record,
-                    tokens: x.tokens.len(),
+                    tokens: x.iter().map(|r| r.tokens.len()).sum(),
                     ratio: distance(&with, &without) / self.config.max_grad_norm,
                 });
                 done += 1;
@@ -132,8 +132,8 @@ impl Replaying<'_> {
         ))
     }
 
-    /// The records that are added: real ones and made-up ones, from the longest form that training admits.
-    fn extremes(&self) -> Vec<(&'static str, Encoded)> {
+    /// The units that are added: real ones and made-up ones, from the longest form that training admits.
+    fn extremes(&self) -> Vec<(&'static str, Vec<Encoded>)> {
         let mut rng = rand::rng();
         let by_length = |r: &&Encoded| r.tokens.len();
         let (Some(longest), Some(shortest)) = (
@@ -142,30 +142,32 @@ impl Replaying<'_> {
         ) else {
             return Vec::new();
         };
-        let random = self.units.all()[rng.random_range(0..self.units.all().len())].clone();
         let vocabulary = self.model.config().vocabulary as u32;
-        let with_tokens = |mut token: Box<dyn FnMut() -> u32>| {
+        let with_tokens = |token: &mut dyn FnMut() -> u32| {
             let mut made = longest.clone();
             made.tokens[longest.prompt..].iter_mut().for_each(|t| *t = token());
-            made
+            vec![made]
         };
         let one = rng.random_range(0..vocabulary);
-        vec![
-            ("longest", longest.clone()),
-            ("shortest", shortest.clone()),
+        let random = self.units.records(rng.random_range(0..self.units.len())).to_vec();
+        let mut out = vec![
+            ("longest", vec![longest.clone()]),
+            ("shortest", vec![shortest.clone()]),
             ("random", random),
-            ("one token repeated", with_tokens(Box::new(move || one))),
-            (
-                "random tokens",
-                with_tokens(Box::new(move || rand::rng().random_range(0..vocabulary))),
-            ),
-        ]
+            ("one token repeated", with_tokens(&mut || one)),
+            ("random tokens", with_tokens(&mut || rng.random_range(0..vocabulary))),
+        ];
+        let largest = (0..self.units.len())
+            .map(|u| self.units.records(u))
+            .max_by_key(|r| r.len());
+        out.extend(largest.filter(|r| r.len() > 1).map(|r| ("most records", r.to_vec())));
+        out
     }
 
-    /// Records for which all evaluations fit into the time, measured on one micro-batch for each worker.
+    /// Units for which all evaluations fit into the time, measured on one micro-batch for each worker.
     fn affordable(&self, order: &[usize], evaluations: usize) -> usize {
         let at_once = self.config.micro_batch_size * Workers::new(self.model).count();
-        let some: Vec<&Encoded> = order.iter().take(at_once).map(|i| &self.units.all()[*i]).collect();
+        let some: Vec<&[Encoded]> = order.iter().take(at_once).map(|i| self.units.records(*i)).collect();
         let adapter = self.adapters[0].1;
         // The first pass also warms up; the second is timed.
         self.sum(adapter, &some);
@@ -177,7 +179,7 @@ impl Replaying<'_> {
     }
 
     /// S, as the trainer takes it.
-    fn sum(&self, adapter: &Adapter, batch: &[&Encoded]) -> Vec<f64> {
+    fn sum(&self, adapter: &Adapter, batch: &[&[Encoded]]) -> Vec<f64> {
         let contribution = Contribution {
             trainee: &Trainee::new(self.model),
             workers: &Workers::new(self.model),
@@ -187,7 +189,11 @@ impl Replaying<'_> {
             },
             micro_batch_size: self.config.micro_batch_size,
         };
-        let units = Units::of_records(batch.iter().map(|r| (*r).clone()).collect());
+        let unit_of: Vec<u32> = (0u32..)
+            .zip(batch)
+            .flat_map(|(i, unit)| unit.iter().map(move |_| i))
+            .collect();
+        let units = Units::of_groups(batch.concat(), &unit_of, usize::MAX);
         let members: Vec<usize> = (0..units.len()).collect();
         contribution.sum(adapter, &units, &members).sum
     }

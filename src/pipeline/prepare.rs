@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_atomically};
 use super::{Pipeline, RunFolder, stamp, table};
-use crate::config::{DatasetConfig, PrepareConfig};
 use crate::models::load::gguf::Gguf;
-use crate::records::{LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts};
+use crate::records::{
+    LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts, texts,
+};
 use crate::sampling::prior;
 use crate::{Error, Result, assets};
 
@@ -49,23 +50,10 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let gguf = Gguf::open(&file.path)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
 
-    let (raw, _) = read(
-        &data.train,
-        &c.dataset,
-        &labels,
-        &PrepareConfig {
-            replace_html_breaks: false,
-            ..c.prepare.clone()
-        },
-    )?;
-    let dataset_hash = content_hash(&raw);
-    drop(raw);
+    // Of every row, used or not: what is left out depends on the configuration, which dataset it is does not (P8).
+    let dataset_hash = content_hash(texts(&data.train, &c.dataset)?.iter().map(String::as_str));
     let (train, train_report) = read(&data.train, &c.dataset, &labels, &c.prepare)?;
-    let held_out = DatasetConfig {
-        unit: None,
-        ..c.dataset.clone()
-    };
-    let (test, test_report) = read(&data.test, &held_out, &labels, &c.prepare)?;
+    let (test, test_report) = read(&data.test, &c.dataset.without_unit(), &labels, &c.prepare)?;
     for warning in &train_report.warnings {
         p.progress
             .note(&format!("warning: {}: {warning}", data.train.display()));
@@ -83,8 +71,11 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let shared = shared_texts(&train, &test);
     let test = fixed_sample(test, c.prepare.max_test_records);
 
-    let texts = prompt::prompts(&c.prompt, &labels, vocabulary.chat_template())?;
-    let prompts = texts.iter().map(|t| vocabulary.prompt(t)).collect::<Result<Vec<_>>>()?;
+    let requests = prompt::prompts(&c.prompt, &labels, vocabulary.chat_template())?;
+    let prompts = requests
+        .iter()
+        .map(|t| vocabulary.prompt(t))
+        .collect::<Result<Vec<_>>>()?;
     let context = gguf.count("llama.context_length")?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + c.prepare.max_tokens;
     if longest > context {

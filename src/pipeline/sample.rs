@@ -6,6 +6,7 @@ use super::files::read_json;
 use super::prepare::Preparation;
 use super::report::guarantee_metadata;
 use super::{Pipeline, stamp};
+use crate::config::{LabelPrior, NamedPrior};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
@@ -77,6 +78,11 @@ fn sample_arm(
         path if path.exists() => Some(read_json(&path)?),
         _ => None,
     };
+    let counted = noisy.iter().flatten().any(|count| *count > 0);
+    if c.sample.label_prior == LabelPrior::Named(NamedPrior::Noisy) && !counted {
+        p.progress
+            .note("there are no noisy label counts above zero: labels are drawn uniformly");
+    }
     let wanted = prior::labels(&prior::counts(
         &c.sample.label_prior,
         noisy.as_deref(),

@@ -56,8 +56,12 @@ pub struct PrivacyPlan {
     known: Arc<Mutex<HashMap<u64, f64>>>,
 }
 
-/// Truncated batches are accounted for datasets of up to this many times the declared size.
-const SIZE_HEADROOM: f64 = 1.1;
+/// A size that hardly any batch reaches, also where there are a tenth more units than were declared: six standard
+/// deviations above the mean.
+fn seldom_reached(expected_batch_size: u64) -> u64 {
+    let mean = 1.1 * expected_batch_size as f64;
+    (mean + 6.0 * mean.sqrt()).ceil() as u64
+}
 
 impl PrivacyPlan {
     /// The plan with the smallest noise (to 0.01 %) that keeps `request` within its epsilon, never above.
@@ -102,11 +106,14 @@ impl PrivacyPlan {
                 r.expected_batch_size,
                 r.max_batch_size.unwrap_or(0)
             ))
-            .hint("1.25 times the expected size is hardly ever reached, and costs next to nothing"));
+            .hint(format!(
+                "{} would hardly ever be reached, and so cost next to nothing",
+                seldom_reached(r.expected_batch_size)
+            )));
         }
         let truncation = r.max_batch_size.map(|max_batch_size| Truncation {
             max_batch_size,
-            most_units: (n * SIZE_HEADROOM).ceil() as u64,
+            most_units: r.public_size + r.public_size.div_ceil(10),
         });
         let mut parameters = RunParameters {
             sampling_rate: r.expected_batch_size as f64 / n,
@@ -131,12 +138,6 @@ impl PrivacyPlan {
             steps: 0,
             histogram: true,
         })?;
-        if let Some(epsilon) = r.label_histogram_epsilon
-            && DiscreteLaplace::new(epsilon, r.unit.max_records()).is_none()
-        {
-            return Err(Error::usage(format!("labels cannot be counted with epsilon {epsilon}"))
-                .hint("0.1 is usual: it is taken from the run's epsilon"));
-        }
         parameters.noise_multiplier = Target::new(r.target_epsilon, delta)?
             .beside(&histogram)
             .noise_multiplier_of(parameters.sampling_rate, |sigma| parameters.training(sigma, r.steps))?;
@@ -216,6 +217,11 @@ impl PrivacyPlan {
         self.parameters.truncation.map(|t| t.max_batch_size)
     }
 
+    /// Most units that there may be, where batches have a largest size.
+    pub fn most_units(&self) -> Option<u64> {
+        self.parameters.truncation.map(|t| t.most_units)
+    }
+
     /// Epsilon of the noisy histogram of the labels, where one is planned.
     pub fn label_histogram_epsilon(&self) -> Option<f64> {
         self.parameters.label_histogram_epsilon
@@ -280,10 +286,7 @@ impl PrivacyPlan {
             delta: self.delta(),
             adjacency: Adjacency::AddOrRemoveOne.name(),
             unit: self.unit.to_string(),
-            sampler: match self.max_batch_size() {
-                None => "poisson".to_string(),
-                Some(most) => format!("poisson truncated at {most}"),
-            },
+            sampler: self.parameters.sampler(),
             accountant: "pld",
             mechanism: match self.mechanism.kind {
                 NoiseKind::ExactGaussian => "exact rounded Gaussian noise",

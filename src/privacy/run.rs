@@ -9,6 +9,8 @@ use super::noise::Mechanism;
 use super::plan::PrivacyPlan;
 use super::sampler;
 use super::statement::PrivacyStatement;
+#[cfg(test)]
+use crate::mutation::{Mutation, current};
 use crate::{Error, Result};
 
 /// A run with its ledger open. Holds the ledger's lock as long as it lives.
@@ -124,6 +126,8 @@ impl PrivateRun {
     pub fn noisy_histogram(&mut self, counts: &[u64]) -> Result<Vec<u64>> {
         let planned = self.plan.label_histogram_epsilon().filter(|_| !self.charged_histogram);
         let sensitivity = self.plan.unit().max_records();
+        #[cfg(test)]
+        let sensitivity = mutated::sensitivity(sensitivity);
         let Some(noise) = planned.and_then(|epsilon| DiscreteLaplace::new(epsilon, sensitivity)) else {
             return Err(Error::budget(format!(
                 "run `{}` has no histogram of the labels left to pay for",
@@ -133,6 +137,10 @@ impl PrivateRun {
         };
         self.ledger.charge_histogram(&self.run)?;
         self.charged_histogram = true;
+        #[cfg(test)]
+        if current() == Some(Mutation::HistogramWithoutNoise) {
+            return Ok(counts.to_vec());
+        }
         let mut rng = self.keys.key(0, Purpose::Histogram)?.stream(0);
         let noisy = |count: &u64| (*count as i64).saturating_add(noise.draw(&mut rng)).max(0) as u64;
         Ok(counts.iter().map(noisy).collect())
@@ -212,7 +220,15 @@ impl fmt::Debug for PrivateRun {
 #[cfg(test)]
 mod mutated {
     use super::*;
-    use crate::mutation::{Mutation, current, micro_batches};
+    use crate::mutation::micro_batches;
+
+    /// What the histogram's noise is for, or what it is mistaken for.
+    pub fn sensitivity(true_one: u64) -> u64 {
+        match current() {
+            Some(Mutation::HistogramForgetsUnits) => 1,
+            _ => true_one,
+        }
+    }
 
     impl PrivateRun {
         /// `step` with the mistakes that happen where it is charged.

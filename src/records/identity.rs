@@ -9,8 +9,8 @@ use crate::assets::hex;
 
 /// Hexadecimal sha256 over the texts as a multiset: the sha256 of the sorted sha256 of each. Rows in another order, and
 /// labels declared otherwise, are the same dataset; one text more, fewer, changed or repeated is another.
-pub fn content_hash(records: &[Record]) -> String {
-    let mut hashes: Vec<[u8; 32]> = records.iter().map(|r| Sha256::digest(&r.text).into()).collect();
+pub fn content_hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hashes: Vec<[u8; 32]> = texts.into_iter().map(|text| Sha256::digest(text).into()).collect();
     hashes.sort_unstable();
     let mut all = Sha256::new();
     hashes.iter().for_each(|hash| all.update(hash));

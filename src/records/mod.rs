@@ -10,6 +10,6 @@ mod units;
 
 pub use identity::{content_hash, fixed_sample, shared_texts};
 pub use labels::{LabelColumn, LabelSpace, RawLabel};
-pub use read::{ReadReport, Record, read};
+pub use read::{ReadReport, Record, read, texts};
 pub use tokenise::{Encoded, Vocabulary};
 pub use units::Units;

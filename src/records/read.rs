@@ -37,6 +37,19 @@ pub struct ReadReport {
     pub warnings: Vec<String>,
 }
 
+/// The texts of all rows as they stand in the file, whatever else is missing there: what a dataset is known by.
+///
+/// # Errors
+/// As [`read`].
+pub fn texts(path: &Path, dataset: &DatasetConfig) -> Result<Vec<String>> {
+    let cells = Table::read(path, &[&dataset.text])?.texts(path, &dataset.text)?;
+    Ok(cells
+        .into_iter()
+        .flatten()
+        .filter(|text| !text.trim().is_empty())
+        .collect())
+}
+
 /// Reads the records of a Parquet, CSV or JSON Lines file.
 ///
 /// A row without text, without a label or, where `dataset.unit` names a column, without a unit is left out and counted.
@@ -58,7 +71,16 @@ pub fn read(
                 .hint("set `dataset.text` and `dataset.labels` to different columns"),
         );
     }
-    columns.extend(dataset.unit.as_ref().map(|u| u.column.as_str()));
+    if let Some(unit) = &dataset.unit {
+        if columns.contains(&unit.column.as_str()) {
+            return Err(Error::usage(format!(
+                "column `{}` is declared the unit of privacy, and text or label too",
+                unit.column
+            ))
+            .hint("`dataset.unit` names who a record belongs to, such as a customer number"));
+        }
+        columns.push(&unit.column);
+    }
     columns.sort_unstable();
     columns.dedup();
     let table = Table::read(path, &columns)?;

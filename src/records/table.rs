@@ -176,7 +176,7 @@ fn require(path: &Path, columns: &[&str], present: &[&str]) -> Result<()> {
         None => Ok(()),
         Some(missing) => Err(
             Error::data(format!("{} has no column `{missing}`", path.display())).hint(format!(
-                "its columns are {}; set `dataset.text` and `dataset.labels`",
+                "its columns are {}; set `dataset.text`, `dataset.labels` and `dataset.unit` to what there is",
                 present.join(", ")
             )),
         ),

@@ -115,8 +115,10 @@ impl Training<'_> {
             let charged = run.charged_steps();
             let epsilon = run.plan().epsilon_after(charged)?;
             let detail = format!(
-                "{:.0} tokens/s, epsilon {epsilon:.2} of {target:.2}",
-                batch.tokens as f64 / seconds
+                "{:.0} tokens/s, epsilon {:.2} of {target:.2}",
+                batch.tokens as f64 / seconds,
+                // Up: a progress line says no less than was spent.
+                (epsilon * 100.0).ceil() / 100.0
             );
             task.set(charged, &detail);
 

@@ -79,7 +79,11 @@ impl Bench {
 }
 
 fn plan(steps: u64, expected_batch_size: u64, public_size: u64) -> PrivacyPlan {
-    PrivacyPlan::calibrate(&PlanRequest {
+    PrivacyPlan::calibrate(&request(steps, expected_batch_size, public_size)).expect("a plan")
+}
+
+fn request(steps: u64, expected_batch_size: u64, public_size: u64) -> PlanRequest {
+    PlanRequest {
         target_epsilon: 8.0,
         delta: None,
         public_size,
@@ -91,8 +95,7 @@ fn plan(steps: u64, expected_batch_size: u64, public_size: u64) -> PrivacyPlan {
         max_batch_size: None,
         label_histogram_epsilon: None,
         seed: None,
-    })
-    .expect("a plan")
+    }
 }
 
 /// Mean square of (gradient × expected batch size − clipped sum) over (σ·C)², and how many values it is over.
@@ -242,5 +245,66 @@ pub fn p6_an_empty_batch_is_a_step_like_any_other() -> Result<(), String> {
     let start = Adapter::new(bench.model.config(), 2, 6.0, 0);
     ensure(adapter.values() != start.values(), || {
         "the steps changed nothing".to_string()
+    })
+}
+
+/// P5: with any unit taken away, of one record or of several, the clipped sum moves by at most C.
+pub fn p5_one_unit_of_many_records_moves_the_sum_by_at_most_c() -> Result<(), String> {
+    let bench = Bench::new(9);
+    let units = Units::of_groups(bench.units.all().to_vec(), &[0, 0, 0, 1, 2, 2, 2, 2, 3], 3);
+    let contribution = bench.contribution(Clipping::Automatic, 2);
+    let whole = contribution.sum(&bench.adapter, &units, &[0, 1, 2, 3]).sum;
+    for left_out in 0..4 {
+        let others: Vec<usize> = (0..4).filter(|u| *u != left_out).collect();
+        let without = contribution.sum(&bench.adapter, &units, &others).sum;
+        let moved = support::distance(&whole, &without) / MAX_GRAD_NORM;
+        ensure(moved <= 1.0 + 1e-6, || {
+            format!("unit {left_out} moved the sum by {moved:.4} C")
+        })?;
+    }
+    Ok(())
+}
+
+/// P1: who stands first in the data is in a truncated batch no more often than who stands last.
+pub fn p1_truncation_keeps_everyone_equally_often() -> Result<(), String> {
+    let (bench, steps) = (Bench::new(40), 800);
+    let plan = PrivacyPlan::calibrate(&PlanRequest {
+        max_batch_size: Some(20),
+        ..request(steps, 20, 40)
+    });
+    let plan = plan.map_err(|e| e.to_string())?;
+    let mut run = bench.begin(&plan, "truncated");
+    let (mut first, mut last) = (0.0, 0.0);
+    for _ in 0..steps {
+        let step = run.charge().map_err(|e| e.to_string())?;
+        first += step.members().iter().filter(|m| **m < 20).count() as f64;
+        last += step.members().iter().filter(|m| **m >= 20).count() as f64;
+    }
+    // A step's two halves differ with variance 10 at most: the sums with deviation 89.
+    ensure((first - last).abs() < 6.0 * 89.0, || {
+        format!("the first half was drawn {first} times, the last half {last} times")
+    })
+}
+
+/// P5: counts that a unit moves by up to four have noise for four.
+pub fn p5_histograms_have_the_noise_of_their_unit() -> Result<(), String> {
+    let unit = Unit::Group {
+        column: "author".into(),
+        max_records: 4,
+    };
+    let plan = PrivacyPlan::calibrate(&PlanRequest {
+        unit: unit.clone(),
+        label_histogram_epsilon: Some(1.0),
+        ..request(1, 8, 24)
+    });
+    let plan = plan.map_err(|e| e.to_string())?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let ledger = Ledger::open(folder.path(), "d5", 1000.0, plan.delta(), &unit).map_err(|e| e.to_string())?;
+    let mut run = plan.begin(ledger, "counted", 24).map_err(|e| e.to_string())?;
+    let noisy = run.noisy_histogram(&[1_000_000; 4000]).map_err(|e| e.to_string())?;
+    let size = noisy.iter().map(|n| n.abs_diff(1_000_000) as f64).sum::<f64>() / 4000.0;
+    // Mean size of discrete Laplace noise: 2e^(−γ)/(1 − e^(−2γ)), γ = 1/4; its deviation over 4,000 draws is 0.06.
+    ensure((size - 3.958).abs() < 0.4, || {
+        format!("noise has mean size {size:.2}, 3.96 was charged")
     })
 }

@@ -93,3 +93,35 @@ fn skipping_empty_batches_is_caught() {
         checks::p6_an_empty_batch_is_a_step_like_any_other,
     );
 }
+
+#[test]
+fn a_unit_that_is_summed_in_place_of_averaged_is_caught() {
+    caught(
+        Mutation::UnitSummedNotAveraged,
+        checks::p5_one_unit_of_many_records_moves_the_sum_by_at_most_c,
+    );
+}
+
+#[test]
+fn truncation_that_keeps_the_first_is_caught() {
+    caught(
+        Mutation::TruncationKeepsTheFirst,
+        checks::p1_truncation_keeps_everyone_equally_often,
+    );
+}
+
+#[test]
+fn a_histogram_without_noise_is_caught() {
+    caught(
+        Mutation::HistogramWithoutNoise,
+        checks::p5_histograms_have_the_noise_of_their_unit,
+    );
+}
+
+#[test]
+fn a_histogram_that_forgets_the_unit_is_caught() {
+    caught(
+        Mutation::HistogramForgetsUnits,
+        checks::p5_histograms_have_the_noise_of_their_unit,
+    );
+}

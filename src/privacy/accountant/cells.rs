@@ -142,10 +142,11 @@ impl Step {
             mass[i + 1] += upper;
             a = b;
         }
-        // What was cut: losses above become infinite, losses below are lifted to the grid's first point.
+        // What was cut: losses above become infinite, losses below are lifted to the grid's second point, which is above
+        // the smallest loss within the range.
         match direction {
             Direction::Remove | Direction::Both => {
-                mass[0] += below;
+                mass[1] += below;
                 LossPmf {
                     base: first * step,
                     step,
@@ -155,7 +156,7 @@ impl Step {
             }
             Direction::Add => {
                 let mut out = swap(mass, first * step, step);
-                out.mass[0] += above;
+                out.mass[1] += above;
                 out.infinity = below;
                 out
             }

@@ -184,7 +184,7 @@ pub fn compose(parts: &[(LossPmf, u64)], theta: f64) -> Result<Composed, TooFine
         log_scale: at_theta - theta * (pivot - bases),
         pivot,
         infinity: parts.iter().map(|p| p.times * p.pmf.infinity).sum::<f64>().min(1.0),
-        slop: 2.0 * outside + 5e-16 * beside,
+        slop: (2.0 * outside + 2e-15 * beside).max(1e-300),
     })
 }
 
@@ -290,7 +290,16 @@ impl Composed {
             let loss = self.loss(i);
             let weight = (-self.theta * (loss - self.pivot)).exp();
             let slop = Self::sign(side) * self.slop * weight;
-            if a - b * (loss - self.pivot).exp() + slop >= target {
+            let reached = a - b * (loss - self.pivot).exp() + slop;
+            // Where the tilt is so strong that weights leave f64, nothing is known below the last loss: from above that
+            // loss is the answer.
+            if reached.is_nan() || reached.is_infinite() {
+                return match side {
+                    Side::Above => Some(((loss + self.step).max(0.0), self.theta)),
+                    Side::Below => Some((0.0, self.theta)),
+                };
+            }
+            if reached >= target {
                 let fraction = (a + slop - target) / b;
                 let solved = if fraction > 0.0 && b > 0.0 {
                     self.pivot + fraction.ln()

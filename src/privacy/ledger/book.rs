@@ -26,6 +26,18 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Epsilon of what was charged of a private run, at its own delta; a planned histogram counts in any case.
+    ///
+    /// # Errors
+    /// Usage: the ledger holds numbers that the accountant refuses.
+    pub fn epsilon(&self) -> Result<f64> {
+        let usage = Usage {
+            steps: self.charged().steps,
+            ..self.parameters.planned()
+        };
+        compose(std::iter::once((self.parameters, usage)), self.parameters.delta)
+    }
+
     /// What was charged of a private run.
     fn charged(&self) -> Usage {
         Usage {
@@ -214,13 +226,18 @@ impl Book {
         };
         // A hair of room: the same run composed along another way differs in the last digits.
         if parameters.private && with > total * (1.0 + 1e-9) {
+            // Up, so that what is spent is never shown as less.
+            let up = |epsilon: f64| format!("{:.4}", (epsilon * 1e4).ceil() / 1e4);
             let earlier = match known {
                 Some(_) => "this run included".to_string(),
-                None => format!("this run asks {:.4}, together {with:.4}", asked()?),
+                None => format!("this run asks {}, together {}", up(asked()?), up(with)),
             };
             return Err(Error::budget(format!(
-                "the dataset's budget is epsilon {total:.4} at delta {:e}; spent or reserved {spent:.4}, {earlier} (adjacency add-or-remove-one, unit {}, sampler poisson, accountant pld)",
-                self.view.delta, self.view.unit
+                "the dataset's budget is epsilon {total} at delta {:.3e}; spent or reserved {}, {earlier} (adjacency add-or-remove-one, unit {}, sampler {}, accountant pld)",
+                self.view.delta,
+                up(spent),
+                self.view.unit,
+                parameters.sampler()
             ))
             .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total"));
         }

@@ -45,6 +45,17 @@ pub struct Usage {
 }
 
 impl RunParameters {
+    /// How batches are drawn, as written in output.
+    pub fn sampler(&self) -> String {
+        match self.truncation {
+            None => "poisson".to_string(),
+            Some(t) => format!(
+                "poisson truncated at {} (of at most {} units)",
+                t.max_batch_size, t.most_units
+            ),
+        }
+    }
+
     /// All that the run plans.
     pub fn planned(&self) -> Usage {
         Usage {

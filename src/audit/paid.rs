@@ -1,0 +1,87 @@
+//! What the run claims beside what its dataset's ledger says it did, and beside the plan that is audited.
+
+use super::claim::Claim;
+use crate::Result;
+use crate::pipeline::{Places, RunFolder};
+use crate::privacy::{PrivacyPlan, verify};
+
+/// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
+const SAME_NOISE: f64 = 1e-3;
+
+/// Contradictions: each refutes the claim. What cannot be compared goes to `notes`.
+///
+/// # Errors
+/// Data: the ledger was tampered with.
+pub fn contradictions(
+    claim: &Claim,
+    plan: &PrivacyPlan,
+    dataset_hash: &str,
+    folder: &RunFolder,
+    places: &Places,
+    notes: &mut Vec<String>,
+) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    let same = |a: f64, b: f64, tolerance: f64| (a / b - 1.0).abs() <= tolerance;
+    if !same(plan.noise_multiplier(), claim.noise_multiplier, SAME_NOISE)
+        || !same(plan.sampling_rate(), claim.sampling_rate, 1e-12)
+        || !same(plan.delta(), claim.delta, 1e-12)
+        || plan.steps() != claim.steps
+    {
+        out.push(format!(
+            "the configuration plans noise multiplier {}, sampling rate {}, {} steps, delta {:e}; claimed are {}, {}, {}, {:e}",
+            plan.noise_multiplier(),
+            plan.sampling_rate(),
+            plan.steps(),
+            plan.delta(),
+            claim.noise_multiplier,
+            claim.sampling_rate,
+            claim.steps,
+            claim.delta
+        ));
+    }
+    let path = places.ledgers.join(format!("{dataset_hash}.jsonl"));
+    if !path.exists() {
+        notes.push(format!(
+            "{} is not here: what was paid is not compared with what is claimed",
+            path.display()
+        ));
+        return Ok(out);
+    }
+    let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
+    let view = verify(&path)?;
+    let Some(run) = view.runs.iter().find(|r| r.run == name.trim()) else {
+        out.push(format!(
+            "the ledger {} does not know run `{}`",
+            path.display(),
+            name.trim()
+        ));
+        return Ok(out);
+    };
+    let p = &run.parameters;
+    if p.private != claim.private
+        || p.noise_multiplier != claim.noise_multiplier
+        || p.sampling_rate != claim.sampling_rate
+        || p.delta != claim.delta
+        || run.charged_steps > claim.steps
+    {
+        out.push(format!(
+            "the ledger has the run at noise multiplier {}, sampling rate {}, {} steps charged, delta {:e}; claimed are {}, {}, {}, {:e}",
+            p.noise_multiplier,
+            p.sampling_rate,
+            run.charged_steps,
+            p.delta,
+            claim.noise_multiplier,
+            claim.sampling_rate,
+            claim.steps,
+            claim.delta
+        ));
+    }
+    let epsilon = run.epsilon()?;
+    if claim.private && epsilon > claim.epsilon * (1.0 + 1e-6) {
+        out.push(format!(
+            "what the ledger says was charged costs epsilon {epsilon:.4}, {:.4} is claimed",
+            claim.epsilon
+        ));
+    }
+    Ok(out)
+}
