@@ -531,7 +531,8 @@ fn p8_a_second_run_that_would_pass_the_budget_is_refused() {
     let (header, rows) = text.split_once('\n').expect("a header");
     let turned: String = rows.lines().rev().map(|l| format!("{l}\n")).collect();
     place.write("train.csv", format!("{header}\n{turned}"));
-    train("name=third", &["--set", "dataset.total_epsilon=50"]).refused(4, &["the dataset's budget is epsilon 4.2 at delta"]);
+    train("name=third", &["--set", "dataset.total_epsilon=50"])
+        .refused(4, &["the dataset's budget is epsilon 4.2 at delta"]);
 
     // The owner may decide otherwise, on record.
     let ledger = place.ledger();

@@ -146,6 +146,26 @@ fn one_step_brackets_its_closed_form() {
     }
 }
 
+/// The table of docs/privacy.md: what a shuffled epoch loses, beside what accounting it as Poisson would claim.
+#[test]
+fn a_shuffled_epoch_accounted_as_poisson_claims_too_little() {
+    let mut too_little = 0;
+    for row in rows(include_str!("fixtures/shuffled_epoch.csv")) {
+        let steps = row("T_batches_per_epoch");
+        let poisson = phase(1.0 / steps, row("sigma"), steps as u64);
+        let claimed = pld::epsilon(&[poisson], AddOrRemoveOne, row("delta"))
+            .expect("valid")
+            .epsilon;
+        let reference = row("eps_poisson_pld");
+        assert!(
+            (claimed - reference).abs() <= (2e-3 * reference).max(1e-3),
+            "{claimed} {reference}"
+        );
+        too_little += usize::from(claimed < row("eps_shuffle_lower_bound"));
+    }
+    assert!(too_little > 20, "{too_little} of 42");
+}
+
 /// Where hardly anyone is drawn, the tilt that resolves delta can be beyond what f64 weighs: epsilon was 0 there once.
 #[test]
 fn one_step_of_rare_draws_is_never_below_its_closed_form() {

@@ -306,9 +306,9 @@ fn p8_runs_compose_and_the_one_too_many_is_refused_with_the_sum() {
     let text = error.to_string();
     for part in [
         "epsilon 3 at delta",
-        &format!("{both:.4}"),
+        &format!("{:.4}", (both * 1e4).ceil() / 1e4),
         "this run asks",
-        "1e-5",
+        "delta 1.000e-5",
         "add-or-remove-one",
         "pld",
     ] {
