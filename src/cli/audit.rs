@@ -76,13 +76,13 @@ impl Audit {
             progress: ui,
         };
         let findings = audit.run()?;
-        if self.json {
-            ui.print_json(&findings);
+        let printed = if self.json {
+            ui.print_json(&findings)
         } else {
-            ui.print(&show(&findings));
-            ui.print(&format!("findings: {}", audit.path().display()));
-        }
-        findings.require_pass()
+            ui.print(&format!("{}\nfindings: {}", show(&findings), audit.path().display()))
+        };
+        // A refuted claim is told whether or not the findings could be printed.
+        findings.require_pass().and(printed)
     }
 
     /// The configuration, profile and folder of runs that `RUN` names.
@@ -95,6 +95,15 @@ impl Audit {
                 .hint(format!("dpsynth audit {}", self.run.display())));
             }
             return audit::run_in(&self.run);
+        }
+        let is_toml = || std::fs::read_to_string(&self.run).is_ok_and(|text| text.parse::<toml::Table>().is_ok());
+        if self.run.extension().is_none_or(|e| e != "toml") && !is_toml() {
+            let run = self.run.display();
+            return Err(Error::usage(match self.run.exists() {
+                true => format!("{run} is neither a run's folder nor a TOML file"),
+                false => format!("there is no run {run}"),
+            })
+            .hint("name a folder such as runs/imdb-quick, or a pipeline such as pipelines/imdb.toml"));
         }
         let which = Which {
             config: self.run.clone(),

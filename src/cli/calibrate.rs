@@ -130,7 +130,7 @@ impl Calibrate {
             steps,
         };
         if self.json {
-            ui.print_json(&answer);
+            ui.print_json(&answer)
         } else {
             let found = match self.noise_multiplier {
                 Some(sigma) => format!("{steps} steps with noise multiplier {sigma} give"),
@@ -142,9 +142,8 @@ impl Calibrate {
                 down(answer.epsilon_lower),
                 answer.delta,
                 self.meaning()
-            ));
+            ))
         }
-        Ok(())
     }
 
     fn plan_batch(&self, target: &Target, records: u64, ui: &Ui) -> Result<()> {
@@ -176,11 +175,8 @@ impl Calibrate {
             })
             .collect();
         if !self.json {
-            ui.print(&self.table(&plan, &rows));
-            if let Some(note) = shown.map(simulation) {
-                ui.print(&note);
-            }
-            return Ok(());
+            let note = shown.map(|of| format!("\n{}", simulation(of))).unwrap_or_default();
+            return ui.print(&format!("{}{note}", self.table(&plan, &rows)));
         }
         ui.print_json(&PlanAnswer {
             target_epsilon: self.epsilon,
@@ -194,8 +190,7 @@ impl Calibrate {
             best_signal_to_noise_total: plan.best_signal_to_noise_total(),
             choices: rows,
             note: shown.map(simulation),
-        });
-        Ok(())
+        })
     }
 
     fn meaning(&self) -> String {

@@ -65,28 +65,28 @@ impl Ledger {
             Action::Show { file, json } => {
                 let shown = shown(privacy::verify(&file)?)?;
                 if json {
-                    ui.print_json(&shown);
+                    ui.print_json(&shown)
                 } else {
-                    ui.print(&text(&shown));
+                    ui.print(&text(&shown))
                 }
             }
             Action::Verify { files, json } => {
                 for file in files {
                     let view = privacy::verify(&file)?;
                     if json {
-                        ui.print_json(&serde_json::json!({ "file": file, "lines": view.lines, "intact": true }));
+                        ui.print_json(&serde_json::json!({ "file": file, "lines": view.lines, "intact": true }))?;
                     } else {
-                        ui.print(&format!("{}: {} lines, intact", file.display(), view.lines));
+                        ui.print(&format!("{}: {} lines, intact", file.display(), view.lines))?;
                     }
                 }
+                Ok(())
             }
             Action::SetBudget { file, epsilon } => {
                 let mut ledger = privacy::Ledger::open_file(&file)?;
                 ledger.set_budget(epsilon)?;
-                ui.print(&text(&shown(ledger.view())?));
+                ui.print(&text(&shown(ledger.view())?))
             }
         }
-        Ok(())
     }
 }
 

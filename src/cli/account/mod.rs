@@ -183,25 +183,27 @@ impl Account {
             (false, json) => {
                 let point = points.remove(0);
                 if json {
-                    ui.print_json(&Single { point, context });
+                    ui.print_json(&Single { point, context })
                 } else {
-                    ui.print(&self.sentence(&point));
+                    ui.print(&self.sentence(&point))
                 }
             }
         }
-        Ok(())
     }
 
     /// Rows are computed a handful at a time and printed as they come.
     fn run_batch(&self, rows: &[(Part, f64)], ui: &Ui) -> Result<()> {
         for rows in rows.chunks(rayon::current_num_threads()) {
-            let points: Vec<Point> = rows
+            let points: Vec<Result<Point>> = rows
                 .par_iter()
                 .map(|(part, delta)| self.point(&[part.phase()?], Given::Delta(*delta)))
-                .collect::<Result<_>>()?;
+                .collect();
             for (point, (part, _)) in points.into_iter().zip(rows) {
-                let context = self.context(Setting::One(*part));
-                ui.print_json(&Single { point, context });
+                let (point, context) = (point?, self.context(Setting::One(*part)));
+                ui.print_json(&Single { point, context })?;
+            }
+            if ui.is_deserted() {
+                break;
             }
         }
         Ok(())
