@@ -735,7 +735,7 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
 
     dpsynth(&["ledger", "set-budget", path, "--epsilon", "7"]).success();
     assert_eq!(json(&["ledger", "show", path, "--json"])["total_epsilon"], 7.0);
-    dpsynth(&["ledger", "set-budget", path, "--epsilon=-1"]).code(2);
+    dpsynth(&["ledger", "set-budget", path, "--epsilon", "-1"]).code(2);
     assert!(stdout(&dpsynth(&["ledger", "verify", path]).success()).contains("4 lines, intact"));
 
     let edited = std::fs::read_to_string(&file)

@@ -237,7 +237,7 @@ impl Calibrate {
                 choice.batch_size.to_string(),
                 choice.steps.to_string(),
                 format!("{:.2}", choice.epochs),
-                format!("{:.4}", choice.noise_multiplier),
+                up(choice.noise_multiplier, 4),
                 format!("{:.3e}", choice.noise_per_record),
                 format!("{:.4}", choice.signal_to_noise_total),
                 row.simulation_noise_multiplier
@@ -245,21 +245,17 @@ impl Calibrate {
                     .unwrap_or_default(),
             ]);
         }
-        let last = plan.choices().last();
+        let most = plan.best_signal_to_noise_total();
+        let full = |choice: &BatchChoice| choice.sampling_rate >= 1.0;
         let knee = match plan.knee() {
-            Some(knee) => format!(
-                "From batch size {} on, more hardly pays: its signal to noise is within 7 % of the most, {:.4}.",
-                knee.batch_size,
-                plan.best_signal_to_noise_total()
+            Some(knee) if !full(knee) => format!(
+                "From batch size {} on, more hardly pays: its signal to noise is within 7 % of the most, {most:.4}.",
+                knee.batch_size
             ),
-            None if last.is_some_and(|c| c.sampling_rate == 1.0) => format!(
-                "No batch is larger than all records: the most signal to noise is {:.4}.",
-                plan.best_signal_to_noise_total()
-            ),
-            None => format!(
-                "Larger batches than these still pay: the most signal to noise is {:.4}.",
-                plan.best_signal_to_noise_total()
-            ),
+            None if !plan.choices().last().is_some_and(full) => {
+                format!("Larger batches than these still pay: the most signal to noise is {most:.4}.")
+            }
+            _ => format!("No batch is larger than all records: the most signal to noise is {most:.4}."),
         };
         let limit = match rows.iter().any(|row| row.limit.is_some()) {
             true => format!("{MIN_NOISE_MULTIPLIER} is the least noise multiplier that is tried: less may do.\n"),

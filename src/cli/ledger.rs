@@ -153,7 +153,7 @@ fn text(s: &Shown) -> String {
         );
     }
     out += &format!(
-        "charged epsilon {}, with open runs as planned {}, of {} at delta {}, adjacency {}, unit {}, sampler {}, accountant {}",
+        "charged epsilon {}, with open runs as planned {}, of {:?} at delta {}, adjacency {}, unit {}, sampler {}, accountant {}",
         up(s.epsilon_charged, 4),
         up(s.epsilon_reserved, 4),
         s.view.total_epsilon,
