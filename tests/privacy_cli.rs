@@ -574,7 +574,7 @@ fn the_ends_of_the_search_are_called_so() {
     let least = [&target[..], &["100000", "--sampling-rate", "0.1", "--steps", "1"]].concat();
     let most = [
         &target[..],
-        &["8", "--sampling-rate", "1e-6", "--noise-multiplier", "10"],
+        &["8", "--sampling-rate", "1e-6", "--noise-multiplier", "1000"],
     ]
     .concat();
     let usual = [&target[..], &["1", "--sampling-rate", "0.1", "--steps", "10"]].concat();
