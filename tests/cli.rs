@@ -362,6 +362,51 @@ fn a_result_is_the_same_in_a_pipe_a_file_and_a_terminal() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let place = Place::new();
+    let calibrate = "calibrate --epsilon 1 --delta 1e-5 --sampling-rate 0.01 --steps 10";
+    place.write("settings.csv", "q,sigma,T,delta\n0.01,1,10,1e-5\n");
+    let doctor = "doctor --json";
+    for line in [&ACCOUNT.join(" "), calibrate, doctor, "account --batch settings.csv"] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("opens");
+        let mut command = place.command(&arguments);
+        command.env("HF_HUB_OFFLINE", "1").stdout(full);
+        let said = Said::from(command.output().expect("starts"));
+        said.refused(1, &["cannot write to standard output"]);
+    }
+}
+
+#[test]
+fn nothing_is_computed_for_a_reader_that_went_away() {
+    let place = Place::new();
+    let row = "0.01,1,10,1e-5\n";
+    // The last row is refused when its turn comes: exit code 0 says that it never came.
+    let rows = |count| format!("q,sigma,T,delta\n{}0.01,1,10,1e-320\n", row.repeat(count));
+    place.write("settings.csv", rows(64));
+    let batch = ["account", "--batch", "settings.csv"];
+    assert_eq!(place.call(&batch).code, Some(2));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let said = Said::from(place.command(&batch).stdout(writer).output().expect("starts"));
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_audit_of_nothing() {
+    let place = Place::new();
+    place.write("report.json", "{}");
+    for (run, answer) in [
+        ("runs/nope", "there is no run runs/nope"),
+        ("report.json", "report.json is neither a run's folder nor a TOML file"),
+        ("nope.toml", "cannot read the configuration nope.toml"),
+    ] {
+        place.call(&["audit", run]).refused(2, &[answer]);
+    }
+}
+
 #[test]
 fn a_reader_that_went_away_is_no_trouble() {
     let place = Place::new();

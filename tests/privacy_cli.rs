@@ -38,6 +38,14 @@ fn stdout(ran: &Ran) -> String {
     String::from_utf8(ran.get_output().stdout.clone()).expect("text")
 }
 
+/// Refused with exit code 2, a hint and these words.
+#[track_caller]
+fn refused(arguments: &[&str], words: &str) {
+    let ran = dpsynth(arguments).code(2);
+    let message = String::from_utf8_lossy(&ran.get_output().stderr).into_owned();
+    assert!(message.contains(words) && message.contains("hint: "), "{message}");
+}
+
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout(&dpsynth(arguments).success())).expect("one JSON object")
 }
@@ -371,6 +379,63 @@ fn account_answers_a_table_line_by_line() {
 }
 
 #[test]
+fn a_table_is_read_as_other_programs_write_it() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("settings.csv");
+    let path = file.to_str().expect("a plain path");
+    let plain = "q,sigma,T,delta\n0.01,1,10,1e-5\n";
+    std::fs::write(&file, plain).expect("writes");
+    let expected = stdout(&dpsynth(&["account", "--batch", path]).success());
+    assert_eq!(expected.lines().count(), 1);
+    let quoted = "\u{feff}# a, b\r\n\"name\",\"q\", \"sigma\",T,\"delta\"\r\n\r\n\"a, b\",\"0.01\",1,10,1e-5\r\n";
+    std::fs::write(&file, quoted).expect("writes");
+    assert_eq!(stdout(&dpsynth(&["account", "--batch", path]).success()), expected);
+
+    let input = std::fs::File::open(&file).expect("opens");
+    let mut piped = Command::new(env!("CARGO_BIN_EXE_dpsynth"));
+    piped.args(["account", "--batch", "-"]).stdin(input);
+    assert_eq!(stdout(&Ran(piped.output().expect("starts")).success()), expected);
+
+    std::fs::write(&file, "q,sigma,T,delta\n").expect("writes");
+    refused(&["account", "--batch", path], "has no rows");
+    std::fs::write(&file, "# nothing\n").expect("writes");
+    refused(&["account", "--batch", path], "is empty");
+    std::fs::write(&file, b"q,sigma\xff").expect("writes");
+    refused(&["account", "--batch", path], "cannot read");
+    refused(&["account", "--batch", "nowhere.csv"], "cannot read nowhere.csv");
+
+    // What was answered before a row that has no answer is told, whatever is computed beside it.
+    let row = plain.lines().last().expect("a row");
+    for before in 0..4 {
+        let rows = format!("{row}\n").repeat(before);
+        std::fs::write(&file, format!("q,sigma,T,delta\n{rows}0.01,1,10,1e-320\n{row}\n")).expect("writes");
+        let ran = dpsynth(&["account", "--batch", path]).code(2);
+        assert_eq!(stdout(&ran), expected.repeat(before));
+    }
+}
+
+#[test]
+fn a_negative_number_is_refused_as_a_number() {
+    for at in [2, 4, 8] {
+        let mut arguments = SETTING;
+        arguments[at] = "-0.5";
+        refused(&arguments, "not -0.5");
+    }
+    refused(&["account", "--phase", "-0.1,1,10", "--delta", "1e-5"], "not -0.1");
+    refused(&[&SETTING[..7], &["--epsilon", "-1"]].concat(), "not -1");
+    let calibrate = |epsilon, sampling_rate, noise_multiplier| {
+        let target = ["calibrate", "--epsilon", epsilon, "--delta", "1e-5"];
+        let rest = ["--sampling-rate", sampling_rate, "--noise-multiplier", noise_multiplier];
+        refused(&[&target[..], &rest].concat(), "not -0.5");
+    };
+    calibrate("-0.5", "0.1", "1");
+    calibrate("1", "-0.5", "1");
+    calibrate("1", "0.1", "-0.5");
+    let plan = ["calibrate", "--epsilon", "1", "--delta", "1e-5", "--records", "100"];
+    refused(&[&plan[..], &["--epochs", "-0.5"]].concat(), "not -0.5");
+}
+
+#[test]
 fn calibrate_gives_the_noise_and_what_it_spends() {
     let answer = json(&[
         "calibrate",
@@ -478,6 +543,79 @@ fn p10_calibrate_plans_the_batch_size() {
 }
 
 #[test]
+fn the_batch_planner_has_sizes_for_every_number_of_records() {
+    let plan = |records: &str, more: &[&str]| {
+        let target = ["calibrate", "--epsilon", "2", "--delta", "1e-5", "--records", records];
+        let answer = json(&[&target[..], &["--steps", "5", "--json"], more].concat());
+        let choices = answer["choices"].as_array().expect("choices");
+        choices
+            .iter()
+            .map(|c| c["batch_size"].as_u64().expect("a number"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(plan("1", &[]), [1]);
+    assert_eq!(plan("10", &[]), [1, 2, 4, 8, 10]);
+    assert_eq!(plan("32", &[]), [1, 2, 4, 8, 16, 32]);
+    assert_eq!(plan("100", &[]), [32, 64, 100]);
+    assert_eq!(plan("128", &["--batch-sizes", "7"]), [7]);
+
+    let target = ["calibrate", "--epsilon", "2", "--delta", "1e-5", "--steps", "5"];
+    refused(&[&target[..], &["--records", "0"]].concat(), "at least 1, not 0");
+    // What is for the planner says nothing beside a sampling rate.
+    let rate = [&target[..5], &["--sampling-rate", "0.1"]].concat();
+    dpsynth(&[&rate[..], &["--steps", "5", "--batch-sizes", "32"]].concat()).code(2);
+    dpsynth(&[&rate[..], &["--noise-multiplier", "1", "--batch-sizes", "32"]].concat()).code(2);
+    dpsynth(&[&rate[..], &["--epochs", "3"]].concat()).code(2);
+}
+
+#[test]
+fn the_ends_of_the_search_are_called_so() {
+    let target = ["calibrate", "--delta", "1e-5", "--epsilon"];
+    let least = [&target[..], &["100000", "--sampling-rate", "0.1", "--steps", "1"]].concat();
+    let most = [
+        &target[..],
+        &["8", "--sampling-rate", "1e-6", "--noise-multiplier", "1000"],
+    ]
+    .concat();
+    let usual = [&target[..], &["1", "--sampling-rate", "0.1", "--steps", "10"]].concat();
+    let plan = [&target[..], &["100000", "--records", "40", "--steps", "1"]].concat();
+    for (arguments, limit, text) in [
+        (
+            &least,
+            "noise_multiplier is the least",
+            "noise multiplier 0.05 (the least that is tried)",
+        ),
+        (
+            &most,
+            "steps is the most",
+            "at least 100000000 steps (the most that is tried)",
+        ),
+    ] {
+        let answer = json(&[&arguments[..], &["--json"]].concat());
+        assert!(
+            answer["limit"].as_str().expect("a limit").starts_with(limit),
+            "{answer}"
+        );
+        let said = stdout(&dpsynth(arguments).success());
+        assert!(said.contains(text), "{said}");
+    }
+    assert!(json(&[&usual[..], &["--json"]].concat()).get("limit").is_none());
+    assert!(!stdout(&dpsynth(&usual).success()).contains("that is tried"));
+
+    let answer = json(&[&plan[..], &["--json"]].concat());
+    assert!(answer["choices"][0]["limit"].is_string(), "{answer}");
+    let said = stdout(&dpsynth(&plan).success());
+    assert!(
+        said.contains("0.05 is the least noise multiplier that is tried"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("Larger batches"),
+        "no batch is larger than all records: {said}"
+    );
+}
+
+#[test]
 fn p10_bad_values_are_refused_with_exit_code_2() {
     for (at, bad) in [
         (2, "1.5"),
@@ -504,6 +642,53 @@ fn p10_bad_values_are_refused_with_exit_code_2() {
         assert!(stdout(&refused).is_empty());
     }
     dpsynth(&["account"]).code(2);
+}
+
+#[test]
+fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
+    use dpsynth::config::NoiseKind;
+    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, Unit};
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let open = || Ledger::open(dir.path(), "abc", 9.0, 1e-5, &Unit::Record).expect("opens");
+    drop(open());
+    let file = dir.path().join("abc.jsonl");
+    let path = file.to_str().expect("a plain path");
+    assert_eq!(json(&["ledger", "show", path, "--json"])["sampler"], "none");
+    for (run, max_batch_size, sampler) in [
+        ("cut", Some(180), "poisson truncated at 180"),
+        ("whole", None, "poisson and poisson truncated at 180"),
+    ] {
+        let plan = PrivacyPlan::calibrate(&PlanRequest {
+            target_epsilon: 1.0,
+            delta: Some(1e-5),
+            public_size: 10_000,
+            expected_batch_size: 100,
+            steps: 5,
+            max_grad_norm: 1.0,
+            noise: NoiseKind::ExactGaussian,
+            unit: Unit::Record,
+            max_batch_size,
+            label_histogram_epsilon: None,
+            seed: None,
+        })
+        .expect("a valid plan");
+        drop(plan.begin(open(), run, 50).expect("begins").charge().expect("charges"));
+        let shown = json(&["ledger", "show", path, "--json"]);
+        assert_eq!(shown["sampler"], sampler);
+        let text = stdout(&dpsynth(&["ledger", "show", path]).success());
+        assert!(text.contains(&format!("sampler {sampler},")), "{text}");
+        let lines: Vec<&str> = text.lines().filter(|l| l.contains("batches of at most 180")).collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("run cut: "), "{text}");
+        // Rounded up: the printed epsilon is never less than the computed.
+        let printed = text.split_once("charged epsilon ").expect("an epsilon").1;
+        let printed: f64 = printed
+            .split(',')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .expect("a number");
+        let charged = shown["epsilon_charged"].as_f64().expect("a number");
+        assert!((0.0..1e-4).contains(&(printed - charged)), "{printed} {charged}");
+    }
 }
 
 #[test]
@@ -550,7 +735,7 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
 
     dpsynth(&["ledger", "set-budget", path, "--epsilon", "7"]).success();
     assert_eq!(json(&["ledger", "show", path, "--json"])["total_epsilon"], 7.0);
-    dpsynth(&["ledger", "set-budget", path, "--epsilon=-1"]).code(2);
+    dpsynth(&["ledger", "set-budget", path, "--epsilon", "-1"]).code(2);
     assert!(stdout(&dpsynth(&["ledger", "verify", path]).success()).contains("4 lines, intact"));
 
     let edited = std::fs::read_to_string(&file)

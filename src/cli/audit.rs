@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use dpsynth::audit::binomial::Rate;
 use dpsynth::audit::{self, Claim, Findings, Settings, Verdict};
 use dpsynth::config::{Profile, RunConfig};
 use dpsynth::pipeline::{Places, RunFolder};
 use dpsynth::{Error, Result};
 
-use super::Ui;
+use super::number::{delta, down, up};
 use super::run::{ProfileName, Which, interrupts};
-use super::show::{delta, down, up};
+use super::{Ui, show};
 
 /// Tries to break a run's own privacy claim: replays, canaries, membership inference
 ///
@@ -76,13 +75,13 @@ impl Audit {
             progress: ui,
         };
         let findings = audit.run()?;
-        if self.json {
-            ui.print_json(&findings);
+        let printed = if self.json {
+            ui.print_json(&findings)
         } else {
-            ui.print(&show(&findings));
-            ui.print(&format!("findings: {}", audit.path().display()));
-        }
-        findings.require_pass()
+            ui.print(&format!("{}\nfindings: {}", text(&findings), audit.path().display()))
+        };
+        // A refuted claim is told whether or not the findings could be printed.
+        findings.require_pass().and(printed)
     }
 
     /// The configuration, profile and folder of runs that `RUN` names.
@@ -96,6 +95,15 @@ impl Audit {
             }
             return audit::run_in(&self.run);
         }
+        let is_toml = || std::fs::read_to_string(&self.run).is_ok_and(|text| text.parse::<toml::Table>().is_ok());
+        if self.run.extension().is_none_or(|e| e != "toml") && !is_toml() {
+            let run = self.run.display();
+            return Err(Error::usage(match self.run.exists() {
+                true => format!("{run} is neither a run's folder nor a TOML file"),
+                false => format!("there is no run {run}"),
+            })
+            .hint("name a folder such as runs/imdb-quick, or a pipeline such as pipelines/imdb.toml"));
+        }
         let which = Which {
             config: self.run.clone(),
             profile: self.profile,
@@ -107,7 +115,7 @@ impl Audit {
     }
 }
 
-fn show(f: &Findings) -> String {
+fn text(f: &Findings) -> String {
     let mut out = vec![claimed(&f.claim), bounds(f).to_string(), replay(f), canaries(f)];
     if let Some(l) = &f.losses {
         out.push(format!(
@@ -136,8 +144,8 @@ fn show(f: &Findings) -> String {
     out.push(match f.verdict {
         Verdict::Pass => format!(
             "verdict: pass (no attack refuted epsilon {}; the best proved at least {})",
-            up(f.claim.epsilon),
-            down(f.epsilon_lower())
+            up(f.claim.epsilon, 3),
+            down(f.epsilon_lower(), 3)
         ),
         Verdict::Fail => format!("verdict: FAIL: {}", f.refuted_by.join("; ")),
     });
@@ -151,8 +159,8 @@ fn claimed(c: &Claim) -> String {
     let mark = caveat.map(|c| format!("{c}; ")).unwrap_or_default();
     format!(
         "claimed: {mark}epsilon {} at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, {} steps",
-        up(c.epsilon),
-        delta(c.delta),
+        up(c.epsilon, 3),
+        delta(c.delta, 2),
         c.text("adjacency"),
         c.text("unit"),
         c.text("sampler"),
@@ -163,24 +171,20 @@ fn claimed(c: &Claim) -> String {
 }
 
 fn bounds(f: &Findings) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header([
+    let header = [
         "attack".to_string(),
         format!("epsilon at least ({:.0} %)", 100.0 * f.confidence),
         "of the claim".to_string(),
         "rests on".to_string(),
-    ]);
+    ];
+    let mut table = show::table(header, 1..3);
     for b in &f.lower_bounds {
         table.add_row([
             b.attack.to_string(),
-            down(b.epsilon_lower),
+            down(b.epsilon_lower, 3),
             format!("{:.0} %", 100.0 * b.epsilon_lower / f.claim.epsilon),
             b.rests_on.to_string(),
         ]);
-    }
-    for column in table.column_iter_mut().skip(1).take(2) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

@@ -1,17 +1,16 @@
 //! `dpsynth calibrate`: the noise for an epsilon, the steps for a noise, or the batch size for a budget.
 
 use clap::Args;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
-use dpsynth::privacy::accountant::{Phase, pld};
+use dpsynth::privacy::accountant::{MAX_STEPS, MIN_NOISE_MULTIPLIER, Phase, pld};
 use dpsynth::privacy::calibrate::{BatchChoice, BatchPlan, Length, Target};
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
-use super::Ui;
-use super::account::{Adjacency, down, up};
+use super::meaning::{Adjacency, Meaning};
+use super::number::{down, short, up};
+use super::{Ui, show};
 
-/// Finds the smallest noise multiplier that keeps a run within epsilon.
+/// Finds the noise, the steps or the batch size that an epsilon allows
 #[derive(Args)]
 #[command(after_help = "Examples, each with --epsilon 8 --delta 1e-5:
   --sampling-rate 0.01 --steps 1000             the smallest noise multiplier
@@ -19,28 +18,39 @@ use super::account::{Adjacency, down, up};
   --records 25000 --steps 500                   what each batch size makes of the budget")]
 pub struct Calibrate {
     /// Target epsilon, above 0; the answer never goes above it.
-    #[arg(long, value_name = "E")]
+    #[arg(long, value_name = "E", allow_negative_numbers = true)]
     epsilon: f64,
     /// Delta, in (0, 1); it should be well below one over the number of records.
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
     delta: f64,
     /// Probability that a record is in a batch: expected batch size over number of records, in (0, 1].
-    #[arg(long, value_name = "Q", required_unless_present = "records")]
+    #[arg(
+        long,
+        value_name = "Q",
+        allow_negative_numbers = true,
+        required_unless_present = "records"
+    )]
     sampling_rate: Option<f64>,
     /// Number of optimizer steps.
-    #[arg(long, value_name = "T", required_unless_present_any = ["noise_multiplier", "epochs"])]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, required_unless_present_any = ["noise_multiplier", "epochs"])]
     steps: Option<u64>,
     /// Asks for the most steps with this noise multiplier.
-    #[arg(long, value_name = "S", conflicts_with = "steps", requires = "sampling_rate")]
+    #[arg(
+        long,
+        value_name = "S",
+        allow_negative_numbers = true,
+        conflicts_with = "steps",
+        requires = "sampling_rate"
+    )]
     noise_multiplier: Option<f64>,
     /// Compares batch sizes for this many records.
-    #[arg(long, value_name = "N", conflicts_with_all = ["sampling_rate", "noise_multiplier"])]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["sampling_rate", "noise_multiplier"])]
     records: Option<u64>,
-    /// Batch sizes to compare, with commas [default: powers of two from 32 up].
-    #[arg(long, value_name = "B", value_delimiter = ',', requires = "records")]
+    /// Batch sizes to compare, with commas [default: powers of two from 32 up, and all records].
+    #[arg(long, value_name = "B", value_delimiter = ',', allow_negative_numbers = true, requires = "records", conflicts_with_all = ["sampling_rate", "noise_multiplier"])]
     batch_sizes: Vec<u64>,
     /// Holds the compute instead of the steps: how often each record is drawn on average.
-    #[arg(long, value_name = "K", conflicts_with = "steps", requires = "records")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, requires = "records", conflicts_with_all = ["steps", "sampling_rate", "noise_multiplier"])]
     epochs: Option<f64>,
     /// Which datasets are neighbours.
     #[arg(long, value_enum, default_value_t = Adjacency::AddRemove)]
@@ -57,22 +67,28 @@ struct Answer {
     epsilon_lower: f64,
     target_epsilon: f64,
     delta: f64,
-    accountant: &'static str,
-    adjacency: &'static str,
-    unit: &'static str,
-    sampler: &'static str,
+    #[serde(flatten)]
+    meaning: Meaning,
     sampling_rate: f64,
     steps: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
+}
+
+/// Where the search ended before the answer did.
+const MOST_STEPS: &str = "steps is the most that is tried: more may do";
+const LEAST_NOISE: &str = "noise_multiplier is the least that is tried: less may do";
+
+fn least_noise(noise_multiplier: f64) -> Option<&'static str> {
+    (noise_multiplier <= MIN_NOISE_MULTIPLIER).then_some(LEAST_NOISE)
 }
 
 #[derive(Serialize)]
 struct PlanAnswer {
     target_epsilon: f64,
     delta: f64,
-    accountant: &'static str,
-    adjacency: &'static str,
-    unit: &'static str,
-    sampler: &'static str,
+    #[serde(flatten)]
+    meaning: Meaning,
     records: u64,
     /// The smallest batch size from which more hardly pays.
     knee: Option<u64>,
@@ -85,6 +101,8 @@ struct PlanAnswer {
 struct Row {
     #[serde(flatten)]
     choice: BatchChoice,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
     /// For a cheap search at this batch size: not private.
     simulation_noise_multiplier: Option<f64>,
 }
@@ -122,29 +140,33 @@ impl Calibrate {
             epsilon_lower: bracket.epsilon_lower,
             target_epsilon: self.epsilon,
             delta: self.delta,
-            accountant: "pld",
-            adjacency: self.adjacency.flag(),
-            unit: "record",
-            sampler: "poisson",
+            meaning: self.meaning(),
             sampling_rate,
             steps,
+            limit: match self.noise_multiplier {
+                Some(_) => (steps == MAX_STEPS).then_some(MOST_STEPS),
+                None => least_noise(noise_multiplier),
+            },
         };
         if self.json {
-            ui.print_json(&answer);
+            ui.print_json(&answer)
         } else {
-            let found = match self.noise_multiplier {
-                Some(sigma) => format!("{steps} steps with noise multiplier {sigma} give"),
-                None => format!("noise multiplier {} gives", up(noise_multiplier)),
+            let found = match (self.noise_multiplier, answer.limit) {
+                (Some(sigma), None) => format!("{steps} steps with noise multiplier {sigma} give"),
+                (Some(sigma), Some(_)) => {
+                    format!("at least {steps} steps (the most that is tried) with noise multiplier {sigma}: these give")
+                }
+                (None, None) => format!("noise multiplier {} gives", up(noise_multiplier, 6)),
+                (None, Some(_)) => format!("noise multiplier {noise_multiplier} (the least that is tried) gives"),
             };
             ui.print(&format!(
-                "{found} epsilon {} (at least {}) at delta {:e}, {}",
-                up(answer.epsilon),
-                down(answer.epsilon_lower),
-                answer.delta,
+                "{found} epsilon {} (at least {}) at delta {}, {}",
+                up(answer.epsilon, 6),
+                down(answer.epsilon_lower, 6),
+                short(answer.delta),
                 self.meaning()
-            ));
+            ))
         }
-        Ok(())
     }
 
     fn plan_batch(&self, target: &Target, records: u64, ui: &Ui) -> Result<()> {
@@ -155,11 +177,13 @@ impl Calibrate {
                 return Err(Error::usage("the number of steps or epochs is needed").hint("add --steps or --epochs"));
             }
         };
+        if records == 0 {
+            return Err(Error::usage("the number of records must be at least 1, not 0").hint("give --records"));
+        }
         let batch_sizes = if self.batch_sizes.is_empty() {
-            (0..63)
-                .map(|p| 1 << p)
-                .filter(|b| (32.min(records)..=records).contains(b))
-                .collect()
+            let least = if records > 32 { 32 } else { 1 };
+            let powers = (0..63).map(|p| 1 << p).filter(|b| (least..records).contains(b));
+            powers.chain([records]).collect()
         } else {
             self.batch_sizes.clone()
         };
@@ -170,45 +194,34 @@ impl Calibrate {
             .iter()
             .map(|choice| Row {
                 choice: *choice,
+                limit: least_noise(choice.noise_multiplier),
                 simulation_noise_multiplier: shown
                     .filter(|knee| choice.batch_size < knee.batch_size)
                     .map(|knee| BatchPlan::simulate(knee, choice.batch_size)),
             })
             .collect();
         if !self.json {
-            ui.print(&self.table(&plan, &rows));
-            if let Some(note) = shown.map(simulation) {
-                ui.print(&note);
-            }
-            return Ok(());
+            let note = shown.map(|of| format!("\n{}", simulation(of))).unwrap_or_default();
+            return ui.print(&format!("{}{note}", self.table(&plan, &rows)));
         }
         ui.print_json(&PlanAnswer {
             target_epsilon: self.epsilon,
             delta: self.delta,
-            accountant: "pld",
-            adjacency: self.adjacency.flag(),
-            unit: "record",
-            sampler: "poisson",
+            meaning: self.meaning(),
             records,
             knee: plan.knee().map(|c| c.batch_size),
             best_signal_to_noise_total: plan.best_signal_to_noise_total(),
             choices: rows,
             note: shown.map(simulation),
-        });
-        Ok(())
+        })
     }
 
-    fn meaning(&self) -> String {
-        format!(
-            "adjacency {}, unit record, sampler poisson, accountant pld",
-            self.adjacency.known().name()
-        )
+    fn meaning(&self) -> Meaning {
+        Meaning::new("pld", self.adjacency)
     }
 
     fn table(&self, plan: &BatchPlan, rows: &[Row]) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header([
+        let header = [
             "batch size",
             "steps",
             "epochs",
@@ -216,14 +229,15 @@ impl Calibrate {
             "noise / batch size",
             "signal to noise",
             "to simulate",
-        ]);
+        ];
+        let mut table = show::table(header, ..);
         for row in rows {
             let choice = &row.choice;
             table.add_row([
                 choice.batch_size.to_string(),
                 choice.steps.to_string(),
                 format!("{:.2}", choice.epochs),
-                format!("{:.4}", choice.noise_multiplier),
+                up(choice.noise_multiplier, 4),
                 format!("{:.3e}", choice.noise_per_record),
                 format!("{:.4}", choice.signal_to_noise_total),
                 row.simulation_noise_multiplier
@@ -231,24 +245,26 @@ impl Calibrate {
                     .unwrap_or_default(),
             ]);
         }
-        for column in table.column_iter_mut() {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        let most = plan.best_signal_to_noise_total();
+        let full = |choice: &BatchChoice| choice.sampling_rate >= 1.0;
         let knee = match plan.knee() {
-            Some(knee) => format!(
-                "From batch size {} on, more hardly pays: its signal to noise is within 7 % of the most, {:.4}.",
-                knee.batch_size,
-                plan.best_signal_to_noise_total()
+            Some(knee) if !full(knee) => format!(
+                "From batch size {} on, more hardly pays: its signal to noise is within 7 % of the most, {most:.4}.",
+                knee.batch_size
             ),
-            None => format!(
-                "Larger batches than these still pay: the most signal to noise is {:.4}.",
-                plan.best_signal_to_noise_total()
-            ),
+            None if !plan.choices().last().is_some_and(full) => {
+                format!("Larger batches than these still pay: the most signal to noise is {most:.4}.")
+            }
+            _ => format!("No batch is larger than all records: the most signal to noise is {most:.4}."),
+        };
+        let limit = match rows.iter().any(|row| row.limit.is_some()) {
+            true => format!("{MIN_NOISE_MULTIPLIER} is the least noise multiplier that is tried: less may do.\n"),
+            false => String::new(),
         };
         format!(
-            "each within epsilon {} at delta {:e}, {}\n{table}\n{knee}",
+            "each within epsilon {} at delta {}, {}\n{table}\n{limit}{knee}",
             self.epsilon,
-            self.delta,
+            short(self.delta),
             self.meaning()
         )
     }

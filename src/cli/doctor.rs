@@ -61,7 +61,6 @@ impl Doctor {
             true => ui.print_json(&findings),
             false => ui.print(&findings.table()),
         }
-        Ok(())
     }
 }
 

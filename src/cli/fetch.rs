@@ -23,9 +23,9 @@ impl Fetch {
         let (registry, locations) = (Registry::built_in(), Locations::from_env());
         for name in &self.names {
             let (place, files) = registry.fetch(name, &locations, ui)?;
-            ui.print(&format!("{name} ({place})"));
+            ui.print(&format!("{name} ({place})"))?;
             for file in files {
-                ui.print(&format!("  {}", file.path.display()));
+                ui.print(&format!("  {}", file.path.display()))?;
             }
         }
         Ok(())

@@ -8,8 +8,9 @@ use dpsynth::privacy::{self, LedgerView, RunRecord};
 use serde::Serialize;
 
 use super::Ui;
+use super::number::{short, up};
 
-/// Shows, checks and bounds what was spent on a dataset.
+/// Shows, checks and bounds what was spent on a dataset
 #[derive(Args)]
 pub struct Ledger {
     #[command(subcommand)]
@@ -40,7 +41,7 @@ enum Action {
         /// The ledger: <dataset hash>.jsonl.
         file: PathBuf,
         /// The new total epsilon, above 0, at the ledger's delta.
-        #[arg(long, value_name = "E")]
+        #[arg(long, value_name = "E", allow_negative_numbers = true)]
         epsilon: f64,
     },
 }
@@ -55,7 +56,7 @@ struct Shown {
     epsilon_reserved: f64,
     accountant: &'static str,
     adjacency: &'static str,
-    sampler: &'static str,
+    sampler: String,
 }
 
 impl Ledger {
@@ -65,28 +66,28 @@ impl Ledger {
             Action::Show { file, json } => {
                 let shown = shown(privacy::verify(&file)?)?;
                 if json {
-                    ui.print_json(&shown);
+                    ui.print_json(&shown)
                 } else {
-                    ui.print(&text(&shown));
+                    ui.print(&text(&shown))
                 }
             }
             Action::Verify { files, json } => {
                 for file in files {
                     let view = privacy::verify(&file)?;
                     if json {
-                        ui.print_json(&serde_json::json!({ "file": file, "lines": view.lines, "intact": true }));
+                        ui.print_json(&serde_json::json!({ "file": file, "lines": view.lines, "intact": true }))?;
                     } else {
-                        ui.print(&format!("{}: {} lines, intact", file.display(), view.lines));
+                        ui.print(&format!("{}: {} lines, intact", file.display(), view.lines))?;
                     }
                 }
+                Ok(())
             }
             Action::SetBudget { file, epsilon } => {
                 let mut ledger = privacy::Ledger::open_file(&file)?;
                 ledger.set_budget(epsilon)?;
-                ui.print(&text(&shown(ledger.view())?));
+                ui.print(&text(&shown(ledger.view())?))
             }
         }
-        Ok(())
     }
 }
 
@@ -94,11 +95,28 @@ fn shown(view: LedgerView) -> Result<Shown> {
     Ok(Shown {
         epsilon_charged: view.charged_epsilon()?,
         epsilon_reserved: view.reserved_epsilon()?,
+        sampler: samplers(&view.runs),
         view,
         accountant: "pld",
         adjacency: "add-or-remove-one",
-        sampler: "poisson",
     })
+}
+
+/// How the batches of the runs were drawn, each way once.
+fn samplers(runs: &[RunRecord]) -> String {
+    let mut names: Vec<String> = runs
+        .iter()
+        .map(|run| match run.parameters.truncation {
+            None => "poisson".into(),
+            Some(t) => format!("poisson truncated at {}", t.max_batch_size),
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    match names.is_empty() {
+        true => "none".into(),
+        false => names.join(" and "),
+    }
 }
 
 fn text(s: &Shown) -> String {
@@ -126,17 +144,20 @@ fn text(s: &Shown) -> String {
             Some(epsilon) => format!(", labels to be counted at epsilon {epsilon}"),
             None => String::new(),
         };
+        let most = (p.truncation)
+            .map(|t| format!(", batches of at most {}", t.max_batch_size))
+            .unwrap_or_default();
         out += &format!(
-            "run {run}: {charged_steps} of {} steps charged, {state}, sampling rate {:.6}, noise multiplier {:.4}{histogram}{mark}\n",
+            "run {run}: {charged_steps} of {} steps charged, {state}, sampling rate {:.6}, noise multiplier {:.4}{most}{histogram}{mark}\n",
             p.steps, p.sampling_rate, p.noise_multiplier
         );
     }
     out += &format!(
-        "charged epsilon {:.4}, with open runs as planned {:.4}, of {:.4} at delta {:e}, adjacency {}, unit {}, sampler {}, accountant {}",
-        s.epsilon_charged,
-        s.epsilon_reserved,
+        "charged epsilon {}, with open runs as planned {}, of {:?} at delta {}, adjacency {}, unit {}, sampler {}, accountant {}",
+        up(s.epsilon_charged, 4),
+        up(s.epsilon_reserved, 4),
         s.view.total_epsilon,
-        s.view.delta,
+        short(s.view.delta),
         s.adjacency,
         s.view.unit,
         s.sampler,

@@ -6,6 +6,8 @@ mod calibrate;
 mod doctor;
 mod fetch;
 mod ledger;
+mod meaning;
+mod number;
 mod plan;
 mod run;
 mod show;
@@ -50,11 +52,8 @@ enum Command {
     Audit(audit::Audit),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
-    /// Epsilon of a sampling rate, a noise multiplier and a number of steps
     Account(account::Account),
-    /// The smallest noise multiplier for a target epsilon
     Calibrate(calibrate::Calibrate),
-    /// What was spent on a dataset: show, verify, set-budget
     Ledger(ledger::Ledger),
 }
 

@@ -24,44 +24,45 @@ impl Plan {
         let (config, profile) = self.which.load()?;
         let e = estimate(&config, &Locations::from_env())?;
         if self.json {
-            ui.print_json(&e);
-            return Ok(());
+            return ui.print_json(&e);
         }
         let p = &e.privacy;
-        ui.print(&format!(
-            "run               {}-{} on {}",
-            config.name,
-            profile.name(),
-            e.device
-        ));
-        ui.print(&format!("privacy           {p}"));
-        ui.print(&format!("steps             {}", p.steps));
-        ui.print(&format!(
-            "sampling rate     {:.6}  ({} of {})",
-            p.sampling_rate, p.expected_batch_size, config.dataset.public_size
-        ));
-        ui.print(&format!("noise multiplier  {:.4}", p.noise_multiplier));
+        let mut out = vec![
+            format!("run               {}-{} on {}", config.name, profile.name(), e.device),
+            format!("privacy           {p}"),
+            format!("steps             {}", p.steps),
+            format!(
+                "sampling rate     {:.6}  ({} of {})",
+                p.sampling_rate, p.expected_batch_size, config.dataset.public_size
+            ),
+            format!("noise multiplier  {:.4}", p.noise_multiplier),
+        ];
         match e.cost {
             Some(c) => {
                 let (million, gigabytes) = (|n: usize| n as f64 / 1e6, |b: f64| b / 1e9);
-                ui.print(&format!(
+                out.push(format!(
                     "model             {:.1} M parameters, {:.2} M trained",
                     million(c.parameters),
                     million(c.trained_parameters)
                 ));
-                ui.print(&format!(
+                out.push(format!(
                     "memory, at most   {:.1} GB training, {:.1} GB sampling",
                     gigabytes(c.training_memory_bytes),
                     gigabytes(c.sampling_memory_bytes)
                 ));
-                ui.print(&format!("time, at most     {} training, {} sampling  (estimated from {:.0} GFLOP/s measured now; evaluation comes on top)", duration(c.finetune_s), duration(c.sample_s), c.matmul_flops_per_second / 1e9));
+                out.push(format!(
+                    "time, at most     {} training, {} sampling  (estimated from {:.0} GFLOP/s measured now; evaluation comes on top)",
+                    duration(c.finetune_s),
+                    duration(c.sample_s),
+                    c.matmul_flops_per_second / 1e9
+                ));
             }
-            None => ui.print(&format!(
+            None => out.push(format!(
                 "memory and time   known once the model is here: dpsynth fetch {}",
                 config.model.asset
             )),
         }
-        Ok(())
+        ui.print(&out.join("\n"))
     }
 }
 

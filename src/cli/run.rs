@@ -104,11 +104,10 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
     outcome?;
     let report = report?;
     if output.json {
-        ui.print_json(&report);
+        ui.print_json(&report)
     } else {
-        ui.print(&show::report(&report, pipeline.folder()));
+        ui.print(&show::report(&report, pipeline.folder()))
     }
-    Ok(())
 }
 
 /// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.

@@ -1,11 +1,28 @@
 //! Results as text for a terminal.
 
+use std::ops::RangeBounds;
+
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Row, Table};
 use dpsynth::evaluation::UtilityRow;
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::pipeline::{Report, RunFolder};
 use serde_json::Value;
+
+use super::number::{delta, down, up};
+
+/// A table of the terminal; columns of numbers stand to the right.
+pub fn table(header: impl Into<Row>, numbers: impl RangeBounds<usize>) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.set_header(header);
+    for column in table.column_iter_mut() {
+        if numbers.contains(&column.index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
 
 /// The report: utility, guarantee, where things are.
 pub fn report(report: &Report, folder: &RunFolder) -> String {
@@ -26,9 +43,9 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     if let Some(l) = &report.ledger {
         out.push(format!(
             "ledger: all runs on these records together epsilon {} of {} at delta {}: {}",
-            up(l.charged_epsilon),
+            up(l.charged_epsilon, 3),
             l.total_epsilon,
-            delta(l.delta),
+            delta(l.delta, 2),
             l.path.display()
         ));
     }
@@ -51,15 +68,14 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
 }
 
 fn utility(rows: &[UtilityRow]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header([
+    let header = [
         "trained on",
         "classifier",
         "records",
         "accuracy (95 %)",
         "macro-F1 (95 %)",
-    ]);
+    ];
+    let mut table = table(header, 2..);
     // The arms of a classifier stand together: they are what is compared.
     let mut rows: Vec<&UtilityRow> = rows.iter().collect();
     rows.sort_by_key(|r| r.classifier as usize);
@@ -71,9 +87,6 @@ fn utility(rows: &[UtilityRow]) -> Table {
             interval(&r.accuracy),
             interval(&r.macro_f1),
         ]);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
@@ -89,9 +102,9 @@ fn guarantee(p: &Value) -> String {
     let mark = p["caveat"].as_str().map(|c| format!("{c}; ")).unwrap_or_default();
     format!(
         "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
-        up(number("epsilon")),
-        down(number("epsilon_lower")),
-        delta(number("delta")),
+        up(number("epsilon"), 3),
+        down(number("epsilon_lower"), 3),
+        delta(number("delta"), 2),
         text("adjacency"),
         text("unit"),
         text("sampler"),
@@ -100,21 +113,4 @@ fn guarantee(p: &Value) -> String {
         number("sampling_rate"),
         p["steps"]
     )
-}
-
-/// Three decimals, rounded up, so that no printed epsilon claims more than was computed.
-pub fn up(value: f64) -> String {
-    format!("{:.3}", (value * 1e3).ceil() / 1e3)
-}
-
-/// Three decimals, rounded down: for the lower end of the bracket.
-pub fn down(value: f64) -> String {
-    format!("{:.3}", (value * 1e3).floor() / 1e3)
-}
-
-/// Three digits, rounded up.
-pub fn delta(value: f64) -> String {
-    let unit = 10f64.powi(value.log10().floor() as i32 - 2);
-    // A hair less, so that a value of three digits is not raised by its own rounding.
-    format!("{:.2e}", (value / unit * (1.0 - 1e-12)).ceil() * unit)
 }

@@ -2,14 +2,17 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dpsynth::progress::{Progress, Task, Unit};
+use dpsynth::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Progress and notes go to standard error; results to standard output.
 pub struct Ui {
     terminal: bool,
+    deserted: AtomicBool,
 }
 
 impl Ui {
@@ -17,17 +20,39 @@ impl Ui {
     pub fn detect() -> Self {
         Ui {
             terminal: std::io::stderr().is_terminal(),
+            deserted: AtomicBool::new(false),
         }
     }
 
-    /// Prints a result. A reader that went away (`| head`) is not an error.
-    pub fn print(&self, text: &str) {
-        let _ = writeln!(std::io::stdout(), "{text}");
+    /// Prints a result. A reader that went away (`| head`) is not an error: what has effects beside its words, and what
+    /// has an exit code to tell, goes on as without one.
+    ///
+    /// # Errors
+    /// Other: it cannot be written, to a full disk for example.
+    pub fn print(&self, text: &str) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.deserted.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => Err(Error::other(format!("cannot write to standard output: {e}"))
+                .hint("free some space there, or send the output to another place, and run the same command again")),
+        }
     }
 
     /// Prints one JSON object on one line.
-    pub fn print_json<T: serde::Serialize>(&self, value: &T) {
-        self.print(&serde_json::to_string(value).expect("results serialise"));
+    ///
+    /// # Errors
+    /// As [`Ui::print`].
+    pub fn print_json<T: serde::Serialize>(&self, value: &T) -> Result<()> {
+        self.print(&serde_json::to_string(value).expect("results serialise"))
+    }
+
+    /// Whether the reader of the results went away: nothing more need be computed for them alone.
+    pub fn is_deserted(&self) -> bool {
+        self.deserted.load(Ordering::Relaxed)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is accounted for, as it is typed and as it stands in a file.
 
+use std::io::Read;
 use std::path::Path;
 
 use dpsynth::privacy::accountant::{Phase, check_delta};
@@ -42,19 +43,38 @@ pub fn part(text: &str) -> Result<Part> {
     Ok(part)
 }
 
-/// The settings in a CSV file. Lines that are empty or begin with `#` are skipped; the first other line names columns.
+/// The settings in a CSV file, or in standard input where `path` is `-`. Lines that are empty or begin with `#` are
+/// skipped; the first other line names columns.
+///
+/// # Errors
+/// Usage: it cannot be read, has no rows, or a line is wrong, with the line's number.
 pub fn read_batch(path: &Path) -> Result<Vec<(Part, f64)>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    const COLUMNS: &str = "the columns are q, sigma, T, delta";
+    let piped = path.as_os_str() == "-";
+    let name = match piped {
+        true => "standard input".to_string(),
+        false => path.display().to_string(),
+    };
+    let text = match piped {
+        true => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        false => std::fs::read_to_string(path),
+    }
+    .map_err(|e| {
+        Error::usage(format!("cannot read {name}: {e}"))
+            .hint("give a CSV file with the columns q, sigma, T, delta, or - for standard input")
+    })?;
     let mut lines = text
+        .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
         .filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#'))
-        .map(|(i, l)| (i + 1, l));
-    let refuse = |line: usize, what: String| {
-        Error::usage(format!("line {line} of {}: {what}", path.display())).hint("the columns are q, sigma, T, delta")
-    };
-    let (first, names) = lines.next().ok_or_else(|| refuse(1, "the file is empty".into()))?;
-    let names: Vec<&str> = names.split(',').map(str::trim).collect();
+        .map(|(i, l)| (i + 1, cells(l)));
+    let refuse = |line: usize, what: String| Error::usage(format!("line {line} of {name}: {what}")).hint(COLUMNS);
+    let empty = |what: &str| Error::usage(format!("{name} {what}")).hint(COLUMNS);
+    let (first, names) = lines.next().ok_or_else(|| empty("is empty"))?;
     let column = |name: &str| {
         names
             .iter()
@@ -62,19 +82,18 @@ pub fn read_batch(path: &Path) -> Result<Vec<(Part, f64)>> {
             .ok_or_else(|| refuse(first, format!("there is no column `{name}`")))
     };
     let columns = [column("q")?, column("sigma")?, column("T")?, column("delta")?];
-    lines
-        .map(|(line, text)| {
-            let cells: Vec<&str> = text.split(',').map(str::trim).collect();
+    let rows: Vec<(Part, f64)> = lines
+        .map(|(line, cells)| {
+            let cell = |column: usize| cells.get(column).copied().unwrap_or("");
             let mut values = [0.0_f64; 4];
             for (value, c) in values.iter_mut().zip(columns) {
-                let cell = cells.get(c).copied().unwrap_or("");
-                *value = cell
+                *value = cell(c)
                     .parse()
-                    .map_err(|_| refuse(line, format!("`{cell}` is not a number")))?;
+                    .map_err(|_| refuse(line, format!("`{}` is not a number", cell(c))))?;
             }
             let [sampling_rate, noise_multiplier, steps, delta] = values;
             if steps.fract() != 0.0 || !(0.0..=1e15).contains(&steps) {
-                return Err(refuse(line, format!("{steps} is not a number of steps")));
+                return Err(refuse(line, format!("{} is not a number of steps", cell(columns[2]))));
             }
             let part = Part {
                 sampling_rate,
@@ -85,5 +104,20 @@ pub fn read_batch(path: &Path) -> Result<Vec<(Part, f64)>> {
             check_delta(delta).map_err(|e| refuse(line, e.to_string()))?;
             Ok((part, delta))
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    match rows.is_empty() {
+        true => Err(empty("names columns but has no rows")),
+        false => Ok(rows),
+    }
+}
+
+/// The cells of a line, out of their quotes; a comma in quotes parts nothing.
+fn cells(line: &str) -> Vec<&str> {
+    let mut quoted = false;
+    line.split(|c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
+    .map(|cell| cell.trim().trim_matches('"').trim())
+    .collect()
 }

@@ -1,48 +1,53 @@
 //! `dpsynth account`: epsilon, delta or a privacy curve of what is planned.
 
 mod input;
-mod number;
 mod point;
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
 use dpsynth::Result;
-use dpsynth::privacy::accountant::{self, Phase, estimate};
+use dpsynth::privacy::accountant::{Phase, estimate};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::Ui;
+use super::meaning::{Adjacency, Meaning};
+use super::number::{down, short, up};
+use super::{Ui, show};
 use input::{Part, part, read_batch};
-use number::short;
-pub use number::{down, up};
 use point::{Given, Orders, Point};
 
-/// Computes epsilon for DP-SGD: Poisson batches, clipped gradients, Gaussian noise.
+/// Computes epsilon, delta or the privacy curve of a sampling rate, a noise multiplier and a number of steps
+///
+/// For DP-SGD: Poisson batches, clipped gradients, Gaussian noise.
 #[derive(Args)]
 #[command(after_help = "Examples:
   dpsynth account --sampling-rate 0.01 --noise-multiplier 1.1 --steps 1000 --delta 1e-5
   dpsynth account --phase 0.01,1.1,500 --phase 0.04,1.5,500 --curve")]
 pub struct Account {
     /// Probability that a record is in a batch: expected batch size over number of records, in (0, 1].
-    #[arg(long, value_name = "Q", required_unless_present_any = ["phase", "batch"])]
+    #[arg(long, value_name = "Q", allow_negative_numbers = true, required_unless_present_any = ["phase", "batch"])]
     sampling_rate: Option<f64>,
     /// Standard deviation of the noise over the clipping norm, above 0.
-    #[arg(long, value_name = "S", required_unless_present_any = ["phase", "batch"])]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, required_unless_present_any = ["phase", "batch"])]
     noise_multiplier: Option<f64>,
     /// Number of optimizer steps.
-    #[arg(long, value_name = "T", required_unless_present_any = ["phase", "batch"])]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, required_unless_present_any = ["phase", "batch"])]
     steps: Option<u64>,
     /// A part of a run with its own sampling rate, noise multiplier and steps; give it once for each part.
-    #[arg(long, value_name = "Q,S,T", conflicts_with_all = ["sampling_rate", "noise_multiplier", "steps"])]
+    #[arg(long, value_name = "Q,S,T", allow_hyphen_values = true, conflicts_with_all = ["sampling_rate", "noise_multiplier", "steps"])]
     phase: Vec<String>,
     /// Delta, in (0, 1); it should be well below one over the number of records. Several, with commas, make a curve.
-    #[arg(long, value_name = "D", value_delimiter = ',', required_unless_present_any = ["epsilon", "curve", "batch"])]
+    #[arg(long, value_name = "D", allow_negative_numbers = true, value_delimiter = ',', required_unless_present_any = ["epsilon", "curve", "batch"])]
     delta: Vec<f64>,
     /// Asks for delta at this epsilon instead. Several, with commas, make a curve.
-    #[arg(long, value_name = "E", value_delimiter = ',', conflicts_with = "delta")]
+    #[arg(
+        long,
+        value_name = "E",
+        allow_negative_numbers = true,
+        value_delimiter = ',',
+        conflicts_with = "delta"
+    )]
     epsilon: Vec<f64>,
     /// The privacy curve: epsilon at deltas from 1e-3 to 1e-10, or at those given.
     #[arg(long)]
@@ -53,7 +58,7 @@ pub struct Account {
     /// Which datasets are neighbours.
     #[arg(long, value_enum, default_value_t = Adjacency::AddRemove)]
     adjacency: Adjacency,
-    /// A CSV file with the columns q, sigma, T, delta (others are ignored): writes one JSON object a line, in order.
+    /// A CSV file, or - for standard input, with the columns q, sigma, T, delta (others are ignored): writes one JSON object a line, in order.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["sampling_rate", "noise_multiplier", "steps", "phase", "delta", "epsilon", "curve"])]
     batch: Option<PathBuf>,
     /// Writes one JSON object.
@@ -88,40 +93,11 @@ impl Accountant {
     }
 }
 
-/// Adjacency as scripts name it.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Adjacency {
-    /// One record is added or removed.
-    AddRemove,
-    /// One record takes another's place.
-    Replace,
-}
-
-impl Adjacency {
-    /// As given on the command line.
-    pub(super) fn flag(self) -> &'static str {
-        match self {
-            Adjacency::AddRemove => "add-remove",
-            Adjacency::Replace => "replace",
-        }
-    }
-
-    /// As the library has it.
-    pub(super) fn known(self) -> accountant::Adjacency {
-        match self {
-            Adjacency::AddRemove => accountant::Adjacency::AddOrRemoveOne,
-            Adjacency::Replace => accountant::Adjacency::ReplaceOne,
-        }
-    }
-}
-
-/// What an epsilon means.
+/// What a point of the curve says beside its numbers.
 #[derive(Serialize)]
 struct Context {
-    accountant: &'static str,
-    adjacency: &'static str,
-    unit: &'static str,
-    sampler: &'static str,
+    #[serde(flatten)]
+    meaning: Meaning,
     #[serde(skip_serializing_if = "Option::is_none")]
     estimate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,25 +159,27 @@ impl Account {
             (false, json) => {
                 let point = points.remove(0);
                 if json {
-                    ui.print_json(&Single { point, context });
+                    ui.print_json(&Single { point, context })
                 } else {
-                    ui.print(&self.sentence(&point));
+                    ui.print(&self.sentence(&point))
                 }
             }
         }
-        Ok(())
     }
 
     /// Rows are computed a handful at a time and printed as they come.
     fn run_batch(&self, rows: &[(Part, f64)], ui: &Ui) -> Result<()> {
         for rows in rows.chunks(rayon::current_num_threads()) {
-            let points: Vec<Point> = rows
+            let points: Vec<Result<Point>> = rows
                 .par_iter()
                 .map(|(part, delta)| self.point(&[part.phase()?], Given::Delta(*delta)))
-                .collect::<Result<_>>()?;
+                .collect();
             for (point, (part, _)) in points.into_iter().zip(rows) {
-                let context = self.context(Setting::One(*part));
-                ui.print_json(&Single { point, context });
+                let (point, context) = (point?, self.context(Setting::One(*part)));
+                ui.print_json(&Single { point, context })?;
+            }
+            if ui.is_deserted() {
+                break;
             }
         }
         Ok(())
@@ -223,10 +201,7 @@ impl Account {
 
     fn context(&self, setting: Setting) -> Context {
         Context {
-            accountant: self.accountant.name(),
-            adjacency: self.adjacency.flag(),
-            unit: "record",
-            sampler: "poisson",
+            meaning: self.meaning(),
             estimate: self.accountant.is_estimate().then_some(true),
             note: self.accountant.is_estimate().then_some(estimate::NOTE),
             setting,
@@ -238,12 +213,8 @@ impl Account {
     }
 
     /// What holds for every epsilon that this call prints.
-    fn meaning(&self) -> String {
-        format!(
-            "adjacency {}, unit record, sampler poisson, accountant {}",
-            self.adjacency.known().name(),
-            self.accountant.name()
-        )
+    fn meaning(&self) -> Meaning {
+        Meaning::new(self.accountant.name(), self.adjacency)
     }
 
     fn sentence(&self, point: &Point) -> String {
@@ -254,12 +225,12 @@ impl Account {
         };
         let lower = point
             .epsilon_lower
-            .map(|l| format!(" (at least {})", down(l)))
+            .map(|l| format!(" (at least {})", down(l, 6)))
             .unwrap_or_default();
         let order = point.order.map(|o| format!(" at order {o}")).unwrap_or_default();
         let mut out = format!(
             "epsilon {}{lower} at delta {}{note}, {}{order}, direction {}",
-            up(point.epsilon),
+            up(point.epsilon, 6),
             short(point.delta),
             self.meaning(),
             point.direction
@@ -274,8 +245,6 @@ impl Account {
     }
 
     fn table(&self, points: &[Point]) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
         let mut header = vec!["delta", "epsilon"];
         header.extend(match self.accountant {
             Accountant::Pld => Some("at least"),
@@ -283,19 +252,16 @@ impl Account {
             Accountant::Gdp => None,
             Accountant::Edgeworth => Some("orders 1 to 3"),
         });
-        table.set_header(header);
+        let mut table = show::table(header, ..);
         for point in points {
-            let mut row = vec![short(point.delta), up(point.epsilon)];
+            let mut row = vec![short(point.delta), up(point.epsilon, 6)];
             row.extend(match self.accountant {
-                Accountant::Pld => Some(point.epsilon_lower.map(down).unwrap_or_default()),
+                Accountant::Pld => Some(point.epsilon_lower.map(|l| down(l, 6)).unwrap_or_default()),
                 Accountant::Rdp => point.order.map(|o| o.to_string()),
                 Accountant::Gdp => None,
                 Accountant::Edgeworth => point.orders.as_ref().map(Orders::text),
             });
             table.add_row(row);
-        }
-        for column in table.column_iter_mut() {
-            column.set_cell_alignment(CellAlignment::Right);
         }
         let note = if self.accountant.is_estimate() {
             format!("\n{}", estimate::NOTE)

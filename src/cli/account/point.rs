@@ -5,7 +5,7 @@ use dpsynth::privacy::accountant::{Adjacency, Direction, Phase, edgeworth, gdp, 
 use serde::Serialize;
 
 use super::Accountant;
-use super::number::up;
+use crate::cli::number::up;
 
 /// What is given, of which the other is asked.
 #[derive(Clone, Copy)]
@@ -80,7 +80,7 @@ impl Bound {
     /// For people.
     pub fn text(&self) -> String {
         match self {
-            Bound::Proven(epsilon) => format!("epsilon {}", up(*epsilon)),
+            Bound::Proven(epsilon) => format!("epsilon {}", up(*epsilon, 6)),
             Bound::Vacuous(word) => word.to_string(),
         }
     }
