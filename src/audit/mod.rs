@@ -341,6 +341,16 @@ impl Audit<'_> {
                 membership::LEAST
             ));
         }
+        if let Some(blind) = found
+            .as_ref()
+            .filter(|f| f.epsilon_lower.is_none())
+            .map(|f| f.blind_auc)
+        {
+            notes.push(format!(
+                "training and held-out records are told apart without any synthetic text (AUC {:.3}, {:.3}–{:.3}): membership inference bounds nothing",
+                blind.value, blind.low, blind.high
+            ));
+        }
         Ok(found)
     }
 
@@ -417,11 +427,15 @@ fn lower_bounds(
         epsilon_lower: l.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max),
         rests_on: "nothing besides (epsilon, delta)-privacy",
     }));
-    out.extend(membership.map(|m| LowerBound {
-        attack: "n-grams of the synthetic texts",
-        epsilon_lower: m.epsilon_lower,
-        rests_on: "training and held-out records are drawn alike and independent",
-    }));
+    out.extend(
+        membership
+            .and_then(|m| m.epsilon_lower)
+            .map(|epsilon_lower| LowerBound {
+                attack: "n-grams of the synthetic texts",
+                epsilon_lower,
+                rests_on: "training and held-out records are drawn alike and independent",
+            }),
+    );
     out
 }
 

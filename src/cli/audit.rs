@@ -125,10 +125,13 @@ fn text(f: &Findings) -> String {
     }
     if let Some(m) = &f.membership {
         out.push(format!(
-            "membership: AUC {:.3} ({:.3}–{:.3}) on {} training and as many held-out records{}",
+            "membership: AUC {:.3} ({:.3}–{:.3}), blind {:.3} ({:.3}–{:.3}), on {} training and as many held-out records{}",
             m.auc.value,
             m.auc.low,
             m.auc.high,
+            m.blind_auc.value,
+            m.blind_auc.low,
+            m.blind_auc.high,
             m.records,
             (m.at.iter())
                 .map(|a| format!(
