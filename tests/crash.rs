@@ -108,3 +108,62 @@ fn p7_killed_at_random_points_nothing_is_applied_that_was_not_charged() {
 fn slow_p7_killed_at_200_random_points_nothing_is_applied_that_was_not_charged() {
     p7_survives(200);
 }
+
+/// A power cut loses what is only in memory, which no kill shows: the order of the system's calls does. Needs strace.
+#[test]
+#[ignore = "slow: make test-slow"]
+fn slow_p7_every_ledger_line_is_on_disk_before_anything_else_is_done() {
+    let place = Place::new();
+    let model = format!("model.path={MODEL:?}");
+    let settings = ["--set", &model, "--set", "finetune.steps=5"];
+    place.done("prepare", &settings);
+    let trace = place.path("trace.txt");
+    let arguments = [&["finetune", "tiny.toml", "--profile", "quick"], &settings[..]].concat();
+    let plain = place.command(&arguments);
+    let mut traced = std::process::Command::new("strace");
+    traced
+        .args([
+            "-f",
+            "-y",
+            "-s",
+            "400",
+            "-e",
+            "trace=write,pwrite64,fdatasync,fsync,rename",
+            "-o",
+        ])
+        .arg(&trace)
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .current_dir(place.path("."));
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => traced.env(name, value),
+            None => traced.env_remove(name),
+        };
+    }
+    let output = traced.output().expect("strace is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let trace = std::fs::read_to_string(trace).expect("a trace");
+    // What touches files of the ledger or of the run, in order; the terminal is nobody's.
+    let calls: Vec<&str> = trace
+        .lines()
+        .filter(|l| l.contains("/ledgers/") || l.contains("/runs/"))
+        .collect();
+    let lines: Vec<usize> = (0..calls.len())
+        .filter(|i| calls[*i].contains("write(") && calls[*i].contains(".jsonl>") && calls[*i].contains("/ledgers/"))
+        .collect();
+    let steps = lines
+        .iter()
+        .filter(|i| calls[**i].contains("\\\"kind\\\":\\\"step\\\""))
+        .count();
+    assert_eq!(steps, 5, "a line for each step: {calls:#?}");
+    for i in lines {
+        let next = calls[i + 1];
+        assert!(
+            next.contains("sync(") && next.contains(".jsonl>") && next.contains("/ledgers/"),
+            "after {} came {next}",
+            calls[i]
+        );
+    }
+}
