@@ -581,6 +581,14 @@ fn findings(said: &Said) -> Value {
     serde_json::from_str(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"))
 }
 
+/// Makes the run that `set` describes and audits it, black box and all; it must pass.
+fn made_and_audited(place: &Place, set: &[String], more: &[&str]) -> Value {
+    stages(place, set, &["prepare", "finetune", "sample"]);
+    let said = place.call(&[&["audit", "runs/tiny-quick", "--json", "--retrain=400"], more].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    findings(&said)
+}
+
 #[test]
 fn a_finished_run_passes_and_its_findings_stay_internal() {
     let (place, set) = place(&[]);
@@ -701,17 +709,7 @@ fn units_and_truncated_batches_are_audited_as_they_are() {
         })
         .collect();
     place.write("train.csv", format!("text,label,who\n{rows}"));
-    stages(&place, &set, &["prepare", "finetune", "sample"]);
-    let said = place.call(&[
-        "audit",
-        "runs/tiny-quick",
-        "--json",
-        "--replay-seconds",
-        "2",
-        "--retrain=400",
-    ]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let found = findings(&said);
+    let found = made_and_audited(&place, &set, &["--replay-seconds=2"]);
     assert_eq!(found["claim"]["unit"], "who (at most 2 records of each)");
     assert_eq!(
         found["claim"]["sampler"],
@@ -740,17 +738,7 @@ fn slow_runs_of_a_small_model_at_epsilon_1_3_and_8_stand_up_to_their_audit() {
     for claimed in [1.0, 3.0, 8.0] {
         let epsilon = format!("finetune.epsilon={claimed}");
         let (place, set) = place(&[&epsilon, "sample.records=200"]);
-        stages(&place, &set, &["prepare", "finetune", "sample"]);
-        let said = place.call(&[
-            "audit",
-            "runs/tiny-quick",
-            "--json",
-            "--retrain=400",
-            "--canaries=1000000",
-            "--replay-seconds=10",
-        ]);
-        assert_eq!(said.code, Some(0), "{said:?}");
-        let found = findings(&said);
+        let found = made_and_audited(&place, &set, &["--canaries=1000000", "--replay-seconds=10"]);
         assert_eq!(found["verdict"], "pass");
         let bounds = found["lower_bounds"].as_array().unwrap();
         let bound = |b: &Value| b["epsilon_lower"].as_f64().unwrap();

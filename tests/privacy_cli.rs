@@ -305,16 +305,21 @@ fn adjacency_is_echoed_or_refused() {
     dpsynth(&[&SETTING[..], &["--adjacency", "swap"]].concat()).code(2);
 }
 
+/// A CSV file with this content.
+fn settings(content: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new()
+        .suffix(".csv")
+        .tempfile()
+        .expect("a temporary file");
+    std::fs::write(file.path(), content).expect("writes");
+    file
+}
+
 #[test]
 fn every_accountant_answers_a_table() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let file = dir.path().join("settings.csv");
-    std::fs::write(
-        &file,
-        "q,sigma,T,delta\n0.01,1,100,1e-5\n0.02,1,100,1e-5\n1,4,3,1e-5\n0.02,2,50,1e-6\n0.04,2,50,1e-6\n",
-    )
-    .expect("writes");
-    let path = file.to_str().expect("a plain path");
+    let file =
+        settings("q,sigma,T,delta\n0.01,1,100,1e-5\n0.02,1,100,1e-5\n1,4,3,1e-5\n0.02,2,50,1e-6\n0.04,2,50,1e-6\n");
+    let path = file.path().to_str().expect("a plain path");
     for accountant in ["pld", "rdp", "gdp", "edgeworth"] {
         let text = stdout(&dpsynth(&["account", "--batch", path, "--accountant", accountant]).success());
         let rates: Vec<f64> = text
@@ -347,14 +352,8 @@ fn every_accountant_answers_a_table() {
 
 #[test]
 fn account_answers_a_table_line_by_line() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let file = dir.path().join("settings.csv");
-    std::fs::write(
-        &file,
-        "# settings\nid,T,q,sigma,delta\na,98,0.01024,1.0,1e-05\nb,1,1.0,1.0,1e-05\n",
-    )
-    .expect("writes");
-    let path = file.to_str().expect("a plain path");
+    let file = settings("# settings\nid,T,q,sigma,delta\na,98,0.01024,1.0,1e-05\nb,1,1.0,1.0,1e-05\n");
+    let path = file.path().to_str().expect("a plain path");
     let text = stdout(&dpsynth(&["account", "--batch", path]).success());
     let epsilons: Vec<f64> = text
         .lines()

@@ -3,7 +3,7 @@
 use super::claim::Claim;
 use crate::Result;
 use crate::pipeline::{Places, RunFolder};
-use crate::privacy::{PrivacyPlan, verify};
+use crate::privacy::{PrivacyPlan, find_ledger};
 
 /// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
 const SAME_NOISE: f64 = 1e-3;
@@ -39,16 +39,14 @@ pub fn contradictions(
             claim.delta
         ));
     }
-    let path = places.ledgers.join(format!("{dataset_hash}.jsonl"));
-    if !path.exists() {
+    let Some((path, view)) = find_ledger(&places.ledgers, dataset_hash)? else {
         notes.push(format!(
-            "{} is not here: what was paid is not compared with what is claimed",
-            path.display()
+            "the ledger of dataset {dataset_hash} is not in {}: what was paid is not compared with what is claimed",
+            places.ledgers.display()
         ));
         return Ok(out);
-    }
+    };
     let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
-    let view = verify(&path)?;
     let Some(run) = view.runs.iter().find(|r| r.run == name.trim()) else {
         out.push(format!(
             "the ledger {} does not know run `{}`",

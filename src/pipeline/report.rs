@@ -13,7 +13,7 @@ use super::stamp::{self, Stamp};
 use super::{Pipeline, RunFolder, Stage};
 use crate::config::RunConfig;
 use crate::evaluation::UtilityRow;
-use crate::privacy::{PlanRequest, PrivacyPlan, Unit, verify};
+use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
 
 /// `report.json`. Internal: utility and counts read private records (P9).
@@ -182,12 +182,9 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
 
 /// What the ledger of the run's dataset says; none where it is not on this machine.
 fn spent(folder: &RunFolder, ledgers: &Path) -> Result<Option<Spent>> {
-    let path = ledgers.join(format!("{}.jsonl", Preparation::read(folder)?.dataset_hash));
-    if !path.exists() {
+    let Some((path, view)) = find_ledger(ledgers, &Preparation::read(folder)?.dataset_hash)? else {
         return Ok(None);
-    }
-    // Another run may write a line between the ledger's reading and its head's: a second look tells that from tampering.
-    let view = verify(&path).or_else(|_| verify(&path))?;
+    };
     Ok(Some(Spent {
         charged_epsilon: view.charged_epsilon()?,
         total_epsilon: view.total_epsilon,

@@ -33,7 +33,7 @@ mod statement;
 mod uniform;
 mod unit;
 
-pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, verify};
+pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
 pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::{ChargedStep, PrivateRun};

@@ -11,7 +11,8 @@
 
 use std::f64::consts::{PI, SQRT_2};
 
-use super::estimate::{Estimate, check_epsilon, gaussians};
+use super::check_epsilon;
+use super::estimate::{Estimate, gaussians};
 use super::gaussian::ln_normal_cdf;
 use super::{Adjacency, Phase, check_delta};
 use crate::Result;

@@ -44,11 +44,3 @@ pub(super) fn gaussians(accountant: &str, phases: &[Phase], adjacency: Adjacency
         })
         .collect()
 }
-
-/// Refuses an epsilon that is negative or not a number.
-pub(super) fn check_epsilon(epsilon: f64) -> Result<()> {
-    if epsilon >= 0.0 && epsilon.is_finite() {
-        return Ok(());
-    }
-    Err(Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual"))
-}

@@ -5,7 +5,8 @@
 //! Phases add their μ². Nothing bounds what is lost at finite T: small T, small σ or q near 1 make it far too low or
 //! too high.
 
-use super::estimate::{Estimate, check_epsilon, gaussians};
+use super::check_epsilon;
+use super::estimate::{Estimate, gaussians};
 use super::{Adjacency, Phase, check_delta, gaussian};
 use crate::Result;
 

@@ -254,6 +254,14 @@ pub fn check_delta(delta: f64) -> Result<()> {
         .hint("it should be well below one over the number of records"))
 }
 
+/// Refuses an epsilon that is negative or not a number.
+fn check_epsilon(epsilon: f64) -> Result<()> {
+    if epsilon >= 0.0 && epsilon.is_finite() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual"))
+}
+
 fn check_phases(phases: &[Phase]) -> Result<()> {
     if phases.is_empty() {
         return Err(Error::usage("nothing to account for: no steps were given"));

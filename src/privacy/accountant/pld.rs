@@ -7,7 +7,7 @@
 use super::cells::{LossPmf, Step, mixture};
 use super::compose::{Composed, Side, TooFine, compose};
 use super::pairs::{Pair, dominating};
-use super::{Adjacency, Bracket, Direction, Phase, check_delta, check_phases, gaussian};
+use super::{Adjacency, Bracket, Direction, Phase, check_delta, check_epsilon, check_phases, gaussian};
 use crate::{Error, Result};
 
 /// By how much lower bounds are lowered, as a share, for what floating point may do.
@@ -95,11 +95,7 @@ const SMALLEST_DELTA: f64 = 1e-50;
 /// # Errors
 /// Usage: no phases, a negative epsilon or one that is not a number.
 pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64> {
-    if !(epsilon >= 0.0 && epsilon.is_finite()) {
-        return Err(
-            Error::usage(format!("epsilon must be 0 or more, not {epsilon}")).hint("values from 0.1 to 10 are usual")
-        );
-    }
+    check_epsilon(epsilon)?;
     let parts = Dominated::all(phases, adjacency)?;
     if let Some(mu) = unsampled(&parts) {
         return Ok(gaussian::delta(mu, epsilon));

@@ -7,7 +7,7 @@ use statrs::function::gamma::ln_gamma;
 
 use super::gaussian::ln_normal_cdf;
 use super::pairs::{Pair, dominating};
-use super::{Adjacency, Phase, check_delta, check_phases};
+use super::{Adjacency, Phase, check_delta, check_epsilon, check_phases};
 use crate::{Error, Result};
 
 /// Epsilon and the order that gives it.
@@ -53,11 +53,7 @@ type LogMoment = fn(f64, f64, f64) -> f64;
 /// # Errors
 /// Usage: no phases, a negative target or one that is not a number.
 pub fn delta(phases: &[Phase], adjacency: Adjacency, target: f64) -> Result<(f64, f64)> {
-    if !(target >= 0.0 && target.is_finite()) {
-        return Err(
-            Error::usage(format!("epsilon must be 0 or more, not {target}")).hint("values from 0.1 to 10 are usual")
-        );
-    }
+    check_epsilon(target)?;
     let (mut low, mut high) = (1e-300_f64.ln(), (1.0 - 1e-9_f64).ln());
     while high - low > 1e-6 {
         let middle = 0.5 * (low + high);

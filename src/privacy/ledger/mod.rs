@@ -52,6 +52,24 @@ pub fn verify(path: &Path) -> Result<LedgerView> {
     Ok(Book::replay(path, &lines)?.view())
 }
 
+/// The ledger of the dataset with this content hash in `dir`, checked whole, and where it is; none where it is not there.
+///
+/// # Errors
+/// As [`verify`].
+pub fn find(dir: &Path, dataset_hash: &str) -> Result<Option<(PathBuf, LedgerView)>> {
+    let path = file_in(dir, dataset_hash);
+    if !path.exists() {
+        return Ok(None);
+    }
+    // Another run may write a line between the ledger's reading and its head's: a second look tells that from tampering.
+    let view = verify(&path).or_else(|_| verify(&path))?;
+    Ok(Some((path, view)))
+}
+
+fn file_in(dir: &Path, dataset_hash: &str) -> PathBuf {
+    dir.join(format!("{dataset_hash}.jsonl"))
+}
+
 impl Ledger {
     /// Opens the ledger of the dataset with this content hash, creating it with the given total epsilon and delta.
     ///
@@ -59,8 +77,8 @@ impl Ledger {
     /// total and delta, and stays with its unit of privacy.
     ///
     /// # Errors
-    /// Usage: the hash is no file name, a number is out of range, or the ledger protects another unit. Data: the ledger was tampered with. Other: another
-    /// process holds it, or it cannot be read or written.
+    /// Usage: the hash is no file name, a number is out of range, or the ledger protects another unit. Data: the ledger
+    /// was tampered with. Other: another process holds it, or it cannot be read or written.
     pub fn open(dir: &Path, dataset_hash: &str, default_total_epsilon: f64, delta: f64, unit: &Unit) -> Result<Self> {
         if dataset_hash.is_empty()
             || !dataset_hash
@@ -72,7 +90,7 @@ impl Ledger {
         check_total(default_total_epsilon)?;
         super::accountant::check_delta(delta)?;
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create the ledger folder", dir, e))?;
-        let path = dir.join(format!("{dataset_hash}.jsonl"));
+        let path = file_in(dir, dataset_hash);
         let mut ledger = Self::take(&path, true)?;
         if ledger.chain.is_empty() {
             ledger.append(Entry::Created {
