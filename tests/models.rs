@@ -6,7 +6,8 @@ use burn::tensor::{Bool, Device, Tensor};
 use dpsynth::Error;
 use dpsynth::config::{LabelConfig, PromptConfig};
 use dpsynth::error::Kind;
-use dpsynth::models::llama::{Cache, Llama, Map, Plain, causal};
+use dpsynth::models::cache::{Cache, Past, causal};
+use dpsynth::models::llama::{Llama, Map, Plain};
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
 use dpsynth::records::prompt::{self, ChatTemplate};
@@ -15,8 +16,7 @@ use support::*;
 
 /// Logits `[tokens · vocabulary]` of one sequence by the full forward.
 fn logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
-    let hidden_from = causal(tokens.len(), &Device::flex());
-    values(model.logits(model.hidden(block(&[tokens]), hidden_from, None, &mut Plain)))
+    values(model.logits(model.hidden(block(&[tokens]), None, &mut Plain)))
 }
 
 // ---------------------------------------------------------------------------------------------- the forward
@@ -74,7 +74,7 @@ fn the_shape_is_read_off_the_file() {
 fn rows_of_a_batch_do_not_see_each_other() {
     let model = model();
     let (a, b): (Vec<u32>, Vec<u32>) = ((3..20).collect(), (103..120).rev().collect());
-    let both = model.hidden(block(&[&a, &b]), causal(a.len(), &Device::flex()), None, &mut Plain);
+    let both = model.hidden(block(&[&a, &b]), None, &mut Plain);
     let both = values(model.logits(both));
     let alone = [logits(&model, &a), logits(&model, &b)].concat();
     assert!(furthest(both, alone) < 1e-5);
@@ -109,7 +109,14 @@ fn decoding_step_by_step_equals_the_full_forward() {
             true => causal(part.len(), &Device::flex()),
             false => Tensor::cat(vec![past, causal(part.len(), &Device::flex())], 3),
         };
-        let hidden = model.hidden(block(&[part]), hidden_from, Some(&mut cache), &mut Plain);
+        let hidden = model.hidden(
+            block(&[part]),
+            Some(Past {
+                cache: &mut cache,
+                hidden_from,
+            }),
+            &mut Plain,
+        );
         stepwise.extend(values(model.logits(hidden)));
     }
     assert_eq!(cache.len(), tokens.len());
@@ -128,8 +135,22 @@ fn padded_logits(model: &Llama, tokens: &[u32], padding: usize) -> Vec<f32> {
         let parts = [(padding, pad), (past, seen), (queries, causal(queries, &device))];
         Tensor::cat(parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, t)| t).collect(), 3)
     };
-    let first = model.hidden(block(&[head]), mask(head.len(), 0), Some(&mut cache), &mut Plain);
-    let then = model.hidden(block(&[last]), mask(1, head.len()), Some(&mut cache), &mut Plain);
+    let first = model.hidden(
+        block(&[head]),
+        Some(Past {
+            cache: &mut cache,
+            hidden_from: mask(head.len(), 0),
+        }),
+        &mut Plain,
+    );
+    let then = model.hidden(
+        block(&[last]),
+        Some(Past {
+            cache: &mut cache,
+            hidden_from: mask(1, head.len()),
+        }),
+        &mut Plain,
+    );
     [values(model.logits(first)), values(model.logits(then))].concat()
 }
 
@@ -150,8 +171,10 @@ fn chosen_rows_of_a_cache_go_on_as_they_were() {
         let mut cache = Cache::new(model.config(), 1, tokens.len(), &device);
         model.hidden(
             block(&[tokens]),
-            causal(tokens.len(), &device),
-            Some(&mut cache),
+            Some(Past {
+                cache: &mut cache,
+                hidden_from: causal(tokens.len(), &device),
+            }),
             &mut Plain,
         );
         cache
@@ -160,7 +183,14 @@ fn chosen_rows_of_a_cache_go_on_as_they_were() {
     let mut cache = Cache::stack(vec![one(&a), one(&b)]).rows(&choose(&[1, 0, 1]), 10);
     cache.select(&choose(&[2, 1]));
     let all_seen = Tensor::<4, Bool>::full([1, 1, 1, 7], false, &device);
-    let next = values(model.logits(model.hidden(block(&[&[50], &[60]]), all_seen, Some(&mut cache), &mut Plain)));
+    let next = values(model.logits(model.hidden(
+        block(&[&[50], &[60]]),
+        Some(Past {
+            cache: &mut cache,
+            hidden_from: all_seen,
+        }),
+        &mut Plain,
+    )));
     let last = |tokens: &[u32], next| {
         let all = logits(&model, &[tokens, &[next]].concat());
         all[all.len() - model.config().vocabulary..].to_vec()
@@ -198,12 +228,7 @@ fn merged_lora_equals_applied_lora() {
     let adapter = adapter(&model);
     let merged = model.merged(|layer, map| adapter.delta(layer, map, &Device::flex()));
     let mut applied = Applied(adapter.tensors(&Device::flex()), adapter.scale());
-    let hidden = model.hidden(
-        block(&[&tokens]),
-        causal(tokens.len(), &Device::flex()),
-        None,
-        &mut applied,
-    );
+    let hidden = model.hidden(block(&[&tokens]), None, &mut applied);
     let off = furthest(values(model.logits(hidden)), logits(&merged, &tokens));
     assert!(off < 1e-4, "merged and applied differ by {off:e}");
     assert!(

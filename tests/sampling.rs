@@ -7,11 +7,10 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
-use burn::tensor::Device;
 use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior};
 use dpsynth::error::Kind;
-use dpsynth::models::llama::{Llama, Plain, causal};
+use dpsynth::models::llama::{Llama, Plain};
 use dpsynth::records::LabelSpace;
 use dpsynth::sampling::choose::{Choice, draw};
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
@@ -145,12 +144,7 @@ fn no_guidance_is_plain_sampling_bit_for_bit() {
 
 /// The last position's logits by the full forward: no cache, no padding, no batch.
 fn next_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
-    let hidden = model.hidden(
-        block(&[tokens]),
-        causal(tokens.len(), &Device::flex()),
-        None,
-        &mut Plain,
-    );
+    let hidden = model.hidden(block(&[tokens]), None, &mut Plain);
     let all = values(model.logits(hidden));
     all[all.len() - model.config().vocabulary..].to_vec()
 }

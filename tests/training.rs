@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
 use dpsynth::error::Kind;
-use dpsynth::models::llama::{Linear, Llama, Map, causal};
+use dpsynth::models::llama::{Linear, Llama, Map};
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, Unit, verify};
@@ -59,7 +59,7 @@ fn alone(model: &Llama, adapter: &Adapter, record: &Encoded) -> (f64, Vec<f64>) 
     let ids: Vec<i32> = record.tokens.iter().map(|t| *t as i32).collect();
     let n = ids.len() - 1;
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids[..n].to_vec(), [1, n]), &device);
-    let hidden = model.hidden(tokens, causal(n, &device), None, &mut linear);
+    let hidden = model.hidden(tokens, None, &mut linear);
     let log_p = activation::log_softmax(model.logits(hidden), 1);
     let targets = Tensor::<2, Int>::from_data(
         TensorData::new(ids[record.prompt..].to_vec(), [n + 1 - record.prompt, 1]),

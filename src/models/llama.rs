@@ -3,8 +3,10 @@
 //! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention
 //! does not need more; how a linear map is applied is left to [`Linear`], so that this file knows no LoRA.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::cache::Past;
+use super::fused::{Heads, Rotary, causal_attention, rms_norm, swiglu};
 use super::load::gguf::Gguf;
 use crate::{Error, Result};
 
@@ -265,48 +267,40 @@ impl Llama {
 
     /// The last hidden states `[rows · tokens, width]` of `tokens [rows, tokens]`, normed for the head.
     ///
-    /// `hidden_from` is what each token may not look at: true at `[row or 1, 1, tokens, past + tokens]`.
-    /// With a `cache`, keys and values are appended to it and its past is attended to.
-    pub fn hidden(
-        &self,
-        tokens: Tensor<2, Int>,
-        hidden_from: Tensor<4, Bool>,
-        mut cache: Option<&mut Cache>,
-        linear: &mut dyn Linear,
-    ) -> Tensor<2> {
+    /// Without a `past` each token looks at itself and at those before it in its row. With one, keys and values are
+    /// appended to its cache, and what it hides is not looked at.
+    pub fn hidden(&self, tokens: Tensor<2, Int>, mut past: Option<Past>, linear: &mut dyn Linear) -> Tensor<2> {
         let c = &self.config;
         let [rows, len] = tokens.dims();
-        let start = cache.as_ref().map_or(0, |c| c.len);
-        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len).unsqueeze::<4>();
-        let (cos, sin) = (positions(&self.cos), positions(&self.sin));
-        let split = |x: Tensor<2>, heads: usize| x.reshape([rows, len, heads, c.head_width()]).swap_dims(1, 2);
-        let groups = c.heads / c.kv_heads;
+        let start = past.as_ref().map_or(0, |p| p.cache.len());
+        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len);
+        let rotary = Rotary {
+            cos: positions(&self.cos),
+            sin: positions(&self.sin),
+        };
+        let shape = Heads {
+            rows,
+            tokens: len,
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            head_width: c.head_width(),
+        };
         let mut x = self.embedding.clone().select(0, tokens.reshape([rows * len]));
         for (l, layer) in self.layers.iter().enumerate() {
             let mut map = |m: Map, x: Tensor<2>| linear.apply(l, m, &layer.maps[m as usize], x);
             let h = rms_norm(x.clone(), &layer.attention_norm, c.norm_epsilon);
-            let q = rotate(split(map(Map::Q, h.clone()), c.heads), &cos, &sin);
-            let mut k = rotate(split(map(Map::K, h.clone()), c.kv_heads), &cos, &sin);
-            let mut v = split(map(Map::V, h), c.kv_heads);
-            if let Some(cache) = cache.as_deref_mut() {
-                (k, v) = cache.append(l, k, v);
-            }
-            let seen = k.dims()[2];
-            // Heads that share keys stand together, so that no key is copied.
-            let q = q.reshape([rows, c.kv_heads, groups * len, c.head_width()]);
-            let scores = q.matmul(k.swap_dims(2, 3)) / (c.head_width() as f64).sqrt();
-            let scores = scores
-                .reshape([rows, c.heads, len, seen])
-                .mask_fill(hidden_from.clone(), f32::NEG_INFINITY);
-            let weights = activation::softmax(scores, 3).reshape([rows, c.kv_heads, groups * len, seen]);
-            let mixed = weights.matmul(v).reshape([rows, c.heads, len, c.head_width()]);
-            x = x + map(Map::O, mixed.swap_dims(1, 2).reshape([rows * len, c.width]));
+            let (q, k, v) = (map(Map::Q, h.clone()), map(Map::K, h.clone()), map(Map::V, h));
+            let mixed = match &mut past {
+                None => causal_attention(q, k, v, shape, &rotary),
+                Some(past) => past.attend(l, q, k, v, shape, &rotary),
+            };
+            x = x + map(Map::O, mixed);
             let h = rms_norm(x.clone(), &layer.mlp_norm, c.norm_epsilon);
-            let gated = activation::silu(map(Map::Gate, h.clone())) * map(Map::Up, h);
+            let gated = swiglu(map(Map::Gate, h.clone()), map(Map::Up, h));
             x = x + map(Map::Down, gated);
         }
-        if let Some(cache) = cache {
-            cache.len += len;
+        if let Some(past) = past {
+            past.cache.advance(len);
         }
         rms_norm(x, &self.norm, c.norm_epsilon)
     }
@@ -333,127 +327,6 @@ fn is_applied(name: &str, layers: usize) -> bool {
             .is_some_and(|part| Map::ALL.iter().any(|m| m.gguf_name() == part))
     };
     layer.parse().is_ok_and(|l: usize| l < layers) && (norm || map())
-}
-
-/// Which positions a token may not look at: those after it. `[1, 1, tokens, tokens]`.
-pub fn causal(tokens: usize, device: &Device) -> Tensor<4, Bool> {
-    Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, device).unsqueeze::<4>()
-}
-
-/// Keys and values of the tokens seen so far, allocated once.
-#[derive(Clone)]
-pub struct Cache {
-    /// `[rows, kv_heads, capacity, head_width]` for each layer.
-    keys: Vec<Option<Tensor<4>>>,
-    values: Vec<Option<Tensor<4>>>,
-    len: usize,
-}
-
-impl Cache {
-    /// Room for `capacity` tokens in each of `rows` rows.
-    pub fn new(config: &LlamaConfig, rows: usize, capacity: usize, device: &Device) -> Self {
-        let shape = [rows, config.kv_heads, capacity, config.head_width()];
-        let fresh = || (0..config.layers).map(|_| Some(Tensor::zeros(shape, device))).collect();
-        Cache {
-            keys: fresh(),
-            values: fresh(),
-            len: 0,
-        }
-    }
-
-    /// One row whose first `padding` positions are taken but empty: they must be hidden from every token.
-    pub fn padded(config: &LlamaConfig, capacity: usize, padding: usize, device: &Device) -> Self {
-        Cache {
-            len: padding,
-            ..Cache::new(config, 1, capacity, device)
-        }
-    }
-
-    /// Caches of the same length, one under the other.
-    pub fn stack(caches: Vec<Cache>) -> Self {
-        let len = caches.first().map_or(0, |c| c.len);
-        assert!(
-            caches.iter().all(|c| c.len == len),
-            "stacked caches hold equally many tokens"
-        );
-        let layers = caches.first().map_or(0, |c| c.keys.len());
-        let join = |part: fn(&Cache) -> &Vec<Option<Tensor<4>>>| {
-            (0..layers)
-                .map(|l| Some(Tensor::cat(caches.iter().map(|c| held(&part(c)[l])).collect(), 0)))
-                .collect()
-        };
-        Cache {
-            keys: join(|c| &c.keys),
-            values: join(|c| &c.values),
-            len,
-        }
-    }
-
-    /// A new cache of the named rows, with room for `capacity` tokens.
-    pub fn rows(&self, rows: &Tensor<1, Int>, capacity: usize) -> Self {
-        let grow = |slot: &Option<Tensor<4>>| {
-            let chosen = held(slot).select(0, rows.clone());
-            let [n, heads, len, width] = chosen.dims();
-            let room = Tensor::zeros([n, heads, capacity, width], &chosen.device());
-            Some(room.slice_assign([0..n, 0..heads, 0..len, 0..width], chosen))
-        };
-        Cache {
-            keys: self.keys.iter().map(grow).collect(),
-            values: self.values.iter().map(grow).collect(),
-            len: self.len,
-        }
-    }
-
-    /// Tokens held for each row.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing is held yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Keeps only `rows`, in that order; a row may be named more than once.
-    pub fn select(&mut self, rows: &Tensor<1, Int>) {
-        for slot in self.keys.iter_mut().chain(&mut self.values) {
-            *slot = slot.take().map(|t| t.select(0, rows.clone()));
-        }
-    }
-
-    /// Appends `[rows, kv_heads, tokens, head_width]` and returns all that is held.
-    fn append(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let [rows, heads, tokens, width] = k.dims();
-        let end = self.len + tokens;
-        let write = |slot: &mut Option<Tensor<4>>, new: Tensor<4>| {
-            // Taken out of its slot, so that the tensor has one owner and is written in place.
-            let held = slot.take().expect("a slot is filled between calls");
-            let held = held.slice_assign([0..rows, 0..heads, self.len..end, 0..width], new);
-            let view = held.clone().slice([0..rows, 0..heads, 0..end, 0..width]);
-            *slot = Some(held);
-            view
-        };
-        (write(&mut self.keys[layer], k), write(&mut self.values[layer], v))
-    }
-}
-
-fn held(slot: &Option<Tensor<4>>) -> Tensor<4> {
-    slot.clone().expect("a slot is filled between calls")
-}
-
-fn rms_norm(x: Tensor<2>, gain: &Tensor<1>, epsilon: f64) -> Tensor<2> {
-    let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
-    x * scale * gain.clone().unsqueeze()
-}
-
-/// Rotary embedding (Su et al. 2021) in the rotate-half form, on `[rows, heads, tokens, head_width]`.
-fn rotate(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
-    let half = x.dims()[3] / 2;
-    let a = x.clone().narrow(3, 0, half);
-    let b = x.narrow(3, half, half);
-    let left = a.clone() * cos.clone() - b.clone() * sin.clone();
-    let right = b * cos.clone() + a * sin.clone();
-    Tensor::cat(vec![left, right], 3)
 }
 
 fn rotary_tables(c: &LlamaConfig, device: &Device) -> (Tensor<2>, Tensor<2>) {

@@ -7,7 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::choose::{Choice, draw};
-use crate::models::llama::{Cache, Llama, Plain, causal};
+use crate::models::cache::{Cache, Past, causal};
+use crate::models::llama::{Llama, Plain};
 use crate::training::cross_entropy::read;
 use crate::{Error, Result};
 
@@ -87,7 +88,14 @@ impl<'a> Decoder<'a> {
                 0 => after,
                 pad => Tensor::cat(vec![Tensor::full([1, 1, n, *pad], true, &device), after], 3),
             };
-            let hidden = model.hidden(tokens, hidden_from, Some(&mut cache), &mut Plain);
+            let hidden = model.hidden(
+                tokens,
+                Some(Past {
+                    cache: &mut cache,
+                    hidden_from,
+                }),
+                &mut Plain,
+            );
             first.push(read(model.logits(hidden.narrow(0, n - 1, 1))));
             caches.push(cache);
         }
@@ -139,7 +147,14 @@ impl<'a> Decoder<'a> {
             let next: Vec<i32> = next.collect();
             let tokens = Tensor::from_data(TensorData::new(next, [padding.len(), 1]), &device);
             let hidden_from = padded(&padding, cache.len() + 1, &device);
-            let hidden = self.model.hidden(tokens, hidden_from, Some(&mut cache), &mut Plain);
+            let hidden = self.model.hidden(
+                tokens,
+                Some(Past {
+                    cache: &mut cache,
+                    hidden_from,
+                }),
+                &mut Plain,
+            );
             logits = read(self.model.logits(hidden));
         }
     }

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use super::cross_entropy::{cross_entropy, read};
 use super::probe::probe;
 use crate::config::Clipping;
-use crate::models::llama::{Linear, Llama, Map, causal};
+use crate::models::llama::{Linear, Llama, Map};
 use crate::models::lora::Adapter;
 use crate::records::Encoded;
 
@@ -123,9 +123,7 @@ impl Trainee {
             device: &self.device,
             taps: Vec::new(),
         };
-        let hidden = self
-            .model
-            .hidden(batch.tokens, causal(batch.len, &self.device), None, &mut linear);
+        let hidden = self.model.hidden(batch.tokens, None, &mut linear);
         let predicting = hidden.select(0, batch.predicting);
         let loss = cross_entropy(predicting, &self.model.head(), &batch.targets, &batch.weights);
         let gradients = loss.surrogate.backward();
