@@ -8,7 +8,7 @@ use dpsynth::models::llama::{Apply, Llama, Map};
 use dpsynth::models::weights::Weights;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
-use dpsynth::training::gradients::{Clip, Trainee, clip_factor};
+use dpsynth::training::gradients::{Clip, Compute, Trainee, clip_factor};
 use dpsynth::training::trainable::{self, Trainable};
 use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
@@ -22,6 +22,14 @@ fn clip(clipping: Clipping) -> Clip {
         clipping,
         max_grad_norm: 0.7,
     }
+}
+
+fn in_precision(model: &Llama, precision: Precision) -> Trainee {
+    let compute = Compute {
+        precision,
+        activation_checkpointing: false,
+    };
+    Trainee::with(model, compute)
 }
 
 // ---------------------------------------------------------------------------------------------- the reference
@@ -162,11 +170,39 @@ fn the_plain_sum_is_the_sum_of_the_gradients() {
     }
 }
 
+/// Block by block the same numbers come out, of bounded and of plain sums.
+#[test]
+fn activation_checkpointing_changes_nothing() {
+    let (model, records) = (model(), many_records(9, 8));
+    let (records, adapter, full) = (references(&records), adapter(&model), Weights::of(&model));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let compute = Compute {
+            precision,
+            activation_checkpointing: true,
+        };
+        let (kept, anew) = (in_precision(&model, precision), Trainee::with(&model, compute));
+        for trained in [&adapter as &dyn Trainable, &full] {
+            let of = |t: &Trainee| {
+                let placed = t.place(trained);
+                (
+                    t.clipped_sum(&placed, &records, clip(Clipping::Flat)),
+                    t.plain_sum(&placed, &records),
+                )
+            };
+            let ((kept, kept_plain), (anew, anew_plain)) = (of(&kept), of(&anew));
+            assert_eq!(kept.losses, anew.losses);
+            assert_eq!(kept.norms, anew.norms);
+            assert_eq!(kept.sum, anew.sum);
+            assert_eq!(kept_plain.sum, anew_plain.sum);
+        }
+    }
+}
+
 #[test]
 fn losses_alone_are_those_of_training() {
     let (model, records) = (model(), many_records(6, 3));
     for precision in [Precision::F32, Precision::Bf16] {
-        let trainee = Trainee::with_precision(&model, precision);
+        let trainee = in_precision(&model, precision);
         let placed = trainee.place(&adapter(&model));
         let trained = trainee.clipped_sum(&placed, &references(&records), clip(Clipping::Flat));
         assert!(furthest(trainee.losses(&placed, &references(&records)), trained.losses) < 1e-5);
@@ -211,7 +247,7 @@ fn p5_sensitivity_holds_for_all_weights_with_tied_embeddings_and_repeated_tokens
 #[test]
 fn p5_sensitivity_holds_in_bf16() {
     let model = model();
-    let trainee = Trainee::with_precision(&model, Precision::Bf16);
+    let trainee = in_precision(&model, Precision::Bf16);
     let adapter = adapter(&model);
     let full = Weights::of(&model);
     for trained in [&adapter as &dyn Trainable, &full] {
@@ -230,7 +266,7 @@ fn bf16_norms_and_losses_agree_with_f32_to_two_hundredths() {
     let full = Weights::of(&model);
     for trained in [&adapter as &dyn Trainable, &full] {
         let of = |precision| {
-            let trainee = Trainee::with_precision(&model, precision);
+            let trainee = in_precision(&model, precision);
             trainee.clipped_sum(
                 &trainee.place(trained),
                 &references(&records),
