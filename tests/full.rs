@@ -9,6 +9,7 @@ use dpsynth::models::weights::Weights;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Compute, Trainee, clip_factor};
+use dpsynth::training::memory::AtOnce;
 use dpsynth::training::trainable::{self, Trainable};
 use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
@@ -221,7 +222,7 @@ fn sensitivity(trainee: &Trainee, trained: &dyn Trainable, clipping: Clipping) -
             trainee,
             workers: &workers,
             clip: clip(clipping),
-            micro_batch_size,
+            micro_batch_size: AtOnce::new(micro_batch_size),
         };
         let units = Units::of_records(records.clone());
         let base: Vec<usize> = (0..10).collect();

@@ -18,6 +18,7 @@ use dpsynth::training::checkpoint::Checkpoint;
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::cross_entropy::cross_entropy;
 use dpsynth::training::gradients::{Clip, ClippedSum, Trainee};
+use dpsynth::training::memory::AtOnce;
 use dpsynth::training::optimizer::AdamW;
 use dpsynth::training::trainable::Trainable;
 use dpsynth::training::trainer::{StepLog, Training};
@@ -344,7 +345,7 @@ fn p5_a_unit_of_many_records_moves_the_sum_by_at_most_c() {
                 clipping,
                 max_grad_norm: 0.6,
             },
-            micro_batch_size,
+            micro_batch_size: AtOnce::new(micro_batch_size),
         };
         let sum = |members: &[usize]| contribution.sum(&adapter, &units, members).sum;
         let whole = sum(&[0, 1, 2, 3]);
@@ -810,4 +811,36 @@ fn training_learns_what_the_records_share() {
     let (_, _, log) = site.train(false).unwrap();
     let (first, last) = (log[0].mean_loss.unwrap(), log.last().unwrap().mean_loss.unwrap());
     assert!(last < first - 1.0, "the loss went from {first} to {last}");
+}
+
+// ---------------------------------------------------------------------------------------------- memory
+
+/// A stand-in for the device: it has room for so many items.
+fn with_room_for(room: usize, items: &[u32]) -> u32 {
+    assert!(items.len() <= room, "CUDA_ERROR_OUT_OF_MEMORY while allocating");
+    items.iter().sum()
+}
+
+#[test]
+fn out_of_memory_halves_the_micro_batch_and_the_work_goes_on() {
+    let items: Vec<u32> = (1..=20).collect();
+    let at_once = AtOnce::new(16);
+    let parts = at_once.each(&items, |piece| with_room_for(5, piece));
+    assert_eq!(parts.iter().sum::<u32>(), 210, "every item counts once");
+    assert_eq!(at_once.size(), 4);
+    // Later batches begin with what fits.
+    assert_eq!(at_once.each(&items, |piece| with_room_for(4, piece)).len(), 5);
+    assert!(at_once.each(&[], |piece: &[u32]| piece.len()).is_empty());
+}
+
+#[test]
+#[should_panic(expected = "OUT_OF_MEMORY")]
+fn an_item_that_does_not_fit_alone_is_not_tried_for_ever() {
+    AtOnce::new(8).each(&[1, 2, 3], |piece| with_room_for(0, piece));
+}
+
+#[test]
+#[should_panic(expected = "something else")]
+fn another_panic_passes_through() {
+    AtOnce::new(8).each(&[1, 2, 3], |_| panic!("something else"));
 }

@@ -19,6 +19,7 @@ use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
 use crate::training::gradients::{Clip, Compute, Trainee};
+use crate::training::memory::AtOnce;
 use crate::training::trainable::Trainable;
 use crate::training::workers::Workers;
 
@@ -187,7 +188,7 @@ impl Replaying<'_> {
                 clipping: self.config.clipping,
                 max_grad_norm: self.config.max_grad_norm,
             },
-            micro_batch_size: self.config.micro_batch_size,
+            micro_batch_size: AtOnce::new(self.config.micro_batch_size),
         };
         let unit_of: Vec<u32> = (0u32..)
             .zip(batch)

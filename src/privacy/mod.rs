@@ -36,6 +36,6 @@ mod unit;
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
 pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
-pub use run::{ChargedStep, PrivateRun};
+pub use run::{ChargedStep, PrivateRun, StepNoise};
 pub use statement::PrivacyStatement;
 pub use unit::Unit;

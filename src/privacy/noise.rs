@@ -27,19 +27,92 @@ pub struct Mechanism {
     pub expected_batch_size: u64,
 }
 
+/// Noise that waits for its sum.
+pub enum Drawn {
+    /// In grid units.
+    Exact(Vec<i64>),
+    /// In standard deviations.
+    Continuous(Vec<f64>),
+}
+
+impl Drawn {
+    /// How long a sum it is for.
+    pub fn len(&self) -> usize {
+        match self {
+            Drawn::Exact(noise) => noise.len(),
+            Drawn::Continuous(noise) => noise.len(),
+        }
+    }
+}
+
 impl Mechanism {
     /// (sum + noise) / expected batch size, for a clipped sum [d] of records with norm at most C each.
     pub fn privatize(&self, sum: &[f64], key: &Key) -> Result<Vec<f32>> {
-        if let Some(at) = sum.iter().position(|v| !v.is_finite()) {
-            return Err(
-                Error::other(format!("coordinate {at} of the clipped sum is {}", sum[at]))
-                    .hint("a record whose gradient is not finite must contribute zero"),
-            );
-        }
+        check_finite(sum)?;
         match self.kind {
-            NoiseKind::ExactGaussian => self.exact(sum, key),
-            NoiseKind::Gaussian => Ok(self.continuous(sum, key)),
+            NoiseKind::ExactGaussian => {
+                let grid = self.gridded(sum.len())?;
+                let mut out = vec![0.0; sum.len()];
+                let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
+                grid.check_size(sum)?;
+                chunks.for_each(|(stream, (out, sum))| {
+                    let mut rng = key.stream(stream as u64);
+                    out.iter_mut()
+                        .zip(sum)
+                        .for_each(|(o, s)| *o = self.on_grid(&grid, *s, grid.rounded.draw(&mut rng)));
+                });
+                Ok(out)
+            }
+            NoiseKind::Gaussian => {
+                let mut out = vec![0.0; sum.len()];
+                let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
+                chunks.for_each(|(stream, (out, sum))| {
+                    let mut rng = key.stream(stream as u64);
+                    out.iter_mut()
+                        .zip(sum)
+                        .for_each(|(o, s)| *o = self.continuous(*s, StandardNormal.sample(&mut rng)));
+                });
+                Ok(out)
+            }
         }
+    }
+
+    /// The noise of [`Mechanism::privatize`] for a sum of `d` values that is not there yet: the same draws.
+    pub fn draw(&self, d: usize, key: &Key) -> Result<Drawn> {
+        Ok(match self.kind {
+            NoiseKind::ExactGaussian => {
+                let grid = self.gridded(d)?;
+                let mut out = vec![0; d];
+                out.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, out)| {
+                    let mut rng = key.stream(stream as u64);
+                    out.iter_mut().for_each(|o| *o = grid.rounded.draw(&mut rng));
+                });
+                Drawn::Exact(out)
+            }
+            NoiseKind::Gaussian => {
+                let mut out = vec![0.0; d];
+                out.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, out)| {
+                    let mut rng = key.stream(stream as u64);
+                    out.iter_mut().for_each(|o| *o = StandardNormal.sample(&mut rng));
+                });
+                Drawn::Continuous(out)
+            }
+        })
+    }
+
+    /// [`Mechanism::privatize`] with noise that was drawn before.
+    pub fn add(&self, sum: &[f64], noise: Drawn) -> Result<Vec<f32>> {
+        check_finite(sum)?;
+        assert_eq!(sum.len(), noise.len(), "noise is drawn for the length of its sum");
+        Ok(match noise {
+            Drawn::Exact(noise) => {
+                let grid = self.gridded(sum.len())?;
+                grid.check_size(sum)?;
+                let pairs = sum.par_iter().zip(noise);
+                pairs.map(|(s, n)| self.on_grid(&grid, *s, n)).collect()
+            }
+            Drawn::Continuous(noise) => sum.par_iter().zip(noise).map(|(s, n)| self.continuous(*s, n)).collect(),
+        })
     }
 
     /// The largest power of two with √d · grid ≤ [`GRID_SHARE`] · C.
@@ -47,8 +120,8 @@ impl Mechanism {
         2f64.powi((GRID_SHARE * self.max_grad_norm / (d as f64).sqrt()).log2().floor() as i32)
     }
 
-    fn exact(&self, sum: &[f64], key: &Key) -> Result<Vec<f32>> {
-        let d = sum.len().max(1);
+    fn gridded(&self, d: usize) -> Result<Gridded> {
+        let d = d.max(1);
         let grid = self.grid(d);
         // Rounding moves each of two neighbouring sums by at most grid/2 a coordinate: √d · grid together.
         let sensitivity = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + (d as f64).sqrt() * grid;
@@ -61,42 +134,59 @@ impl Mechanism {
                     .hint("a noise multiplier above a million is a mistake in the plan"),
             );
         };
-        let limit = 2f64.powi(61) * grid;
-        if let Some(at) = sum.iter().position(|v| v.abs() > limit) {
-            return Err(Error::other(format!(
+        Ok(Gridded {
+            grid,
+            per_unit: grid.recip(),
+            rounded,
+        })
+    }
+
+    /// One coordinate and its noise in grid units.
+    #[inline]
+    fn on_grid(&self, grid: &Gridded, sum: f64, noise: i64) -> f32 {
+        // Exact: the grid is a power of two, and the rounded quotient is within ±2⁶¹.
+        let noisy = (sum * grid.per_unit).round_ties_even() as i64 + noise;
+        // From here on it is post-processing.
+        (noisy as f64 * grid.grid / self.expected_batch_size as f64) as f32
+    }
+
+    /// One coordinate and its noise in standard deviations: ziggurat normals (Doornik 2005) in f64, faster than the
+    /// exact ones, and floating point.
+    #[inline]
+    fn continuous(&self, sum: f64, noise: f64) -> f32 {
+        let sigma = self.noise_multiplier * self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
+        ((sum + sigma * noise) / self.expected_batch_size as f64) as f32
+    }
+}
+
+/// The grid of sums of one length, and the sampler of its noise.
+struct Gridded {
+    grid: f64,
+    per_unit: f64,
+    rounded: Rounded,
+}
+
+impl Gridded {
+    fn check_size(&self, sum: &[f64]) -> Result<()> {
+        let limit = 2f64.powi(61) * self.grid;
+        match sum.iter().position(|v| v.abs() > limit) {
+            None => Ok(()),
+            Some(at) => Err(Error::other(format!(
                 "coordinate {at} of the clipped sum, {:e}, is too large for clipped records",
                 sum[at]
             ))
-            .hint("the sum of B records of norm C is at most B·C"));
+            .hint("the sum of B records of norm C is at most B·C")),
         }
-        let per_unit = 1.0 / grid;
-        let mut out = vec![0.0; sum.len()];
-        let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
-        chunks.for_each(|(stream, (out, sum))| {
-            let mut rng = key.stream(stream as u64);
-            for (o, s) in out.iter_mut().zip(sum) {
-                // Exact: the grid is a power of two, and the rounded quotient is within ±2⁶¹.
-                let noisy = (s * per_unit).round_ties_even() as i64 + rounded.draw(&mut rng);
-                // From here on it is post-processing.
-                *o = (noisy as f64 * grid / self.expected_batch_size as f64) as f32;
-            }
-        });
-        Ok(out)
     }
+}
 
-    /// Ziggurat normals (Doornik 2005) in f64: faster than the exact ones, and floating point.
-    fn continuous(&self, sum: &[f64], key: &Key) -> Vec<f32> {
-        let sigma = self.noise_multiplier * self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
-        let mut out = vec![0.0; sum.len()];
-        let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
-        chunks.for_each(|(stream, (out, sum))| {
-            let mut rng = key.stream(stream as u64);
-            for (o, s) in out.iter_mut().zip(sum) {
-                let normal: f64 = StandardNormal.sample(&mut rng);
-                *o = ((s + sigma * normal) / self.expected_batch_size as f64) as f32;
-            }
-        });
-        out
+fn check_finite(sum: &[f64]) -> Result<()> {
+    match sum.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(
+            Error::other(format!("coordinate {at} of the clipped sum is {}", sum[at]))
+                .hint("a record whose gradient is not finite must contribute zero"),
+        ),
     }
 }
 
@@ -160,6 +250,17 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn p3_noise_drawn_before_its_sum_is_the_noise_drawn_with_it() {
+        let sum: Vec<f64> = (0..2 * CHUNK + 5).map(|i| (i as f64).sin()).collect();
+        for kind in [NoiseKind::ExactGaussian, NoiseKind::Gaussian] {
+            let (m, key) = (mechanism(kind, 0.7, 1.0), Key::fixed(70));
+            let together = m.privatize(&sum, &key).expect("finite");
+            let before = m.draw(sum.len(), &key).expect("drawn");
+            assert_eq!(m.add(&sum, before).expect("finite"), together);
         }
     }
 

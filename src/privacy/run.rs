@@ -5,7 +5,7 @@ use std::fmt;
 use super::keys::{Key, KeySource, Purpose};
 use super::laplace::DiscreteLaplace;
 use super::ledger::{Ledger, LedgerHead, Usage};
-use super::noise::Mechanism;
+use super::noise::{Drawn, Mechanism};
 use super::plan::PrivacyPlan;
 use super::sampler;
 use super::statement::PrivacyStatement;
@@ -196,6 +196,42 @@ impl ChargedStep {
             return wrong;
         }
         self.mechanism.privatize(clipped_sum, &self.noise_key)
+    }
+
+    /// Draws the noise for a sum of `d` values that is still being taken; it is the step's one draw.
+    ///
+    /// # Errors
+    /// Usage: the plan's noise is beyond the exact sampler.
+    pub fn draw_noise(self, d: usize) -> Result<StepNoise> {
+        let drawn = self.mechanism.draw(d, &self.noise_key)?;
+        Ok(StepNoise {
+            mechanism: self.mechanism,
+            drawn,
+        })
+    }
+}
+
+/// The one draw of noise of a step, before its sum is there.
+#[must_use = "the step is charged whether it is used or not"]
+pub struct StepNoise {
+    mechanism: Mechanism,
+    drawn: Drawn,
+}
+
+impl StepNoise {
+    /// As [`ChargedStep::privatize`].
+    ///
+    /// # Panics
+    /// Where the sum is not as long as the noise.
+    pub fn privatize(self, clipped_sum: &[f64]) -> Result<Vec<f32>> {
+        self.mechanism.add(clipped_sum, self.drawn)
+    }
+}
+
+// Says nothing of the noise.
+impl fmt::Debug for StepNoise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepNoise").finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::gradients::{Clip, Seconds, Trainee};
+use super::memory::AtOnce;
 use super::trainable::Trainable;
 use super::workers::Workers;
 use crate::records::{Encoded, Units};
@@ -13,7 +14,7 @@ pub struct Contribution<'a> {
     pub workers: &'a Workers,
     pub clip: Clip,
     /// Records that go through the model at once; memory grows with it, nothing else does.
-    pub micro_batch_size: usize,
+    pub micro_batch_size: AtOnce,
 }
 
 /// The sum over a batch, and what was seen on the way.
@@ -47,9 +48,10 @@ impl Contribution<'_> {
         // Records of like length go together, and of units of one size, which share a weight; who is in the batch is
         // drawn already.
         drawn.sort_by_key(|(size, record)| (*size, record.tokens.len()));
+        let at_once = self.micro_batch_size.size();
         let micro_batches: Vec<(usize, Vec<&Encoded>)> = drawn
             .chunk_by(|a, b| a.0 == b.0)
-            .flat_map(|alike| alike.chunks(self.micro_batch_size))
+            .flat_map(|alike| alike.chunks(at_once))
             .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, record)| *record).collect()))
             .collect();
         #[cfg(test)]
@@ -62,19 +64,24 @@ impl Contribution<'_> {
             seconds: Seconds::default(),
         };
         let placed = self.trainee.place(trained);
-        let clipped = |(_, records): &(usize, Vec<&Encoded>)| self.trainee.clipped_sum(&placed, records, self.clip);
-        self.workers.each(&micro_batches, clipped, |(size, _), part| {
+        let clipped = |(_, records): &(usize, Vec<&Encoded>)| {
+            let piece = |records: &[&Encoded]| self.trainee.clipped_sum(&placed, records, self.clip);
+            self.micro_batch_size.each(records, piece)
+        };
+        self.workers.each(&micro_batches, clipped, |(size, _), parts| {
             let share = 1.0 / *size as f64;
             #[cfg(test)]
             let share = match crate::mutation::is(crate::mutation::Mutation::UnitSummedNotAveraged) {
                 true => 1.0,
                 false => share,
             };
-            let add = |(s, p): (&mut f64, &f32)| *s += share * f64::from(*p);
-            out.sum.par_iter_mut().zip(&part.sum).for_each(add);
-            out.norms.extend(part.norms);
-            out.losses.extend(part.losses);
-            out.seconds += part.seconds;
+            for part in parts {
+                let add = |(s, p): (&mut f64, &f32)| *s += share * f64::from(*p);
+                out.sum.par_iter_mut().zip(&part.sum).for_each(add);
+                out.norms.extend(part.norms);
+                out.losses.extend(part.losses);
+                out.seconds += part.seconds;
+            }
         });
         out
     }

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use burn::tensor::Device;
+
 use super::checkpoint::Checkpoint;
 use super::contribution::Contribution;
 use super::gradients::{Clip, Compute, Trainee};
+use super::memory::AtOnce;
 use super::optimizer::AdamW;
 use super::trainable::{self, Trainable};
 use super::workers::Workers;
@@ -81,8 +84,9 @@ impl Training<'_> {
                 clipping: c.clipping,
                 max_grad_norm: c.max_grad_norm,
             },
-            micro_batch_size: c.micro_batch_size,
+            micro_batch_size: AtOnce::new(c.micro_batch_size),
         };
+        let on_cpu = self.model.device() == Device::flex();
         let total = run.charged_steps() + run.remaining_steps();
         let target = run.plan().epsilon_after(total)?;
         let task = self.progress.begin("training", total, Unit::Steps);
@@ -95,8 +99,29 @@ impl Training<'_> {
                 continue;
             }
             let (charge, drawn) = (step.index(), step.members().len());
-            let batch = contribution.sum(trained.as_ref(), units, step.members());
-            let gradient = step.privatize(&batch.sum)?;
+            let members = step.members().to_vec();
+            let at_once = contribution.micro_batch_size.size();
+            let sum = || contribution.sum(trained.as_ref(), units, &members);
+            let (batch, gradient) = match on_cpu {
+                // The noise waits: it needs the cores that the sum is taken on.
+                true => {
+                    let batch = sum();
+                    let gradient = step.privatize(&batch.sum)?;
+                    (batch, gradient)
+                }
+                false => std::thread::scope(|scope| {
+                    let drawing = scope.spawn(|| step.draw_noise(trained.values().len()));
+                    let batch = sum();
+                    let noise = drawing.join().expect("drawing noise does not panic")?;
+                    let gradient = noise.privatize(&batch.sum)?;
+                    Ok::<_, Error>((batch, gradient))
+                })?,
+            };
+            let fits = contribution.micro_batch_size.size();
+            if fits < at_once {
+                let note = format!("out of memory: micro-batches of {fits} records from here on");
+                self.progress.note(&note);
+            }
             let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
             let learning_rate = c.learning_rate * warmup.min(1.0);
             optimizer.step(trained.values_mut(), &gradient, learning_rate as f32);

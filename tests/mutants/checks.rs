@@ -10,6 +10,7 @@ use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Trainee};
+use dpsynth::training::memory::AtOnce;
 use dpsynth::training::trainer::Training;
 use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
@@ -68,7 +69,7 @@ impl Bench {
                 clipping,
                 max_grad_norm: MAX_GRAD_NORM,
             },
-            micro_batch_size,
+            micro_batch_size: AtOnce::new(micro_batch_size),
         }
     }
 

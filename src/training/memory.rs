@@ -1,0 +1,56 @@
+//! Out of device memory: the micro-batch is halved and the work goes on. The logical batch and the account stay as they
+//! were, since records are bounded one by one (rule P3).
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many records go through the model at once: fewer each time that memory ran out.
+#[derive(Debug)]
+pub struct AtOnce(AtomicUsize);
+
+impl AtOnce {
+    /// At first `size`, 1 at least.
+    pub fn new(size: usize) -> Self {
+        AtOnce(AtomicUsize::new(size.max(1)))
+    }
+
+    /// Records that go through at once by now.
+    pub fn size(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// `work` on pieces of `items`, in order, each as large as memory has allowed so far.
+    ///
+    /// Tensor operations report missing memory by a panic, from which nothing of the piece has come: it is tried again
+    /// in halves. A piece of one that does not fit panics on, as does everything else.
+    pub fn each<T, R>(&self, items: &[T], work: impl Fn(&[T]) -> R) -> Vec<R> {
+        let (mut rest, mut out) = (items, Vec::with_capacity(1));
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(self.size().min(rest.len()));
+            match catch_unwind(AssertUnwindSafe(|| work(piece))) {
+                Ok(done) => {
+                    out.push(done);
+                    rest = others;
+                }
+                Err(panic) if piece.len() > 1 && is_out_of_memory(panic.as_ref()) => {
+                    self.0.fetch_min(piece.len().div_ceil(2), Ordering::Relaxed);
+                }
+                Err(panic) => resume_unwind(panic),
+            }
+        }
+        out
+    }
+}
+
+/// Whether a panic says that memory is missing, in the words of CUDA and of CubeCL.
+fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
+    let text = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(text), _) => text.to_lowercase(),
+        (_, Some(text)) => text.to_lowercase(),
+        _ => return false,
+    };
+    ["out of memory", "outofmemory", "out_of_memory"]
+        .iter()
+        .any(|words| text.contains(words))
+}
