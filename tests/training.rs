@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
+use dpsynth::config::{Clipping, FinetuneConfig, Method, NoiseKind};
 use dpsynth::error::Kind;
 use dpsynth::models::llama::{Apply, Llama, Map};
 use dpsynth::models::load::gguf::Gguf;
@@ -20,7 +20,7 @@ use dpsynth::training::cross_entropy::cross_entropy;
 use dpsynth::training::gradients::{Clip, ClippedSum, Trainee};
 use dpsynth::training::memory::AtOnce;
 use dpsynth::training::optimizer::AdamW;
-use dpsynth::training::trainable::Trainable;
+use dpsynth::training::trainable::{self, Trainable};
 use dpsynth::training::trainer::{StepLog, Training};
 use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
@@ -601,7 +601,7 @@ impl Site {
     }
 
     fn saved(&self) -> Option<Checkpoint> {
-        let len = Adapter::new(self.model.config(), 2, 4.0, 0).len();
+        let len = trainable::initial(&self.config, &self.model).values().len();
         let path = self.path("checkpoint.safetensors");
         path.exists()
             .then(|| Checkpoint::load(&path, len, self.config.weight_decay as f32).unwrap())
@@ -754,6 +754,30 @@ fn p4_private_runs_repeat_nothing() {
         "{same} of {} values are equal",
         a.values().len()
     );
+}
+
+/// All weights trained, once in one go and once with a stop after each step, each block's activations computed anew.
+#[test]
+fn p7_full_fine_tuning_goes_on_from_its_checkpoint_to_the_same_weights() {
+    let site = |activation_checkpointing| {
+        let mut site = Site::new(&request(3, 6, 18), many_records(18, 16));
+        site.config.method = Method::Full;
+        site.config.activation_checkpointing = activation_checkpointing;
+        site
+    };
+    let whole = site(false).train(false).unwrap().0;
+    let stopped = site(true);
+    stopped.train(true).unwrap_err();
+    stopped.train(true).unwrap_err();
+    let (trained, applied, _) = stopped.train(false).unwrap();
+    assert_eq!(applied, 3);
+    assert_eq!(trained.values(), whole.values());
+    let moved = trained
+        .values()
+        .iter()
+        .zip(stopped.model.values())
+        .filter(|(a, b)| **a != *b);
+    assert!(moved.count() as f64 > 0.99 * trained.values().len() as f64);
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::llama::{LlamaConfig, Map};
+use crate::pipeline::files::{Values, write_tensors};
 use crate::{Error, Result};
 
 /// Where the two factors of one linear map stand in the flat vector.
@@ -126,29 +127,21 @@ impl Adapter {
 
     /// Writes safetensors with PEFT's names and shapes (`lora_A.weight [rank, input]`, `lora_B.weight [output, rank]`).
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut held: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
+        let mut held: Vec<(String, [usize; 2], Vec<f32>)> = Vec::new();
         for p in &self.places {
             let (a, b) = self.slices(p);
-            held.push((
-                p.name("A"),
-                [self.rank, p.input],
-                bytes(&transposed(a, p.input, self.rank)),
-            ));
-            held.push((
-                p.name("B"),
-                [p.output, self.rank],
-                bytes(&transposed(b, self.rank, p.output)),
-            ));
+            held.push((p.name("A"), [self.rank, p.input], transposed(a, p.input, self.rank)));
+            held.push((p.name("B"), [p.output, self.rank], transposed(b, self.rank, p.output)));
         }
-        let views = held.iter().map(|(name, shape, data)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("the shape counts the values");
-            (name.clone(), view)
+        let tensors = held.iter().map(|(name, shape, values)| Values {
+            name,
+            shape: shape.to_vec(),
+            values: values.into(),
         });
         // One entry: two would be written in an order of their own each time.
         let settings = format!("{{\"rank\":{},\"alpha\":{}}}", self.rank, self.alpha);
         let metadata = HashMap::from([("lora".to_string(), settings)]);
-        let file = safetensors::serialize(views, Some(metadata)).expect("names are unique");
-        crate::pipeline::files::write_atomically(path, &file)
+        write_tensors(path, tensors.collect(), metadata)
     }
 
     /// Reads what [`Adapter::save`] wrote, for the model of `config`.
@@ -182,10 +175,6 @@ fn transposed(v: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..rows * columns)
         .map(|i| v[(i % rows) * columns + i / rows])
         .collect()
-}
-
-fn bytes(v: &[f32]) -> Vec<u8> {
-    v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 fn floats(b: &[u8]) -> Vec<f32> {

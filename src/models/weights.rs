@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::llama::Llama;
+use crate::pipeline::files::{Values, write_tensors};
 use crate::{Error, Result};
 
 /// A model's weights on the host, in the order of [`Llama::names`].
@@ -37,19 +38,18 @@ impl Weights {
     /// Writes safetensors with the names of Hugging Face checkpoints.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut rest = self.values.as_slice();
-        let mut held: Vec<(&str, Vec<usize>, Vec<u8>)> = Vec::with_capacity(self.names.len());
+        let mut tensors = Vec::with_capacity(self.names.len());
         for (name, shape) in &self.names {
             let (own, others) = rest.split_at(shape.iter().product());
             rest = others;
-            held.push((name, shape.clone(), own.iter().flat_map(|x| x.to_le_bytes()).collect()));
+            tensors.push(Values {
+                name,
+                shape: shape.clone(),
+                values: own.into(),
+            });
         }
-        let views = held.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
-            (*name, view)
-        });
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        let file = safetensors::serialize(views, Some(metadata)).expect("names are unique");
-        crate::pipeline::files::write_atomically(path, &file)
+        write_tensors(path, tensors, metadata)
     }
 
     /// Reads what [`Weights::save`] wrote, for a model of the shape of `base`.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::privacy_plan;
 use crate::assets::{Locations, Registry};
-use crate::config::RunConfig;
+use crate::config::{Method, RunConfig};
 use crate::models::device;
 use crate::models::llama::{LlamaConfig, Map};
 use crate::models::load::gguf::Gguf;
@@ -87,16 +87,19 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     } else {
         1
     };
-    let (mut weights, mut tape, mut adapter) = (shape.vocabulary * shape.width, 0, 0);
-    for [input, output] in Map::ALL.map(|m| shape.shape(m)) {
-        weights += shape.layers * input * output;
-        tape += shape.layers * (input + output);
-        adapter += shape.layers * c.finetune.rank * (input + output);
-    }
+    let weights = shape.parameters();
+    let tape: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum::<usize>() * shape.layers;
+    let trained_parameters = match c.finetune.method {
+        Method::Lora => c.finetune.rank * tape,
+        Method::Full => weights,
+    };
     let record = (PROMPT_TOKENS + c.prepare.max_tokens) as f64;
     let at_once = (workers * c.finetune.micro_batch_size) as f64 * record;
-    // Values, two moments, the sum in f64 and its copies.
-    let training = 4.0 * weights as f64 + 40.0 * adapter as f64 + at_once * 4.0 * tape as f64 * TAPE_FACTOR;
+    // The base and what the forward sees of it; then values, two moments, the sum in f64, the noised one, and each
+    // worker's own.
+    let training = 8.0 * weights as f64
+        + (24.0 + 4.0 * workers as f64) * trained_parameters as f64
+        + at_once * 4.0 * tape as f64 * TAPE_FACTOR;
 
     let contrasts = if c.sample.guidance > 0.0 {
         c.sample.guidance_labels.min(labels - 1)
@@ -109,6 +112,11 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let sampling =
         8.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);
 
+    // Forward, backward, and where all weights are trained their gradients and norms; frozen ones need neither.
+    let passes = match c.finetune.method {
+        Method::Lora => 2.0,
+        Method::Full => 3.5,
+    };
     let speed = matmul_speed(device);
     let forward = shape.flops_per_token();
     let records = c.finetune.expected_batch_size as f64 * c.dataset.max_records_per_unit() as f64;
@@ -117,11 +125,10 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
     Cost {
         parameters: weights,
-        trained_parameters: adapter,
+        trained_parameters,
         training_memory_bytes: training,
         sampling_memory_bytes: sampling,
-        // The frozen base needs no weight gradients: backward costs one forward.
-        finetune_s: 2.0 * forward * trained / (speed * TRAINING_SHARE),
+        finetune_s: passes * forward * trained / (speed * TRAINING_SHARE),
         sample_s: forward * drawn * length / (speed * SAMPLING_SHARE),
         matmul_flops_per_second: speed,
     }

@@ -1,5 +1,6 @@
 //! Files that are there whole or not at all.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
@@ -10,12 +11,66 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use safetensors::{Dtype, SafeTensorError, View};
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
 /// Writes beside `path`, flushes to disk and renames: a reader sees the old bytes or the new, never a part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    atomically(path, |file| file.write_all(bytes))
+}
+
+/// A tensor to be written as safetensors.
+pub struct Values<'a> {
+    pub name: &'a str,
+    pub shape: Vec<usize>,
+    pub values: Cow<'a, [f32]>,
+}
+
+/// Writes `tensors` as safetensors, atomically; no more than one tensor's bytes are in memory besides its values.
+///
+/// # Panics
+/// Where a shape does not count its values.
+pub fn write_tensors(path: &Path, tensors: Vec<Values>, metadata: HashMap<String, String>) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let counted: usize = tensor.shape.iter().product();
+        assert_eq!(counted, tensor.values.len(), "the shape of `{}`", tensor.name);
+        views.push((tensor.name, tensor));
+    }
+    atomically(path, |file| {
+        safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
+            SafeTensorError::IoError(e) => e,
+            e => std::io::Error::other(e),
+        })
+    })
+}
+
+impl View for Values<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect::<Vec<u8>>()
+            .into()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
+    }
+}
+
+fn atomically(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
     let failed = |e| Error::io("write", path, e);
@@ -24,7 +79,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         .permissions(readable())
         .tempfile_in(folder)
         .map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
+    write(&mut file).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
     // The name is on disk too, not only the bytes.

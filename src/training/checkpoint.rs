@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::optimizer::AdamW;
-use crate::pipeline::files::write_atomically;
+use crate::pipeline::files::{Values, write_tensors};
 use crate::privacy::LedgerHead;
 use crate::{Error, Result};
 
@@ -26,17 +26,6 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Writes `path` atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let held: Vec<(&str, Vec<u8>)> = [
-            ("values", &self.values),
-            ("first", &self.optimizer.first),
-            ("second", &self.optimizer.second),
-        ]
-        .map(|(name, v)| (name, v.iter().flat_map(|x| x.to_le_bytes()).collect()))
-        .into();
-        let views = held.iter().map(|(name, bytes)| {
-            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-            (*name, view.expect("four bytes a value"))
-        });
         let metadata = HashMap::from([
             ("applied_steps".to_string(), self.applied_steps.to_string()),
             ("optimizer_steps".to_string(), self.optimizer.steps.to_string()),
@@ -45,10 +34,17 @@ impl Checkpoint {
                 serde_json::to_string(&self.ledger).expect("a head serialises"),
             ),
         ]);
-        write_atomically(
-            path,
-            &safetensors::serialize(views, Some(metadata)).expect("names are unique"),
-        )
+        let all = [
+            ("values", &self.values),
+            ("first", &self.optimizer.first),
+            ("second", &self.optimizer.second),
+        ];
+        let tensors = all.map(|(name, values)| Values {
+            name,
+            shape: vec![values.len()],
+            values: values.into(),
+        });
+        write_tensors(path, tensors.into(), metadata)
     }
 
     /// Reads what [`Checkpoint::save`] wrote, for an adapter of `len` values.
