@@ -10,11 +10,11 @@ use rayon::prelude::*;
 
 use crate::models::fused::cpu::{contiguous, runs_here, tensor};
 use crate::models::fused::gemm::{Matrix, product};
-use crate::models::fused::lanes::{softmax, vectorised};
+use crate::models::fused::lanes::{Softmax, vectorised};
 use crate::models::read;
 
 /// Rows of logits that exist at once, on each thread.
-const CHUNK: usize = 128;
+const CHUNK: usize = 256;
 
 /// Σ_n weights[n] · −log softmax(hidden·headᵀ)[n, targets[n]].
 pub struct CrossEntropy {
@@ -94,7 +94,7 @@ impl Head for Flex {
                 for ((row, loss), target) in each {
                     let target = *target as usize;
                     let wanted = row[target];
-                    *loss = vectorised(|| softmax(row)) - wanted;
+                    *loss = vectorised(Softmax, &mut *row) - wanted;
                     row[target] -= 1.0;
                 }
                 product(gradient, Matrix::new(logits, [rows, vocabulary], vocabulary), head);

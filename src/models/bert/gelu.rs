@@ -15,7 +15,7 @@ use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 use crate::models::fused::exp::exp;
-use crate::models::fused::lanes::vectorised;
+use crate::models::fused::lanes::{Pass, vectorised};
 
 /// x·Φ(x) with Φ the standard normal distribution function; absolute error under 1e-6 · max(1, |x|).
 pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -50,19 +50,42 @@ impl Gelu for burn::backend::Cube {
 /// Elements a task.
 const CHUNK: usize = 1 << 14;
 
+struct Forward;
+
+impl Pass<&mut [f32]> for Forward {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(chunk: &mut [f32]) {
+        for x in chunk {
+            *x *= distribution_and_density(*x).0;
+        }
+    }
+}
+
+struct InputGradient;
+
+impl Pass<(&mut [f32], &[f32])> for InputGradient {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((gradient, x): (&mut [f32], &[f32])) {
+        for (gradient, &x) in gradient.iter_mut().zip(x) {
+            let (distribution, density) = distribution_and_density(x);
+            *gradient *= distribution + x * density;
+        }
+    }
+}
+
 impl Gelu for Flex {
     fn normal_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.dtype() != DType::F32 {
             return <Self as burn::backend::ops::ActivationOps<Self>>::gelu(x);
         }
         let mut x = x.to_contiguous();
-        x.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| {
-            vectorised(|| {
-                for x in chunk {
-                    *x *= distribution_and_density(*x).0;
-                }
-            });
-        });
+        x.storage_mut::<f32>()
+            .par_chunks_mut(CHUNK)
+            .for_each(|chunk| vectorised(Forward, chunk));
         x
     }
 
@@ -75,14 +98,7 @@ impl Gelu for Flex {
             .storage_mut::<f32>()
             .par_chunks_mut(CHUNK)
             .zip(x.storage::<f32>().par_chunks(CHUNK));
-        pairs.for_each(|(gradient, x)| {
-            vectorised(|| {
-                for (gradient, &x) in gradient.iter_mut().zip(x) {
-                    let (distribution, density) = distribution_and_density(x);
-                    *gradient *= distribution + x * density;
-                }
-            });
-        });
+        pairs.for_each(|pair| vectorised(InputGradient, pair));
         gradient
     }
 }

@@ -18,7 +18,7 @@ use super::attention::Heads;
 use super::composed;
 use super::cpu::{contiguous, runs_here, tensor};
 use super::gemm::{Matrix, add_product, product};
-use super::lanes::{dot, softmax, vectorised};
+use super::lanes::{Pass, dot, softmax, vectorised};
 use super::rotary::Rotary;
 
 /// Each token looks at itself and at those before it in its row.
@@ -129,14 +129,10 @@ impl<'a> Inputs<'a> {
         let scale = 1.0 / (width as f32).sqrt();
         let rotated = |x: &[f32], each: usize, scale: f32| {
             let mut out = vec![0f32; tokens * each];
-            vectorised(|| {
-                for (t, (out, x)) in out.chunks_exact_mut(each).zip(x.chunks(kv_heads * each)).enumerate() {
-                    let (cos, sin) = self.angles(t);
-                    for (out, x) in out.chunks_exact_mut(width).zip(x[..each].chunks_exact(width)) {
-                        turn(out, x, cos, sin, [scale, scale]);
-                    }
-                }
-            });
+            let tokens = out.chunks_exact_mut(each).zip(x.chunks(kv_heads * each));
+            for (t, (out, x)) in tokens.enumerate() {
+                vectorised(Turn, (out, &x[..each], self.angles(t), [scale, scale]));
+            }
             out
         };
         Group {
@@ -150,16 +146,60 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// `x [head_width]`, each pair turned by its angle; the cosines count `factors[0]` times, the sines `factors[1]` times.
-#[inline(always)]
-fn turn(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32], factors: [f32; 2]) {
-    let half = cos.len();
-    let (left, right) = out.split_at_mut(half);
-    let (a, b) = x.split_at(half);
-    for i in 0..half {
-        let (cos, sin) = (factors[0] * cos[i], factors[1] * sin[i]);
-        left[i] = a[i] * cos - b[i] * sin;
-        right[i] = b[i] * cos + a[i] * sin;
+/// One token's heads `x [heads · head_width]`, each pair turned by its angle; the cosines count `factors[0]` times, the
+/// sines `factors[1]` times.
+struct Turn;
+
+impl Pass<(&mut [f32], &[f32], (&[f32], &[f32]), [f32; 2])> for Turn {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((out, x, (cos, sin), factors): (&mut [f32], &[f32], (&[f32], &[f32]), [f32; 2])) {
+        let half = cos.len();
+        for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+            let ((left, right), (a, b)) = (out.split_at_mut(half), x.split_at(half));
+            let (out, x) = (left.iter_mut().zip(right), a.iter().zip(b));
+            for (((left, right), (a, b)), (cos, sin)) in out.zip(x).zip(cos.iter().zip(sin)) {
+                let (cos, sin) = (factors[0] * cos, factors[1] * sin);
+                *left = a * cos - b * sin;
+                *right = b * cos + a * sin;
+            }
+        }
+    }
+}
+
+/// Scores of rows that see `seen` tokens into probabilities: row `r` of those from row `first` on looks at the first
+/// `r / heads + 1` of them.
+struct CausalSoftmax;
+
+impl Pass<(&mut [f32], usize, usize, usize)> for CausalSoftmax {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((p, seen, first, heads): (&mut [f32], usize, usize, usize)) {
+        for (row, p) in p.chunks_exact_mut(seen).enumerate() {
+            let (live, after) = p.split_at_mut((first + row) / heads + 1);
+            softmax(live);
+            after.fill(0.0);
+        }
+    }
+}
+
+/// p ∘ (s − Σ p ∘ s) of each such row, in the place of s.
+struct CausalSoftmaxGradient;
+
+impl Pass<(&mut [f32], &[f32], usize, usize, usize)> for CausalSoftmaxGradient {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((s, p, seen, first, heads): (&mut [f32], &[f32], usize, usize, usize)) {
+        for (row, (s, p)) in s.chunks_exact_mut(seen).zip(p.chunks_exact(seen)).enumerate() {
+            let (live, after) = s.split_at_mut((first + row) / heads + 1);
+            let p = &p[..live.len()];
+            let mean = dot(live, p);
+            live.iter_mut().zip(p).for_each(|(s, p)| *s = p * (*s - mean));
+            after.fill(0.0);
+        }
     }
 }
 
@@ -179,13 +219,7 @@ impl Group<'_> {
         let q = Matrix::new(self.queries(block), [rows, self.width], self.width);
         let k = Matrix::new(&self.k, [seen, self.width], self.width);
         product(p, q, k.transposed());
-        vectorised(|| {
-            for (row, p) in p.chunks_exact_mut(seen).enumerate() {
-                let (live, after) = p.split_at_mut(block.first + row / self.heads + 1);
-                softmax(live);
-                after.fill(0.0);
-            }
-        });
+        vectorised(CausalSoftmax, (p, seen, block.first * self.heads, self.heads));
     }
 
     /// Writes each token's mix of values to its part of the output.
@@ -319,28 +353,21 @@ impl Inputs<'_> {
             );
             let mut scores = vec![0f32; rows * seen];
             product(&mut scores, g, group.v.first_rows(seen).transposed());
-            vectorised(|| {
-                for (row, (s, p)) in scores.chunks_exact_mut(seen).zip(p.chunks_exact(seen)).enumerate() {
-                    let live = block.first + row / group.heads + 1;
-                    let mean = dot(&s[..live], &p[..live]);
-                    s[..live].iter_mut().zip(p).for_each(|(s, p)| *s = p * (*s - mean));
-                    s[live..].fill(0.0);
-                }
-            });
+            let first = block.first * group.heads;
+            vectorised(
+                CausalSoftmaxGradient,
+                (&mut scores[..], &p[..], seen, first, group.heads),
+            );
             let scores = Matrix::new(&scores, [rows, seen], seen);
             add_product(&mut sum_k[..seen * width], scores.transposed(), q);
             let mut rotated = vec![0f32; rows * width];
             product(&mut rotated, scores, k);
             for (x, (t, out)) in rotated.chunks_exact(each).zip(by_q.by_ref()) {
-                let (cos, sin) = self.angles(t);
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    turn(out, x, cos, sin, [scale, -scale]);
-                }
+                vectorised(Turn, (out, x, self.angles(t), [scale, -scale]));
             }
         }
         for (t, (out, x)) in by_k.into_iter().zip(sum_k.chunks_exact(width)).enumerate() {
-            let (cos, sin) = self.angles(t);
-            turn(out, x, cos, sin, [1.0, -1.0]);
+            vectorised(Turn, (out, x, self.angles(t), [1.0, -1.0]));
         }
         for (out, x) in by_v.into_iter().zip(sum_v.chunks_exact(width)) {
             out.copy_from_slice(x);

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::composed;
 use super::cpu::{CHUNK, contiguous, runs_here, tensor};
 use super::exp::exp;
-use super::lanes::vectorised;
+use super::lanes::{Pass, vectorised};
 
 /// silu(gate)·up with silu(x) = x·σ(x), each `[n, hidden]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
@@ -42,23 +42,47 @@ fn sigmoid(x: f32) -> f32 {
     (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
 }
 
+struct Forward;
+
+impl Pass<(&mut [f32], &[f32], &[f32])> for Forward {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((y, gate, up): (&mut [f32], &[f32], &[f32])) {
+        for ((y, x), up) in y.iter_mut().zip(gate).zip(up) {
+            *y = x * sigmoid(*x) * up;
+        }
+    }
+}
+
+/// The gradients by `gate` and by `up`, in the places of `gate` and of the output's gradient.
+struct InputGradients;
+
+impl Pass<(&mut [f32], &mut [f32], &[f32])> for InputGradients {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((gate, gradient, up): (&mut [f32], &mut [f32], &[f32])) {
+        for ((gate, gradient), up) in gate.iter_mut().zip(gradient).zip(up) {
+            let (x, g) = (*gate, *gradient);
+            let s = sigmoid(x);
+            *gate = g * up * s * (1.0 + x * (1.0 - s));
+            *gradient = g * x * s;
+        }
+    }
+}
+
 impl Gate for Flex {
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let hidden = gate.layout().shape()[1];
         let (gate, up) = (contiguous(gate), contiguous(up));
         let (gate, up) = (gate.storage::<f32>(), up.storage::<f32>());
         let mut y = vec![0f32; gate.len()];
-        let chunks = y
+        let tasks = y
             .par_chunks_mut(CHUNK)
             .zip(gate.par_chunks(CHUNK))
             .zip(up.par_chunks(CHUNK));
-        chunks.for_each(|((y, gate), up)| {
-            vectorised(|| {
-                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = gate * sigmoid(*gate) * up;
-                }
-            });
-        });
+        tasks.for_each(|((y, gate), up)| vectorised(Forward, (y, gate, up)));
         tensor(y, hidden)
     }
 
@@ -71,17 +95,8 @@ impl Gate for Flex {
         let (mut gate, up, mut gradient) = (contiguous(gate), contiguous(up), contiguous(gradient));
         let gates = gate.storage_mut::<f32>().par_chunks_mut(CHUNK);
         let gradients = gradient.storage_mut::<f32>().par_chunks_mut(CHUNK);
-        let chunks = gates.zip(gradients).zip(up.storage::<f32>().par_chunks(CHUNK));
-        chunks.for_each(|((gate, gradient), up)| {
-            vectorised(|| {
-                for ((gate, gradient), up) in gate.iter_mut().zip(gradient).zip(up) {
-                    let (x, g) = (*gate, *gradient);
-                    let s = sigmoid(x);
-                    *gate = g * up * s * (1.0 + x * (1.0 - s));
-                    *gradient = g * x * s;
-                }
-            });
-        });
+        let tasks = gates.zip(gradients).zip(up.storage::<f32>().par_chunks(CHUNK));
+        tasks.for_each(|((gate, gradient), up)| vectorised(InputGradients, (gate, gradient, up)));
         (gate, gradient)
     }
 }

@@ -1,6 +1,8 @@
 //! Passes over slices at the width of the machine's registers.
 
-use pulp::Arch;
+use std::marker::PhantomData;
+
+use pulp::{Arch, NullaryFnOnce};
 
 use super::exp::exp;
 
@@ -10,21 +12,41 @@ const LANES: usize = 16;
 /// Terms that f32 adds up before f64 takes over.
 const RUN: usize = 64 * LANES;
 
-/// `f`, compiled once for each width of registers; the widest that the machine has runs.
+/// A pass over slices.
 ///
-/// What `f` calls counts only where it is inlined. Rust neither fuses nor reorders float arithmetic, so that every width
-/// gives the same bits.
+/// A type of its own and not a closure or a function's name, which LLVM does not inline where three widths call it.
+pub trait Pass<Args> {
+    type Output;
+
+    /// To be marked `#[inline(always)]`, as all that it calls: what is not inlined keeps the narrowest width.
+    fn run(args: Args) -> Self::Output;
+}
+
+/// `P::run(args)`, compiled once for each width of registers; the widest that the machine has runs.
+///
+/// Rust neither fuses nor reorders float arithmetic, so that every width gives the same bits.
 #[inline]
-pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+pub fn vectorised<P: Pass<Args>, Args>(_: P, args: Args) -> P::Output {
     let arch = Arch::new();
     // Burn's build of pulp dispatches to AVX-512 but not to AVX2.
     #[cfg(target_arch = "x86_64")]
     if matches!(arch, Arch::Scalar)
         && let Some(avx2) = pulp::x86::V3::try_new()
     {
-        return pulp::Simd::vectorize(avx2, f);
+        return avx2.vectorize(Call::<P, Args>(args, PhantomData));
     }
-    arch.dispatch(f)
+    arch.dispatch(Call::<P, Args>(args, PhantomData))
+}
+
+struct Call<P, Args>(Args, PhantomData<P>);
+
+impl<Args, P: Pass<Args>> NullaryFnOnce for Call<P, Args> {
+    type Output = P::Output;
+
+    #[inline(always)]
+    fn call(self) -> P::Output {
+        P::run(self.0)
+    }
 }
 
 /// Σ terms of a and b, which are equally long.
@@ -80,4 +102,16 @@ pub fn softmax(row: &mut [f32]) -> f32 {
     let scale = (1.0 / total) as f32;
     row.iter_mut().for_each(|x| *x *= scale);
     shift + total.ln() as f32
+}
+
+/// [`softmax`] as a pass.
+pub struct Softmax;
+
+impl Pass<&mut [f32]> for Softmax {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(row: &mut [f32]) -> f32 {
+        softmax(row)
+    }
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::composed;
 use super::cpu::{CHUNK, contiguous, runs_here, tensor};
-use super::lanes::{dot, vectorised};
+use super::lanes::{Pass, dot, vectorised};
 
 /// `x [n, width]`, each row over its root mean square, times `gain [width]`.
 ///
@@ -44,27 +44,57 @@ fn scale(x: &[f32], epsilon: f64) -> f32 {
     (1.0 / (f64::from(dot(x, x)) / x.len() as f64 + epsilon).sqrt()) as f32
 }
 
+/// Rows of `x` into rows of `y`.
+struct Forward;
+
+impl Pass<(&mut [f32], &[f32], &[f32], f64)> for Forward {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((y, x, gain, epsilon): (&mut [f32], &[f32], &[f32], f64)) {
+        let width = gain.len();
+        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            let s = scale(x, epsilon);
+            for ((y, x), gain) in y.iter_mut().zip(x).zip(gain) {
+                *y = x * s * gain;
+            }
+        }
+    }
+}
+
+/// With h = gradient·gain: s·h − x·s³·mean(h·x), in the gradient's place.
+struct InputGradient;
+
+impl Pass<(&mut [f32], &[f32], &[f32], f64)> for InputGradient {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((gradient, x, gain, epsilon): (&mut [f32], &[f32], &[f32], f64)) {
+        let width = gain.len();
+        for (g, x) in gradient.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            g.iter_mut().zip(gain).for_each(|(g, gain)| *g *= gain);
+            let s = scale(x, epsilon);
+            let along = s * s * s * dot(g, x) / width as f32;
+            g.iter_mut().zip(x).for_each(|(g, x)| *g = s * *g - along * x);
+        }
+    }
+}
+
+/// Values of whole rows a task.
+fn task(width: usize) -> usize {
+    (CHUNK / width).max(1) * width
+}
+
 impl Norm for Flex {
     fn rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
         let (x, gain) = (contiguous(x), contiguous(gain));
         let (x, gain) = (x.storage::<f32>(), gain.storage::<f32>());
-        let width = gain.len();
         let mut y = vec![0f32; x.len()];
-        let rows = (CHUNK / width).max(1) * width;
-        y.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let s = scale(x, epsilon);
-                    for ((y, x), gain) in y.iter_mut().zip(x).zip(gain) {
-                        *y = x * s * gain;
-                    }
-                }
-            });
-        });
-        tensor(y, width)
+        let tasks = y.par_chunks_mut(task(gain.len())).zip(x.par_chunks(task(gain.len())));
+        tasks.for_each(|(y, x)| vectorised(Forward, (y, x, gain, epsilon)));
+        tensor(y, gain.len())
     }
 
-    /// With h = gradient·gain: s·h − x·s³·mean(h·x).
     fn rms_norm_backward(
         x: FloatTensor<Self>,
         gain: FloatTensor<Self>,
@@ -73,24 +103,9 @@ impl Norm for Flex {
     ) -> FloatTensor<Self> {
         let (x, gain, mut gradient) = (contiguous(x), contiguous(gain), contiguous(gradient));
         let (x, gain) = (x.storage::<f32>(), gain.storage::<f32>());
-        let width = gain.len();
-        let rows = (CHUNK / width).max(1) * width;
-        let chunks = gradient
-            .storage_mut::<f32>()
-            .par_chunks_mut(rows)
-            .zip(x.par_chunks(rows));
-        chunks.for_each(|(g, x)| {
-            vectorised(|| {
-                for (g, x) in g.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    g.iter_mut().zip(gain).for_each(|(g, gain)| *g *= gain);
-                    let s = scale(x, epsilon);
-                    let along = s * s * s * dot(g, x) / width as f32;
-                    for (g, x) in g.iter_mut().zip(x) {
-                        *g = s * *g - along * x;
-                    }
-                }
-            });
-        });
+        let gradients = gradient.storage_mut::<f32>().par_chunks_mut(task(gain.len()));
+        let tasks = gradients.zip(x.par_chunks(task(gain.len())));
+        tasks.for_each(|(gradient, x)| vectorised(InputGradient, (gradient, x, gain, epsilon)));
         gradient
     }
 }
