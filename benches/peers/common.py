@@ -9,16 +9,13 @@ import warnings
 
 import torch
 
-THREADS = 2
-
-
 def arguments(description):
     """Shapes and device; each script adds its own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("model", help="the GGUF that dpsynth uses; `dpsynth fetch smollm2-135m-instruct` names it")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
-    parser.add_argument("--threads", type=int, default=THREADS, help="threads on a CPU")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads on a CPU")
     return parser
 
 
@@ -48,7 +45,7 @@ def synchronised(device):
 
 def peaks(device):
     """Peak memory of this process, in bytes."""
-    out = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    out = {"torch": torch.__version__, "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if device == "cuda":
         out["peak_device_bytes"] = torch.cuda.max_memory_allocated()
     return out
