@@ -68,7 +68,8 @@ fn main() {
         clipping: config.clipping,
         max_grad_norm: config.max_grad_norm,
     };
-    let gradients = || workers.map(&micro_batches, |batch| trainee.clipped_sum(&adapter, batch, clip));
+    let placed = trainee.place(&adapter);
+    let gradients = || workers.map(&micro_batches, |batch| trainee.clipped_sum(&placed, batch, clip));
     let step = median(1, gradients);
     report(
         &format!("clipped sum of a LoRA step, {name}"),

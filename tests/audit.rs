@@ -338,7 +338,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
     let initial = Adapter::new(model.config(), 2, 6.0, 0);
     let found = Replaying {
         model: &model,
-        adapters: &[("initial", &initial), ("trained", &support::adapter(&model))],
+        states: &[("initial", &initial), ("trained", &support::adapter(&model))],
         units: &Units::of_records(made_up_records(200, 1)),
         config: &config,
         seconds: 60.0,
@@ -357,7 +357,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
 fn a_record_that_moves_the_sum_too_far_is_found_out() {
     let of = |ratio| {
         let probe = |ratio| Probe {
-            adapter: "trained",
+            state: "trained",
             record: "random",
             tokens: 9,
             ratio,

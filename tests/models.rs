@@ -214,8 +214,8 @@ fn an_adapter_that_peft_saved_gives_pefts_logits() {
 /// x·Wᵀ + (alpha / rank)·(x·A)·B, as LoRA is defined.
 struct Applied(Vec<(Tensor<2>, Tensor<2>)>, f64);
 
-impl dpsynth::models::llama::Linear for Applied {
-    fn apply(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+impl dpsynth::models::llama::Apply for Applied {
+    fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let (a, b) = &self.0[layer * Map::ALL.len() + map as usize];
         let lora = x.clone().matmul(a.clone()).matmul(b.clone()) * self.1;
         x.matmul(weight.clone().transpose()) + lora

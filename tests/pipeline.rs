@@ -331,14 +331,14 @@ fn killed_in_training_it_goes_on_and_charges_at_least_what_it_applies() {
 
     // Killed after the run was ended in the ledger, before the stage was stamped.
     let stamp = place.text("runs/tiny-quick/internal/stamps/finetune.json");
-    let adapter = modified(&place.run("model/adapter.safetensors"));
+    let adapter = modified(&place.run("model/trained.safetensors"));
     place.write(
         "runs/tiny-quick/internal/stamps/finetune.json",
         stamp.replace("\"done\":true", "\"done\":false"),
     );
     place.done("finetune", &six);
     assert_eq!(
-        (charged(&place), modified(&place.run("model/adapter.safetensors"))),
+        (charged(&place), modified(&place.run("model/trained.safetensors"))),
         (6, adapter)
     );
 }
@@ -478,7 +478,7 @@ fn a_finished_run_is_kept_and_its_folder_belongs_to_it() {
     place
         .stage("finetune", &[])
         .refused(2, &["another version of the program", "stays charged"]);
-    assert!(place.run("model/adapter.safetensors").exists());
+    assert!(place.run("model/trained.safetensors").exists());
     assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
 
     // The ledger remembers what the folder forgets: deleting a run refunds nothing.
@@ -568,7 +568,7 @@ fn p4_a_run_with_a_seed_repeats_and_is_marked_not_private() {
             "{said:?}"
         );
         let run = name.replace("name=", "runs/") + "-quick";
-        fs::read(place.path(&run).join("model/adapter.safetensors")).expect("reads")
+        fs::read(place.path(&run).join("model/trained.safetensors")).expect("reads")
     });
     assert!(adapters[0] == adapters[1], "the same adapter, byte by byte");
     let set = [
@@ -606,7 +606,7 @@ fn p7_what_a_trained_run_lost_is_made_again_from_its_checkpoint_and_nothing_is_p
     place.done("prepare", &set);
     place.done("finetune", &set);
     let ledger = fs::read(place.ledger()).expect("reads");
-    let kept = ["model/adapter.safetensors", "model/privacy.json"];
+    let kept = ["model/trained.safetensors", "model/privacy.json"];
     let before = kept.map(|f| fs::read(place.run(f)).expect("reads"));
 
     // A lost adapter is rebuilt, though the ledger has closed the run.

@@ -28,7 +28,7 @@ impl Claim {
     /// Usage: nothing is trained yet. Data: the file is damaged.
     pub fn read(folder: &RunFolder) -> Result<Self> {
         let path = folder.guarantee();
-        if !path.exists() || !folder.adapter().exists() || !folder.train_records().exists() {
+        if !path.exists() || !folder.trained().exists() || !folder.train_records().exists() {
             return Err(
                 Error::usage(format!("{} has no trained model to audit", folder.root().display()))
                     .hint("`dpsynth run` or `dpsynth finetune` comes first"),

@@ -38,13 +38,13 @@ use crate::config::{FinetuneConfig, PrepareConfig, RunConfig};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
-use crate::models::lora::Adapter;
 use crate::pipeline::files::write_atomically;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::{Places, RunFolder, privacy_plan, table};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
 use crate::records::{LabelSpace, Record, Vocabulary, read};
+use crate::training::trainable;
 use crate::{Error, Result, assets};
 
 /// Error that all attacks' bounds together are allowed.
@@ -178,12 +178,12 @@ impl Audit<'_> {
         let gguf = Gguf::open(&file.path)?;
         let model = Llama::from_gguf(&gguf, &device)?;
         let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;
-        let initial = Adapter::new(model.config(), c.rank, c.alpha, 0);
-        let trained = Adapter::load(&self.folder.adapter(), model.config(), c.rank, c.alpha)?;
+        let initial = trainable::initial(c, &model);
+        let trained = trainable::load(c, &model, &self.folder.trained())?;
         let canaries = self.canaries(&plan, stop, &mut notes)?;
         let replay = replay::Replaying {
             model: &model,
-            adapters: &[("initial", &initial), ("trained", &trained)],
+            states: &[("initial", initial.as_ref()), ("trained", trained.as_ref())],
             units: &units,
             config: c,
             seconds: self.settings.replay_seconds,

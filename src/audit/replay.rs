@@ -14,12 +14,12 @@ use super::Stop;
 use crate::Result;
 use crate::config::FinetuneConfig;
 use crate::models::llama::Llama;
-use crate::models::lora::Adapter;
 use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
 use crate::training::gradients::{Clip, Trainee};
+use crate::training::trainable::Trainable;
 use crate::training::workers::Workers;
 
 /// What rule P5 asks of a sound implementation.
@@ -28,8 +28,8 @@ pub const P5_ALLOWANCE: f64 = 1e-6;
 /// One unit of privacy added to one batch.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
-    /// Which adapter: `initial` or `trained`.
-    pub adapter: &'static str,
+    /// Which values: `initial` or `trained`.
+    pub state: &'static str,
     /// What the unit is: a record, or several.
     pub record: &'static str,
     pub tokens: usize,
@@ -82,7 +82,7 @@ impl Replay {
 pub struct Replaying<'a> {
     pub model: &'a Llama,
     /// With their names.
-    pub adapters: &'a [(&'static str, &'a Adapter)],
+    pub states: &'a [(&'static str, &'a dyn Trainable)],
     /// The training records.
     pub units: &'a Units,
     pub config: &'a FinetuneConfig,
@@ -91,14 +91,14 @@ pub struct Replaying<'a> {
 }
 
 impl Replaying<'_> {
-    /// Replays each adapter with each kind of record.
+    /// Replays each state with each kind of record.
     ///
     /// # Errors
     /// [`crate::Error::interrupted`].
     pub fn run(&self, stop: Stop, progress: &dyn Progress) -> Result<Replay> {
         let begun = Instant::now();
         let xs = self.extremes();
-        let evaluations = self.adapters.len() * (xs.len() + 1);
+        let evaluations = self.states.len() * (xs.len() + 1);
         let task = progress.begin("replay", evaluations as u64, Unit::Steps);
         let mut order: Vec<usize> = (0..self.units.len()).collect();
         order.shuffle(&mut rand::rng());
@@ -107,13 +107,13 @@ impl Replaying<'_> {
 
         let mut probes = Vec::new();
         let mut done = 0;
-        for (name, adapter) in self.adapters {
-            let without = self.sum(adapter, &batch);
+        for (name, state) in self.states {
+            let without = self.sum(*state, &batch);
             for (record, x) in &xs {
                 stop.check()?;
-                let with = self.sum(adapter, &[&batch[..], &[x.as_slice()]].concat());
+                let with = self.sum(*state, &[&batch[..], &[x.as_slice()]].concat());
                 probes.push(Probe {
-                    adapter: name,
+                    state: name,
                     record,
                     tokens: x.iter().map(|r| r.tokens.len()).sum(),
                     ratio: distance(&with, &without) / self.config.max_grad_norm,
@@ -168,20 +168,20 @@ impl Replaying<'_> {
     fn affordable(&self, order: &[usize], evaluations: usize) -> usize {
         let at_once = self.config.micro_batch_size * Workers::new(self.model).count();
         let some: Vec<&[Encoded]> = order.iter().take(at_once).map(|i| self.units.records(*i)).collect();
-        let adapter = self.adapters[0].1;
+        let state = self.states[0].1;
         // The first pass also warms up; the second is timed.
-        self.sum(adapter, &some);
+        self.sum(state, &some);
         let begun = Instant::now();
-        self.sum(adapter, &some);
+        self.sum(state, &some);
         let each = begun.elapsed().as_secs_f64() / some.len().max(1) as f64;
         let affordable = self.seconds / (each * evaluations as f64);
         (affordable as usize).clamp(at_once + 1, (self.config.expected_batch_size as usize).max(at_once + 1))
     }
 
     /// S, as the trainer takes it.
-    fn sum(&self, adapter: &Adapter, batch: &[&[Encoded]]) -> Vec<f64> {
+    fn sum(&self, state: &dyn Trainable, batch: &[&[Encoded]]) -> Vec<f64> {
         let contribution = Contribution {
-            trainee: &Trainee::new(self.model),
+            trainee: &Trainee::with_precision(self.model, self.config.precision),
             workers: &Workers::new(self.model),
             clip: Clip {
                 clipping: self.config.clipping,
@@ -195,7 +195,7 @@ impl Replaying<'_> {
             .collect();
         let units = Units::of_groups(batch.concat(), &unit_of, usize::MAX);
         let members: Vec<usize> = (0..units.len()).collect();
-        contribution.sum(adapter, &units, &members).sum
+        contribution.sum(state, &units, &members).sum
     }
 }
 

@@ -14,11 +14,11 @@ use super::Stop;
 use super::one_run::{Design, Observed, OneRun};
 use crate::config::FinetuneConfig;
 use crate::models::llama::Llama;
-use crate::models::lora::Adapter;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
-use crate::training::gradients::{Clip, Trainee};
+use crate::training::gradients::Trainee;
+use crate::training::trainable::{self, Trainable};
 use crate::training::trainer::Training;
 use crate::training::workers::Workers;
 use crate::{Error, Result};
@@ -81,8 +81,8 @@ impl Retraining<'_> {
             .map(|(c, _)| c.clone());
         let units = self.units.with_records(in_training);
 
-        let initial = Adapter::new(self.model.config(), self.config.rank, self.config.alpha, 0);
-        let before = self.losses(&initial, &canaries, stop, progress)?;
+        let initial = trainable::initial(self.config, self.model);
+        let before = self.losses(initial.as_ref(), &canaries, stop, progress)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let total = self.plan.target_epsilon();
         let ledger = Ledger::open(
@@ -101,7 +101,7 @@ impl Retraining<'_> {
             progress,
         };
         let (trained, _) = training.train(&mut run, &units, None, |_| stop.check())?;
-        let after = self.losses(&trained, &canaries, stop, progress)?;
+        let after = self.losses(trained.as_ref(), &canaries, stop, progress)?;
         let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
         Ok(Observed {
             scores: before.into_iter().zip(after).map(drop).collect(),
@@ -132,19 +132,22 @@ impl Retraining<'_> {
     }
 
     /// Mean loss per token of each record.
-    fn losses(&self, adapter: &Adapter, records: &[Encoded], stop: Stop, progress: &dyn Progress) -> Result<Vec<f64>> {
-        let (trainee, workers) = (Trainee::new(self.model), Workers::new(self.model));
-        let clip = Clip {
-            clipping: self.config.clipping,
-            max_grad_norm: self.config.max_grad_norm,
-        };
+    fn losses(
+        &self,
+        state: &dyn Trainable,
+        records: &[Encoded],
+        stop: Stop,
+        progress: &dyn Progress,
+    ) -> Result<Vec<f64>> {
+        let trainee = Trainee::with_precision(self.model, self.config.precision);
+        let (placed, workers) = (trainee.place(state), Workers::new(self.model));
         let task = progress.begin("losses", records.len() as u64, Unit::Records);
         let records: Vec<&Encoded> = records.iter().collect();
         let micro_batches: Vec<&[&Encoded]> = records.chunks(self.config.micro_batch_size).collect();
         let mut out = Vec::with_capacity(records.len());
         for wave in micro_batches.chunks(workers.count()) {
             stop.check()?;
-            let done = workers.map(wave, |batch| trainee.clipped_sum(adapter, batch, clip).losses);
+            let done = workers.map(wave, |batch| trainee.losses(&placed, batch));
             out.extend(done.into_iter().flatten());
             task.set(out.len() as u64, "");
         }

@@ -215,10 +215,33 @@ pub enum NoiseKind {
     Gaussian,
 }
 
+/// What training changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Factors of low rank beside every linear map (Hu et al. 2021).
+    Lora,
+    /// All weights.
+    Full,
+}
+
+/// Element type of the linear maps' products in training. Norms, sums and the optimizer are f32 or wider in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F32,
+    /// For GPUs; on a CPU it is slower.
+    Bf16,
+}
+
 /// Private training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FinetuneConfig {
+    /// `"lora"` or `"full"`.
+    pub method: Method,
+    /// `"f32"` or `"bf16"`.
+    pub precision: Precision,
     /// Target epsilon, above 0.
     pub epsilon: f64,
     /// Target delta; default 1/(N·ln N) with N = `dataset.public_size`. At least 1/N is refused.
@@ -262,6 +285,8 @@ pub struct FinetuneConfig {
 impl Default for FinetuneConfig {
     fn default() -> Self {
         FinetuneConfig {
+            method: Method::Lora,
+            precision: Precision::F32,
             epsilon: 8.0,
             delta: None,
             expected_batch_size: 1024,

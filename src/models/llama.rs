@@ -3,11 +3,12 @@
 //! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention
 //! does not need more; how a linear map is applied is left to [`Linear`], so that this file knows no LoRA.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::cache::Past;
 use super::fused::{Heads, Rotary, causal_attention, rms_norm, swiglu};
 use super::load::gguf::Gguf;
+use super::read;
 use crate::{Error, Result};
 
 /// No count of a model's shape is larger: one that is comes from a broken file.
@@ -103,6 +104,12 @@ impl LlamaConfig {
         }
     }
 
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        let maps: usize = Map::ALL.iter().map(|m| self.shape(*m)).map(|[i, o]| i * o).sum();
+        self.vocabulary * self.width + self.layers * (maps + 2 * self.width) + self.width
+    }
+
     /// Floating-point operations of a forward pass for one token, attention scores left out.
     pub fn flops_per_token(&self) -> f64 {
         let maps: usize = Map::ALL.iter().map(|m| self.shape(*m)).map(|[i, o]| i * o).sum();
@@ -152,17 +159,29 @@ impl Map {
     }
 }
 
-/// How a linear map is applied: plainly when sampling, with LoRA and book-keeping when training.
-pub trait Linear {
+/// How the parts with weights are applied: plainly when sampling; when training, so that their gradients are seen.
+///
+/// A forward calls these in the order in which the model's weights are counted ([`Llama::values`]).
+pub trait Apply {
     /// `x [n, in]` through `weight [out, in]` of `layer`, giving `[n, out]`.
-    fn apply(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2>;
+    fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2>;
+
+    /// Rows `ids [n]` of `table [vocabulary, width]`.
+    fn embed(&mut self, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+        table.clone().select(0, ids)
+    }
+
+    /// RMSNorm of `x [n, width]` with `gain [width]`.
+    fn norm(&mut self, gain: &Tensor<1>, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        rms_norm(x, gain, epsilon)
+    }
 }
 
 /// x·Wᵀ and nothing else.
 pub struct Plain;
 
-impl Linear for Plain {
-    fn apply(&mut self, _: usize, _: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+impl Apply for Plain {
+    fn linear(&mut self, _: usize, _: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         x.matmul(weight.clone().transpose())
     }
 }
@@ -173,6 +192,11 @@ struct Layer {
     mlp_norm: Tensor<1>,
     /// In the order of [`Map::ALL`], each `[out, in]`.
     maps: Vec<Tensor<2>>,
+}
+
+enum Weight<'a> {
+    Gain(&'a mut Tensor<1>),
+    Map(&'a mut Tensor<2>),
 }
 
 /// The model's weights on a device.
@@ -244,6 +268,73 @@ impl Llama {
         })
     }
 
+    /// All weights, one after the other, in the order of [`Llama::names`].
+    pub fn values(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.config.parameters());
+        for weight in self.clone().weights() {
+            out.extend(match weight {
+                Weight::Gain(w) => read(w.clone()),
+                Weight::Map(w) => read(w.clone()),
+            });
+        }
+        out
+    }
+
+    /// The same model with other weights, in the order of [`Llama::names`].
+    pub fn with_values(&self, values: &[f32]) -> Self {
+        assert_eq!(values.len(), self.config.parameters(), "a value for each weight");
+        let (device, mut out, mut rest) = (self.device(), self.clone(), values);
+        let mut next = |shape: &[usize]| {
+            let (own, others) = rest.split_at(shape.iter().product());
+            rest = others;
+            TensorData::new(own.to_vec(), shape)
+        };
+        for weight in out.weights() {
+            match weight {
+                Weight::Gain(w) => *w = Tensor::from_data(next(&w.dims()), &device),
+                Weight::Map(w) => *w = Tensor::from_data(next(&w.dims()), &device),
+            }
+        }
+        out
+    }
+
+    /// Name in Hugging Face checkpoints and shape of each weight, in the order in which a forward meets them: embedding;
+    /// of each layer the attention's norm, Q, K, V, O, the gate's norm, gate, up, down; the last norm. Maps are `[out, in]`.
+    pub fn names(&self) -> Vec<(String, Vec<usize>)> {
+        let c = &self.config;
+        let of_layer = |l: usize| {
+            let gain = move |name: &str| (format!("model.layers.{l}.{name}.weight"), vec![c.width]);
+            let map = move |m: &Map| {
+                let [input, output] = c.shape(*m);
+                (format!("model.layers.{l}.{}.weight", m.hub_name()), vec![output, input])
+            };
+            let (attention, gate) = Map::ALL.split_at(Map::Gate as usize);
+            std::iter::once(gain("input_layernorm"))
+                .chain(attention.iter().map(map))
+                .chain([gain("post_attention_layernorm")])
+                .chain(gate.iter().map(map))
+                .collect::<Vec<_>>()
+        };
+        std::iter::once(("model.embed_tokens.weight".to_string(), vec![c.vocabulary, c.width]))
+            .chain((0..c.layers).flat_map(of_layer))
+            .chain([("model.norm.weight".to_string(), vec![c.width])])
+            .collect()
+    }
+
+    /// In the order of [`Llama::names`].
+    fn weights(&mut self) -> Vec<Weight<'_>> {
+        let mut out = vec![Weight::Map(&mut self.embedding)];
+        for layer in &mut self.layers {
+            let (attention, gate) = layer.maps.split_at_mut(Map::Gate as usize);
+            out.push(Weight::Gain(&mut layer.attention_norm));
+            out.extend(attention.iter_mut().map(Weight::Map));
+            out.push(Weight::Gain(&mut layer.mlp_norm));
+            out.extend(gate.iter_mut().map(Weight::Map));
+        }
+        out.push(Weight::Gain(&mut self.norm));
+        out
+    }
+
     /// Shape of the model.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
@@ -269,40 +360,75 @@ impl Llama {
     ///
     /// Without a `past` each token looks at itself and at those before it in its row. With one, keys and values are
     /// appended to its cache, and what it hides is not looked at.
-    pub fn hidden(&self, tokens: Tensor<2, Int>, mut past: Option<Past>, linear: &mut dyn Linear) -> Tensor<2> {
-        let c = &self.config;
+    pub fn hidden(&self, tokens: Tensor<2, Int>, mut past: Option<Past>, apply: &mut dyn Apply) -> Tensor<2> {
         let [rows, len] = tokens.dims();
         let start = past.as_ref().map_or(0, |p| p.cache.len());
-        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len);
-        let rotary = Rotary {
-            cos: positions(&self.cos),
-            sin: positions(&self.sin),
-        };
-        let shape = Heads {
-            rows,
-            tokens: len,
-            heads: c.heads,
-            kv_heads: c.kv_heads,
-            head_width: c.head_width(),
-        };
-        let mut x = self.embedding.clone().select(0, tokens.reshape([rows * len]));
-        for (l, layer) in self.layers.iter().enumerate() {
-            let mut map = |m: Map, x: Tensor<2>| linear.apply(l, m, &layer.maps[m as usize], x);
-            let h = rms_norm(x.clone(), &layer.attention_norm, c.norm_epsilon);
-            let (q, k, v) = (map(Map::Q, h.clone()), map(Map::K, h.clone()), map(Map::V, h));
-            let mixed = match &mut past {
-                None => causal_attention(q, k, v, shape, &rotary),
-                Some(past) => past.attend(l, q, k, v, shape, &rotary),
-            };
-            x = x + map(Map::O, mixed);
-            let h = rms_norm(x.clone(), &layer.mlp_norm, c.norm_epsilon);
-            let gated = swiglu(map(Map::Gate, h.clone()), map(Map::Up, h));
-            x = x + map(Map::Down, gated);
+        let heads = self.heads(rows, len);
+        let rotary = self.rotary(start, len);
+        let mut x = apply.embed(&self.embedding, tokens.reshape([rows * len]));
+        for l in 0..self.layers.len() {
+            x = self.block(l, x, heads, &rotary, past.as_mut(), apply);
         }
         if let Some(past) = past {
             past.cache.advance(len);
         }
-        rms_norm(x, &self.norm, c.norm_epsilon)
+        apply.norm(&self.norm, x, self.config.norm_epsilon)
+    }
+
+    /// One block: `x [rows · tokens, width]` plus attention, plus the gated map.
+    pub(crate) fn block(
+        &self,
+        layer: usize,
+        x: Tensor<2>,
+        heads: Heads,
+        rotary: &Rotary,
+        past: Option<&mut Past>,
+        apply: &mut dyn Apply,
+    ) -> Tensor<2> {
+        let (own, epsilon) = (&self.layers[layer], self.config.norm_epsilon);
+        let map = |apply: &mut dyn Apply, m: Map, x: Tensor<2>| apply.linear(layer, m, &own.maps[m as usize], x);
+        let h = apply.norm(&own.attention_norm, x.clone(), epsilon);
+        let q = map(apply, Map::Q, h.clone());
+        let k = map(apply, Map::K, h.clone());
+        let v = map(apply, Map::V, h);
+        let mixed = match past {
+            None => causal_attention(q, k, v, heads, rotary),
+            Some(past) => past.attend(layer, q, k, v, heads, rotary),
+        };
+        let x = x + map(apply, Map::O, mixed);
+        let h = apply.norm(&own.mlp_norm, x.clone(), epsilon);
+        let gate = map(apply, Map::Gate, h.clone());
+        let up = map(apply, Map::Up, h);
+        x + map(apply, Map::Down, swiglu(gate, up))
+    }
+
+    /// How the activations of `rows` rows of `tokens` tokens split into heads.
+    pub(crate) fn heads(&self, rows: usize, tokens: usize) -> Heads {
+        Heads {
+            rows,
+            tokens,
+            heads: self.config.heads,
+            kv_heads: self.config.kv_heads,
+            head_width: self.config.head_width(),
+        }
+    }
+
+    /// Angles of `len` positions from `start` on.
+    pub(crate) fn rotary(&self, start: usize, len: usize) -> Rotary {
+        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len);
+        Rotary {
+            cos: positions(&self.cos),
+            sin: positions(&self.sin),
+        }
+    }
+
+    /// The same model with its maps in another element type, for products of that type.
+    pub fn maps_in(&self, dtype: DType) -> Self {
+        let mut out = self.clone();
+        for w in out.layers.iter_mut().flat_map(|l| &mut l.maps) {
+            *w = w.clone().cast(dtype);
+        }
+        out
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, width]`.

@@ -110,7 +110,7 @@ impl Adapter {
     /// (alpha / rank)·B·A of one linear map, `[output, input]`.
     pub fn delta(&self, layer: usize, map: Map, device: &Device) -> Tensor<2> {
         let (a, b) = self.factors(&self.places[layer * Map::ALL.len() + map as usize], device);
-        a.matmul(b).transpose() * self.scale()
+        b.transpose().matmul(a.transpose() * self.scale())
     }
 
     /// A and B of one linear map, row by row.

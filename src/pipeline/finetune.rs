@@ -11,15 +11,15 @@ use super::{Pipeline, stamp, table};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
-use crate::models::lora::Adapter;
 use crate::privacy::{Ledger, PrivacyStatement, PrivateRun};
 use crate::records::{LabelSpace, Units};
 use crate::training::checkpoint::Checkpoint;
+use crate::training::trainable;
 use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result, assets};
 
 pub fn run(p: &Pipeline) -> Result<()> {
-    if p.folder.guarantee().exists() && p.folder.adapter().exists() {
+    if p.folder.guarantee().exists() && p.folder.trained().exists() {
         // Trained before; only the stamp was missing.
         return Ok(());
     }
@@ -49,7 +49,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
 
     let resume = match p.folder.checkpoint().exists() {
         true => {
-            let len = Adapter::new(model.config(), c.finetune.rank, c.finetune.alpha, 0).len();
+            let len = trainable::initial(&c.finetune, &model).values().len();
             let saved = Checkpoint::load(&p.folder.checkpoint(), len, c.finetune.weight_decay as f32)?;
             // P7: a ledger that has forgotten what this state was paid with was rolled back.
             ledger.require_head(&saved.ledger)?;
@@ -70,9 +70,9 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
         if let Some(ended) = charged.filter(|r| r.ended) {
             // All steps are paid for and applied; only what was made of them is missing.
-            let mut adapter = Adapter::new(model.config(), c.finetune.rank, c.finetune.alpha, 0);
-            adapter.values_mut().copy_from_slice(&saved.values);
-            adapter.save(&p.folder.adapter())?;
+            let mut trained = trainable::initial(&c.finetune, &model);
+            trained.values_mut().copy_from_slice(&saved.values);
+            trained.save(&p.folder.trained())?;
             return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
         }
     }
@@ -93,7 +93,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         stop: p.stop,
         progress: p.progress,
     };
-    let (adapter, applied) = training.train(&mut run, &units, resume, |step: &StepLog| {
+    let (trained, applied) = training.train(&mut run, &units, resume, |step: &StepLog| {
         writeln!(log, "{}", stamp::text(step)).map_err(|e| Error::io("write", &log_path, e))
     })?;
     if applied < run.charged_steps() {
@@ -103,7 +103,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
             run.charged_steps()
         ));
     }
-    adapter.save(&p.folder.adapter())?;
+    trained.save(&p.folder.trained())?;
     write_guarantee(p, &run.statement(), device::name(&device))?;
     run.end()?;
     Ok(())

@@ -138,17 +138,17 @@ impl RunFolder {
         self.internal("training.jsonl")
     }
 
-    /// The trained adapter.
-    pub fn adapter(&self) -> PathBuf {
-        self.root.join("model").join("adapter.safetensors")
+    /// What was trained: an adapter, or all weights.
+    pub fn trained(&self) -> PathBuf {
+        self.root.join("model").join("trained.safetensors")
     }
 
-    /// The adapter's guarantee.
+    /// Its guarantee.
     pub fn guarantee(&self) -> PathBuf {
         self.root.join("model").join("privacy.json")
     }
 
-    /// Noisy counts of the labels, where the plan has them: part of what may leave, like the adapter.
+    /// Noisy counts of the labels, where the plan has them: part of what may leave, like what was trained.
     pub fn label_counts(&self) -> PathBuf {
         self.root.join("model").join("label_counts.json")
     }
@@ -187,7 +187,7 @@ impl RunFolder {
     pub fn results(&self, stage: Stage) -> Vec<PathBuf> {
         match stage {
             Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
-            Stage::Finetune => vec![self.adapter(), self.guarantee()],
+            Stage::Finetune => vec![self.trained(), self.guarantee()],
             Stage::Sample => vec![self.shards("synthetic"), self.shards("zero_shot")],
             Stage::Evaluate => vec![self.utility()],
         }
@@ -203,7 +203,7 @@ impl RunFolder {
                     self.checkpoint(),
                     self.training_log(),
                     self.label_counts(),
-                    self.adapter(),
+                    self.trained(),
                     self.guarantee(),
                 ]
             }

@@ -217,7 +217,7 @@ impl<'a> Pipeline<'a> {
             Some(stamp) => stamp.seconds,
             None => {
                 // Training is paid for: neither a newer program nor a lost stamp may throw it away and pay again.
-                let trained = self.folder.checkpoint().exists() || self.folder.adapter().exists();
+                let trained = self.folder.checkpoint().exists() || self.folder.trained().exists();
                 if stage == Stage::Finetune && trained {
                     return Err(Error::usage(format!(
                         "{} was trained on other records, by another version of the program, or its stamps were changed",

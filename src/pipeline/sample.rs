@@ -10,13 +10,13 @@ use crate::config::{LabelPrior, NamedPrior};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
-use crate::models::lora::Adapter;
 use crate::progress::Unit;
 use crate::records::{LabelSpace, Vocabulary};
 use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
 use crate::sampling::prior;
 use crate::sampling::shards::{self, Schema, Synthetic};
+use crate::training::trainable;
 use crate::training::workers::Workers;
 use crate::{Error, Result, assets};
 use std::sync::atomic::Ordering;
@@ -31,8 +31,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
     let base = Llama::from_gguf(&gguf, &device)?;
-    let adapter = Adapter::load(&p.folder.adapter(), base.config(), c.finetune.rank, c.finetune.alpha)?;
-    let tuned = base.merged(|layer, map| adapter.delta(layer, map, &device));
+    let tuned = trainable::load(&c.finetune, &base, &p.folder.trained())?.merged(&base);
 
     let zero_shot = c.sample.zero_shot_records.unwrap_or(c.sample.records);
     sample_arm(

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::choose::{Choice, draw};
 use crate::models::cache::{Cache, Past, causal};
 use crate::models::llama::{Llama, Plain};
-use crate::training::cross_entropy::read;
+use crate::models::read;
 use crate::{Error, Result};
 
 /// One record to draw.

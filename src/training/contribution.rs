@@ -1,8 +1,10 @@
 //! What the drawn units contribute: each bounded by C, then added up, micro-batch by micro-batch (rules P3, P5).
 
-use super::gradients::{Clip, Trainee};
+use rayon::prelude::*;
+
+use super::gradients::{Clip, Seconds, Trainee};
+use super::trainable::Trainable;
 use super::workers::Workers;
-use crate::models::lora::Adapter;
 use crate::records::{Encoded, Units};
 
 /// How a batch becomes one clipped sum.
@@ -16,7 +18,7 @@ pub struct Contribution<'a> {
 
 /// The sum over a batch, and what was seen on the way.
 pub struct BatchSum {
-    /// Σ over units of their contributions: vectors over the adapter's values, of norm at most C.
+    /// Σ over units of their contributions: vectors over the trained values, of norm at most C.
     pub sum: Vec<f64>,
     /// Norm of each record's gradient before clipping. Private: internal use only.
     pub norms: Vec<f64>,
@@ -24,13 +26,15 @@ pub struct BatchSum {
     pub losses: Vec<f64>,
     /// Tokens that went through the model.
     pub tokens: usize,
+    /// Of all workers together.
+    pub seconds: Seconds,
 }
 
 impl Contribution<'_> {
     /// The clipped sum over the units `members`; zeros for none.
     ///
     /// A unit contributes the mean of its records' clipped gradients: of norm at most C however many they are.
-    pub fn sum(&self, adapter: &Adapter, units: &Units, members: &[usize]) -> BatchSum {
+    pub fn sum(&self, trained: &dyn Trainable, units: &Units, members: &[usize]) -> BatchSum {
         let of_unit = |unit: &usize| {
             let records = units.records(*unit);
             records.iter().map(|record| (records.len(), record))
@@ -50,27 +54,28 @@ impl Contribution<'_> {
             .collect();
         #[cfg(test)]
         crate::mutation::saw_micro_batches(micro_batches.len());
-        let done = self.workers.map(&micro_batches, |(_, records)| {
-            self.trainee.clipped_sum(adapter, records, self.clip)
-        });
-
         let mut out = BatchSum {
-            sum: vec![0.0; adapter.len()],
+            sum: vec![0.0; trained.values().len()],
             norms: Vec::with_capacity(drawn.len()),
             losses: Vec::with_capacity(drawn.len()),
             tokens: drawn.iter().map(|(_, record)| record.tokens.len()).sum(),
+            seconds: Seconds::default(),
         };
-        for ((size, _), part) in micro_batches.iter().zip(done) {
+        let placed = self.trainee.place(trained);
+        let clipped = |(_, records): &(usize, Vec<&Encoded>)| self.trainee.clipped_sum(&placed, records, self.clip);
+        self.workers.each(&micro_batches, clipped, |(size, _), part| {
             let share = 1.0 / *size as f64;
             #[cfg(test)]
             let share = match crate::mutation::is(crate::mutation::Mutation::UnitSummedNotAveraged) {
                 true => 1.0,
                 false => share,
             };
-            out.sum.iter_mut().zip(&part.sum).for_each(|(s, p)| *s += share * p);
+            let add = |(s, p): (&mut f64, &f32)| *s += share * f64::from(*p);
+            out.sum.par_iter_mut().zip(&part.sum).for_each(add);
             out.norms.extend(part.norms);
             out.losses.extend(part.losses);
-        }
+            out.seconds += part.seconds;
+        });
         out
     }
 }

@@ -5,6 +5,8 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation};
 
+use crate::models::{product, read};
+
 /// Rows of logits that exist at once.
 const CHUNK: usize = 128;
 
@@ -47,7 +49,14 @@ pub fn cross_entropy(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32], weigh
     }
 }
 
-/// A tensor's values on the host.
-pub fn read<const D: usize>(t: Tensor<D>) -> Vec<f32> {
-    t.into_data().try_into_vec::<f32>().expect("the tensor holds f32")
+/// −log softmax(hidden·headᵀ) at each of `n` targets, and nothing else.
+pub fn token_losses(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32]) -> Vec<f32> {
+    let piece = |(i, targets): (usize, &[u32])| {
+        let h = hidden.clone().narrow(0, i * CHUNK, targets.len());
+        let log_p = activation::log_softmax(product(h, head.clone().transpose()), 1);
+        let ids: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [targets.len(), 1]), &hidden.device());
+        read(log_p.gather(1, ids).neg())
+    };
+    targets.chunks(CHUNK).enumerate().flat_map(piece).collect()
 }

@@ -1,16 +1,22 @@
-//! The clipped sum of per-example gradients by book-keeping: one forward, one backward, no per-example gradient stored.
+//! The clipped sum of per-example gradients by book-keeping: one forward, one backward.
 //!
-//! For a map y = x·W the input `a [B,T,d]` is kept and the output's gradient `g [B,T,p]` is caught by a probe; example i's
-//! gradient is aᵢᵀgᵢ. Its squared norm is ‖aᵢᵀgᵢ‖²_F (cheap at LoRA's rank), then Σᵢ cᵢ·aᵢᵀgᵢ is one product with the rows
-//! of g scaled by cᵢ. Rules touched: P5 (each record contributes at most C), P3 (sums of micro-batches only add up).
+//! Where a weight acts, its input and its output's gradient are kept ([`super::taps`]); a record's gradient is their
+//! product, formed or not as is cheaper ([`super::entry`]). First the norms over all weights, then the weighted sum.
+//! Rules touched: P5 (each record contributes at most C), P3 (sums of micro-batches only add up).
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::time::Instant;
 
-use super::cross_entropy::{cross_entropy, read};
-use super::probe::probe;
-use crate::config::Clipping;
-use crate::models::llama::{Linear, Llama, Map};
-use crate::models::lora::Adapter;
+use burn::tensor::{Device, Gradients, Tensor};
+
+use super::batch::Batch;
+use super::cross_entropy::{cross_entropy, token_losses};
+use super::entry::Entry;
+use super::taps::{Tap, Taps, Untapped};
+use super::tied::Head;
+use super::trainable::{Placed, Trainable, Trains};
+use crate::config::{Clipping, Precision};
+use crate::models::fused::rms_norm;
+use crate::models::llama::Llama;
 use crate::records::Encoded;
 
 /// Stabiliser of AUTO-S (Bu et al. 2023, "Automatic clipping"): g·C / (‖g‖ + γ).
@@ -29,12 +35,13 @@ pub fn clip_factor(clipping: Clipping, max_grad_norm: f64, norm: f64) -> f64 {
 
 /// What one set of records contributes.
 pub struct ClippedSum {
-    /// Σᵢ cᵢ·gᵢ over the adapter's values.
-    pub sum: Vec<f64>,
+    /// Σᵢ cᵢ·gᵢ over all values.
+    pub sum: Vec<f32>,
     /// ‖gᵢ‖ before clipping, in the order of the records. Private: internal use only.
     pub norms: Vec<f64>,
     /// Mean loss per token of each record. Private: internal use only.
     pub losses: Vec<f64>,
+    pub seconds: Seconds,
 }
 
 /// How gradients are bounded.
@@ -44,139 +51,218 @@ pub struct Clip {
     pub max_grad_norm: f64,
 }
 
-/// A linear map with LoRA whose inputs and output gradients are kept.
-struct Tapped<'a> {
-    /// A and B of each map, in order of layers and [`Map::ALL`].
-    factors: &'a [(Tensor<2>, Tensor<2>)],
-    scale: f64,
-    device: &'a Device,
-    taps: Vec<Tap>,
-}
-
-/// One product a·W inside the forward: its input, and the tag that will hold its output's gradient.
-struct Tap {
-    input: Tensor<2>,
-    tag: Tensor<2>,
-}
-
-impl Linear for Tapped<'_> {
-    fn apply(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let (a, b) = &self.factors[layer * Map::ALL.len() + map as usize];
-        let base = x.clone().matmul(weight.clone().transpose());
-        let down = self.tap(x, a);
-        let up = self.tap(down * self.scale, b);
-        base + up
+impl Clip {
+    fn factor(&self, norm: f64) -> f64 {
+        clip_factor(self.clipping, self.max_grad_norm, norm)
     }
 }
 
-impl Tapped<'_> {
-    fn tap(&mut self, x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
-        let (y, tag) = probe(x.clone().matmul(weight.clone()), self.device);
-        self.taps.push(Tap { input: x.inner(), tag });
-        y
-    }
-}
-
-/// The model and adapter as training sees them: on the tape's device, the base untracked.
+/// The model as training sees it.
 pub struct Trainee {
-    model: Llama,
+    base: Llama,
+    /// The tape's.
     device: Device,
+    precision: Precision,
+}
+
+/// One set of records behind the model: the gradients of each weight, and what was seen on the way.
+struct Pass {
+    entries: Vec<Entry>,
+    /// Mean loss per token of each record.
+    losses: Vec<f64>,
+    seconds: Seconds,
+}
+
+/// Seconds of the parts of a pass.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Seconds {
+    pub forward: f64,
+    pub backward: f64,
+    /// Norms, clip factors and the sum they weigh.
+    pub norms: f64,
+}
+
+impl std::ops::AddAssign for Seconds {
+    fn add_assign(&mut self, more: Seconds) {
+        self.forward += more.forward;
+        self.backward += more.backward;
+        self.norms += more.norms;
+    }
 }
 
 impl Trainee {
-    /// `model`'s weights are shared, not copied.
-    pub fn new(model: &Llama) -> Self {
+    /// `base`'s weights are shared, not copied; products are in f32.
+    pub fn new(base: &Llama) -> Self {
+        Trainee::with_precision(base, Precision::F32)
+    }
+
+    /// The same with the maps' products in another element type.
+    pub fn with_precision(base: &Llama, precision: Precision) -> Self {
         Trainee {
-            model: model.clone(),
-            device: model.device().autodiff(),
+            base: base.clone(),
+            device: base.device().autodiff(),
+            precision,
         }
+    }
+
+    /// `trained` on the device, for the passes of one step.
+    pub fn place(&self, trained: &dyn Trainable) -> Placed {
+        trained.place(&self.base, self.precision)
     }
 
     /// The clipped sum over `records`, which are all the members of one micro-batch.
     ///
     /// A record whose loss or norm is not finite contributes nothing; the others are then summed without it.
-    pub fn clipped_sum(&self, adapter: &Adapter, records: &[&Encoded], clip: Clip) -> ClippedSum {
-        let mut out = self.attempt(adapter, records, clip);
+    pub fn clipped_sum(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
+        let mut out = self.attempt(placed, records, clip);
         let broken: Vec<usize> = (0..records.len()).filter(|i| !usable(&out, *i)).collect();
         if !broken.is_empty() {
             // 0 · ∞ is not 0: the sum is taken again without the broken records.
-            let kept: Vec<&Encoded> = records
-                .iter()
-                .enumerate()
-                .filter(|(i, _)| !broken.contains(i))
-                .map(|(_, r)| *r)
-                .collect();
+            let kept = records.iter().enumerate().filter(|(i, _)| !broken.contains(i));
+            let kept: Vec<&Encoded> = kept.map(|(_, r)| *r).collect();
             out.sum = match kept.is_empty() {
-                true => vec![0.0; adapter.len()],
-                false => self.attempt(adapter, &kept, clip).sum,
+                true => vec![0.0; out.sum.len()],
+                false => self.attempt(placed, &kept, clip).sum,
             };
         }
         out
     }
 
-    fn attempt(&self, adapter: &Adapter, records: &[&Encoded], clip: Clip) -> ClippedSum {
-        let batch = Batch::new(records, &self.device);
-        let factors = adapter.tensors(&self.device);
-        let mut linear = Tapped {
-            factors: &factors,
-            scale: adapter.scale(),
-            device: &self.device,
-            taps: Vec::new(),
-        };
-        let hidden = self.model.hidden(batch.tokens, None, &mut linear);
-        let predicting = hidden.select(0, batch.predicting);
-        let loss = cross_entropy(predicting, &self.model.head(), &batch.targets, &batch.weights);
-        let gradients = loss.surrogate.backward();
-
+    fn attempt(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
         let rows = records.len();
-        let examples = |t: &Tensor<2>| {
-            let width = t.dims()[1];
-            t.clone().reshape([rows, batch.len, width])
-        };
-        let pairs: Vec<(Tensor<2>, Tensor<2>)> = linear
-            .taps
-            .iter()
-            .map(|tap| {
-                (
-                    tap.input.clone(),
-                    tap.tag.grad(&gradients).expect("each tap lies on the way to the loss"),
-                )
-            })
-            .collect();
-        drop(gradients);
-
-        // Of each pair, ‖aᵢᵀgᵢ‖² of every record; a record's norm is over all pairs at once.
-        let squares: Vec<Vec<f32>> = pairs
-            .iter()
-            .map(|(input, gradient)| {
-                let each = examples(input).swap_dims(1, 2).matmul(examples(gradient));
-                let [_, d, p] = each.dims();
-                read(each.square().reshape([rows, d * p]).sum_dim(1))
-            })
-            .collect();
+        let pass = self.pass(placed, records, true);
+        let begun = Instant::now();
+        // A record's norm is over all weights at once.
+        let squares: Vec<Vec<f32>> = pass.entries.iter().map(Entry::squares).collect();
         let norm = |record: usize| squares.iter().map(|s| f64::from(s[record])).sum::<f64>().sqrt();
         let norms: Vec<f64> = (0..rows).map(norm).collect();
-
-        let factors = |norms: &[f64]| {
-            let factor = |n: &f64| clip_factor(clip.clipping, clip.max_grad_norm, *n) as f32;
-            let factors = TensorData::new(norms.iter().map(factor).collect::<Vec<f32>>(), [rows, 1, 1]);
-            Tensor::<3>::from_data(factors, &pairs[0].0.device())
-        };
+        let factors: Vec<f32> = norms.iter().map(|n| clip.factor(*n) as f32).collect();
         #[cfg(test)]
-        if let Some(sum) = mutated::sum(&pairs, &squares, rows, clip, &factors) {
-            let losses = records_mean(&loss.losses, &batch.counts);
-            return ClippedSum { sum, norms, losses };
+        let factors = mutated::factors(&squares, clip).unwrap_or_else(|| vec![factors; squares.len()]);
+        #[cfg(not(test))]
+        let factors = std::iter::repeat(factors);
+        let entries = pass.entries.into_iter().zip(factors);
+        let sum: Vec<f32> = entries.flat_map(|(entry, factors)| entry.sum(&factors)).collect();
+        #[cfg(test)]
+        let sum = mutated::sum(sum, rows, clip);
+        let mut seconds = pass.seconds;
+        seconds.norms = begun.elapsed().as_secs_f64();
+        ClippedSum {
+            sum,
+            norms,
+            losses: pass.losses,
+            seconds,
         }
-        let factors = factors(&norms);
-        let mut sum = Vec::with_capacity(adapter.len());
-        for (input, gradient) in pairs {
-            let p = gradient.dims()[1];
-            let scaled = (examples(&gradient) * factors.clone()).reshape([rows * batch.len, p]);
-            sum.extend(read(input.transpose().matmul(scaled)).into_iter().map(f64::from));
-        }
-        let losses = records_mean(&loss.losses, &batch.counts);
-        ClippedSum { sum, norms, losses }
     }
+
+    /// Σᵢ gᵢ over `records`, NOT PRIVATE: what training without privacy adds up. For comparison only.
+    pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
+        let pass = self.pass(placed, records, false);
+        let begun = Instant::now();
+        let sum = pass.entries.into_iter().flat_map(|entry| entry.sum(&[1.0])).collect();
+        let mut seconds = pass.seconds;
+        seconds.norms = begun.elapsed().as_secs_f64();
+        ClippedSum {
+            sum,
+            norms: Vec::new(),
+            losses: pass.losses,
+            seconds,
+        }
+    }
+
+    /// Mean loss per token of each record: a forward and nothing else.
+    pub fn losses(&self, placed: &Placed, records: &[&Encoded]) -> Vec<f64> {
+        let batch = Batch::new(records, &self.base.device());
+        let hidden = placed.model.hidden(batch.tokens, None, &mut Untapped(placed));
+        let predicting = hidden.select(0, batch.predicting);
+        let losses = token_losses(predicting, &placed.model.head(), &batch.targets);
+        records_mean(&losses, &batch.counts)
+    }
+
+    /// Forward and backward. `bounded`: gradients record by record; else of all records as one.
+    fn pass(&self, placed: &Placed, records: &[&Encoded], bounded: bool) -> Pass {
+        let begun = Instant::now();
+        let batch = Batch::new(records, &self.device);
+        let mut taps = Taps::new(placed, &self.device);
+        let hidden = placed.model.hidden(batch.tokens.clone(), None, &mut taps);
+        let taps = taps.taps;
+        let predicting = hidden.select(0, batch.predicting.clone());
+        let table = placed.model.head();
+        let (loss, head) = match placed.trains {
+            Trains::Factors { .. } => (cross_entropy(predicting, &table, &batch.targets, &batch.weights), None),
+            Trains::Weights => {
+                let (loss, head) = Head::new(predicting, &table, &batch, bounded);
+                (loss, Some(head))
+            }
+        };
+        let forward = begun.elapsed().as_secs_f64();
+        let gradients = loss.surrogate.backward();
+        let backward = begun.elapsed().as_secs_f64() - forward;
+        let losses = records_mean(&loss.losses, &batch.counts);
+        let examples = match bounded {
+            true => records.len(),
+            false => 1,
+        };
+        let entries = entries(placed, taps, head, &gradients, &batch, examples);
+        Pass {
+            entries,
+            losses,
+            seconds: Seconds {
+                forward,
+                backward,
+                norms: 0.0,
+            },
+        }
+    }
+}
+
+/// The gradients of all weights, in the order of the flat vector, for `examples` equal parts of the micro-batch.
+fn entries(
+    placed: &Placed,
+    taps: Vec<Tap>,
+    mut head: Option<Head>,
+    gradients: &Gradients,
+    batch: &Batch,
+    examples: usize,
+) -> Vec<Entry> {
+    let split = |t: Tensor<2>| {
+        let [n, width] = t.dims();
+        t.reshape([examples, n / examples, width])
+    };
+    let caught = |tag: Tensor<2>| tag.grad(gradients).expect("each tap lies on the way to the loss");
+    let mut out = Vec::with_capacity(taps.len());
+    for tap in taps {
+        match tap {
+            Tap::Map { index, input, tag } => {
+                let gradient = caught(tag);
+                match &placed.trains {
+                    // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
+                    Trains::Factors { factors, scale, .. } => {
+                        let (a, b) = factors[index].clone();
+                        let at_a = gradient.clone().matmul(b.transpose()) * *scale;
+                        let before_b = input.clone().matmul(a) * *scale;
+                        out.push(Entry::of(split(input), split(at_a)));
+                        out.push(Entry::of(split(before_b), split(gradient)));
+                    }
+                    Trains::Weights => out.push(Entry::of(split(gradient), split(input))),
+                }
+            }
+            Tap::Gain { input, tag } => {
+                let gradient = caught(tag);
+                let width = input.dims()[1];
+                let ones = Tensor::ones([width], &input.device());
+                let each = gradient * rms_norm(input, &ones, placed.model.config().norm_epsilon);
+                out.push(Entry::Whole(split(each).sum_dim(1).reshape([examples, width])));
+            }
+            Tap::Embedding { tag } => {
+                let head = head.take().expect("all weights have one head");
+                out.push(Entry::Tied(Box::new(
+                    head.join(batch.tokens.clone().inner(), caught(tag)),
+                )));
+            }
+        }
+    }
+    out
 }
 
 fn usable(s: &ClippedSum, i: usize) -> bool {
@@ -194,96 +280,37 @@ fn records_mean(losses: &[f32], counts: &[usize]) -> Vec<f64> {
     out
 }
 
-/// Records as one padded block of tokens.
-struct Batch {
-    /// `[rows, len]`, padded on the right: no token looks at what comes after it, so padding changes nothing.
-    tokens: Tensor<2, Int>,
-    len: usize,
-    /// Flat positions whose next token belongs to a record.
-    predicting: Tensor<1, Int>,
-    targets: Vec<u32>,
-    /// One over the record's own number of targets: a record's loss is its own mean.
-    weights: Vec<f32>,
-    counts: Vec<usize>,
-}
-
-impl Batch {
-    fn new(records: &[&Encoded], device: &Device) -> Self {
-        // The last token is only ever a target.
-        let len = records.iter().map(|r| r.tokens.len() - 1).max().unwrap_or(0);
-        let mut tokens = vec![0i32; records.len() * len];
-        let (mut predicting, mut targets, mut weights, mut counts) = (vec![], vec![], vec![], vec![]);
-        for (row, r) in records.iter().enumerate() {
-            for (t, id) in r.tokens[..r.tokens.len() - 1].iter().enumerate() {
-                tokens[row * len + t] = *id as i32;
-            }
-            let n = r.tokens.len() - r.prompt;
-            for t in r.prompt - 1..r.tokens.len() - 1 {
-                predicting.push((row * len + t) as i32);
-                targets.push(r.tokens[t + 1]);
-                weights.push(1.0 / n as f32);
-            }
-            #[cfg(test)]
-            if crate::mutation::is(crate::mutation::Mutation::PaddingLeaks) {
-                for t in r.tokens.len() - 1..len {
-                    predicting.push((row * len + t) as i32);
-                    targets.push(0);
-                    weights.push(1.0 / n as f32);
-                }
-            }
-            counts.push(n);
-        }
-        let n = predicting.len();
-        Batch {
-            tokens: Tensor::from_data(TensorData::new(tokens, [records.len(), len]), device),
-            len,
-            predicting: Tensor::from_data(TensorData::new(predicting, [n]), device),
-            targets,
-            weights,
-            counts,
-        }
-    }
-}
-
 #[cfg(test)]
 mod mutated {
     use super::*;
     use crate::mutation::{Mutation, current};
 
-    /// The sum with the mistake in clipping that is switched on.
-    pub fn sum(
-        pairs: &[(Tensor<2>, Tensor<2>)],
-        squares: &[Vec<f32>],
-        rows: usize,
-        clip: Clip,
-        factors: &dyn Fn(&[f64]) -> Tensor<3>,
-    ) -> Option<Vec<f64>> {
-        let scaled = |factors: [Tensor<3>; 2]| -> Vec<f64> {
-            let each = pairs.iter().enumerate().flat_map(|(i, (input, gradient))| {
-                let [n, p] = gradient.dims();
-                let g = gradient.clone().reshape([rows, n / rows, p]) * factors[i % 2].clone();
-                read(input.clone().transpose().matmul(g.reshape([n, p])))
-            });
-            each.map(f64::from).collect()
-        };
+    /// For each entry the clip factors, with the mistake that is switched on.
+    pub fn factors(squares: &[Vec<f32>], clip: Clip) -> Option<Vec<Vec<f32>>> {
+        let rows = squares[0].len();
         match current()? {
-            Mutation::ClipAfterMean => {
-                // A flat factor for norm 0 is 1: nothing is clipped yet.
-                let whole = Tensor::ones_like(&factors(&vec![0.0; rows]));
-                let mut sum = scaled([whole.clone(), whole]);
-                let mean = sum.iter().map(|s| (s / rows as f64).powi(2)).sum::<f64>().sqrt();
-                let factor = clip_factor(clip.clipping, clip.max_grad_norm, mean);
-                sum.iter_mut().for_each(|s| *s *= factor);
-                Some(sum)
-            }
+            // Nothing is clipped yet.
+            Mutation::ClipAfterMean => Some(vec![vec![1.0; rows]; squares.len()]),
             Mutation::FactorsClippedApart => {
-                let norms = |first: usize| -> Vec<f64> {
+                let apart = |first: usize| -> Vec<f32> {
                     let of = |record: usize| squares.iter().skip(first).step_by(2).map(move |s| f64::from(s[record]));
-                    (0..rows).map(|record| of(record).sum::<f64>().sqrt()).collect()
+                    let norm = |record: usize| of(record).sum::<f64>().sqrt();
+                    (0..rows).map(|record| clip.factor(norm(record)) as f32).collect()
                 };
-                Some(scaled([factors(&norms(0)), factors(&norms(1))]))
+                let both = [apart(0), apart(1)];
+                Some((0..squares.len()).map(|i| both[i % 2].clone()).collect())
             }
             _ => None,
         }
+    }
+
+    /// The sum with the mistake that is switched on.
+    pub fn sum(mut sum: Vec<f32>, rows: usize, clip: Clip) -> Vec<f32> {
+        if current() == Some(Mutation::ClipAfterMean) {
+            let squares = sum.iter().map(|s| (f64::from(*s) / rows as f64).powi(2));
+            let factor = clip.factor(squares.sum::<f64>().sqrt()) as f32;
+            sum.iter_mut().for_each(|s| *s *= factor);
+        }
+        sum
     }
 }

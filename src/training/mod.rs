@@ -2,11 +2,16 @@
 //!
 //! What may touch private gradients is here; how much noise they get is decided in [`crate::privacy`].
 
+pub mod batch;
 pub mod checkpoint;
 pub mod contribution;
 pub mod cross_entropy;
+pub mod entry;
 pub mod gradients;
 pub mod optimizer;
 pub mod probe;
+pub mod taps;
+pub mod tied;
+pub mod trainable;
 pub mod trainer;
 pub mod workers;

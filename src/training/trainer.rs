@@ -8,10 +8,10 @@ use super::checkpoint::Checkpoint;
 use super::contribution::Contribution;
 use super::gradients::{Clip, Trainee};
 use super::optimizer::AdamW;
+use super::trainable::{self, Trainable};
 use super::workers::Workers;
 use crate::config::FinetuneConfig;
 use crate::models::llama::Llama;
-use crate::models::lora::Adapter;
 use crate::privacy::PrivateRun;
 use crate::progress::{Progress, Unit};
 use crate::records::Units;
@@ -45,8 +45,8 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Trains from `resume` (or the adapter's public initial values) until `run` has no step left; returns the adapter and
-    /// the number of steps applied to it.
+    /// Trains from `resume` (or the public initial values) until `run` has no step left; returns what was
+    /// trained and the number of steps applied to it.
     ///
     /// Rules: P2 and P3 by [`crate::privacy::ChargedStep::privatize`], P6 (an empty draw goes the same way),
     /// P7 (the charge is on disk before anything is drawn).
@@ -59,20 +59,20 @@ impl Training<'_> {
         units: &Units,
         resume: Option<Checkpoint>,
         mut log: impl FnMut(&StepLog) -> Result<()>,
-    ) -> Result<(Adapter, u64)> {
+    ) -> Result<(Box<dyn Trainable>, u64)> {
         let c = self.config;
         // The initial values are public and the same for everyone.
-        let mut adapter = Adapter::new(self.model.config(), c.rank, c.alpha, 0);
-        let mut optimizer = AdamW::new(adapter.len(), c.weight_decay as f32);
+        let mut trained = trainable::initial(c, self.model);
+        let mut optimizer = AdamW::new(trained.values().len(), c.weight_decay as f32);
         let mut applied = 0;
         if let Some(saved) = resume {
-            adapter.values_mut().copy_from_slice(&saved.values);
+            trained.values_mut().copy_from_slice(&saved.values);
             (optimizer, applied) = (saved.optimizer, saved.applied_steps);
             let charged = run.charged_steps();
             self.progress
                 .note(&format!("training goes on: {applied} steps applied, {charged} charged"));
         }
-        let trainee = Trainee::new(self.model);
+        let trainee = Trainee::with_precision(self.model, c.precision);
         let workers = Workers::new(self.model);
         let contribution = Contribution {
             trainee: &trainee,
@@ -95,11 +95,11 @@ impl Training<'_> {
                 continue;
             }
             let (charge, drawn) = (step.index(), step.members().len());
-            let batch = contribution.sum(&adapter, units, step.members());
+            let batch = contribution.sum(trained.as_ref(), units, step.members());
             let gradient = step.privatize(&batch.sum)?;
             let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
             let learning_rate = c.learning_rate * warmup.min(1.0);
-            optimizer.step(adapter.values_mut(), &gradient, learning_rate as f32);
+            optimizer.step(trained.values_mut(), &gradient, learning_rate as f32);
             applied += 1;
 
             let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
@@ -125,7 +125,7 @@ impl Training<'_> {
             let stopping = self.stop.load(Ordering::Relaxed);
             if stopping || run.remaining_steps() == 0 || applied % c.checkpoint_every == 0 {
                 let saved = Checkpoint {
-                    values: adapter.values().to_vec(),
+                    values: trained.values().to_vec(),
                     optimizer: optimizer.clone(),
                     applied_steps: applied,
                     ledger: run.ledger_head(),
@@ -139,6 +139,6 @@ impl Training<'_> {
                 );
             }
         }
-        Ok((adapter, applied))
+        Ok((trained, applied))
     }
 }

@@ -1,8 +1,11 @@
 //! Micro-batches side by side on a CPU: each worker computes alone on one core, since most tensor operations there use one.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::tensor::Device;
 use rayon::ThreadPool;
-use rayon::prelude::*;
 
 use crate::models::llama::Llama;
 
@@ -46,26 +49,40 @@ impl Workers {
 
     /// `f` of each item, in order.
     pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let mut out = Vec::with_capacity(items.len());
+        self.each(items, f, |_, done| out.push(done));
+        out
+    }
+
+    /// `f` of each item, handed to `take` in order, as soon as those before it are done.
+    ///
+    /// The order is that of one worker, so that what is added up does not depend on who was faster; and results do not
+    /// pile up until the end.
+    pub fn each<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync, mut take: impl FnMut(&T, R) + Send) {
         if self.pools.is_empty() {
-            return items.iter().map(f).collect();
+            return items.iter().for_each(|item| take(item, f(item)));
         }
-        let next = std::sync::atomic::AtomicUsize::new(0);
+        let next = AtomicUsize::new(0);
+        let inbox = Mutex::new((0, BTreeMap::new(), &mut take));
         let work = |pool: &ThreadPool| {
-            let mut out = Vec::new();
             loop {
-                let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some(item) = items.get(i) else { return out };
-                out.push((i, pool.install(|| f(item))));
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(i) else { return };
+                let done = pool.install(|| f(item));
+                let mut guard = inbox.lock().expect("a worker does not panic");
+                let (turn, waiting, take) = &mut *guard;
+                waiting.insert(i, done);
+                while let Some(done) = waiting.remove(turn) {
+                    take(&items[*turn], done);
+                    *turn += 1;
+                }
             }
         };
-        let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let running: Vec<_> = self.pools.iter().map(|pool| scope.spawn(|| work(pool))).collect();
-            running
-                .into_iter()
-                .flat_map(|t| t.join().expect("a worker does not panic"))
-                .collect()
+            for worker in running {
+                worker.join().expect("a worker does not panic");
+            }
         });
-        done.par_sort_unstable_by_key(|(i, _)| *i);
-        done.into_iter().map(|(_, r)| r).collect()
     }
 }

@@ -100,12 +100,12 @@ pub fn furthest(a: impl IntoIterator<Item = impl Into<f64>>, b: impl IntoIterato
 }
 
 /// Euclidean norm.
-pub fn norm(v: impl IntoIterator<Item = f64>) -> f64 {
-    v.into_iter().map(|x| x * x).sum::<f64>().sqrt()
+pub fn norm(v: impl IntoIterator<Item = impl Into<f64>>) -> f64 {
+    v.into_iter().map(|x| x.into().powi(2)).sum::<f64>().sqrt()
 }
 
 /// Euclidean distance.
-pub fn distance(a: &[f64], b: &[f64]) -> f64 {
+pub fn distance<A: Copy + Into<f64>, B: Copy + Into<f64>>(a: &[A], b: &[B]) -> f64 {
     assert_eq!(a.len(), b.len(), "vectors of equal length");
-    norm(a.iter().zip(b).map(|(x, y)| x - y))
+    norm(a.iter().zip(b).map(|(x, y)| (*x).into() - (*y).into()))
 }

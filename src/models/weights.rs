@@ -1,0 +1,78 @@
+//! All weights of a model in one flat vector: what full fine-tuning trains.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::llama::Llama;
+use crate::{Error, Result};
+
+/// A model's weights on the host, in the order of [`Llama::names`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    names: Vec<(String, Vec<usize>)>,
+    values: Vec<f32>,
+}
+
+impl Weights {
+    /// The weights of `model`.
+    pub fn of(model: &Llama) -> Self {
+        Weights {
+            names: model.names(),
+            values: model.values(),
+        }
+    }
+
+    /// All values.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The same, for the optimizer.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// Writes safetensors with the names of Hugging Face checkpoints.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut rest = self.values.as_slice();
+        let mut held: Vec<(&str, Vec<usize>, Vec<u8>)> = Vec::with_capacity(self.names.len());
+        for (name, shape) in &self.names {
+            let (own, others) = rest.split_at(shape.iter().product());
+            rest = others;
+            held.push((name, shape.clone(), own.iter().flat_map(|x| x.to_le_bytes()).collect()));
+        }
+        let views = held.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
+            (*name, view)
+        });
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        let file = safetensors::serialize(views, Some(metadata)).expect("names are unique");
+        crate::pipeline::files::write_atomically(path, &file)
+    }
+
+    /// Reads what [`Weights::save`] wrote, for a model of the shape of `base`.
+    ///
+    /// # Errors
+    /// Data: the file is broken, or another model's.
+    pub fn load(path: &Path, base: &Llama) -> Result<Self> {
+        let file = std::fs::read(path).map_err(|e| Error::io("read the weights", path, e))?;
+        let broken = |what: String| {
+            Error::data(format!("{} does not hold the model's weights: {what}", path.display()))
+                .hint("delete it and run the same command again: it is rebuilt from the checkpoint")
+        };
+        let tensors = SafeTensors::deserialize(&file).map_err(|e| broken(e.to_string()))?;
+        let names = base.names();
+        let mut values = Vec::with_capacity(base.config().parameters());
+        for (name, shape) in &names {
+            let view = tensors.tensor(name).map_err(|e| broken(format!("{name}: {e}")))?;
+            if view.shape() != shape || view.dtype() != Dtype::F32 {
+                return Err(broken(format!("{name} has shape {:?}, not {shape:?}", view.shape())));
+            }
+            let floats = view.data().chunks_exact(4);
+            values.extend(floats.map(|b| f32::from_le_bytes(b.try_into().expect("chunks of four"))));
+        }
+        Ok(Weights { names, values })
+    }
+}
