@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::clock::go_on;
 use super::memory::{self, Peak};
 use super::{Subject, ceiling};
+use crate::config::Precision;
 use crate::models::device;
 use crate::models::llama::LlamaConfig;
 use crate::progress::{Progress, Unit};
 use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
-use crate::training::workers::Workers;
+use crate::training::{trainable, workers::Workers};
 use crate::{Error, Result};
 
 /// What is measured.
@@ -28,6 +29,8 @@ pub struct Setting {
     /// Other labels in the contrast, at most.
     pub contrasts: usize,
     pub seed: u64,
+    /// Element type of the maps' products.
+    pub precision: Precision,
 }
 
 /// What was found.
@@ -35,7 +38,7 @@ pub struct Setting {
 pub struct Measurement {
     pub model: String,
     pub device: &'static str,
-    pub dtype: &'static str,
+    pub dtype: Precision,
     pub workers: usize,
     pub records: usize,
     pub batch_size: usize,
@@ -52,13 +55,18 @@ pub struct Measurement {
     pub copy_bandwidth_bytes_per_second: f64,
     pub bytes_over_bandwidth: f64,
     pub peak: Peak,
+    /// The prompts in tokens and the end token: what another program needs for the same work.
+    pub prompts: Vec<Vec<u32>>,
+    pub end: u32,
 }
 
-/// Bytes that drawing records of `lengths` tokens behind `prompt` tokens must move at least, in f32: all weights once for
-/// each `batch_size` tokens, a record's keys and values read once for each of its tokens, and written once.
-pub fn bytes(c: &LlamaConfig, prompt: usize, lengths: &[usize], batch_size: usize) -> f64 {
-    // A head's operations are two for each of its weights, and the maps' likewise.
-    let weights = 4.0 * c.flops_per_token() / 2.0;
+/// Bytes that drawing records of `lengths` tokens behind `prompt` tokens must move at least: all weights once for each
+/// `batch_size` tokens, a record's keys and values (in f32) read once for each of its tokens, and written once.
+pub fn bytes(c: &LlamaConfig, precision: Precision, prompt: usize, lengths: &[usize], batch_size: usize) -> f64 {
+    let head = c.vocabulary * c.width;
+    // A map's operations are two for each of its weights, and the head's likewise; the head stays in f32.
+    let maps = c.flops_per_token() / 2.0 - head as f64;
+    let weights = trainable::dtype(precision).size() as f64 * maps + 4.0 * head as f64;
     let cell = 4.0 * (2 * c.layers * c.kv_heads * c.head_width()) as f64;
     let tokens: usize = lengths.iter().sum();
     let read = |length: &usize| (prompt * length) as f64 + (length * (length + 1)) as f64 / 2.0;
@@ -81,7 +89,7 @@ pub fn measure(
                 .hint("leave it out for the configuration's value"));
         }
     }
-    let model = &subject.model;
+    let model = &subject.model.maps_in(trainable::dtype(setting.precision));
     let workers = Workers::new(model);
     let settings = Decoding {
         choice: setting.choice,
@@ -119,6 +127,7 @@ pub fn measure(
     let prompt = subject.prompts.iter().map(Vec::len).max().unwrap_or(0);
     let bytes = bytes(
         model.config(),
+        setting.precision,
         prompt,
         &lengths,
         setting.batch_size.min(setting.records),
@@ -127,7 +136,7 @@ pub fn measure(
     Ok(Measurement {
         model: subject.name.clone(),
         device: device::name(&model.device()),
-        dtype: "f32",
+        dtype: setting.precision,
         workers: workers.count(),
         records: setting.records,
         batch_size: setting.batch_size,
@@ -141,5 +150,7 @@ pub fn measure(
         copy_bandwidth_bytes_per_second: bandwidth,
         bytes_over_bandwidth: bytes / seconds / bandwidth,
         peak,
+        prompts: subject.prompts.clone(),
+        end: subject.end,
     })
 }

@@ -3,12 +3,12 @@
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::bench::sample::{Measurement, Setting, measure};
-use dpsynth::config::SampleConfig;
+use dpsynth::config::{Precision, SampleConfig};
 use dpsynth::sampling::choose::Choice;
 
 use super::super::run::interrupts;
 use super::super::{Ui, show};
-use super::which::Which;
+use super::which::{DtypeName, Which};
 
 /// Times the drawing of records from the model as it is, without fine-tuning
 #[derive(Args)]
@@ -27,6 +27,9 @@ pub struct Sample {
     /// γ of label guidance; 0 is plain sampling
     #[arg(long, value_name = "G", default_value_t = 0.0)]
     guidance: f64,
+    /// Element type of the products
+    #[arg(long, value_enum)]
+    dtype: Option<DtypeName>,
 }
 
 impl Sample {
@@ -49,6 +52,7 @@ impl Sample {
             },
             contrasts: sample.guidance_labels,
             seed: sample.seed,
+            precision: self.dtype.map_or(Precision::F32, DtypeName::precision),
         };
         let subject = self.which.subject(config.as_ref(), ui)?;
         let found = measure(&subject, &setting, stop, ui)?;
@@ -83,7 +87,7 @@ fn table(m: &Measurement) -> String {
         table.add_row([what.to_string(), value, more]);
     }
     format!(
-        "{} on {} ({}, {} workers): {} records of at most {} tokens, {} at once; {} tokens in {:.2} s\n{table}",
-        m.model, m.device, m.dtype, m.workers, m.records, m.max_tokens, m.batch_size, m.tokens, m.seconds
+        "{} on {}, {} workers: {} records of at most {} tokens, {} at once; {} tokens in {:.2} s\n{table}",
+        m.model, m.device, m.workers, m.records, m.max_tokens, m.batch_size, m.tokens, m.seconds
     )
 }

@@ -6,9 +6,10 @@ use clap::Args;
 use dpsynth::Result;
 use dpsynth::assets::Locations;
 use dpsynth::bench::{Subject, model_shape};
-use dpsynth::config::{DeviceChoice, RunConfig};
+use dpsynth::config::{DeviceChoice, Precision, RunConfig};
 use dpsynth::models::device;
 use dpsynth::models::llama::LlamaConfig;
+use dpsynth::progress::Progress;
 
 use super::super::Ui;
 use super::super::run::{self, ProfileName};
@@ -72,6 +73,22 @@ enum DeviceName {
     Cuda,
 }
 
+/// Element type of the linear maps' products.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum DtypeName {
+    F32,
+    Bf16,
+}
+
+impl DtypeName {
+    pub fn precision(self) -> Precision {
+        match self {
+            DtypeName::F32 => Precision::F32,
+            DtypeName::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
 impl Which {
     /// The configuration, where one is given, as it is measured.
     pub fn config(&self) -> Result<Option<RunConfig>> {
@@ -96,6 +113,9 @@ impl Which {
             None => config.map_or(DeviceChoice::Auto, |c| c.device),
         };
         let device = device::choose(choice)?;
+        if let Some(note) = device::fallback(choice) {
+            ui.note(&note);
+        }
         match config {
             Some(config) => Subject::of_config(config, &device, &Locations::from_env(), ui),
             None => Subject::synthetic(&self.shape.config(), self.shape.prompt_tokens, &device),
