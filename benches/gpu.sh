@@ -6,7 +6,7 @@
 # The models and IMDb must be in reach: HF_HOME, DPSYNTH_CACHE; see data/README.md for machines without internet.
 # Each part has a limit of its own and stands for itself; what failed is listed at the end and decides the exit code.
 # PEERS_PYTHON names a Python with benches/peers/training-requirements.txt; without one the peers are left out.
-# PARTS picks parts: PARTS="bench agreement peers quick full".
+# PARTS picks parts of "bench agreement peers quick full": PARTS=full gives the full profile the ten minutes alone.
 set -euo pipefail
 
 program=$(realpath "${1:?the program, built with CUDA=1}")
@@ -22,7 +22,7 @@ limited() {
 	local seconds=$1 name=$2 left=$((deadline - SECONDS))
 	shift 2
 	((left < seconds)) && seconds=$left
-	if ((seconds < 1)) || ! timeout "$seconds" "$@" > "$out/$name" 2> "$out/$name.log"; then
+	if ((seconds < 1)) || ! timeout -k 5 "$seconds" "$@" > "$out/$name" 2> "$out/$name.log"; then
 		failed+=("$name")
 		echo "failed: $name ($(tail -n 1 "$out/$name.log" 2>/dev/null))"
 		return

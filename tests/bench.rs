@@ -230,7 +230,7 @@ fn shapes_that_cannot_be_are_refused() {
             "--set",
             "model.path=missing.gguf",
         ])
-        .refused(2, &["missing.gguf"]);
+        .refused(1, &["missing.gguf"]);
     #[cfg(not(feature = "cuda"))]
     place
         .call(&[&["bench", "train"][..], &SMALL, &["--device", "cuda"]].concat())

@@ -108,7 +108,9 @@ def training(a, model, full):
             "--tokens", prompt + a.tokens, "--prompt-tokens", prompt, *more,
         )
 
-    (own, *found) = alternate(a.rounds, lambda: ours(a, *mine), *(peer(mode, more) for _, mode, more in modes))
+    at_hand = [first]
+    own_side = lambda: at_hand.pop() if at_hand else ours(a, *mine)
+    (own, *found) = alternate(a.rounds, own_side, *(peer(mode, more) for _, mode, more in modes))
     rows = []
     for (name, mode, _), its in zip(modes, found):
         key = "non_private_tokens_per_second" if mode == "plain" else "tokens_per_second"

@@ -41,7 +41,7 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
             true => Error::other(message),
             false => Error::usage(message),
         };
-        Err(error.hint(format!("{}; `--set device=cpu` goes without", why.hint)))
+        Err(error.hint(format!("{}, or choose `device=cpu`", why.hint)))
     })
 }
 

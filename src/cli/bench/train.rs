@@ -130,6 +130,9 @@ fn peak_of(way: Way, stop: &AtomicBool) -> Result<Peak> {
     serde_json::from_slice(&output.stdout).map_err(|_| failed(format!("ended with {}", output.status)))
 }
 
+/// A name, and where its seconds stand.
+type Part = (&'static str, fn(&Parts) -> f64);
+
 fn table(m: &Measurement) -> String {
     let mut table = show::table(["training", "private", "non-private", "ratio"], 1..);
     let mut row = |what: &str, cells: [String; 3]| {
@@ -153,7 +156,7 @@ fn table(m: &Measurement) -> String {
             ratio(m.private_over_non_private_time),
         ],
     );
-    let parts: [(&str, fn(&Parts) -> f64); 6] = [
+    let parts: [Part; 6] = [
         ("  forward", |p| p.forward_s),
         ("  backward", |p| p.backward_s),
         ("  norms and sums", |p| p.norms_s),

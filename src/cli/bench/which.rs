@@ -38,31 +38,33 @@ pub struct Which {
     pub json: bool,
 }
 
+/// Heading of the help.
+const SHAPE: &str = "Shape of the model, without a configuration";
+
 /// Without a configuration: the model's shape, SmolLM2-135M's where nothing is given.
 #[derive(Args)]
 #[group(id = "shape", multiple = true, conflicts_with = "config")]
-#[command(next_help_heading = "Shape of the model, without a configuration")]
 struct Shape {
     /// Blocks
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHAPE)]
     layers: Option<usize>,
     /// Width of the activations
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHAPE)]
     width: Option<usize>,
     /// Width inside the gated maps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHAPE)]
     hidden: Option<usize>,
     /// Heads of attention
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHAPE)]
     heads: Option<usize>,
     /// Heads of keys and values
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHAPE)]
     kv_heads: Option<usize>,
     /// Tokens there are
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = SHAPE)]
     vocabulary: Option<usize>,
     /// Tokens before each record
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", help_heading = SHAPE, default_value_t = 40)]
     prompt_tokens: usize,
 }
 
