@@ -18,7 +18,7 @@ use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
-use crate::training::gradients::{Clip, Trainee};
+use crate::training::gradients::{Clip, Compute, Trainee};
 use crate::training::trainable::Trainable;
 use crate::training::workers::Workers;
 
@@ -181,7 +181,7 @@ impl Replaying<'_> {
     /// S, as the trainer takes it.
     fn sum(&self, state: &dyn Trainable, batch: &[&[Encoded]]) -> Vec<f64> {
         let contribution = Contribution {
-            trainee: &Trainee::with_precision(self.model, self.config.precision),
+            trainee: &Trainee::with(self.model, Compute::of(self.config)),
             workers: &Workers::new(self.model),
             clip: Clip {
                 clipping: self.config.clipping,

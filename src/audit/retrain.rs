@@ -17,7 +17,7 @@ use crate::models::llama::Llama;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
-use crate::training::gradients::Trainee;
+use crate::training::gradients::{Compute, Trainee};
 use crate::training::trainable::{self, Trainable};
 use crate::training::trainer::Training;
 use crate::training::workers::Workers;
@@ -139,7 +139,7 @@ impl Retraining<'_> {
         stop: Stop,
         progress: &dyn Progress,
     ) -> Result<Vec<f64>> {
-        let trainee = Trainee::with_precision(self.model, self.config.precision);
+        let trainee = Trainee::with(self.model, Compute::of(self.config));
         let (placed, workers) = (trainee.place(state), Workers::new(self.model));
         let task = progress.begin("losses", records.len() as u64, Unit::Records);
         let records: Vec<&Encoded> = records.iter().collect();

@@ -258,6 +258,8 @@ pub struct FinetuneConfig {
     pub steps: Option<u64>,
     /// Records that go through the model at once; memory grows with it, nothing else does.
     pub micro_batch_size: usize,
+    /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
+    pub activation_checkpointing: bool,
     /// AdamW's step size.
     pub learning_rate: f64,
     /// AdamW's decoupled weight decay.
@@ -294,6 +296,7 @@ impl Default for FinetuneConfig {
             epochs: 5.0,
             steps: None,
             micro_batch_size: 8,
+            activation_checkpointing: false,
             learning_rate: 1e-3,
             weight_decay: 0.0,
             warmup_steps: 0,

@@ -365,13 +365,24 @@ impl Llama {
         let start = past.as_ref().map_or(0, |p| p.cache.len());
         let heads = self.heads(rows, len);
         let rotary = self.rotary(start, len);
-        let mut x = apply.embed(&self.embedding, tokens.reshape([rows * len]));
-        for l in 0..self.layers.len() {
+        let mut x = self.embed(tokens, apply);
+        for l in 0..self.config.layers {
             x = self.block(l, x, heads, &rotary, past.as_mut(), apply);
         }
         if let Some(past) = past {
             past.cache.advance(len);
         }
+        self.last(x, apply)
+    }
+
+    /// Embeddings `[rows · tokens, width]` of `tokens [rows, tokens]`.
+    pub(crate) fn embed(&self, tokens: Tensor<2, Int>, apply: &mut dyn Apply) -> Tensor<2> {
+        let [rows, len] = tokens.dims();
+        apply.embed(&self.embedding, tokens.reshape([rows * len]))
+    }
+
+    /// The last block's output, normed for the head.
+    pub(crate) fn last(&self, x: Tensor<2>, apply: &mut dyn Apply) -> Tensor<2> {
         apply.norm(&self.norm, x, self.config.norm_epsilon)
     }
 

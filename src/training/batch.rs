@@ -55,4 +55,15 @@ impl Batch {
             counts,
         }
     }
+
+    /// The mean over each record's own of one value for each target.
+    pub fn means(&self, values: &[f32]) -> Vec<f64> {
+        let mut rest = values;
+        let mean = |n: &usize| {
+            let (own, others) = rest.split_at(*n);
+            rest = others;
+            own.iter().map(|v| f64::from(*v)).sum::<f64>() / (*n).max(1) as f64
+        };
+        self.counts.iter().map(mean).collect()
+    }
 }

@@ -3,11 +3,17 @@
 //! With the head frozen, the gradient by the hidden state is (softmax(h·Eᵀ) − onehot)·E in closed form; it is computed
 //! beside the loss and handed to the tape through a linear surrogate, so that the tape holds no logits at all.
 
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor, TensorData, activation};
+use rayon::prelude::*;
 
-use crate::models::{product, read};
+use crate::models::fused::cpu::{contiguous, runs_here, tensor};
+use crate::models::fused::gemm::{Matrix, product};
+use crate::models::fused::lanes::{softmax, vectorised};
+use crate::models::read;
 
-/// Rows of logits that exist at once.
+/// Rows of logits that exist at once, on each thread.
 const CHUNK: usize = 128;
 
 /// Σ_n weights[n] · −log softmax(hidden·headᵀ)[n, targets[n]].
@@ -19,9 +25,90 @@ pub struct CrossEntropy {
 }
 
 /// `hidden [n, width]` on the tape, `head [vocabulary, width]` untracked, `n` targets and weights.
+///
+/// On the CPU in f32 each thread holds one chunk of logits; a row's result depends on no other row's values.
 pub fn cross_entropy(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32], weights: &[f32]) -> CrossEntropy {
-    let h = hidden.clone().inner();
-    let head = head.clone().inner();
+    let (h, head) = (hidden.clone().inner(), head.clone().inner());
+    let (losses, gradient) = match runs_here(&h) && runs_here(&head) {
+        true => fused(h, head, targets, weights),
+        false => composed(h, head, targets, weights),
+    };
+    CrossEntropy {
+        losses,
+        surrogate: (hidden * Tensor::from_inner(gradient)).sum(),
+    }
+}
+
+fn fused(h: Tensor<2>, head: Tensor<2>, targets: &[u32], weights: &[f32]) -> (Vec<f32>, Tensor<2>) {
+    let (h, head) = (h.into_dispatch(), head.into_dispatch());
+    let (losses, gradient) = <Dispatch as Head>::cross_entropy(h, head, targets.to_vec(), weights.to_vec());
+    (
+        read(Tensor::<2>::from_dispatch(losses)),
+        Tensor::from_dispatch(gradient),
+    )
+}
+
+#[backend_extension(Flex)]
+trait Head: Backend {
+    /// The losses `[n, 1]`, unweighted, and the gradient by `hidden` of the weighted sum.
+    fn cross_entropy(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: Vec<u32>,
+        weights: Vec<f32>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl Head for Flex {
+    fn cross_entropy(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: Vec<u32>,
+        weights: Vec<f32>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [vocabulary, width] = [0, 1].map(|i| head.layout().shape()[i]);
+        let (hidden, head) = (contiguous(hidden), contiguous(head));
+        let head = Matrix::new(head.storage(), [vocabulary, width], width);
+        let n = targets.len();
+        let (mut losses, mut gradient) = (vec![0f32; n], vec![0f32; n * width]);
+        // Whole chunks for each thread, so that results are the same on any number of them.
+        let share = n.div_ceil(rayon::current_num_threads()).next_multiple_of(CHUNK);
+        let shares = gradient
+            .par_chunks_mut(share * width)
+            .zip(losses.par_chunks_mut(share))
+            .zip(hidden.storage::<f32>().par_chunks(share * width))
+            .zip(targets.par_chunks(share).zip(weights.par_chunks(share)));
+        shares.for_each(|(((gradient, losses), hidden), (targets, weights))| {
+            // One for all chunks: fresh memory costs the kernel a page each 4 KiB.
+            let mut logits = vec![0f32; CHUNK.min(targets.len()) * vocabulary];
+            let chunks = gradient
+                .chunks_mut(CHUNK * width)
+                .zip(losses.chunks_mut(CHUNK))
+                .zip(hidden.chunks(CHUNK * width))
+                .zip(targets.chunks(CHUNK).zip(weights.chunks(CHUNK)));
+            for (((gradient, losses), hidden), (targets, weights)) in chunks {
+                let rows = targets.len();
+                let logits = &mut logits[..rows * vocabulary];
+                product(logits, Matrix::new(hidden, [rows, width], width), head.transposed());
+                let each = logits.chunks_exact_mut(vocabulary).zip(losses.iter_mut()).zip(targets);
+                for ((row, loss), target) in each {
+                    let target = *target as usize;
+                    let wanted = row[target];
+                    *loss = vectorised(|| softmax(row)) - wanted;
+                    row[target] -= 1.0;
+                }
+                product(gradient, Matrix::new(logits, [rows, vocabulary], vocabulary), head);
+                for (row, weight) in gradient.chunks_exact_mut(width).zip(weights) {
+                    row.iter_mut().for_each(|g| *g *= weight);
+                }
+            }
+        });
+        (tensor(losses, 1), tensor(gradient, width))
+    }
+}
+
+/// Losses and gradient by Burn's operations: what runs on a GPU and in other element types than f32.
+pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32], weights: &[f32]) -> (Vec<f32>, Tensor<2>) {
     let device = h.device();
     let [n, width] = h.dims();
     let vocabulary = head.dims()[0];
@@ -42,18 +129,14 @@ pub fn cross_entropy(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32], weigh
         debug_assert_eq!(log_p.dims()[1], vocabulary);
         gradients.push((log_p.exp().matmul(head.clone()) - rows) * w);
     }
-    let gradient = Tensor::cat(gradients, 0);
-    CrossEntropy {
-        losses,
-        surrogate: (hidden * Tensor::from_inner(gradient)).sum(),
-    }
+    (losses, Tensor::cat(gradients, 0))
 }
 
 /// −log softmax(hidden·headᵀ) at each of `n` targets, and nothing else.
 pub fn token_losses(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32]) -> Vec<f32> {
     let piece = |(i, targets): (usize, &[u32])| {
         let h = hidden.clone().narrow(0, i * CHUNK, targets.len());
-        let log_p = activation::log_softmax(product(h, head.clone().transpose()), 1);
+        let log_p = activation::log_softmax(h.matmul(head.clone().transpose()), 1);
         let ids: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [targets.len(), 1]), &hidden.device());
         read(log_p.gather(1, ids).neg())

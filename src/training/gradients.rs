@@ -6,16 +6,13 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Gradients, Tensor};
-
 use super::batch::Batch;
-use super::cross_entropy::{cross_entropy, token_losses};
+use super::cross_entropy::token_losses;
 use super::entry::Entry;
-use super::taps::{Tap, Taps, Untapped};
-use super::tied::Head;
-use super::trainable::{Placed, Trainable, Trains};
-use crate::config::{Clipping, Precision};
-use crate::models::fused::rms_norm;
+use super::pass::Pass;
+use super::taps::Untapped;
+use super::trainable::{Placed, Trainable};
+use crate::config::{Clipping, FinetuneConfig, Precision};
 use crate::models::llama::Llama;
 use crate::records::Encoded;
 
@@ -60,17 +57,25 @@ impl Clip {
 /// The model as training sees it.
 pub struct Trainee {
     base: Llama,
-    /// The tape's.
-    device: Device,
-    precision: Precision,
+    compute: Compute,
 }
 
-/// One set of records behind the model: the gradients of each weight, and what was seen on the way.
-struct Pass {
-    entries: Vec<Entry>,
-    /// Mean loss per token of each record.
-    losses: Vec<f64>,
-    seconds: Seconds,
+/// How a pass is computed; what it computes is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Compute {
+    pub precision: Precision,
+    /// Whether a block's activations are computed anew for its backward pass in place of being kept.
+    pub activation_checkpointing: bool,
+}
+
+impl Compute {
+    /// As `config` says.
+    pub fn of(config: &FinetuneConfig) -> Self {
+        Compute {
+            precision: config.precision,
+            activation_checkpointing: config.activation_checkpointing,
+        }
+    }
 }
 
 /// Seconds of the parts of a pass.
@@ -91,23 +96,26 @@ impl std::ops::AddAssign for Seconds {
 }
 
 impl Trainee {
-    /// `base`'s weights are shared, not copied; products are in f32.
+    /// `base`'s weights are shared, not copied. In f32, with all activations kept.
     pub fn new(base: &Llama) -> Self {
-        Trainee::with_precision(base, Precision::F32)
+        let plain = Compute {
+            precision: Precision::F32,
+            activation_checkpointing: false,
+        };
+        Trainee::with(base, plain)
     }
 
-    /// The same with the maps' products in another element type.
-    pub fn with_precision(base: &Llama, precision: Precision) -> Self {
+    /// `base`'s weights are shared, not copied.
+    pub fn with(base: &Llama, compute: Compute) -> Self {
         Trainee {
             base: base.clone(),
-            device: base.device().autodiff(),
-            precision,
+            compute,
         }
     }
 
     /// `trained` on the device, for the passes of one step.
     pub fn place(&self, trained: &dyn Trainable) -> Placed {
-        trained.place(&self.base, self.precision)
+        trained.place(&self.base, self.compute.precision)
     }
 
     /// The clipped sum over `records`, which are all the members of one micro-batch.
@@ -130,7 +138,7 @@ impl Trainee {
 
     fn attempt(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
         let rows = records.len();
-        let pass = self.pass(placed, records, true);
+        let pass = Pass::new(placed, records, true, self.compute.activation_checkpointing);
         let begun = Instant::now();
         // A record's norm is over all weights at once.
         let squares: Vec<Vec<f32>> = pass.entries.iter().map(Entry::squares).collect();
@@ -157,7 +165,7 @@ impl Trainee {
 
     /// Σᵢ gᵢ over `records`, NOT PRIVATE: what training without privacy adds up. For comparison only.
     pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
-        let pass = self.pass(placed, records, false);
+        let pass = Pass::new(placed, records, false, self.compute.activation_checkpointing);
         let begun = Instant::now();
         let sum = pass.entries.into_iter().flat_map(|entry| entry.sum(&[1.0])).collect();
         let mut seconds = pass.seconds;
@@ -173,111 +181,14 @@ impl Trainee {
     /// Mean loss per token of each record: a forward and nothing else.
     pub fn losses(&self, placed: &Placed, records: &[&Encoded]) -> Vec<f64> {
         let batch = Batch::new(records, &self.base.device());
-        let hidden = placed.model.hidden(batch.tokens, None, &mut Untapped(placed));
-        let predicting = hidden.select(0, batch.predicting);
-        let losses = token_losses(predicting, &placed.model.head(), &batch.targets);
-        records_mean(&losses, &batch.counts)
-    }
-
-    /// Forward and backward. `bounded`: gradients record by record; else of all records as one.
-    fn pass(&self, placed: &Placed, records: &[&Encoded], bounded: bool) -> Pass {
-        let begun = Instant::now();
-        let batch = Batch::new(records, &self.device);
-        let mut taps = Taps::new(placed, &self.device);
-        let hidden = placed.model.hidden(batch.tokens.clone(), None, &mut taps);
-        let taps = taps.taps;
+        let hidden = placed.model.hidden(batch.tokens.clone(), None, &mut Untapped(placed));
         let predicting = hidden.select(0, batch.predicting.clone());
-        let table = placed.model.head();
-        let (loss, head) = match placed.trains {
-            Trains::Factors { .. } => (cross_entropy(predicting, &table, &batch.targets, &batch.weights), None),
-            Trains::Weights => {
-                let (loss, head) = Head::new(predicting, &table, &batch, bounded);
-                (loss, Some(head))
-            }
-        };
-        let forward = begun.elapsed().as_secs_f64();
-        let gradients = loss.surrogate.backward();
-        let backward = begun.elapsed().as_secs_f64() - forward;
-        let losses = records_mean(&loss.losses, &batch.counts);
-        let examples = match bounded {
-            true => records.len(),
-            false => 1,
-        };
-        let entries = entries(placed, taps, head, &gradients, &batch, examples);
-        Pass {
-            entries,
-            losses,
-            seconds: Seconds {
-                forward,
-                backward,
-                norms: 0.0,
-            },
-        }
+        batch.means(&token_losses(predicting, &placed.model.head(), &batch.targets))
     }
-}
-
-/// The gradients of all weights, in the order of the flat vector, for `examples` equal parts of the micro-batch.
-fn entries(
-    placed: &Placed,
-    taps: Vec<Tap>,
-    mut head: Option<Head>,
-    gradients: &Gradients,
-    batch: &Batch,
-    examples: usize,
-) -> Vec<Entry> {
-    let split = |t: Tensor<2>| {
-        let [n, width] = t.dims();
-        t.reshape([examples, n / examples, width])
-    };
-    let caught = |tag: Tensor<2>| tag.grad(gradients).expect("each tap lies on the way to the loss");
-    let mut out = Vec::with_capacity(taps.len());
-    for tap in taps {
-        match tap {
-            Tap::Map { index, input, tag } => {
-                let gradient = caught(tag);
-                match &placed.trains {
-                    // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
-                    Trains::Factors { factors, scale, .. } => {
-                        let (a, b) = factors[index].clone();
-                        let at_a = gradient.clone().matmul(b.transpose()) * *scale;
-                        let before_b = input.clone().matmul(a) * *scale;
-                        out.push(Entry::of(split(input), split(at_a)));
-                        out.push(Entry::of(split(before_b), split(gradient)));
-                    }
-                    Trains::Weights => out.push(Entry::of(split(gradient), split(input))),
-                }
-            }
-            Tap::Gain { input, tag } => {
-                let gradient = caught(tag);
-                let width = input.dims()[1];
-                let ones = Tensor::ones([width], &input.device());
-                let each = gradient * rms_norm(input, &ones, placed.model.config().norm_epsilon);
-                out.push(Entry::Whole(split(each).sum_dim(1).reshape([examples, width])));
-            }
-            Tap::Embedding { tag } => {
-                let head = head.take().expect("all weights have one head");
-                out.push(Entry::Tied(Box::new(
-                    head.join(batch.tokens.clone().inner(), caught(tag)),
-                )));
-            }
-        }
-    }
-    out
 }
 
 fn usable(s: &ClippedSum, i: usize) -> bool {
     s.norms[i].is_finite() && s.losses[i].is_finite()
-}
-
-fn records_mean(losses: &[f32], counts: &[usize]) -> Vec<f64> {
-    let mut rest = losses;
-    let mut out = Vec::with_capacity(counts.len());
-    for n in counts {
-        let (mine, others) = rest.split_at(*n);
-        rest = others;
-        out.push(mine.iter().map(|l| f64::from(*l)).sum::<f64>() / (*n).max(1) as f64);
-    }
-    out
 }
 
 #[cfg(test)]

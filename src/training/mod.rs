@@ -9,6 +9,7 @@ pub mod cross_entropy;
 pub mod entry;
 pub mod gradients;
 pub mod optimizer;
+pub mod pass;
 pub mod probe;
 pub mod taps;
 pub mod tied;

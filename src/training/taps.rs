@@ -25,19 +25,23 @@ pub enum Tap {
 /// The forward of training.
 pub struct Taps<'a> {
     placed: &'a Placed,
-    device: &'a Device,
-    /// In the order of the forward, which is the order of the flat vector.
-    pub taps: Vec<Tap>,
+    device: Device,
+    taps: Vec<Tap>,
 }
 
 impl<'a> Taps<'a> {
-    /// `device` is the tape's.
-    pub fn new(placed: &'a Placed, device: &'a Device) -> Self {
+    /// For a forward on `placed`.
+    pub fn new(placed: &'a Placed) -> Self {
         Taps {
             placed,
-            device,
+            device: placed.model.device().autodiff(),
             taps: Vec::new(),
         }
+    }
+
+    /// In the order of the forward, which is the order of the flat vector.
+    pub fn taken(self) -> Vec<Tap> {
+        self.taps
     }
 
     fn trains_weights(&self) -> bool {
@@ -49,7 +53,7 @@ impl Apply for Taps<'_> {
     fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let index = layer * Map::ALL.len() + map as usize;
         let input = x.clone().inner();
-        let (y, tag) = probe(forward(self.placed, index, weight, x), self.device);
+        let (y, tag) = probe(forward(self.placed, index, weight, x), &self.device);
         self.taps.push(Tap::Map { index, input, tag });
         y
     }
@@ -59,7 +63,7 @@ impl Apply for Taps<'_> {
         if !self.trains_weights() {
             return x;
         }
-        let (x, tag) = probe(x, self.device);
+        let (x, tag) = probe(x, &self.device);
         self.taps.push(Tap::Embedding { tag });
         x
     }
@@ -69,7 +73,7 @@ impl Apply for Taps<'_> {
             return rms_norm(x, gain, epsilon);
         }
         let input = x.clone().inner();
-        let (y, tag) = probe(rms_norm(x, gain, epsilon), self.device);
+        let (y, tag) = probe(rms_norm(x, gain, epsilon), &self.device);
         self.taps.push(Tap::Gain { input, tag });
         y
     }

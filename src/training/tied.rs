@@ -95,15 +95,6 @@ impl Head {
         let p = log_p.exp() * weights.clone();
         (losses, p.scatter(1, ids, weights.neg(), IndexingUpdateOp::Add))
     }
-
-    /// Joins the embedding's end: `tokens [rows, T]` and its output's `gradient [rows · T, width]`.
-    pub fn join(self, tokens: Tensor<2, Int>, gradient: Tensor<2>) -> Tied {
-        Tied {
-            head: self,
-            tokens,
-            gradient,
-        }
-    }
 }
 
 /// Both ends.
@@ -114,6 +105,11 @@ pub struct Tied {
 }
 
 impl Tied {
+    /// Joins the embedding's end: `tokens [rows, T]` and the `gradient [rows · T, width]` of their embeddings.
+    pub fn new(head: Head, tokens: Tensor<2, Int>, gradient: Tensor<2>) -> Self {
+        Tied { head, tokens, gradient }
+    }
+
     /// Squared norm of each record's gradient.
     pub fn squares(&self) -> Vec<f32> {
         let Seen::Records(records) = &self.head.seen else {

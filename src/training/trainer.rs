@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::contribution::Contribution;
-use super::gradients::{Clip, Trainee};
+use super::gradients::{Clip, Compute, Trainee};
 use super::optimizer::AdamW;
 use super::trainable::{self, Trainable};
 use super::workers::Workers;
@@ -72,7 +72,7 @@ impl Training<'_> {
             self.progress
                 .note(&format!("training goes on: {applied} steps applied, {charged} charged"));
         }
-        let trainee = Trainee::with_precision(self.model, c.precision);
+        let trainee = Trainee::with(self.model, Compute::of(c));
         let workers = Workers::new(self.model);
         let contribution = Contribution {
             trainee: &trainee,

@@ -14,6 +14,9 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
+use crate::models::fused::exp::exp;
+use crate::models::fused::lanes::vectorised;
+
 /// x·Φ(x) with Φ the standard normal distribution function; absolute error under 1e-6 · max(1, |x|).
 pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Gelu>::normal_gelu(x.into_dispatch()))
@@ -54,9 +57,11 @@ impl Gelu for Flex {
         }
         let mut x = x.to_contiguous();
         x.storage_mut::<f32>().par_chunks_mut(CHUNK).for_each(|chunk| {
-            for x in chunk {
-                *x *= distribution_and_density(*x).0;
-            }
+            vectorised(|| {
+                for x in chunk {
+                    *x *= distribution_and_density(*x).0;
+                }
+            });
         });
         x
     }
@@ -71,10 +76,12 @@ impl Gelu for Flex {
             .par_chunks_mut(CHUNK)
             .zip(x.storage::<f32>().par_chunks(CHUNK));
         pairs.for_each(|(gradient, x)| {
-            for (gradient, &x) in gradient.iter_mut().zip(x) {
-                let (distribution, density) = distribution_and_density(x);
-                *gradient *= distribution + x * density;
-            }
+            vectorised(|| {
+                for (gradient, &x) in gradient.iter_mut().zip(x) {
+                    let (distribution, density) = distribution_and_density(x);
+                    *gradient *= distribution + x * density;
+                }
+            });
         });
         gradient
     }
@@ -112,29 +119,14 @@ impl<B: Gelu, C: CheckpointStrategy> Gelu for Autodiff<B, C> {
 /// (Φ(x), φ(x)), without a branch, so that the compiler can vectorise it.
 ///
 /// Φ by Abramowitz and Stegun 7.1.26 (error of Φ at most 7.5e-8), which needs the exponential that φ is made of.
-#[inline]
+#[inline(always)]
 fn distribution_and_density(x: f32) -> (f32, f32) {
-    let bell = exp_of_negative(-0.5 * x * x);
+    let bell = exp(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
     let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_8 + t * (-1.453_152_1 + t * 1.061_405_4))));
     let erf = (1.0 - p * bell).copysign(x);
     const INVERSE_SQRT_TAU: f32 = 0.398_942_3;
     (0.5 * (1.0 + erf), INVERSE_SQRT_TAU * bell)
-}
-
-/// e^y for y ≤ 0 as 2ⁿ·eʳ with |r| ≤ ln 2 / 2; relative error under 1e-6 down to y = −87, below that 1e-38.
-#[inline]
-fn exp_of_negative(y: f32) -> f32 {
-    let y = y.max(-87.0);
-    // Adding 1.5 · 2²³ rounds to an integer that then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let rounded = y * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    // ln 2 in two parts, the first exact in few bits, so that n · ln 2 loses nothing.
-    let r = (y - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let series =
-        1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0))))));
-    series * f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
 #[cfg(test)]

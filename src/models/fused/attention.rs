@@ -22,19 +22,7 @@ impl Heads {
     }
 }
 
-/// Each token looks at itself and at those before it in its row.
-///
-/// `q [rows · tokens, heads · head_width]`, `k` and `v [rows · tokens, kv_heads · head_width]`, not yet rotated; gives
-/// the shape of `q`.
-pub fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, shape: Heads, rotary: &Rotary) -> Tensor<2> {
-    let tokens = shape.tokens;
-    let after = Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, &q.device()).unsqueeze::<4>();
-    let k = rotate(shape.split(k, shape.kv_heads), rotary);
-    let v = shape.split(v, shape.kv_heads);
-    attention(q, k, v, shape, rotary, after)
-}
-
-/// `q` as above; `k`, rotated, and `v [rows, kv_heads, seen, head_width]`; true in `hidden_from [rows or 1, 1, tokens or
+/// `q [rows · tokens, heads · head_width]`, not yet rotated; `k`, rotated, and `v [rows, kv_heads, seen, head_width]`; true in `hidden_from [rows or 1, 1, tokens or
 /// 1, seen]` is what a token may not look at.
 pub fn attention(
     q: Tensor<2>,

@@ -1,11 +1,20 @@
 //! The parts of a block between its matrix products: norm, rotation, attention, gate.
+//!
+//! On the CPU in f32 each is one kernel with its own backward; elsewhere it is [`composed`] of Burn's operations.
 
 mod attention;
+mod causal;
+pub mod composed;
+pub(crate) mod cpu;
+pub(crate) mod exp;
 mod gate;
+pub(crate) mod gemm;
+pub(crate) mod lanes;
 mod norm;
 mod rotary;
 
-pub use attention::{Heads, attention, causal_attention};
+pub use attention::{Heads, attention};
+pub use causal::causal_attention;
 pub use gate::swiglu;
 pub use norm::rms_norm;
 pub use rotary::{Rotary, rotate};

@@ -1,0 +1,27 @@
+//! The same operations by Burn's own: what runs on a GPU and in other element types than f32, and what the kernels are
+//! compared with.
+
+use burn::tensor::{Bool, Tensor, activation};
+
+use super::attention::{Heads, attention};
+use super::rotary::{Rotary, rotate};
+
+/// As [`super::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, gain: &Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
+    x * scale * gain.clone().unsqueeze()
+}
+
+/// As [`super::swiglu`].
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    activation::silu(gate) * up
+}
+
+/// As [`super::causal_attention`].
+pub fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, shape: Heads, rotary: &Rotary) -> Tensor<2> {
+    let tokens = shape.tokens;
+    let after = Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, &q.device()).unsqueeze::<4>();
+    let k = rotate(shape.split(k, shape.kv_heads), rotary);
+    let v = shape.split(v, shape.kv_heads);
+    attention(q, k, v, shape, rotary, after)
+}

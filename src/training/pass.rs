@@ -1,0 +1,186 @@
+//! One forward and one backward of a micro-batch: the gradients of each weight, record by record.
+
+use std::time::Instant;
+
+use burn::tensor::{Gradients, Tensor};
+
+use super::batch::Batch;
+use super::cross_entropy::{CrossEntropy, cross_entropy};
+use super::entry::Entry;
+use super::gradients::Seconds;
+use super::taps::{Tap, Taps, Untapped};
+use super::tied::{Head, Tied};
+use super::trainable::{Placed, Trains};
+use crate::models::fused::rms_norm;
+use crate::records::Encoded;
+
+/// A micro-batch behind the model.
+pub struct Pass {
+    /// In the order of the flat vector.
+    pub entries: Vec<Entry>,
+    /// Mean loss per token of each record.
+    pub losses: Vec<f64>,
+    pub seconds: Seconds,
+}
+
+impl Pass {
+    /// `bounded`: gradients record by record; else of all records as one, which is the plain sum.
+    ///
+    /// With `checkpointed`, only each block's input is kept, and its forward is taken again before its backward (Chen et
+    /// al. 2016); what is then held of a block are its gradients, small with LoRA.
+    pub fn new(placed: &Placed, records: &[&Encoded], bounded: bool, checkpointed: bool) -> Self {
+        let batch = Batch::new(records, &placed.model.device().autodiff());
+        let work = Work {
+            placed,
+            examples: if bounded { records.len() } else { 1 },
+            bounded,
+            batch,
+        };
+        match checkpointed {
+            true => work.block_by_block(),
+            false => work.at_once(),
+        }
+    }
+}
+
+struct Work<'a> {
+    placed: &'a Placed,
+    batch: Batch,
+    /// Equal parts of the micro-batch whose gradients are wanted one by one.
+    examples: usize,
+    bounded: bool,
+}
+
+impl Work<'_> {
+    fn at_once(self) -> Pass {
+        let begun = Instant::now();
+        let mut taps = Taps::new(self.placed);
+        let hidden = self.placed.model.hidden(self.batch.tokens.clone(), None, &mut taps);
+        let mut taps = taps.taken();
+        let (loss, head) = self.loss(hidden);
+        let forward = begun.elapsed().as_secs_f64();
+        let gradients = loss.surrogate.backward();
+        let backward = begun.elapsed().as_secs_f64() - forward;
+        let mut entries = Vec::with_capacity(2 * taps.len());
+        if let (Some(head), Tap::Embedding { tag }) = (head, &taps[0]) {
+            entries.push(self.tied(head, caught(tag, &gradients)));
+            taps.remove(0);
+        }
+        entries.extend(taps.into_iter().flat_map(|tap| self.entries(tap, &gradients)));
+        self.done(entries, &loss.losses, forward, backward)
+    }
+
+    fn block_by_block(self) -> Pass {
+        let begun = Instant::now();
+        let model = &self.placed.model;
+        let tokens = self.batch.tokens.clone().inner();
+        let [rows, len] = tokens.dims();
+        let (heads, rotary) = (model.heads(rows, len), model.rotary(0, len));
+        let mut inputs = vec![model.embed(tokens, &mut Untapped(self.placed))];
+        for layer in 0..model.config().layers {
+            let x = inputs[layer].clone();
+            inputs.push(model.block(layer, x, heads, &rotary, None, &mut Untapped(self.placed)));
+        }
+        let leaf = |x: Tensor<2>| Tensor::from_inner(x).require_grad();
+        let last = leaf(inputs.pop().expect("the last block's output"));
+        let mut taps = Taps::new(self.placed);
+        let hidden = model.last(last.clone(), &mut taps);
+        let (loss, head) = self.loss(hidden);
+        let forward = begun.elapsed().as_secs_f64();
+
+        // From the last block to the first; turned around at the end.
+        let mut reversed: Vec<Vec<Entry>> = Vec::with_capacity(inputs.len() + 2);
+        let gradients = loss.surrogate.backward();
+        let mut collect = |taps: Vec<Tap>, gradients: &Gradients| {
+            reversed.push(taps.into_iter().flat_map(|tap| self.entries(tap, gradients)).collect());
+        };
+        collect(taps.taken(), &gradients);
+        let mut gradient = caught(&last, &gradients);
+        for (layer, x) in inputs.into_iter().enumerate().rev() {
+            let (x, mut taps) = (leaf(x), Taps::new(self.placed));
+            let y = model.block(layer, x.clone(), heads, &rotary, None, &mut taps);
+            let gradients = (y * Tensor::from_inner(gradient)).sum().backward();
+            collect(taps.taken(), &gradients);
+            gradient = caught(&x, &gradients);
+        }
+        if let Some(head) = head {
+            reversed.push(vec![self.tied(head, gradient)]);
+        }
+        let entries = reversed.into_iter().rev().flatten().collect();
+        let backward = begun.elapsed().as_secs_f64() - forward;
+        self.done(entries, &loss.losses, forward, backward)
+    }
+
+    /// The loss of the last hidden states, and the head's part of its weights' gradient where those are trained.
+    fn loss(&self, hidden: Tensor<2>) -> (CrossEntropy, Option<Head>) {
+        let (batch, table) = (&self.batch, self.placed.model.head());
+        let predicting = hidden.select(0, batch.predicting.clone());
+        match self.placed.trains {
+            Trains::Factors { .. } => {
+                let loss = cross_entropy(predicting, &table, &batch.targets, &batch.weights);
+                (loss, None)
+            }
+            Trains::Weights => {
+                let (loss, head) = Head::new(predicting, &table, batch, self.bounded);
+                (loss, Some(head))
+            }
+        }
+    }
+
+    fn tied(&self, head: Head, gradient: Tensor<2>) -> Entry {
+        Entry::Tied(Box::new(Tied::new(head, self.batch.tokens.clone().inner(), gradient)))
+    }
+
+    /// The gradients of a tap's weights.
+    fn entries(&self, tap: Tap, gradients: &Gradients) -> Vec<Entry> {
+        match tap {
+            Tap::Map { index, input, tag } => {
+                let gradient = caught(&tag, gradients);
+                match &self.placed.trains {
+                    // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
+                    Trains::Factors { factors, scale, .. } => {
+                        let (a, b) = factors[index].clone();
+                        let at_a = gradient.clone().matmul(b.transpose()) * *scale;
+                        let before_b = input.clone().matmul(a) * *scale;
+                        vec![
+                            Entry::of(self.split(input), self.split(at_a)),
+                            Entry::of(self.split(before_b), self.split(gradient)),
+                        ]
+                    }
+                    Trains::Weights => vec![Entry::of(self.split(gradient), self.split(input))],
+                }
+            }
+            Tap::Gain { input, tag } => {
+                let width = input.dims()[1];
+                let ones = Tensor::ones([width], &input.device());
+                let normed = rms_norm(input, &ones, self.placed.model.config().norm_epsilon);
+                let each = self.split(caught(&tag, gradients) * normed);
+                vec![Entry::Whole(each.sum_dim(1).reshape([self.examples, width]))]
+            }
+            Tap::Embedding { .. } => unreachable!("the embedding's gradient is the head's too"),
+        }
+    }
+
+    /// `[examples · T, width]` as `[examples, T, width]`.
+    fn split(&self, t: Tensor<2>) -> Tensor<3> {
+        let [n, width] = t.dims();
+        t.reshape([self.examples, n / self.examples, width])
+    }
+
+    fn done(&self, entries: Vec<Entry>, losses: &[f32], forward: f64, backward: f64) -> Pass {
+        Pass {
+            entries,
+            losses: self.batch.means(losses),
+            seconds: Seconds {
+                forward,
+                backward,
+                norms: 0.0,
+            },
+        }
+    }
+}
+
+/// The gradient of a tag or a leaf.
+fn caught(tag: &Tensor<2>, gradients: &Gradients) -> Tensor<2> {
+    tag.grad(gradients).expect("it lies on the way to the loss")
+}
