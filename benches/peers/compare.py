@@ -24,6 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", help="dpsynth")
+    parser.add_argument("--model", help="a GGUF [default: the one of `dpsynth fetch smollm2-135m-instruct`]")
     parser.add_argument("--config", default=os.path.join(HERE, "../../pipelines/imdb.toml"))
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
@@ -138,7 +139,7 @@ def sampling(a, model):
 
 def main():
     a = parse()
-    model = model_file(a.program)
+    model = a.model or model_file(a.program)
     parts = {
         "lora": lambda: training(a, model, full=False),
         "full": lambda: training(a, model, full=True),

@@ -15,7 +15,7 @@ use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use crate::progress::{self, Progress};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
-use crate::training::gradients::{Clip, Seconds, Trainee};
+use crate::training::gradients::{Clip, Compute, Seconds, Trainee};
 use crate::training::optimizer::AdamW;
 use crate::training::trainable::{self, Trainable};
 use crate::training::workers::Workers;
@@ -53,6 +53,7 @@ pub struct Measurement {
     pub dtype: Precision,
     pub workers: usize,
     pub method: Method,
+    pub activation_checkpointing: bool,
     pub trained_parameters: usize,
     pub records: usize,
     /// Of a record, its prompt included: the mean.
@@ -181,7 +182,7 @@ impl<'a> Bench<'a> {
         let units = Units::of_records(subject.records(setting.records, setting.tokens)?);
         let ledgers = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         Ok(Bench {
-            trainee: Trainee::with_precision(&subject.model, f.precision),
+            trainee: Trainee::with(&subject.model, Compute::of(f)),
             workers: Workers::new(&subject.model),
             setting,
             units,
@@ -312,6 +313,7 @@ pub fn measure(
         dtype: f.precision,
         workers: bench.workers.count(),
         method: f.method,
+        activation_checkpointing: f.activation_checkpointing,
         trained_parameters: learner.trained.values().len(),
         records: records.len(),
         tokens_per_record: tokens / records.len() as f64,

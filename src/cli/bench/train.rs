@@ -40,6 +40,9 @@ pub struct Train {
     /// Trains all weights
     #[arg(long)]
     full: bool,
+    /// Keeps of each block its input alone and computes the rest anew: less memory, more time
+    #[arg(long)]
+    activation_checkpointing: bool,
     /// Element type of the products in training [default: the configuration's, else f32]
     #[arg(long, value_enum)]
     dtype: Option<DtypeName>,
@@ -83,6 +86,7 @@ impl Train {
         finetune.micro_batch_size = self.micro_batch_size.unwrap_or(finetune.micro_batch_size);
         finetune.rank = self.rank.unwrap_or(finetune.rank);
         finetune.precision = self.dtype.map_or(finetune.precision, DtypeName::precision);
+        finetune.activation_checkpointing |= self.activation_checkpointing;
         if self.full {
             finetune.method = Method::Full;
         }
