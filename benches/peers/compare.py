@@ -124,7 +124,7 @@ def sampling(a, model):
     mine = ["sample", a.config, "--profile", "quick", "--set", f"model.path={model}", "--records", str(a.sample_records)]
     mine += ["--tokens", str(a.tokens), "--batch-size", str(a.batch_size), "--dtype", a.dtype]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as prompts:
-        first = ours(a, *mine[:5], "--records", "2", *mine[7:])
+        first = ours(a, *mine[:6], "--records", "2", *mine[8:])
         json.dump({"prompts": first["prompts"], "end": first["end"]}, prompts)
         prompts.flush()
         shape = ["--records", a.sample_records, "--tokens", a.tokens, "--batch-size", a.batch_size]

@@ -55,7 +55,8 @@ def trainable(a):
 
 def losses(model, tokens, prompt):
     """Each record's mean loss over its own tokens."""
-    inputs, targets = tokens[:, :-1], tokens[:, prompt:]
+    # Whole in memory: Opacus' norms of an embedding look at it as one row.
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, prompt:]
     logits = model(input_ids=inputs, logits_to_keep=targets.shape[1]).logits
     each = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return each.view_as(targets).mean(1)
