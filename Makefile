@@ -1,6 +1,6 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes
-# make bench, make bench-peers  timings, ours and beside Python's accountants
+# make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
 DATASET ?= imdb
@@ -13,7 +13,7 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow lint bench bench-peers check-cuda
+.PHONY: help build pipeline test test-slow lint bench bench-peers bench-peers-training check-cuda
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
@@ -46,8 +46,12 @@ lint:
 check-cuda:
 	cargo check --release --locked --features cuda
 
-bench:
-	cargo bench --locked --profile release --bench accountant --bench noise
+# A few minutes on two cores. SmolLM2-135M's shape with random weights: no model and no dataset are needed.
+bench: build
+	cargo bench --locked --profile release $(FEATURES) --bench accountant --bench noise
+	$(PROGRAM) bench train --records 16
+	$(PROGRAM) bench train --records 16 --steps 2 --full
+	$(PROGRAM) bench sample --records 256 --batch-size 256
 
 # Ours and two Python accountants, side by side. Fails where the peers cannot be installed or compute something else,
 # never for being slow.
@@ -57,3 +61,10 @@ bench-peers:
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/requirements.txt
 	bench=$$(cargo bench --locked --profile release --bench accountant --no-run --message-format=json-render-diagnostics \
 		| sed -n 's|.*"executable":"\([^"]*/accountant-[^"]*\)".*|\1|p') && $(PEERS)/bin/python benches/peers/accountants.py "$$bench"
+
+# Ours, PyTorch, Opacus and transformers on the same model and shapes. ARGS passes flags on: ARGS="--only lora --rounds 3"
+TORCH := $(dir $(CARGO_TARGET_DIR))peers-training
+bench-peers-training: build
+	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
+	$(TORCH)/bin/python benches/peers/compare.py $(PROGRAM) $(ARGS)

@@ -12,9 +12,11 @@
 //! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
+//! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
 
 pub mod assets;
 pub mod audit;
+pub mod bench;
 pub mod config;
 pub mod error;
 pub mod evaluation;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::assets::{self, Locations, Registry, Status};
+use dpsynth::models::device;
 use serde::Serialize;
 use sysinfo::{Disks, System};
 
@@ -33,6 +34,7 @@ struct Findings {
     disk_free_bytes: Option<u64>,
     cuda_compiled_in: bool,
     nvidia_driver: bool,
+    cuda: Finding,
     hub_cache: Folder,
     own_cache: Folder,
     pip: Finding,
@@ -79,7 +81,11 @@ impl Findings {
             disk_free_bytes: disk_free(&runs_dir),
             runs_dir,
             cuda_compiled_in: cfg!(feature = "cuda"),
-            nvidia_driver: Path::new("/proc/driver/nvidia/version").exists(),
+            nvidia_driver: nvidia_driver(),
+            cuda: Finding::new(match device::cuda() {
+                Ok(_) => Ok("a product was computed on the first device".into()),
+                Err(why) => Err(format!("{} ({})", why.reason, why.hint)),
+            }),
             hub_cache: Folder::new(&locations.hub_cache),
             own_cache: Folder::new(&locations.own_cache),
             pip: Finding::new(match &locations.python {
@@ -93,8 +99,7 @@ impl Findings {
 
     fn table(&self) -> String {
         let gpu = match (self.cuda_compiled_in, self.nvidia_driver) {
-            (true, true) => "compiled in, driver found".to_string(),
-            (true, false) => "compiled in, but no driver found: runs use the CPU".to_string(),
+            (true, _) => self.cuda.to_string(),
             (false, true) => "not compiled in, though there is a driver: build with `make CUDA=1`".to_string(),
             (false, false) => "not compiled in: runs use the CPU".to_string(),
         };
@@ -176,6 +181,12 @@ fn size(bytes: Option<u64>) -> String {
     bytes.map_or("unknown".into(), |b| {
         format!("{:.1} GiB", b as f64 / (1u64 << 30) as f64)
     })
+}
+
+fn nvidia_driver() -> bool {
+    ["/proc/driver/nvidia/version", "/dev/nvidia0"]
+        .iter()
+        .any(|path| Path::new(path).exists())
 }
 
 /// Total and available memory; inside a container its limits.

@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod bench;
 mod calibrate;
 mod doctor;
 mod fetch;
@@ -50,6 +51,7 @@ enum Command {
     /// The last stage of a run.
     Evaluate(run::OneStage),
     Audit(audit::Audit),
+    Bench(bench::Bench),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
     Account(account::Account),
@@ -68,6 +70,7 @@ impl Cli {
             Command::Sample(command) => command.run(Stage::Sample, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
             Command::Audit(command) => command.run(ui),
+            Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
             Command::Doctor(command) => command.run(ui),
             Command::Account(command) => command.run(ui),

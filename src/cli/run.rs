@@ -41,7 +41,7 @@ impl Which {
         let profile = match self.profile {
             Some(ProfileName::Quick) => Profile::Quick,
             Some(ProfileName::Full) => Profile::Full,
-            None if device::cuda_devices() > 0 => Profile::Full,
+            None if device::has_cuda() => Profile::Full,
             None => Profile::Quick,
         };
         Ok((

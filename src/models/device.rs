@@ -1,54 +1,209 @@
-//! Where tensors live: chosen at run time, from what the program was built with and what the machine has.
+//! Where tensors live: chosen at run time, from what the program was built with and what the machine can do.
+//!
+//! A GPU is used once it has computed something: without NVRTC, or with its memory taken by others, it is found all the
+//! same and fails at the first operation.
+
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
 use crate::config::DeviceChoice;
 use crate::{Error, Result};
 
-/// The device for `choice`; `Auto` takes a GPU where there is one.
+/// Memory that must be free on a GPU: the weights of SmolLM2-135M in f32 and a small micro-batch. Larger ones are found
+/// to be too large when they run.
+#[cfg(feature = "cuda")]
+const LEAST_BYTES: usize = 1 << 30;
+
+/// Why the GPU is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// A part of a sentence: "no CUDA device was found".
+    pub reason: String,
+    /// How to mend it.
+    pub hint: &'static str,
+}
+
+/// The device for `choice`; `Auto` takes a GPU where one works, see [`fallback`].
 ///
 /// # Errors
-/// CUDA asked for where the program was built without it, or where no GPU is found.
+/// CUDA asked for where the program was built without it (usage), or where it does not work, with the reason.
 pub fn choose(choice: DeviceChoice) -> Result<Device> {
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::flex()),
-        DeviceChoice::Cuda => cuda().ok_or_else(|| {
-            if cfg!(feature = "cuda") {
-                Error::other("no CUDA device was found")
-                    .hint("`dpsynth doctor` says what is seen; `--set device=cpu` goes without")
-            } else {
-                Error::usage("this program was built without CUDA")
-                    .hint("build it with `make CUDA=1`, or `--set device=cpu`")
-            }
-        }),
-        DeviceChoice::Auto => Ok(cuda().unwrap_or_else(Device::flex)),
+    if choice == DeviceChoice::Cpu {
+        return Ok(Device::flex());
     }
+    cuda().or_else(|why| {
+        if choice == DeviceChoice::Auto {
+            return Ok(Device::flex());
+        }
+        let message = format!("CUDA cannot be used: {}", why.reason);
+        let error = match cfg!(feature = "cuda") {
+            true => Error::other(message),
+            false => Error::usage(message),
+        };
+        Err(error.hint(format!("{}, or choose `device=cpu`", why.hint)))
+    })
 }
 
-/// How many CUDA devices this program can use.
-pub fn cuda_devices() -> usize {
-    #[cfg(feature = "cuda")]
-    {
-        Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().count()
+/// What to tell a person where `choice` leaves a GPU aside that the program was built for.
+pub fn fallback(choice: DeviceChoice) -> Option<String> {
+    let wanted = cfg!(feature = "cuda") && choice == DeviceChoice::Auto;
+    if !wanted {
+        return None;
     }
-    #[cfg(not(feature = "cuda"))]
-    {
-        0
-    }
+    let why = cuda().err()?;
+    Some(format!(
+        "computing on the CPU, since CUDA cannot be used: {} ({})",
+        why.reason, why.hint
+    ))
 }
 
-// `Device::cuda(0)` succeeds without a GPU and panics at the first operation: enumerate first.
-#[cfg(feature = "cuda")]
-fn cuda() -> Option<Device> {
-    (cuda_devices() > 0).then(|| Device::cuda(0))
+/// The GPU, or why there is none. Tried once in the life of the program, by a product of two small matrices.
+pub fn cuda() -> std::result::Result<Device, Unusable> {
+    static TRIED: OnceLock<std::result::Result<Device, Unusable>> = OnceLock::new();
+    TRIED.get_or_init(try_cuda).clone()
+}
+
+/// Whether a GPU works.
+pub fn has_cuda() -> bool {
+    cuda().is_ok()
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda() -> Option<Device> {
-    None
+fn try_cuda() -> std::result::Result<Device, Unusable> {
+    Err(Unusable {
+        reason: "this program was built without it".into(),
+        hint: "build it with `make CUDA=1`",
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn try_cuda() -> std::result::Result<Device, Unusable> {
+    use burn::tensor::{DeviceType, Tensor};
+
+    let trial = || {
+        let Some(device) = Device::enumerate(DeviceType::Cuda).into_iter().next() else {
+            return Err("no device was found".to_string());
+        };
+        // Compiles a kernel: needs NVRTC and the toolkit's headers.
+        let ones = Tensor::<2>::ones([32, 32], &device);
+        let sum: f32 = ones.clone().matmul(ones).sum().into_scalar();
+        if sum != 32_768.0 {
+            return Err(format!("it computes 32·32·32 as {sum}"));
+        }
+        let room = Tensor::<1>::zeros([LEAST_BYTES / 4], &device);
+        device.sync().map_err(|e| format!("{e:?}"))?;
+        drop(room);
+        device.memory_cleanup();
+        Ok(device)
+    };
+    // What is missing makes the libraries below panic, with a message that is for their authors.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let tried = std::panic::catch_unwind(trial);
+    std::panic::set_hook(hook);
+    let message = |panic: Box<dyn std::any::Any + Send>| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(other) => other
+            .downcast::<&str>()
+            .map_or_else(|_| "it fails at the first product".into(), |text| text.to_string()),
+    };
+    tried
+        .unwrap_or_else(|panic| Err(message(panic)))
+        .map_err(|message| explain(&message))
+}
+
+/// What a failure means to a person.
+#[cfg(any(feature = "cuda", test))]
+fn explain(message: &str) -> Unusable {
+    let text = message.to_lowercase();
+    let known: [(&[&str], &str, &str); 3] = [
+        (
+            &["nvrtc", "cuda_runtime.h", "cuda_fp16.h"],
+            "NVRTC or the toolkit's headers are missing",
+            "install CUDA's NVRTC of the driver's version or before, and set CUDA_PATH",
+        ),
+        (
+            &[
+                "out of memory",
+                "out_of_memory",
+                "outofmemory",
+                "buffer too large",
+                "buffertoobig",
+            ],
+            "less than 1 GiB of its memory is free",
+            "`nvidia-smi` lists what takes it",
+        ),
+        (
+            &[
+                "no device",
+                "nodevice",
+                "libcuda",
+                "no_device",
+                "\"cuda\" shared library",
+            ],
+            "no device was found",
+            "is the NVIDIA driver loaded? `nvidia-smi` lists what it sees",
+        ),
+    ];
+    let found = known.iter().find(|(signs, ..)| signs.iter().any(|s| text.contains(s)));
+    match found {
+        Some((_, reason, hint)) => Unusable {
+            reason: reason.to_string(),
+            hint,
+        },
+        None => Unusable {
+            reason: message.lines().next().unwrap_or_default().chars().take(200).collect(),
+            hint: "`nvidia-smi` says whether driver and device are well",
+        },
+    }
 }
 
 /// What a person calls the device.
 pub fn name(device: &Device) -> &'static str {
     if *device == Device::flex() { "cpu" } else { "cuda" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_in_words_for_people() {
+        for (message, reason, hint) in [
+            (
+                "Unable to dynamically load the \"nvrtc\" shared library - searched for library names: [\"nvrtc\"]",
+                "NVRTC",
+                "install",
+            ),
+            (
+                "called `Result::unwrap()` on an `Err` value: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
+                "1 GiB",
+                "nvidia-smi",
+            ),
+            (
+                "Unable to dynamically load the \"cuda\" shared library - searched for library names: [\"cuda\"]",
+                "no device",
+                "driver",
+            ),
+            ("something new\nin two lines", "something new", "nvidia-smi"),
+        ] {
+            let found = explain(message);
+            assert!(
+                found.reason.starts_with(reason) || found.reason.contains(reason),
+                "{found:?}"
+            );
+            assert!(!found.reason.contains('\n') && found.hint.contains(hint), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert_eq!(name(&choose(DeviceChoice::Cpu).expect("a CPU")), "cpu");
+        if !has_cuda() {
+            assert_eq!(name(&choose(DeviceChoice::Auto).expect("a CPU")), "cpu");
+            let refused = choose(DeviceChoice::Cuda).expect_err("there is none");
+            assert!(refused.to_string().contains("CUDA") && refused.hint_text().is_some());
+        }
+    }
 }

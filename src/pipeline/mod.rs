@@ -24,6 +24,7 @@ pub use report::{Report, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
 use crate::config::{Profile, RunConfig};
+use crate::models::device;
 use crate::progress::Progress;
 use crate::{Error, Result};
 use stamp::Stamp;
@@ -104,6 +105,9 @@ impl<'a> Pipeline<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let folder = RunFolder::open(&places.runs, &config, profile)?;
+        if let Some(note) = device::fallback(config.device) {
+            progress.note(&note);
+        }
         Ok(Pipeline {
             config,
             places,

@@ -169,14 +169,7 @@ impl Place {
 
     /// Starts the program on `tiny.toml`; what it says is kept for [`Running::end`].
     pub fn start(&self, stage: &str, more: &[&str]) -> Running {
-        let mut command = self.command(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat());
-        Running(Some(
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("starts"),
-        ))
+        Running::of(&mut self.command(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat()))
     }
 
     /// Runs a stage (or `run`) of `tiny.toml` with more arguments.
@@ -258,6 +251,12 @@ impl Said {
 pub struct Running(Option<Child>);
 
 impl Running {
+    /// Starts `command`; what it says is kept for the end.
+    pub fn of(command: &mut Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(Some(command.spawn().expect("starts")))
+    }
+
     /// Waits until `so`; the command must still be at work then.
     #[track_caller]
     pub fn until(&mut self, what: &str, so: impl Fn() -> bool) {
