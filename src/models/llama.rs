@@ -256,10 +256,15 @@ impl Llama {
 
     /// The same weights with `delta(layer, map)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.
     pub fn merged(&self, delta: impl Fn(usize, Map) -> Tensor<2>) -> Self {
+        self.with_maps(|l, map, w| w + delta(l, map))
+    }
+
+    /// The same model with `change(layer, map, weight)` (`[out, in]`) in the place of each linear map's weight.
+    pub fn with_maps(&self, change: impl Fn(usize, Map, Tensor<2>) -> Tensor<2>) -> Self {
         let mut out = self.clone();
         for (l, layer) in out.layers.iter_mut().enumerate() {
             for (map, w) in Map::ALL.into_iter().zip(&mut layer.maps) {
-                *w = w.clone() + delta(l, map);
+                *w = change(l, map, w.clone());
             }
         }
         out
@@ -267,16 +272,23 @@ impl Llama {
 
     /// The last hidden states `[rows · tokens, width]` of `tokens [rows, tokens]`, normed for the head.
     ///
-    /// Without a `past` each token looks at itself and at those before it in its row. With one, keys and values are
-    /// appended to its cache, and what it hides is not looked at.
-    pub fn hidden(&self, tokens: Tensor<2, Int>, mut past: Option<Past>, linear: &mut dyn Linear) -> Tensor<2> {
+    /// Without a `past` each token looks at itself and at those before it in its row. With one, it is the past that says
+    /// where in their rows the tokens stand and what they look at, and that keeps their keys and values.
+    pub fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        mut past: Option<&mut dyn Past>,
+        linear: &mut dyn Linear,
+    ) -> Tensor<2> {
         let c = &self.config;
         let [rows, len] = tokens.dims();
-        let start = past.as_ref().map_or(0, |p| p.cache.len());
-        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len);
+        let at = |table: &Tensor<2>| match &past {
+            None => table.clone().narrow(0, 0, len),
+            Some(past) => table.clone().select(0, past.positions()),
+        };
         let rotary = Rotary {
-            cos: positions(&self.cos),
-            sin: positions(&self.sin),
+            cos: at(&self.cos),
+            sin: at(&self.sin),
         };
         let shape = Heads {
             rows,
@@ -300,7 +312,7 @@ impl Llama {
             x = x + map(Map::Down, gated);
         }
         if let Some(past) = past {
-            past.cache.advance(len);
+            past.advance();
         }
         rms_norm(x, &self.norm, c.norm_epsilon)
     }

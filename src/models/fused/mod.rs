@@ -1,6 +1,7 @@
 //! The parts of a block between its matrix products: norm, rotation, attention, gate.
 
 mod attention;
+pub(crate) mod cached;
 mod gate;
 mod norm;
 mod rotary;
