@@ -121,7 +121,7 @@ enum Storage {
     /// Plain memory, read by a kernel of our own.
     Memory(memory::Memory),
     /// Tensors, for devices that a CPU cannot write to.
-    Tensors(tensors::Tensors),
+    Tensors(Box<tensors::Tensors>),
 }
 
 impl Cache {
@@ -152,7 +152,9 @@ impl Cache {
             token_bytes: 2 * config.layers * config.kv_heads * config.head_width() * size_of::<f32>(),
             storage: match way {
                 Way::Memory => Storage::Memory(memory::Memory::new(config, prompts, rows, capacity)),
-                Way::Tensors => Storage::Tensors(tensors::Tensors::new(config, prompts, rows, capacity, device)),
+                Way::Tensors => {
+                    Storage::Tensors(Box::new(tensors::Tensors::new(config, prompts, rows, capacity, device)))
+                }
             },
             device: device.clone(),
         }

@@ -46,11 +46,18 @@ const BLOCK: usize = 256;
 fn invert(scores: &[f32], choice: Choice, uniform: f64) -> u32 {
     let peak = highest(scores);
     let inverse = 1.0 / choice.temperature as f32;
-    let mut weights: Vec<f32> = scores.iter().map(|s| exp_of_negative((s - peak) * inverse)).collect();
+    // Loops, not `collect`: that is a function of its own, compiled without vector instructions.
+    let mut weights = vec![0f32; scores.len()];
+    for (weight, score) in weights.iter_mut().zip(scores) {
+        *weight = exp_of_negative((score - peak) * inverse);
+    }
     if choice.top_p < 1.0 {
         keep_nucleus(&mut weights, choice.top_p);
     }
-    let sums: Vec<f64> = weights.chunks(BLOCK).map(|w| f64::from(sum(w))).collect();
+    let mut sums = vec![0f64; weights.len().div_ceil(BLOCK)];
+    for (total, weights) in sums.iter_mut().zip(weights.chunks(BLOCK)) {
+        *total = f64::from(sum(weights));
+    }
     let mut left = uniform * sums.iter().sum::<f64>();
     // Rounding can leave a crumb: then it is the last token passed that has any probability.
     let mut last = 0;
@@ -101,7 +108,10 @@ fn contrast(own: &[f32], others: &[&[f32]], gamma: f32, scores: &mut [f32]) {
 #[inline(always)]
 fn log_sum_exp(logits: &[f32]) -> f32 {
     let peak = highest(logits);
-    let weights: Vec<f32> = logits.iter().map(|l| exp_of_negative(l - peak)).collect();
+    let mut weights = vec![0f32; logits.len()];
+    for (weight, logit) in weights.iter_mut().zip(logits) {
+        *weight = exp_of_negative(logit - peak);
+    }
     peak + (weights.chunks(BLOCK).map(|w| f64::from(sum(w))).sum::<f64>().ln()) as f32
 }
 

@@ -15,9 +15,13 @@ pub struct Stretch<'a> {
 #[inline(always)]
 pub fn attend(queries: &[f32], stretches: &[Stretch], width: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
     for (query, out) in queries.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        scores.clear();
+        // Loops, not `extend` or `collect`: those are functions of their own, compiled without vector instructions.
+        scores.resize(stretches.iter().map(|s| s.keys.len() / width).sum(), 0.0);
+        let mut room = scores.iter_mut();
         for stretch in stretches {
-            scores.extend(stretch.keys.chunks_exact(width).map(|key| dot(query, key)));
+            for (key, score) in stretch.keys.chunks_exact(width).zip(&mut room) {
+                *score = dot(query, key);
+            }
         }
         let peak = highest(scores);
         for score in scores.iter_mut() {
