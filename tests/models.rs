@@ -2,11 +2,11 @@
 
 mod support;
 
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use dpsynth::Error;
 use dpsynth::config::{LabelConfig, PromptConfig};
 use dpsynth::error::Kind;
-use dpsynth::models::cache::{Cache, Past, causal};
+use dpsynth::models::cache::{Cache, Past, Prompt, Way};
 use dpsynth::models::llama::{Llama, Map, Plain};
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
@@ -97,105 +97,109 @@ fn a_token_does_not_see_what_comes_after_it() {
 
 // ---------------------------------------------------------------------------------------------- the cache
 
+const WAYS: [Way; 2] = [Way::Memory, Way::Tensors];
+
+/// A prompt that has passed through the model.
+fn prompt_of(model: &Llama, tokens: &[u32]) -> Prompt {
+    let mut prompt = Prompt::new(tokens.len(), &Device::flex());
+    let logits_of =
+        |past: Option<&mut dyn Past>| values(model.logits(model.hidden(block(&[tokens]), past, &mut Plain)));
+    assert!(furthest(logits_of(Some(&mut prompt)), logits_of(None)) < 1e-5);
+    prompt
+}
+
+/// The logits of one token more in each of some rows.
+fn next(model: &Llama, cache: &mut Cache, tokens: &[(usize, u32)]) -> Vec<Vec<f32>> {
+    let rows: Vec<usize> = tokens.iter().map(|(row, _)| *row).collect();
+    let mut step = cache.step(&rows);
+    let taken = step.rows().to_vec();
+    let token = |row: &usize| tokens.iter().find(|(r, _)| r == row).map_or(0, |(_, token)| *token);
+    let given: Vec<[u32; 1]> = taken.iter().map(|row| [token(row)]).collect();
+    let given: Vec<&[u32]> = given.iter().map(|t| t.as_slice()).collect();
+    let all = values(model.logits(model.hidden(block(&given), Some(&mut step), &mut Plain)));
+    let of_row = |row| {
+        let at = taken
+            .iter()
+            .position(|t| *t == row)
+            .expect("an asked row takes a token");
+        all[at * model.config().vocabulary..][..model.config().vocabulary].to_vec()
+    };
+    rows.into_iter().map(of_row).collect()
+}
+
+fn last_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+    let all = logits(model, tokens);
+    all[all.len() - model.config().vocabulary..].to_vec()
+}
+
 #[test]
 fn decoding_step_by_step_equals_the_full_forward() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
-    let mut cache = Cache::new(model.config(), 1, tokens.len() + 3, &Device::flex());
-    let mut stepwise = Vec::new();
-    // A prefill of three, then one by one.
-    for part in [&tokens[..3]].into_iter().chain(tokens[3..].chunks(1)) {
-        let past = Tensor::<4, Bool>::full([1, 1, part.len(), cache.len()], false, &Device::flex());
-        let hidden_from = match cache.is_empty() {
-            true => causal(part.len(), &Device::flex()),
-            false => Tensor::cat(vec![past, causal(part.len(), &Device::flex())], 3),
+    let prompts = [prompt_of(&model, &tokens[..3])];
+    for way in WAYS {
+        let mut cache = Cache::by(way, model.config(), &prompts, 1, tokens.len() - 3, &Device::flex());
+        cache.begin(0, 0);
+        for end in 4..=tokens.len() {
+            let stepwise = next(&model, &mut cache, &[(0, tokens[end - 1])]).remove(0);
+            let off = furthest(stepwise, last_logits(&model, &tokens[..end]));
+            assert!(off < 1e-4, "{way:?}: {off:e} off after {end} tokens");
+        }
+    }
+}
+
+/// Three rows of different prompts; one that is full is left out of a step, then begins anew with another prompt.
+#[test]
+fn rows_that_begin_and_end_at_different_times_do_not_see_each_other() {
+    let model = model();
+    let prompts: [&[u32]; 3] = [&[1, 50, 60, 70], &[1], &[1, 90, 100, 110, 120, 130]];
+    let known = prompts.map(|p| prompt_of(&model, p));
+    const CAPACITY: usize = 5;
+    for way in WAYS {
+        let mut cache = Cache::by(way, model.config(), &known, 3, CAPACITY, &Device::flex());
+        let mut rows: [Vec<u32>; 3] = Default::default();
+        for step in 0..25 {
+            let mut tokens = Vec::new();
+            for (row, seen) in rows.iter_mut().enumerate() {
+                // A life of each row: a step left out, then one to five tokens.
+                let age = (step + 2 * row) % (CAPACITY + 1 - row);
+                if age == 0 && step > 0 {
+                    continue;
+                }
+                if age == 1 || step == 0 {
+                    let prompt = (step + row) % 3;
+                    *seen = prompts[prompt].to_vec();
+                    cache.begin(row, prompt);
+                }
+                seen.push((20 + 7 * step + row) as u32);
+                tokens.push((row, seen[seen.len() - 1]));
+            }
+            for ((row, _), got) in tokens.iter().zip(next(&model, &mut cache, &tokens)) {
+                let off = furthest(got, last_logits(&model, &rows[*row]));
+                assert!(off < 1e-4, "{way:?}: row {row} is {off:e} off at step {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_computes_the_same_bits_whatever_the_number_of_rows() {
+    let model = model();
+    let known = [prompt_of(&model, &[1, 50, 60]), prompt_of(&model, &[1, 80])];
+    let drawn = |rows: usize| {
+        let mut cache = Cache::new(model.config(), &known, rows, 8, &Device::flex());
+        (0..rows).for_each(|row| cache.begin(row, row % 2));
+        let mut step = |i: u32| {
+            let tokens: Vec<(usize, u32)> = (0..rows).map(|row| (row, 30 + 11 * i + row as u32 % 9)).collect();
+            next(&model, &mut cache, &tokens)
         };
-        let hidden = model.hidden(
-            block(&[part]),
-            Some(Past {
-                cache: &mut cache,
-                hidden_from,
-            }),
-            &mut Plain,
-        );
-        stepwise.extend(values(model.logits(hidden)));
+        (0..4).map(&mut step).collect::<Vec<_>>()
+    };
+    let widest = drawn(100);
+    for rows in [1, 2, 7, 32, 99] {
+        for (step, (few, many)) in drawn(rows).iter().zip(&widest).enumerate() {
+            assert_eq!(few[..], many[..rows], "{rows} rows, step {step}");
+        }
     }
-    assert_eq!(cache.len(), tokens.len());
-    let off = furthest(stepwise, logits(&model, &tokens));
-    assert!(off < 1e-4, "decoding is {off:e} off");
-}
-
-/// One row behind `padding` empty positions: prefill of all but the last token, then the last.
-fn padded_logits(model: &Llama, tokens: &[u32], padding: usize) -> Vec<f32> {
-    let device = Device::flex();
-    let (head, last) = tokens.split_at(tokens.len() - 1);
-    let mut cache = Cache::padded(model.config(), padding + tokens.len(), padding, &device);
-    let mask = |queries: usize, past: usize| {
-        let pad = Tensor::<4, Bool>::full([1, 1, queries, padding], true, &device);
-        let seen = Tensor::<4, Bool>::full([1, 1, queries, past], false, &device);
-        let parts = [(padding, pad), (past, seen), (queries, causal(queries, &device))];
-        Tensor::cat(parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, t)| t).collect(), 3)
-    };
-    let first = model.hidden(
-        block(&[head]),
-        Some(Past {
-            cache: &mut cache,
-            hidden_from: mask(head.len(), 0),
-        }),
-        &mut Plain,
-    );
-    let then = model.hidden(
-        block(&[last]),
-        Some(Past {
-            cache: &mut cache,
-            hidden_from: mask(1, head.len()),
-        }),
-        &mut Plain,
-    );
-    [values(model.logits(first)), values(model.logits(then))].concat()
-}
-
-#[test]
-fn padding_on_the_left_changes_no_logits() {
-    let (model, tokens) = (model(), ids(&expected()["sequence"]));
-    for padding in [1, 5, 100] {
-        let off = furthest(padded_logits(&model, &tokens, padding), logits(&model, &tokens));
-        assert!(off < 1e-4, "{padding} empty positions: {off:e} off");
-    }
-}
-
-#[test]
-fn chosen_rows_of_a_cache_go_on_as_they_were() {
-    let (model, device) = (model(), Device::flex());
-    let (a, b): (Vec<u32>, Vec<u32>) = ((3..9).collect(), (203..209).collect());
-    let one = |tokens: &[u32]| {
-        let mut cache = Cache::new(model.config(), 1, tokens.len(), &device);
-        model.hidden(
-            block(&[tokens]),
-            Some(Past {
-                cache: &mut cache,
-                hidden_from: causal(tokens.len(), &device),
-            }),
-            &mut Plain,
-        );
-        cache
-    };
-    let choose = |rows: &[i32]| Tensor::from_data(rows, &device);
-    let mut cache = Cache::stack(vec![one(&a), one(&b)]).rows(&choose(&[1, 0, 1]), 10);
-    cache.select(&choose(&[2, 1]));
-    let all_seen = Tensor::<4, Bool>::full([1, 1, 1, 7], false, &device);
-    let next = values(model.logits(model.hidden(
-        block(&[&[50], &[60]]),
-        Some(Past {
-            cache: &mut cache,
-            hidden_from: all_seen,
-        }),
-        &mut Plain,
-    )));
-    let last = |tokens: &[u32], next| {
-        let all = logits(&model, &[tokens, &[next]].concat());
-        all[all.len() - model.config().vocabulary..].to_vec()
-    };
-    assert!(furthest(next, [last(&b, 50), last(&a, 60)].concat()) < 1e-4);
 }
 
 // ---------------------------------------------------------------------------------------------- LoRA

@@ -5,19 +5,25 @@ mod support;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
+use burn::tensor::{Device, Tensor, TensorData};
 use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior};
 use dpsynth::error::Kind;
+use dpsynth::models::cache::Way;
 use dpsynth::models::llama::{Llama, Plain};
 use dpsynth::records::LabelSpace;
-use dpsynth::sampling::choose::{Choice, draw};
+use dpsynth::sampling::choose::{Choice, draw, pick, pick_on_device};
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
 use dpsynth::sampling::prior;
+use dpsynth::sampling::queue::Queue;
 use dpsynth::sampling::shards::{self, Schema, Synthetic};
+use dpsynth::training::workers::Workers;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use support::*;
 
@@ -55,7 +61,10 @@ fn requests(n: usize) -> Vec<Request> {
 }
 
 fn in_batches(decoder: &Decoder, requests: &[Request], size: usize) -> Vec<Vec<u32>> {
-    requests.chunks(size).flat_map(|batch| decoder.decode(batch)).collect()
+    requests
+        .chunks(size)
+        .flat_map(|batch| decoder.decode(batch, size))
+        .collect()
 }
 
 // ---------------------------------------------------------------------------------------------- decoding
@@ -65,19 +74,143 @@ fn a_record_does_not_depend_on_its_batch() {
     let model = model();
     for choice in [PLAIN, GUIDED] {
         let decoder = Decoder::new(&model, &prompts(), settings(choice)).unwrap();
-        let requests = requests(32);
+        let requests = requests(40);
         let alone = in_batches(&decoder, &requests, 1);
         assert!(
             alone.iter().any(|r| r.len() < 24) && alone.iter().any(|r| r.len() == 24),
             "some end, some are cut"
         );
-        for size in [3, 16, 32] {
-            assert_eq!(in_batches(&decoder, &requests, size), alone, "batches of {size}");
+        // Rows that end are taken over by the requests that wait.
+        for size in [1, 3, 8, 40, 64] {
+            assert_eq!(decoder.decode(&requests, size), alone, "{size} side by side");
         }
         let backwards: Vec<Request> = requests.iter().rev().copied().collect();
-        let mut shuffled = in_batches(&decoder, &backwards, 5);
+        let mut shuffled = decoder.decode(&backwards, 5);
         shuffled.reverse();
         assert_eq!(shuffled, alone, "other neighbours");
+    }
+}
+
+#[test]
+fn a_record_does_not_depend_on_who_draws_it() {
+    let model = model();
+    let decoder = Decoder::new(&model, &prompts(), settings(GUIDED)).unwrap();
+    let requests = requests(40);
+    let alone = decoder.decode(&requests, 8);
+    let workers = Workers::with(3);
+    let drawn = Mutex::new(HashMap::new());
+    let queue = Queue::new(requests.iter().copied());
+    let stats = workers.map(&[(); 3], |()| {
+        let keep = |request: Request, tokens| {
+            drawn.lock().unwrap().insert(request.id, tokens);
+            Ok(None)
+        };
+        decoder.run(&queue, 4, keep).unwrap()
+    });
+    let drawn = drawn.into_inner().unwrap();
+    assert_eq!(requests.iter().map(|r| drawn[&r.id].clone()).collect::<Vec<_>>(), alone);
+    let tokens: u64 = stats.iter().map(|s| s.tokens).sum();
+    let ended = alone.iter().filter(|r| r.len() < 24).count();
+    assert_eq!(tokens as usize, alone.iter().map(Vec::len).sum::<usize>() + ended);
+}
+
+/// What a GPU computes, on a CPU: the same records as by the CPU's own way.
+#[test]
+fn tensor_operations_draw_the_same_records() {
+    let model = model();
+    let nucleus = Choice {
+        temperature: 0.8,
+        top_p: 0.9,
+        guidance: 0.5,
+    };
+    for choice in [PLAIN, GUIDED, nucleus] {
+        let by = |way| Decoder::by(way, &model, &prompts(), settings(choice)).unwrap();
+        let requests = requests(20);
+        let wanted = by(Way::Memory).decode(&requests, 6);
+        assert_eq!(by(Way::Tensors).decode(&requests, 6), wanted, "{choice:?}");
+    }
+}
+
+#[test]
+fn a_closed_queue_stops_decoding_at_once() {
+    let model = model();
+    let decoder = Decoder::new(&model, &prompts(), settings(PLAIN)).unwrap();
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let queue = Queue::new(requests(500)).until(&stop);
+    let stopping = |_, _| {
+        stop.fetch_or(done.fetch_add(1, Ordering::Relaxed) == 2, Ordering::Relaxed);
+        Ok(None)
+    };
+    decoder.run(&queue, 4, stopping).unwrap();
+    assert!(
+        (3..=6).contains(&done.load(Ordering::Relaxed)),
+        "{done:?} records of 500"
+    );
+
+    let queue = Queue::new(requests(500));
+    let refused = decoder.run(&queue, 4, |_, _| Err(dpsynth::Error::other("no room")));
+    assert_eq!(refused.unwrap_err().kind(), Kind::Other);
+    assert!(queue.is_closed(), "the others leave too");
+}
+
+#[test]
+fn a_record_that_is_not_wanted_is_drawn_again() {
+    let model = model();
+    let decoder = Decoder::new(&model, &prompts(), settings(PLAIN)).unwrap();
+    let again = |r: &Request| Request { attempt: 1, ..*r };
+    let drawn = Mutex::new(Vec::new());
+    let queue = Queue::new(requests(9));
+    let second_tries = |request: Request, tokens: Vec<u32>| {
+        if request.attempt == 0 {
+            return Ok(Some(again(&request)));
+        }
+        drawn.lock().unwrap().push((request.id, tokens));
+        Ok(None)
+    };
+    decoder.run(&queue, 4, second_tries).unwrap();
+    let mut drawn = drawn.into_inner().unwrap();
+    drawn.sort();
+    let wanted = decoder.decode(&requests(9).iter().map(again).collect::<Vec<_>>(), 9);
+    assert_eq!(drawn.into_iter().map(|(_, tokens)| tokens).collect::<Vec<_>>(), wanted);
+}
+
+/// Same uniforms, same tokens, but where a uniform falls within rounding of the boundary between two tokens.
+#[test]
+fn tokens_picked_by_tensor_operations_are_those_picked_in_f64() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for (vocabulary, rows) in [(7, 1), (1000, 1), (1000, 2), (1000, 4), (49_152, 2)] {
+        for choice in [
+            Choice { guidance: 0.7, ..PLAIN },
+            Choice {
+                top_p: 0.8,
+                temperature: 1.3,
+                guidance: 0.7,
+            },
+        ] {
+            const RECORDS: usize = 40;
+            let logits: Vec<f32> = (0..RECORDS * rows * vocabulary)
+                .map(|_| rng.random_range(-6.0..6.0))
+                .collect();
+            let mut uniforms: Vec<f64> = (0..RECORDS).map(|_| rng.random()).collect();
+            (uniforms[0], uniforms[1]) = (0.0, 1.0 - f64::EPSILON);
+            let tensor = Tensor::from_data(
+                TensorData::new(logits.clone(), [RECORDS * rows, vocabulary]),
+                &Device::flex(),
+            );
+            let picked = pick_on_device(tensor, rows, choice, &uniforms).into_data();
+            let picked: Vec<i64> = picked.iter::<i64>().collect();
+            for ((token, logits), uniform) in picked.into_iter().zip(logits.chunks(rows * vocabulary)).zip(uniforms) {
+                let (own, others) = logits.split_at(vocabulary);
+                let others: Vec<&[f32]> = others.chunks(vocabulary).collect();
+                let off = |nudge: f64| i64::from(pick(own, &others, choice, (uniform + nudge).clamp(0.0, 1.0 - 1e-16)));
+                const ROUNDING: f64 = 2e-6;
+                let (from, to) = (off(-ROUNDING), off(ROUNDING));
+                assert!(
+                    (from..=to).contains(&token),
+                    "{token} of {vocabulary}, not {from} to {to}: {rows} {choice:?}"
+                );
+            }
+        }
     }
 }
 
@@ -90,13 +223,8 @@ fn another_id_attempt_or_seed_draws_another_record() {
         attempt: 0,
         label: 0,
     };
-    let drawn = decoder.decode(&[
-        first,
-        Request { attempt: 1, ..first },
-        Request { id: 6, ..first },
-        first,
-    ]);
-    assert_eq!(drawn[0], drawn[3]);
+    let drawn = decoder.decode(&[first, Request { attempt: 1, ..first }, Request { id: 6, ..first }], 3);
+    assert_eq!(decoder.decode(&[first], 1)[0], drawn[0]);
     assert_ne!(drawn[0], drawn[1]);
     assert_ne!(drawn[0], drawn[2]);
     let other = Decoder::new(
@@ -108,7 +236,7 @@ fn another_id_attempt_or_seed_draws_another_record() {
         },
     )
     .unwrap();
-    assert_ne!(other.decode(&[first])[0], drawn[0]);
+    assert_ne!(other.decode(&[first], 1)[0], drawn[0]);
 }
 
 #[test]
@@ -125,7 +253,7 @@ fn no_guidance_is_plain_sampling_bit_for_bit() {
             },
         )
         .unwrap()
-        .decode(&requests)
+        .decode(&requests, 12)
     };
     let plain = decode(PLAIN, 0);
     assert_eq!(decode(PLAIN, 2), plain);
@@ -200,7 +328,7 @@ fn decoding_draws_from_the_models_own_distribution() {
             .iter()
             .map(|r| spelled_out(&model, *r, settings(choice)))
             .collect();
-        assert_eq!(decoder.decode(&requests), wanted, "{choice:?}");
+        assert_eq!(decoder.decode(&requests, 4), wanted, "{choice:?}");
     }
 }
 
@@ -224,7 +352,7 @@ fn first_tokens_come_in_the_models_proportions() {
             label: 1,
         })
         .collect();
-    let drawn = in_batches(&decoder, &requests, 500);
+    let drawn = decoder.decode(&requests, 500);
     let logits = next_logits(&model, &prompts()[1]);
     let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
     for (token, logit) in logits.iter().enumerate() {
@@ -251,7 +379,7 @@ fn an_end_token_ends_a_record_and_is_not_part_of_it() {
         },
     )
     .unwrap();
-    let drawn = decoder.decode(&requests(40));
+    let drawn = decoder.decode(&requests(40), 16);
     assert!(drawn.iter().all(|r| r.len() <= 60 && !r.contains(&END)));
     assert!(drawn.iter().any(|r| r.len() < 60));
 }
@@ -273,7 +401,7 @@ fn records_that_do_not_fit_the_context_are_refused() {
     for max_tokens in [0, room + 1, usize::MAX] {
         assert_eq!(with(max_tokens).err().unwrap().kind(), Kind::Usage, "{max_tokens}");
     }
-    let drawn = with(room).unwrap().decode(&requests(3));
+    let drawn = with(room).unwrap().decode(&requests(3), 3);
     assert!(drawn.iter().all(|r| r.len() <= room));
 }
 

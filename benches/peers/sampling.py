@@ -53,7 +53,7 @@ def main():
         "drawn_tokens": tokens,
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
-        "rows_per_second": a.records / seconds,
+        "records_per_second": a.records / seconds,
         **peaks(a.device),
     }))
 

@@ -1,5 +1,6 @@
 //! Sampling: records, tokens and bytes a second.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -10,10 +11,10 @@ use super::memory::{self, Peak};
 use super::{Subject, ceiling};
 use crate::config::Precision;
 use crate::models::device;
-use crate::models::llama::LlamaConfig;
 use crate::progress::{Progress, Unit};
 use crate::sampling::choose::Choice;
-use crate::sampling::decode::{Decoder, Decoding, Request};
+use crate::sampling::decode::{DecodeStats, Decoder, Decoding, Request};
+use crate::sampling::queue::Queue;
 use crate::training::{trainable, workers::Workers};
 use crate::{Error, Result};
 
@@ -45,12 +46,15 @@ pub struct Measurement {
     pub max_tokens: usize,
     pub guidance: f64,
     /// Drawn, each record's end token included.
-    pub tokens: usize,
+    pub tokens: u64,
+    /// Forward passes of a batch.
+    pub steps: u64,
     pub seconds: f64,
     pub tokens_per_second: f64,
-    /// Records a second.
+    pub records_per_second: f64,
+    /// Rows of the model a second: guided tokens take several.
     pub rows_per_second: f64,
-    /// By [`bytes`].
+    /// Weights once for each step, and the keys and values that its rows saw.
     pub bytes_per_second: f64,
     pub copy_bandwidth_bytes_per_second: f64,
     pub bytes_over_bandwidth: f64,
@@ -58,19 +62,6 @@ pub struct Measurement {
     /// The prompts in tokens and the end token: what another program needs for the same work.
     pub prompts: Vec<Vec<u32>>,
     pub end: u32,
-}
-
-/// Bytes that drawing records of `lengths` tokens behind `prompt` tokens must move at least: all weights once for each
-/// `batch_size` tokens, a record's keys and values (in f32) read once for each of its tokens, and written once.
-pub fn bytes(c: &LlamaConfig, precision: Precision, prompt: usize, lengths: &[usize], batch_size: usize) -> f64 {
-    let head = c.vocabulary * c.width;
-    // A map's operations are two for each of its weights, and the head's likewise; the head stays in f32.
-    let maps = c.flops_per_token() / 2.0 - head as f64;
-    let weights = trainable::dtype(precision).size() as f64 * maps + 4.0 * head as f64;
-    let cell = 4.0 * (2 * c.layers * c.kv_heads * c.head_width()) as f64;
-    let tokens: usize = lengths.iter().sum();
-    let read = |length: &usize| (prompt * length) as f64 + (length * (length + 1)) as f64 / 2.0;
-    weights * tokens as f64 / batch_size as f64 + cell * (lengths.iter().map(read).sum::<f64>() + tokens as f64)
 }
 
 /// Draws the records once, after a batch that is not counted.
@@ -105,33 +96,32 @@ pub fn measure(
         label: id % subject.prompts.len(),
     };
     let requests: Vec<Request> = (0..setting.records).map(request).collect();
-    let batches: Vec<&[Request]> = requests.chunks(setting.batch_size).collect();
-    decoder.decode(&requests[..setting.batch_size.min(2).min(requests.len())]);
+    // The last of them are shared out too, as in the pipeline.
+    let side_by_side = setting.batch_size.min(setting.records.div_ceil(workers.count()));
+    decoder.decode(&requests[..2.min(requests.len())], 2);
 
     memory::restart();
     let task = progress.begin("sampling", setting.records as u64, Unit::Records);
+    let shown = Mutex::new((task, 0));
+    let queue = Queue::new(requests).until(stop);
+    let done = |_, _| {
+        let (task, drawn) = &mut *shown.lock().expect("showing progress does not panic");
+        *drawn += 1;
+        task.set(*drawn, "");
+        Ok(None)
+    };
     let begun = Instant::now();
-    let mut lengths = Vec::with_capacity(setting.records);
-    for wave in batches.chunks(workers.count()) {
-        go_on(stop)?;
-        let done = workers.map(wave, |batch| decoder.decode(batch));
-        // A record that came to an end by itself has one token more: its end.
-        let length = |ids: &Vec<u32>| (ids.len() + 1).min(setting.tokens);
-        lengths.extend(done.iter().flatten().map(length));
-        task.set(lengths.len() as u64, "");
-    }
+    let ends = workers.map(&vec![(); workers.count()], |()| {
+        decoder.run(&queue, side_by_side, &done)
+    });
     let seconds = begun.elapsed().as_secs_f64();
-    drop(task);
+    go_on(stop)?;
+    let mut stats = DecodeStats::default();
+    for end in ends {
+        stats += end?;
+    }
     let peak = memory::peak(&model.device());
-    let tokens: usize = lengths.iter().sum();
-    let prompt = subject.prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let bytes = bytes(
-        model.config(),
-        setting.precision,
-        prompt,
-        &lengths,
-        setting.batch_size.min(setting.records),
-    );
+    let bytes = (stats.weight_bytes + stats.cache_bytes) as f64;
     let bandwidth = ceiling::copy_bytes_per_second(&model.device(), &workers);
     Ok(Measurement {
         model: subject.name.clone(),
@@ -142,10 +132,12 @@ pub fn measure(
         batch_size: setting.batch_size,
         max_tokens: setting.tokens,
         guidance: setting.choice.guidance,
-        tokens,
+        tokens: stats.tokens,
+        steps: stats.steps,
         seconds,
-        tokens_per_second: tokens as f64 / seconds,
-        rows_per_second: setting.records as f64 / seconds,
+        tokens_per_second: stats.tokens as f64 / seconds,
+        records_per_second: setting.records as f64 / seconds,
+        rows_per_second: stats.rows as f64 / seconds,
         bytes_per_second: bytes / seconds,
         copy_bandwidth_bytes_per_second: bandwidth,
         bytes_over_bandwidth: bytes / seconds / bandwidth,

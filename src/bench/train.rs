@@ -16,6 +16,7 @@ use crate::progress::{self, Progress};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
 use crate::training::gradients::{Clip, Compute, Seconds, Trainee};
+use crate::training::memory::AtOnce;
 use crate::training::optimizer::AdamW;
 use crate::training::trainable::{self, Trainable};
 use crate::training::workers::Workers;
@@ -210,7 +211,7 @@ impl<'a> Bench<'a> {
                 clipping: f.clipping,
                 max_grad_norm: f.max_grad_norm,
             },
-            micro_batch_size: f.micro_batch_size,
+            micro_batch_size: AtOnce::new(f.micro_batch_size),
         };
         let batch = contribution.sum(learner.trained.as_ref(), &self.units, step.members());
         let noising = Instant::now();

@@ -1,125 +1,228 @@
-//! Keys and values of the tokens that a model has seen.
+//! Keys and values of the tokens that a model has seen, for many rows that end and begin at different times.
+//!
+//! A row is a prompt, whose keys and values all its rows share, and the row's own tokens behind it. Rows never wait for
+//! one another: each has its own position, and a row that is given a new prompt only forgets what it held.
 
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::fused::{Heads, Rotary, attention, rotate};
-use super::llama::LlamaConfig;
+use super::fused::{Heads, Rotary, causal_attention, rotate};
+use super::llama::{LlamaConfig, Map};
 
-/// Keys and values of the tokens seen so far, allocated once.
-#[derive(Clone)]
-pub struct Cache {
-    /// `[rows, kv_heads, capacity, head_width]` for each layer.
-    keys: Vec<Option<Tensor<4>>>,
-    values: Vec<Option<Tensor<4>>>,
+mod memory;
+mod tensors;
+
+/// How sampling computes beside the model's products: chosen in [`Way::of`] and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// On a CPU: kernels of our own over plain memory.
+    Memory,
+    /// On a GPU: tensor operations, so that neither keys nor logits leave the device.
+    Tensors,
+}
+
+impl Way {
+    /// What serves a model on `device` best.
+    pub fn of(device: &Device) -> Self {
+        if *device == Device::flex() {
+            Way::Memory
+        } else {
+            Way::Tensors
+        }
+    }
+}
+
+/// What the tokens at hand come after: it says where they stand and what they see, and keeps their keys and values.
+pub trait Past {
+    /// Position of each token at hand in its row: `[rows · tokens]`.
+    fn positions(&self) -> Tensor<1, Int>;
+
+    /// Keeps `k` and `v [rows · tokens, kv_heads · head_width]`, not yet rotated, and gives what `q [rows · tokens,
+    /// heads · head_width]`, not yet rotated either, sees. `rotary` has the angles of [`Self::positions`].
+    fn attend(
+        &mut self,
+        layer: usize,
+        q: Tensor<2>,
+        k: Tensor<2>,
+        v: Tensor<2>,
+        shape: Heads,
+        rotary: &Rotary,
+    ) -> Tensor<2>;
+
+    /// Counts the tokens at hand as seen, after the last layer.
+    fn advance(&mut self);
+}
+
+/// Keys and values of a prompt: the [`Past`] of the forward pass over its one row, then a start for any number of rows.
+pub struct Prompt {
+    /// `[1, kv_heads, len, head_width]` for each layer, keys rotated.
+    keys: Vec<Tensor<4>>,
+    values: Vec<Tensor<4>>,
     len: usize,
+    device: Device,
+}
+
+impl Prompt {
+    /// For a prompt of `len` tokens that has yet to pass through the model.
+    pub fn new(len: usize, device: &Device) -> Self {
+        Prompt {
+            keys: Vec::new(),
+            values: Vec::new(),
+            len,
+            device: device.clone(),
+        }
+    }
+}
+
+impl Past for Prompt {
+    fn positions(&self) -> Tensor<1, Int> {
+        indices(0..self.len, &self.device)
+    }
+
+    fn attend(
+        &mut self,
+        _: usize,
+        q: Tensor<2>,
+        k: Tensor<2>,
+        v: Tensor<2>,
+        shape: Heads,
+        rotary: &Rotary,
+    ) -> Tensor<2> {
+        self.keys.push(rotate(shape.split(k.clone(), shape.kv_heads), rotary));
+        self.values.push(shape.split(v.clone(), shape.kv_heads));
+        causal_attention(q, k, v, shape, rotary)
+    }
+
+    fn advance(&mut self) {}
+}
+
+/// One row: the prompt that it continues, and how many tokens of its own it holds behind it.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    prompt: usize,
+    held: usize,
+}
+
+/// Keys and values of a number of rows, allocated once.
+pub struct Cache {
+    rows: Vec<Row>,
+    /// Tokens of each prompt.
+    lengths: Vec<usize>,
+    /// Tokens of its own that a row can hold.
+    capacity: usize,
+    /// Fewest rows in a step.
+    fewest: usize,
+    /// Bytes of keys and values of one token.
+    token_bytes: usize,
+    storage: Storage,
+    device: Device,
+}
+
+enum Storage {
+    /// Plain memory, read by a kernel of our own.
+    Memory(memory::Memory),
+    /// Tensors, for devices that a CPU cannot write to.
+    Tensors(Box<tensors::Tensors>),
 }
 
 impl Cache {
-    /// Room for `capacity` tokens in each of `rows` rows.
-    pub fn new(config: &LlamaConfig, rows: usize, capacity: usize, device: &Device) -> Self {
-        let shape = [rows, config.kv_heads, capacity, config.head_width()];
-        let fresh = || (0..config.layers).map(|_| Some(Tensor::zeros(shape, device))).collect();
-        Cache {
-            keys: fresh(),
-            values: fresh(),
-            len: 0,
-        }
+    /// `rows` rows that each hold up to `capacity` tokens behind one of `prompts`.
+    pub fn new(config: &LlamaConfig, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
+        Cache::by(Way::of(device), config, prompts, rows, capacity, device)
     }
 
-    /// One row whose first `padding` positions are taken but empty: they must be hidden from every token.
-    pub fn padded(config: &LlamaConfig, capacity: usize, padding: usize, device: &Device) -> Self {
-        Cache {
-            len: padding,
-            ..Cache::new(config, 1, capacity, device)
-        }
-    }
-
-    /// Caches of the same length, one under the other.
-    pub fn stack(caches: Vec<Cache>) -> Self {
-        let len = caches.first().map_or(0, |c| c.len);
-        assert!(
-            caches.iter().all(|c| c.len == len),
-            "stacked caches hold equally many tokens"
-        );
-        let layers = caches.first().map_or(0, |c| c.keys.len());
-        let join = |part: fn(&Cache) -> &Vec<Option<Tensor<4>>>| {
-            (0..layers)
-                .map(|l| Some(Tensor::cat(caches.iter().map(|c| held(&part(c)[l])).collect(), 0)))
-                .collect()
+    /// The same in the storage of another way of device, so that what a GPU computes can be tested without one.
+    pub fn by(
+        way: Way,
+        config: &LlamaConfig,
+        prompts: &[Prompt],
+        rows: usize,
+        capacity: usize,
+        device: &Device,
+    ) -> Self {
+        let fewest = match way {
+            Way::Memory => fewest_rows(config),
+            Way::Tensors => 1,
         };
+        let rows = rows.max(fewest);
         Cache {
-            keys: join(|c| &c.keys),
-            values: join(|c| &c.values),
-            len,
+            rows: vec![Row::default(); rows],
+            lengths: prompts.iter().map(|p| p.len).collect(),
+            capacity,
+            fewest,
+            token_bytes: 2 * config.layers * config.kv_heads * config.head_width() * size_of::<f32>(),
+            storage: match way {
+                Way::Memory => Storage::Memory(memory::Memory::new(config, prompts, rows, capacity)),
+                Way::Tensors => {
+                    Storage::Tensors(Box::new(tensors::Tensors::new(config, prompts, rows, capacity, device)))
+                }
+            },
+            device: device.clone(),
         }
     }
 
-    /// A new cache of the named rows, with room for `capacity` tokens.
-    pub fn rows(&self, rows: &Tensor<1, Int>, capacity: usize) -> Self {
-        let grow = |slot: &Option<Tensor<4>>| {
-            let chosen = held(slot).select(0, rows.clone());
-            let [n, heads, len, width] = chosen.dims();
-            let room = Tensor::zeros([n, heads, capacity, width], &chosen.device());
-            Some(room.slice_assign([0..n, 0..heads, 0..len, 0..width], chosen))
+    /// Lets `row` forget what it held and stand behind `prompt`.
+    pub fn begin(&mut self, row: usize, prompt: usize) {
+        self.rows[row] = Row { prompt, held: 0 };
+    }
+
+    /// The past of one more token in each of `rows` (ascending), and in others where the storage wants more of them:
+    /// [`Step::rows`] says in which. A row that is left out of a step begins anew before it is named again.
+    pub fn step(&mut self, rows: &[usize]) -> Step<'_> {
+        let rows = match &self.storage {
+            Storage::Tensors(_) => (0..self.rows.len()).collect(),
+            Storage::Memory(_) if rows.len() >= self.fewest => rows.to_vec(),
+            Storage::Memory(_) => {
+                let idle = (0..self.rows.len()).filter(|r| !rows.contains(r));
+                let mut rows: Vec<usize> = idle
+                    .take(self.fewest - rows.len())
+                    .chain(rows.iter().copied())
+                    .collect();
+                rows.sort_unstable();
+                rows
+            }
         };
-        Cache {
-            keys: self.keys.iter().map(grow).collect(),
-            values: self.values.iter().map(grow).collect(),
-            len: self.len,
+        for row in &rows {
+            // Only a row that nobody reads can be full.
+            if self.rows[*row].held == self.capacity {
+                self.rows[*row].held = 0;
+            }
         }
-    }
-
-    /// Tokens held for each row.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing is held yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Keeps only `rows`, in that order; a row may be named more than once.
-    pub fn select(&mut self, rows: &Tensor<1, Int>) {
-        for slot in self.keys.iter_mut().chain(&mut self.values) {
-            *slot = slot.take().map(|t| t.select(0, rows.clone()));
+        let at: Vec<Row> = rows.iter().map(|r| self.rows[*r]).collect();
+        match &mut self.storage {
+            Storage::Memory(_) => {}
+            Storage::Tensors(t) => t.look(&at, &self.lengths),
         }
-    }
-
-    /// Counts the tokens that every layer has appended.
-    pub(super) fn advance(&mut self, tokens: usize) {
-        self.len += tokens;
-    }
-
-    /// Appends `[rows, kv_heads, tokens, head_width]` and returns all that is held.
-    fn append(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let [rows, heads, tokens, width] = k.dims();
-        let end = self.len + tokens;
-        let write = |slot: &mut Option<Tensor<4>>, new: Tensor<4>| {
-            // Taken out of its slot, so that the tensor has one owner and is written in place.
-            let held = slot.take().expect("a slot is filled between calls");
-            let held = held.slice_assign([0..rows, 0..heads, self.len..end, 0..width], new);
-            let view = held.clone().slice([0..rows, 0..heads, 0..end, 0..width]);
-            *slot = Some(held);
-            view
-        };
-        (write(&mut self.keys[layer], k), write(&mut self.values[layer], v))
+        Step { cache: self, rows, at }
     }
 }
 
-fn held(slot: &Option<Tensor<4>>) -> Tensor<4> {
-    slot.clone().expect("a slot is filled between calls")
+/// One token more in some rows of a cache.
+pub struct Step<'a> {
+    cache: &'a mut Cache,
+    rows: Vec<usize>,
+    at: Vec<Row>,
 }
 
-/// What the tokens at hand come after.
-pub struct Past<'a> {
-    pub cache: &'a mut Cache,
-    /// True where a token may not look: `[rows or 1, 1, tokens or 1, past + tokens]`.
-    pub hidden_from: Tensor<4, Bool>,
+impl Step<'_> {
+    /// The rows that take a token, ascending.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// Bytes of keys and values that the step's rows see, the prompts' among them.
+    pub fn bytes(&self) -> usize {
+        let seen: usize = self.at.iter().map(|r| self.cache.lengths[r.prompt] + r.held + 1).sum();
+        seen * self.cache.token_bytes
+    }
 }
 
-impl Past<'_> {
-    pub(super) fn attend(
+impl Past for Step<'_> {
+    fn positions(&self) -> Tensor<1, Int> {
+        let positions = self.at.iter().map(|r| self.cache.lengths[r.prompt] + r.held);
+        indices(positions, &self.cache.device)
+    }
+
+    fn attend(
         &mut self,
         layer: usize,
         q: Tensor<2>,
@@ -128,14 +231,37 @@ impl Past<'_> {
         shape: Heads,
         rotary: &Rotary,
     ) -> Tensor<2> {
-        let k = rotate(shape.split(k, shape.kv_heads), rotary);
-        let v = shape.split(v, shape.kv_heads);
-        let (k, v) = self.cache.append(layer, k, v);
-        attention(q, k, v, shape, rotary, self.hidden_from.clone())
+        match &mut self.cache.storage {
+            Storage::Memory(memory) => memory.attend(layer, q, k, v, shape, rotary, &self.rows, &self.at),
+            Storage::Tensors(tensors) => tensors.attend(layer, q, k, v, shape, rotary),
+        }
+    }
+
+    fn advance(&mut self) {
+        for row in &self.rows {
+            self.cache.rows[*row].held += 1;
+        }
+        if let Storage::Tensors(tensors) = &mut self.cache.storage {
+            tensors.advance();
+        }
     }
 }
 
-/// Which positions a token may not look at: those after it. `[1, 1, tokens, tokens]`.
-pub fn causal(tokens: usize, device: &Device) -> Tensor<4, Bool> {
-    Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, device).unsqueeze::<4>()
+/// The fewest rows whose products round as those of any larger number do: what a row draws may not depend on how many
+/// others there are.
+///
+/// gemm 0.19 sums over the inner width in one order for all numbers of rows, but for vectors, for results of at most
+/// 16 · 16 numbers, and for results of at most 64 · 64 whose inner width is over 512.
+fn fewest_rows(config: &LlamaConfig) -> usize {
+    let shapes = Map::ALL.map(|m| config.shape(m));
+    let narrowest = shapes.iter().map(|[_, out]| *out).min().unwrap_or(1);
+    let blocked = shapes.iter().any(|[input, out]| *input > 512 && *out <= 64);
+    let beyond_blocks = if blocked { 65 } else { 2 };
+    (256 / narrowest + 1).max(beyond_blocks)
+}
+
+fn indices(values: impl IntoIterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> = values.into_iter().map(|v| v as i32).collect();
+    let n = values.len();
+    Tensor::from_data(TensorData::new(values, [n]), device)
 }

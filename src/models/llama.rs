@@ -1,7 +1,7 @@
 //! Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query attention, SwiGLU, tied head.
 //!
 //! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention
-//! does not need more; how a linear map is applied is left to [`Linear`], so that this file knows no LoRA.
+//! does not need more; how a linear map is applied is left to [`Apply`], so that this file knows no LoRA.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -347,10 +347,15 @@ impl Llama {
 
     /// The same weights with `delta(layer, map)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.
     pub fn merged(&self, delta: impl Fn(usize, Map) -> Tensor<2>) -> Self {
+        self.with_maps(|l, map, w| w + delta(l, map))
+    }
+
+    /// The same model with `change(layer, map, weight)` (`[out, in]`) in the place of each linear map's weight.
+    pub fn with_maps(&self, change: impl Fn(usize, Map, Tensor<2>) -> Tensor<2>) -> Self {
         let mut out = self.clone();
         for (l, layer) in out.layers.iter_mut().enumerate() {
             for (map, w) in Map::ALL.into_iter().zip(&mut layer.maps) {
-                *w = w.clone() + delta(l, map);
+                *w = change(l, map, w.clone());
             }
         }
         out
@@ -358,19 +363,26 @@ impl Llama {
 
     /// The last hidden states `[rows · tokens, width]` of `tokens [rows, tokens]`, normed for the head.
     ///
-    /// Without a `past` each token looks at itself and at those before it in its row. With one, keys and values are
-    /// appended to its cache, and what it hides is not looked at.
-    pub fn hidden(&self, tokens: Tensor<2, Int>, mut past: Option<Past>, apply: &mut dyn Apply) -> Tensor<2> {
+    /// Without a `past` each token looks at itself and at those before it in its row. With one, it is the past that says
+    /// where in their rows the tokens stand and what they look at, and that keeps their keys and values.
+    pub fn hidden(&self, tokens: Tensor<2, Int>, mut past: Option<&mut dyn Past>, apply: &mut dyn Apply) -> Tensor<2> {
         let [rows, len] = tokens.dims();
-        let start = past.as_ref().map_or(0, |p| p.cache.len());
         let heads = self.heads(rows, len);
-        let rotary = self.rotary(start, len);
+        let rotary = match &past {
+            None => self.rotary(len),
+            Some(past) => self.rotary_at(past.positions()),
+        };
         let mut x = self.embed(tokens, apply);
         for l in 0..self.config.layers {
-            x = self.block(l, x, heads, &rotary, past.as_mut(), apply);
+            // Lent anew for each block: `as_deref_mut` would keep it for as long as the option lives.
+            let past = match &mut past {
+                Some(past) => Some(&mut **past as &mut dyn Past),
+                None => None,
+            };
+            x = self.block(l, x, heads, &rotary, past, apply);
         }
         if let Some(past) = past {
-            past.cache.advance(len);
+            past.advance();
         }
         self.last(x, apply)
     }
@@ -393,7 +405,7 @@ impl Llama {
         x: Tensor<2>,
         heads: Heads,
         rotary: &Rotary,
-        past: Option<&mut Past>,
+        past: Option<&mut dyn Past>,
         apply: &mut dyn Apply,
     ) -> Tensor<2> {
         let (own, epsilon) = (&self.layers[layer], self.config.norm_epsilon);
@@ -424,12 +436,21 @@ impl Llama {
         }
     }
 
-    /// Angles of `len` positions from `start` on.
-    pub(crate) fn rotary(&self, start: usize, len: usize) -> Rotary {
-        let positions = |table: &Tensor<2>| table.clone().narrow(0, start, len);
+    /// Angles of the first `len` positions.
+    pub(crate) fn rotary(&self, len: usize) -> Rotary {
+        let first = |table: &Tensor<2>| table.clone().narrow(0, 0, len);
         Rotary {
-            cos: positions(&self.cos),
-            sin: positions(&self.sin),
+            cos: first(&self.cos),
+            sin: first(&self.sin),
+        }
+    }
+
+    /// Angles of given positions.
+    fn rotary_at(&self, positions: Tensor<1, Int>) -> Rotary {
+        let chosen = |table: &Tensor<2>| table.clone().select(0, positions.clone());
+        Rotary {
+            cos: chosen(&self.cos),
+            sin: chosen(&self.sin),
         }
     }
 
@@ -440,6 +461,12 @@ impl Llama {
             *w = w.clone().cast(dtype);
         }
         out
+    }
+
+    /// Bytes of the weights that a forward pass reads: all maps and the head.
+    pub fn bytes_read(&self) -> usize {
+        let bytes = |w: &Tensor<2>| w.shape().num_elements() * w.dtype().size();
+        bytes(&self.embedding) + self.layers.iter().flat_map(|l| &l.maps).map(bytes).sum::<usize>()
     }
 
     /// Logits `[n, vocabulary]` of hidden states `[n, width]`.

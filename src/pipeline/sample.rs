@@ -1,6 +1,11 @@
 //! Stage 3: synthetic records from the trained model, and zero-shot ones from the base model for comparison.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::files::read_json;
 use super::prepare::Preparation;
@@ -15,11 +20,11 @@ use crate::records::{LabelSpace, Vocabulary};
 use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
 use crate::sampling::prior;
+use crate::sampling::queue::Queue;
 use crate::sampling::shards::{self, Schema, Synthetic};
 use crate::training::trainable;
 use crate::training::workers::Workers;
 use crate::{Error, Result, assets};
-use std::sync::atomic::Ordering;
 
 /// Tries at a record that came out blank, before it is left out.
 const ATTEMPTS: u64 = 5;
@@ -102,56 +107,52 @@ fn sample_arm(
     let decoder = Decoder::new(model, &preparation.prompts, settings)?;
     let workers = Workers::new(model);
 
-    let journal_path = p.folder.journal(arm);
-    let mut drawn = read_journal(&journal_path)?;
-    let mut journal = open_journal(&journal_path, &drawn)?;
-    let have: std::collections::HashSet<u64> = drawn.iter().map(|d| d.id).collect();
-    let mut open: Vec<Request> = wanted
-        .iter()
-        .enumerate()
-        .map(|(id, label)| Request {
-            id: id as u64,
-            attempt: 0,
-            label: *label,
-        })
-        .filter(|r| !have.contains(&r.id))
-        .collect();
-    open.reverse();
+    let journal = Journal::open(&p.folder.journal(arm))?;
+    let have: HashSet<u64> = journal.drawn.iter().map(|d| d.id).collect();
+    let open = wanted.iter().enumerate().map(|(id, label)| Request {
+        id: id as u64,
+        attempt: 0,
+        label: *label,
+    });
+    let open: Vec<Request> = open.filter(|r| !have.contains(&r.id)).collect();
+    // The last of them are shared out too.
+    let side_by_side = c.sample.batch_size.min(open.len().div_ceil(workers.count()));
 
     let task = p.progress.begin(arm, records as u64, Unit::Records);
-    let begun = std::time::Instant::now();
-    let mut tokens = 0;
-    while !open.is_empty() {
-        if p.stop.load(Ordering::Relaxed) {
-            return Err(
-                Error::interrupted(format!("stopped with {} of {records} records of `{arm}`", drawn.len()))
-                    .hint("the same command goes on from here"),
-            );
+    let begun = Instant::now();
+    let keeper = Mutex::new((journal, task, 0u64));
+    // A reference, so that every worker has it.
+    let done = &|request: Request, ids: Vec<u32>| {
+        let text = whole_characters(&vocabulary.decode(&ids)?).trim().to_string();
+        let (journal, task, tokens) = &mut *keeper.lock().expect("nobody panics with the journal in hand");
+        *tokens += ids.len() as u64;
+        if text.is_empty() && request.attempt + 1 < ATTEMPTS {
+            return Ok(Some(Request {
+                attempt: request.attempt + 1,
+                ..request
+            }));
         }
-        let wave: Vec<Request> = open.split_off(open.len().saturating_sub(c.sample.batch_size * workers.count()));
-        let batches: Vec<&[Request]> = wave.chunks(c.sample.batch_size).collect();
-        let done = workers.map(&batches, |batch| decoder.decode(batch));
-        for (request, ids) in wave.iter().zip(done.iter().flatten()) {
-            tokens += ids.len();
-            let text = whole_characters(&vocabulary.decode(ids)?).trim().to_string();
-            if text.is_empty() && request.attempt + 1 < ATTEMPTS {
-                open.push(Request {
-                    attempt: request.attempt + 1,
-                    ..*request
-                });
-                continue;
-            }
-            let line = Drawn {
-                id: request.id,
-                label: request.label,
-                text: (!text.is_empty()).then_some(text),
-            };
-            writeln!(journal, "{}", stamp::text(&line)).map_err(|e| Error::io("write", &journal_path, e))?;
-            drawn.push(line);
-        }
-        journal.sync_data().map_err(|e| Error::io("write", &journal_path, e))?;
-        let rate = f64::from(tokens as u32) / begun.elapsed().as_secs_f64();
-        task.set(drawn.len() as u64, &format!("{rate:.0} tokens/s"));
+        journal.add(Drawn {
+            id: request.id,
+            label: request.label,
+            text: (!text.is_empty()).then_some(text),
+        })?;
+        let rate = *tokens as f64 / begun.elapsed().as_secs_f64();
+        task.set(journal.drawn.len() as u64, &format!("{rate:.0} tokens/s"));
+        Ok(None)
+    };
+    let queue = Queue::new(open).until(p.stop);
+    let ends = workers.map(&vec![(); workers.count()], |()| decoder.run(&queue, side_by_side, done));
+    let (journal, ..) = keeper.into_inner().expect("nobody panics with the journal in hand");
+    let mut drawn = journal.close()?;
+    for end in ends {
+        end?;
+    }
+    if drawn.len() < records {
+        return Err(
+            Error::interrupted(format!("stopped with {} of {records} records of `{arm}`", drawn.len()))
+                .hint("the same command goes on from here"),
+        );
     }
     drawn.sort_by_key(|d| d.id);
     let blank = drawn.iter().filter(|d| d.text.is_none()).count();
@@ -183,25 +184,56 @@ fn whole_characters(text: &str) -> &str {
     text.trim_end_matches(char::REPLACEMENT_CHARACTER)
 }
 
-/// The journal's whole lines; a line that was cut off by a crash is drawn again.
-fn read_journal(path: &std::path::Path) -> Result<Vec<Drawn>> {
-    let file = match std::fs::File::open(path) {
-        Ok(f) => f,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io("read", path, e)),
-    };
-    Ok(BufReader::new(file)
-        .lines()
-        .map_while(|l| serde_json::from_str(&l.ok()?).ok())
-        .collect())
+/// The records drawn so far, a line each, so that a run that stops or is killed goes on where it was.
+struct Journal {
+    path: PathBuf,
+    file: File,
+    synced: Instant,
+    drawn: Vec<Drawn>,
 }
 
-/// Rewrites the whole lines and goes on behind them.
-fn open_journal(path: &std::path::Path, drawn: &[Drawn]) -> Result<std::fs::File> {
-    let text: String = drawn.iter().map(|d| stamp::text(d) + "\n").collect();
-    super::files::write_atomically(path, text.as_bytes())?;
-    std::fs::OpenOptions::new()
-        .append(true)
-        .open(path)
-        .map_err(|e| Error::io("open", path, e))
+impl Journal {
+    /// How long lines may wait to be on disk: what a power cut can cost.
+    const UNSYNCED: Duration = Duration::from_secs(1);
+
+    /// Reads the whole lines, rewrites them and goes on behind them; one that a crash cut off is drawn again.
+    fn open(path: &Path) -> Result<Self> {
+        let drawn: Vec<Drawn> = match File::open(path) {
+            Ok(file) => BufReader::new(file)
+                .lines()
+                .map_while(|l| serde_json::from_str(&l.ok()?).ok())
+                .collect(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(Error::io("read", path, e)),
+        };
+        let text: String = drawn.iter().map(|d| stamp::text(d) + "\n").collect();
+        super::files::write_atomically(path, text.as_bytes())?;
+        let file = std::fs::OpenOptions::new().append(true).open(path);
+        Ok(Journal {
+            path: path.to_path_buf(),
+            file: file.map_err(|e| Error::io("open", path, e))?,
+            synced: Instant::now(),
+            drawn,
+        })
+    }
+
+    fn add(&mut self, line: Drawn) -> Result<()> {
+        writeln!(self.file, "{}", stamp::text(&line)).map_err(|e| Error::io("write", &self.path, e))?;
+        self.drawn.push(line);
+        if self.synced.elapsed() > Journal::UNSYNCED {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.synced = Instant::now();
+        self.file.sync_data().map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    /// All lines, now on disk.
+    fn close(mut self) -> Result<Vec<Drawn>> {
+        self.sync()?;
+        Ok(self.drawn)
+    }
 }

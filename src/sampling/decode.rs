@@ -1,19 +1,23 @@
-//! Many records at once through a KV cache that is allocated once, each label's prompt computed once.
+//! Many records at once: a record that ends leaves its rows of the cache to the next one.
+//!
+//! Each label's prompt passes through the model once. A record's tokens depend on its request and the seed alone,
+//! whatever its neighbours, the number of rows, or who draws it.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use rand::SeedableRng;
+use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::index;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::choose::{Choice, draw};
-use crate::models::cache::{Cache, Past, causal};
+use super::choose::{Choice, draw, pick, pick_on_device};
+use super::queue::Queue;
+use crate::models::cache::{Cache, Prompt, Way};
 use crate::models::llama::{Llama, Plain};
 use crate::models::read;
 use crate::{Error, Result};
 
 /// One record to draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Fixes the record's own randomness, whatever batch it is in.
     pub id: u64,
@@ -36,35 +40,66 @@ pub struct Decoding {
     pub seed: u64,
 }
 
+/// What decoding took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecodeStats {
+    /// Tokens drawn, end tokens among them.
+    pub tokens: u64,
+    /// Forward passes of a batch.
+    pub steps: u64,
+    /// Tokens that passed through the model, summed over the steps: guided records take several rows.
+    pub rows: u64,
+    /// Bytes of weights that the steps read at least.
+    pub weight_bytes: u64,
+    /// Bytes of keys and values that the steps' rows saw.
+    pub cache_bytes: u64,
+}
+
+impl std::ops::AddAssign for DecodeStats {
+    fn add_assign(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.steps += other.steps;
+        self.rows += other.rows;
+        self.weight_bytes += other.weight_bytes;
+        self.cache_bytes += other.cache_bytes;
+    }
+}
+
 /// A model ready to continue each label's prompt.
-pub struct Decoder<'a> {
-    model: &'a Llama,
+pub struct Decoder {
+    model: Llama,
+    way: Way,
+    /// `[width, vocabulary]`.
+    head: Tensor<2>,
     settings: Decoding,
-    /// Keys and values of each label's prompt, aligned on the right.
-    prefixes: Cache,
-    /// Length of the longest prompt.
-    longest: usize,
-    /// For each label, how many positions before its prompt are empty.
-    padding: Vec<usize>,
+    prompts: Vec<Prompt>,
     /// Logits after each label's prompt.
     first: Vec<Vec<f32>>,
 }
 
-/// A record being written: its rows in the batch are its own label's, then the contrasting labels'.
+/// A record being written. Its rows are its own label's, then the contrasting labels'.
 struct Draft {
-    /// Index into the requests.
-    index: usize,
+    request: Request,
     rng: ChaCha8Rng,
-    rows: usize,
+    /// The first of its rows in the cache.
+    row: usize,
     tokens: Vec<u32>,
 }
 
-impl<'a> Decoder<'a> {
+impl Decoder {
     /// Runs each label's prompt through the model once.
     ///
     /// # Errors
     /// Usage: records of no token, or longer than the model's context has room for behind the longest prompt.
-    pub fn new(model: &'a Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
+    pub fn new(model: &Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
+        Decoder::by(Way::of(&model.device()), model, prompts, settings)
+    }
+
+    /// The same by the ways of another way of device, so that what a GPU computes can be tested without one.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn by(way: Way, model: &Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
         let device = model.device();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let room = model.config().context.saturating_sub(longest);
@@ -75,151 +110,193 @@ impl<'a> Decoder<'a> {
             ))
             .hint("`sample.max_tokens` sets it, else `prepare.max_tokens`"));
         }
-        let padding: Vec<usize> = prompts.iter().map(|p| longest - p.len()).collect();
-        let (mut caches, mut first) = (Vec::new(), Vec::new());
-        for (prompt, pad) in prompts.iter().zip(&padding) {
-            // Positions are counted from the padding on: rotary attention sees only differences.
-            let mut cache = Cache::padded(model.config(), longest, *pad, &device);
-            let n = prompt.len();
-            let ids: Vec<i32> = prompt.iter().map(|t| *t as i32).collect();
-            let tokens = Tensor::from_data(TensorData::new(ids, [1, n]), &device);
-            let after = causal(n, &device);
-            let hidden_from = match pad {
-                0 => after,
-                pad => Tensor::cat(vec![Tensor::full([1, 1, n, *pad], true, &device), after], 3),
-            };
-            let hidden = model.hidden(
-                tokens,
-                Some(Past {
-                    cache: &mut cache,
-                    hidden_from,
-                }),
-                &mut Plain,
-            );
-            first.push(read(model.logits(hidden.narrow(0, n - 1, 1))));
-            caches.push(cache);
+        let model = match way {
+            Way::Memory => model.with_maps(|_, _, w| by_columns(w)),
+            Way::Tensors => model.clone(),
+        };
+        let head = match way {
+            Way::Memory => by_columns(model.head()),
+            Way::Tensors => model.head(),
+        }
+        .transpose();
+        let (mut known, mut first) = (Vec::new(), Vec::new());
+        for tokens in prompts {
+            let n = tokens.len();
+            let mut prompt = Prompt::new(n, &device);
+            let hidden = model.hidden(row_of(tokens, [1, n], &model), Some(&mut prompt), &mut Plain);
+            first.push(read(hidden.narrow(0, n - 1, 1).matmul(head.clone())));
+            known.push(prompt);
         }
         Ok(Decoder {
             model,
+            way,
+            head,
             settings,
-            prefixes: Cache::stack(caches),
-            longest,
-            padding,
+            prompts: known,
             first,
         })
     }
 
-    /// The tokens of each request, without the end token. A record depends on its request and the seed alone.
-    pub fn decode(&self, requests: &[Request]) -> Vec<Vec<u32>> {
-        let device = self.model.device();
-        let mut out = vec![Vec::new(); requests.len()];
-        let (mut drafts, labels) = self.drafts(requests);
-        let mut logits: Vec<f32> = labels.iter().flat_map(|l| self.first[*l].iter().copied()).collect();
-        let rows = indices(&labels, &device);
-        let mut cache = self.prefixes.rows(&rows, self.longest + self.settings.max_tokens);
-        let mut padding: Vec<usize> = labels.iter().map(|l| self.padding[*l]).collect();
-        let vocabulary = self.model.config().vocabulary;
+    /// Draws requests of `queue`, `records` side by side, until there are none left or the queue is closed.
+    ///
+    /// `done` is given each record's tokens, without the end token, as it ends, and may ask for another try.
+    ///
+    /// # Errors
+    /// The first of `done`, which closes the queue.
+    pub fn run(
+        &self,
+        queue: &Queue,
+        records: usize,
+        done: impl Fn(Request, Vec<u32>) -> Result<Option<Request>>,
+    ) -> Result<DecodeStats> {
+        let rows = 1 + self.contrasts();
+        let mut stats = DecodeStats::default();
+        let mut cache = Cache::by(
+            self.way,
+            self.model.config(),
+            &self.prompts,
+            records * rows,
+            self.settings.max_tokens,
+            &self.model.device(),
+        );
+        let mut free: Vec<usize> = (0..records).rev().map(|i| i * rows).collect();
+        let mut drafts: Vec<Draft> = Vec::new();
         loop {
-            self.choose(&mut drafts, &logits, vocabulary);
-            let done =
-                |d: &Draft| d.tokens.last() == Some(&self.settings.end) || d.tokens.len() >= self.settings.max_tokens;
-            let finished: Vec<bool> = drafts.iter().map(done).collect();
-            if finished.iter().any(|f| *f) {
-                let keep = kept_rows(&drafts, &finished);
-                for (draft, finished) in std::mem::take(&mut drafts).into_iter().zip(&finished) {
-                    if *finished {
-                        let mut tokens = draft.tokens;
-                        tokens.pop_if(|t| *t == self.settings.end);
-                        out[draft.index] = tokens;
-                    } else {
-                        drafts.push(draft);
+            // Ended drafts give up their rows, free rows take requests, until neither is left.
+            loop {
+                for draft in drafts.extract_if(.., |d| self.ended(d)) {
+                    free.push(draft.row);
+                    stats.tokens += draft.tokens.len() as u64;
+                    let mut tokens = draft.tokens;
+                    tokens.pop_if(|t| *t == self.settings.end);
+                    match done(draft.request, tokens) {
+                        Ok(None) => {}
+                        Ok(Some(again)) => queue.put(again),
+                        Err(e) => {
+                            queue.close();
+                            return Err(e);
+                        }
                     }
                 }
-                if drafts.is_empty() {
-                    return out;
+                if queue.is_closed() {
+                    return Ok(stats);
                 }
-                cache.select(&indices(&keep, &device));
-                padding = keep.iter().map(|r| padding[*r]).collect();
+                let Some(row) = free.last().copied() else { break };
+                let Some(request) = queue.next() else { break };
+                free.pop();
+                drafts.push(self.begin(request, row, &mut cache));
             }
-            let next = drafts
-                .iter()
-                .flat_map(|d| vec![*d.tokens.last().expect("a token was drawn") as i32; d.rows]);
-            let next: Vec<i32> = next.collect();
-            let tokens = Tensor::from_data(TensorData::new(next, [padding.len(), 1]), &device);
-            let hidden_from = padded(&padding, cache.len() + 1, &device);
-            let hidden = self.model.hidden(
-                tokens,
-                Some(Past {
-                    cache: &mut cache,
-                    hidden_from,
-                }),
-                &mut Plain,
-            );
-            logits = read(self.model.logits(hidden));
+            if drafts.is_empty() {
+                return Ok(stats);
+            }
+            drafts.sort_unstable_by_key(|d| d.row);
+            self.step(&mut drafts, &mut cache, rows, &mut stats);
         }
     }
 
-    /// The drafts, and the label of each row.
-    fn drafts(&self, requests: &[Request]) -> (Vec<Draft>, Vec<usize>) {
-        let others = self.first.len() - 1;
-        let contrasts = if self.settings.choice.guidance > 0.0 {
-            self.settings.contrasts.min(others)
+    /// The tokens of each request, without the end token, `records` side by side.
+    pub fn decode(&self, requests: &[Request], records: usize) -> Vec<Vec<u32>> {
+        let drawn = std::sync::Mutex::new(std::collections::HashMap::new());
+        let queue = Queue::new(requests.iter().copied());
+        let keep = |request: Request, tokens: Vec<u32>| {
+            drawn.lock().expect("nobody panics").insert(request, tokens);
+            Ok(None)
+        };
+        self.run(&queue, records, keep).expect("nothing was refused");
+        let drawn = drawn.into_inner().expect("nobody panics");
+        requests.iter().map(|r| drawn[r].clone()).collect()
+    }
+
+    /// Other labels in each record's contrast.
+    fn contrasts(&self) -> usize {
+        if self.settings.choice.guidance > 0.0 {
+            self.settings.contrasts.min(self.prompts.len() - 1)
         } else {
             0
-        };
-        let (mut drafts, mut labels) = (Vec::new(), Vec::new());
-        for (index, r) in requests.iter().enumerate() {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-            rng.set_stream(r.id);
-            // A try has 2³⁶ words of its own: far more than a record can use.
-            rng.set_word_pos(u128::from(r.attempt) << 36);
-            labels.push(r.label);
-            let chosen = index::sample(&mut rng, others, contrasts);
-            labels.extend(chosen.iter().map(|o| if o < r.label { o } else { o + 1 }));
-            drafts.push(Draft {
-                index,
-                rng,
-                rows: 1 + contrasts,
-                tokens: Vec::new(),
-            });
         }
-        (drafts, labels)
     }
 
-    fn choose(&self, drafts: &mut [Draft], logits: &[f32], vocabulary: usize) {
-        let rows = drafts.first().map_or(1, |d| d.rows);
-        drafts
-            .par_iter_mut()
-            .zip(logits.par_chunks(rows * vocabulary))
-            .for_each(|(draft, logits)| {
-                let (own, others) = logits.split_at(vocabulary);
-                let others: Vec<&[f32]> = others.chunks(vocabulary).collect();
-                draft
-                    .tokens
-                    .push(draw(own, &others, self.settings.choice, &mut draft.rng));
-            });
+    fn ended(&self, draft: &Draft) -> bool {
+        draft.tokens.last() == Some(&self.settings.end) || draft.tokens.len() >= self.settings.max_tokens
     }
-}
 
-/// Rows of the drafts that are not finished.
-fn kept_rows(drafts: &[Draft], finished: &[bool]) -> Vec<usize> {
-    let (mut row, mut keep) = (0, Vec::new());
-    for (draft, finished) in drafts.iter().zip(finished) {
-        if !finished {
-            keep.extend(row..row + draft.rows);
+    /// A draft in the rows from `row` on, with its first token.
+    fn begin(&self, request: Request, row: usize, cache: &mut Cache) -> Draft {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
+        rng.set_stream(request.id);
+        // A try has 2³⁶ words of its own: far more than a record can use.
+        rng.set_word_pos(u128::from(request.attempt) << 36);
+        let others = index::sample(&mut rng, self.prompts.len() - 1, self.contrasts());
+        let others = others.iter().map(|o| if o < request.label { o } else { o + 1 });
+        let labels: Vec<usize> = std::iter::once(request.label).chain(others).collect();
+        for (i, label) in labels.iter().enumerate() {
+            cache.begin(row + i, *label);
         }
-        row += draft.rows;
+        let others: Vec<&[f32]> = labels[1..].iter().map(|l| self.first[*l].as_slice()).collect();
+        let token = draw(&self.first[request.label], &others, self.settings.choice, &mut rng);
+        Draft {
+            request,
+            rng,
+            row,
+            tokens: vec![token],
+        }
     }
-    keep
+
+    /// One token more for each draft; they ascend by their rows.
+    fn step(&self, drafts: &mut [Draft], cache: &mut Cache, rows: usize, stats: &mut DecodeStats) {
+        let active: Vec<usize> = drafts.iter().flat_map(|d| d.row..d.row + rows).collect();
+        let mut step = cache.step(&active);
+        let taken = step.rows().to_vec();
+        let mut last = vec![0; taken.last().map_or(0, |r| r + 1)];
+        for draft in drafts.iter() {
+            last[draft.row..draft.row + rows].fill(*draft.tokens.last().expect("a draft begins with a token"));
+        }
+        let tokens: Vec<u32> = taken.iter().map(|r| last[*r]).collect();
+        stats.steps += 1;
+        stats.rows += taken.len() as u64;
+        stats.weight_bytes += self.model.bytes_read() as u64;
+        stats.cache_bytes += step.bytes() as u64;
+
+        let tokens = row_of(&tokens, [taken.len(), 1], &self.model);
+        let hidden = self.model.hidden(tokens, Some(&mut step), &mut Plain);
+        let logits = hidden.matmul(self.head.clone());
+        let choice = self.settings.choice;
+        match self.way {
+            Way::Memory => {
+                let (logits, vocabulary) = (read(logits), self.model.config().vocabulary);
+                drafts.par_iter_mut().for_each(|draft| {
+                    let at = taken.partition_point(|r| *r < draft.row);
+                    let mut of_rows = logits[at * vocabulary..][..rows * vocabulary].chunks(vocabulary);
+                    let own = of_rows.next().expect("a draft has a row");
+                    let others: Vec<&[f32]> = of_rows.collect();
+                    draft.tokens.push(pick(own, &others, choice, draft.rng.random()));
+                });
+            }
+            Way::Tensors => {
+                let mut uniforms = vec![0.5; taken.len() / rows];
+                for draft in drafts.iter_mut() {
+                    uniforms[draft.row / rows] = draft.rng.random();
+                }
+                let tokens = pick_on_device(logits, rows, choice, &uniforms).into_data();
+                let tokens: Vec<i64> = tokens.iter::<i64>().collect();
+                for draft in drafts {
+                    draft.tokens.push(tokens[draft.row / rows] as u32);
+                }
+            }
+        }
+    }
 }
 
-fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
-    let ids: Vec<i32> = values.iter().map(|v| *v as i32).collect();
-    Tensor::from_data(TensorData::new(ids, [values.len()]), device)
+fn row_of(tokens: &[u32], shape: [usize; 2], model: &Llama) -> Tensor<2, Int> {
+    let ids: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
+    Tensor::from_data(TensorData::new(ids, shape), &model.device())
 }
 
-/// True where a row's padding stands: `[rows, 1, 1, len]`.
-fn padded(padding: &[usize], len: usize, device: &Device) -> Tensor<4, Bool> {
-    let cells: Vec<bool> = padding.iter().flat_map(|pad| (0..len).map(move |t| t < *pad)).collect();
-    Tensor::from_data(TensorData::new(cells, [padding.len(), 1, 1, len]), device)
+/// `weight [out, in]` as it is, but written column by column. gemm reads it so without packing it first, which for a few
+/// dozen rows takes as long as the product.
+fn by_columns(weight: Tensor<2>) -> Tensor<2> {
+    let [output, input] = weight.dims();
+    let device = weight.device();
+    let columns = TensorData::new(read(weight.transpose()), [input, output]);
+    Tensor::<2>::from_data(columns, &device).transpose()
 }

@@ -5,4 +5,5 @@
 pub mod choose;
 pub mod decode;
 pub mod prior;
+pub mod queue;
 pub mod shards;

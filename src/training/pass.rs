@@ -75,7 +75,7 @@ impl Work<'_> {
         let model = &self.placed.model;
         let tokens = self.batch.tokens.clone().inner();
         let [rows, len] = tokens.dims();
-        let (heads, rotary) = (model.heads(rows, len), model.rotary(0, len));
+        let (heads, rotary) = (model.heads(rows, len), model.rotary(len));
         let mut inputs = vec![model.embed(tokens, &mut Untapped(self.placed))];
         for layer in 0..model.config().layers {
             let x = inputs[layer].clone();

@@ -27,15 +27,21 @@ pub trait Pass<Args> {
 /// Rust neither fuses nor reorders float arithmetic, so that every width gives the same bits.
 #[inline]
 pub fn vectorised<P: Pass<Args>, Args>(_: P, args: Args) -> P::Output {
+    dispatch(Call::<P, Args>(args, PhantomData))
+}
+
+/// The same of a closure that is marked `#[inline(always)]`.
+#[inline]
+pub fn dispatch<Op: NullaryFnOnce>(op: Op) -> Op::Output {
     let arch = Arch::new();
     // Burn's build of pulp dispatches to AVX-512 but not to AVX2.
     #[cfg(target_arch = "x86_64")]
     if matches!(arch, Arch::Scalar)
         && let Some(avx2) = pulp::x86::V3::try_new()
     {
-        return avx2.vectorize(Call::<P, Args>(args, PhantomData));
+        return avx2.vectorize(op);
     }
-    arch.dispatch(Call::<P, Args>(args, PhantomData))
+    arch.dispatch(op)
 }
 
 struct Call<P, Args>(Args, PhantomData<P>);
@@ -63,9 +69,22 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
+/// Sum of all, in an order that depends on their number alone.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let (wide, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for wide in wide {
+        for (lane, x) in lanes.iter_mut().zip(wide) {
+            *lane += x;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
 /// The largest number, or −∞ where there is none.
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
+pub fn largest(row: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let (wide, rest) = row.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];

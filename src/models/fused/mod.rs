@@ -3,6 +3,7 @@
 //! On the CPU in f32 each is one kernel with its own backward; elsewhere it is [`composed`] of Burn's operations.
 
 mod attention;
+pub(crate) mod cached;
 mod causal;
 pub mod composed;
 pub(crate) mod cpu;

@@ -1,0 +1,122 @@
+//! A cache of tensors, for a GPU.
+//!
+//! The rows' own tokens lie in a ring: all rows write the column that the time points at, and each sees the last
+//! columns that it wrote itself. Attention does not care in which order keys lie, since positions are in the keys.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+
+use super::{Prompt, Row, indices};
+use crate::models::fused::{Heads, Rotary, rotate};
+use crate::models::llama::LlamaConfig;
+
+pub(super) struct Tensors {
+    /// `[prompts, kv_heads, longest, head_width]` for each layer: keys and values.
+    prompts: Vec<[Tensor<4>; 2]>,
+    /// `[rows, kv_heads, capacity, head_width]` for each layer: keys and values. Empty while a layer writes its own.
+    rows: Vec<[Option<Tensor<4>>; 2]>,
+    longest: usize,
+    capacity: usize,
+    /// Steps so far.
+    time: usize,
+    /// Prompt of each row, and true where a row may not look: `[rows, 1, 1, longest + capacity]`.
+    view: Option<(Tensor<1, Int>, Tensor<4, Bool>)>,
+    device: Device,
+}
+
+impl Tensors {
+    pub(super) fn new(config: &LlamaConfig, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
+        let longest = prompts.iter().map(|p| p.len).max().unwrap_or(0);
+        let shape = |rows, columns| [rows, config.kv_heads, columns, config.head_width()];
+        let stacked = |part: fn(&Prompt) -> &Vec<Tensor<4>>, l: usize| {
+            let one = |p: &Prompt| {
+                let [n, heads, len, width] = part(p)[l].dims();
+                Tensor::zeros(shape(1, longest), device)
+                    .slice_assign([0..n, 0..heads, 0..len, 0..width], part(p)[l].clone())
+            };
+            Tensor::cat(prompts.iter().map(one).collect(), 0)
+        };
+        let empty = || Some(Tensor::zeros(shape(rows, capacity), device));
+        Tensors {
+            prompts: (0..config.layers)
+                .map(|l| [stacked(|p| &p.keys, l), stacked(|p| &p.values, l)])
+                .collect(),
+            rows: (0..config.layers).map(|_| [empty(), empty()]).collect(),
+            longest,
+            capacity,
+            time: 0,
+            view: None,
+            device: device.clone(),
+        }
+    }
+
+    /// Says what each row sees in the step to come.
+    pub(super) fn look(&mut self, at: &[Row], lengths: &[usize]) {
+        let write = self.time % self.capacity;
+        let mut hidden = Vec::with_capacity(at.len() * (self.longest + self.capacity));
+        for row in at {
+            hidden.extend((0..self.longest).map(|column| column >= lengths[row.prompt]));
+            let age = |column: usize| (write + self.capacity - column) % self.capacity;
+            hidden.extend((0..self.capacity).map(|column| age(column) > row.held));
+        }
+        let shape = [at.len(), 1, 1, self.longest + self.capacity];
+        self.view = Some((
+            indices(at.iter().map(|r| r.prompt), &self.device),
+            Tensor::from_data(TensorData::new(hidden, shape), &self.device),
+        ));
+    }
+
+    pub(super) fn attend(
+        &mut self,
+        layer: usize,
+        q: Tensor<2>,
+        k: Tensor<2>,
+        v: Tensor<2>,
+        shape: Heads,
+        rotary: &Rotary,
+    ) -> Tensor<2> {
+        let Heads {
+            rows,
+            heads,
+            kv_heads,
+            head_width: width,
+            ..
+        } = shape;
+        let (prompt, hidden) = self.view.clone().expect("a step looks first");
+        // Each row has a position of its own: rows stand where a sequence's tokens would.
+        let turned = |x: Tensor<2>, heads: usize| {
+            let x = x.reshape([1, rows, heads, width]).swap_dims(1, 2);
+            rotate(x, rotary).swap_dims(1, 2)
+        };
+        let q = turned(q, heads).reshape([rows, kv_heads, heads / kv_heads, width]);
+        let k = turned(k, kv_heads).reshape([rows, kv_heads, 1, width]);
+        let v = v.reshape([rows, kv_heads, 1, width]);
+        let write = self.time % self.capacity;
+        let mut own = |part: usize, new: Tensor<4>| {
+            // Taken out of its slot, so that the tensor has one owner and is written in place.
+            let held = self.rows[layer][part].take().expect("a slot is filled between calls");
+            let held = held.slice_assign([0..rows, 0..kv_heads, write..write + 1, 0..width], new);
+            self.rows[layer][part] = Some(held.clone());
+            held
+        };
+        let (own_keys, own_values) = (own(0, k), own(1, v));
+        let [keys, values] = self.prompts[layer].clone().map(|t| t.select(0, prompt.clone()));
+        let seen = self.longest + self.capacity;
+        let scores = Tensor::cat(
+            vec![
+                q.clone().matmul(keys.swap_dims(2, 3)),
+                q.matmul(own_keys.swap_dims(2, 3)),
+            ],
+            3,
+        );
+        let hidden = hidden.expand([rows, kv_heads, heads / kv_heads, seen]);
+        let scores = (scores / (width as f64).sqrt()).mask_fill(hidden, f32::NEG_INFINITY);
+        let weights = activation::softmax(scores, 3);
+        let of_prompt = weights.clone().narrow(3, 0, self.longest).matmul(values);
+        let of_own = weights.narrow(3, self.longest, self.capacity).matmul(own_values);
+        (of_prompt + of_own).reshape([rows, heads * width])
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.time += 1;
+    }
+}
