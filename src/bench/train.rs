@@ -232,7 +232,7 @@ impl<'a> Bench<'a> {
         let share = 1.0 / records.len() as f32;
         let sum = |records: &&[&Encoded]| self.trainee.plain_sum(&placed, records);
         self.workers.each(&micro_batches, sum, |_, part| {
-            gradient.iter_mut().zip(&part.sum).for_each(|(g, p)| *g += share * p);
+            part.add_to(&mut gradient, |g, v| *g += share * v);
             seconds += part.seconds;
         });
         drop(placed);

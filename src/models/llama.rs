@@ -5,6 +5,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use rayon::prelude::*;
+
 use super::cache::Past;
 use super::fused::{Heads, Rotary, causal_attention, rms_norm, swiglu};
 use super::load::gguf::Gguf;
@@ -346,17 +348,22 @@ impl Llama {
     }
 
     /// The same weights with `delta(layer, map)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.
-    pub fn merged(&self, delta: impl Fn(usize, Map) -> Tensor<2>) -> Self {
+    pub fn merged(&self, delta: impl Fn(usize, Map) -> Tensor<2> + Sync) -> Self {
         self.with_maps(|l, map, w| w + delta(l, map))
     }
 
     /// The same model with `change(layer, map, weight)` (`[out, in]`) in the place of each linear map's weight.
-    pub fn with_maps(&self, change: impl Fn(usize, Map, Tensor<2>) -> Tensor<2>) -> Self {
+    pub fn with_maps(&self, change: impl Fn(usize, Map, Tensor<2>) -> Tensor<2> + Sync) -> Self {
         let mut out = self.clone();
-        for (l, layer) in out.layers.iter_mut().enumerate() {
+        let change_layer = |(l, layer): (usize, &mut Layer)| {
             for (map, w) in Map::ALL.into_iter().zip(&mut layer.maps) {
                 *w = change(l, map, w.clone());
             }
+        };
+        match self.device() == Device::flex() {
+            // Most operations there use one core.
+            true => out.layers.par_iter_mut().enumerate().for_each(change_layer),
+            false => out.layers.iter_mut().enumerate().for_each(change_layer),
         }
         out
     }

@@ -1,7 +1,5 @@
 //! What the drawn units contribute: each bounded by C, then added up, micro-batch by micro-batch (rules P3, P5).
 
-use rayon::prelude::*;
-
 use super::gradients::{Clip, Seconds, Trainee};
 use super::memory::AtOnce;
 use super::trainable::Trainable;
@@ -76,10 +74,9 @@ impl Contribution<'_> {
                 false => share,
             };
             for part in parts {
-                let add = |(s, p): (&mut f64, &f32)| *s += share * f64::from(*p);
-                out.sum.par_iter_mut().zip(&part.sum).for_each(add);
-                out.norms.extend(part.norms);
-                out.losses.extend(part.losses);
+                part.add_to(&mut out.sum, |s, v| *s += share * f64::from(v));
+                out.norms.extend(&part.norms);
+                out.losses.extend(&part.losses);
                 out.seconds += part.seconds;
             }
         });

@@ -89,14 +89,7 @@ impl Head for Flex {
             for (((gradient, losses), hidden), (targets, weights)) in chunks {
                 let rows = targets.len();
                 let logits = &mut logits[..rows * vocabulary];
-                product(logits, Matrix::new(hidden, [rows, width], width), head.transposed());
-                let each = logits.chunks_exact_mut(vocabulary).zip(losses.iter_mut()).zip(targets);
-                for ((row, loss), target) in each {
-                    let target = *target as usize;
-                    let wanted = row[target];
-                    *loss = vectorised(Softmax, &mut *row) - wanted;
-                    row[target] -= 1.0;
-                }
+                residuals(logits, losses, hidden, head, targets);
                 product(gradient, Matrix::new(logits, [rows, vocabulary], vocabulary), head);
                 for (row, weight) in gradient.chunks_exact_mut(width).zip(weights) {
                     row.iter_mut().for_each(|g| *g *= weight);
@@ -104,6 +97,24 @@ impl Head for Flex {
             }
         });
         (tensor(losses, 1), tensor(gradient, width))
+    }
+}
+
+/// softmax(h·headᵀ) − onehot of each row into `out [rows, vocabulary]`, and −log p of each target.
+///
+/// A row's results depend on no other row's values.
+pub(super) fn residuals(out: &mut [f32], losses: &mut [f32], hidden: &[f32], head: Matrix, targets: &[u32]) {
+    let [vocabulary, width] = head.dims();
+    product(
+        out,
+        Matrix::new(hidden, [targets.len(), width], width),
+        head.transposed(),
+    );
+    for ((row, loss), target) in out.chunks_exact_mut(vocabulary).zip(losses).zip(targets) {
+        let target = *target as usize;
+        let wanted = row[target];
+        *loss = vectorised(Softmax, &mut *row) - wanted;
+        row[target] -= 1.0;
     }
 }
 

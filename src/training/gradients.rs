@@ -6,6 +6,8 @@
 
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use super::batch::Batch;
 use super::cross_entropy::token_losses;
 use super::entry::Entry;
@@ -32,14 +34,35 @@ pub fn clip_factor(clipping: Clipping, max_grad_norm: f64, norm: f64) -> f64 {
 
 /// What one set of records contributes.
 pub struct ClippedSum {
-    /// Σᵢ cᵢ·gᵢ over all values.
-    pub sum: Vec<f32>,
+    /// Σᵢ cᵢ·gᵢ of each weight, one after the other over all values.
+    pub parts: Vec<Vec<f32>>,
     /// ‖gᵢ‖ before clipping, in the order of the records. Private: internal use only.
     pub norms: Vec<f64>,
     /// Mean loss per token of each record. Private: internal use only.
     pub losses: Vec<f64>,
     pub seconds: Seconds,
 }
+
+impl ClippedSum {
+    /// Σᵢ cᵢ·gᵢ as one vector.
+    pub fn values(&self) -> Vec<f32> {
+        self.parts.concat()
+    }
+
+    /// Gives every value of the sum to `add` with its place in `out`, on all cores.
+    pub fn add_to<T: Send>(&self, out: &mut [T], add: impl Fn(&mut T, f32) + Sync) {
+        let mut rest = out;
+        for values in &self.parts {
+            let (own, others) = rest.split_at_mut(values.len());
+            rest = others;
+            let pairs = own.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK));
+            pairs.for_each(|(own, values)| own.iter_mut().zip(values).for_each(|(o, v)| add(o, *v)));
+        }
+    }
+}
+
+/// Values that one thread adds up at a time.
+const CHUNK: usize = 1 << 16;
 
 /// How gradients are bounded.
 #[derive(Clone, Copy, Debug)]
@@ -128,9 +151,9 @@ impl Trainee {
             // 0 · ∞ is not 0: the sum is taken again without the broken records.
             let kept = records.iter().enumerate().filter(|(i, _)| !broken.contains(i));
             let kept: Vec<&Encoded> = kept.map(|(_, r)| *r).collect();
-            out.sum = match kept.is_empty() {
-                true => vec![0.0; out.sum.len()],
-                false => self.attempt(placed, &kept, clip).sum,
+            out.parts = match kept.is_empty() {
+                true => out.parts.iter().map(|part| vec![0.0; part.len()]).collect(),
+                false => self.attempt(placed, &kept, clip).parts,
             };
         }
         out
@@ -150,13 +173,13 @@ impl Trainee {
         #[cfg(not(test))]
         let factors = std::iter::repeat(factors);
         let entries = pass.entries.into_iter().zip(factors);
-        let sum: Vec<f32> = entries.flat_map(|(entry, factors)| entry.sum(&factors)).collect();
+        let sum: Vec<Vec<f32>> = entries.map(|(entry, factors)| entry.sum(&factors)).collect();
         #[cfg(test)]
         let sum = mutated::sum(sum, rows, clip);
         let mut seconds = pass.seconds;
-        seconds.norms = begun.elapsed().as_secs_f64();
+        seconds.norms += begun.elapsed().as_secs_f64();
         ClippedSum {
-            sum,
+            parts: sum,
             norms,
             losses: pass.losses,
             seconds,
@@ -167,11 +190,11 @@ impl Trainee {
     pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
         let pass = Pass::new(placed, records, false, self.compute.activation_checkpointing);
         let begun = Instant::now();
-        let sum = pass.entries.into_iter().flat_map(|entry| entry.sum(&[1.0])).collect();
+        let sum = pass.entries.into_iter().map(|entry| entry.sum(&[1.0])).collect();
         let mut seconds = pass.seconds;
-        seconds.norms = begun.elapsed().as_secs_f64();
+        seconds.norms += begun.elapsed().as_secs_f64();
         ClippedSum {
-            sum,
+            parts: sum,
             norms: Vec::new(),
             losses: pass.losses,
             seconds,
@@ -216,11 +239,11 @@ mod mutated {
     }
 
     /// The sum with the mistake that is switched on.
-    pub fn sum(mut sum: Vec<f32>, rows: usize, clip: Clip) -> Vec<f32> {
+    pub fn sum(mut sum: Vec<Vec<f32>>, rows: usize, clip: Clip) -> Vec<Vec<f32>> {
         if current() == Some(Mutation::ClipAfterMean) {
-            let squares = sum.iter().map(|s| (f64::from(*s) / rows as f64).powi(2));
+            let squares = sum.iter().flatten().map(|s| (f64::from(*s) / rows as f64).powi(2));
             let factor = clip.factor(squares.sum::<f64>().sqrt()) as f32;
-            sum.iter_mut().for_each(|s| *s *= factor);
+            sum.iter_mut().flatten().for_each(|s| *s *= factor);
         }
         sum
     }

@@ -8,6 +8,7 @@ pub mod contribution;
 pub mod cross_entropy;
 pub mod entry;
 pub mod gradients;
+pub mod logits;
 pub mod memory;
 pub mod optimizer;
 pub mod pass;

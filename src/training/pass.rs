@@ -67,7 +67,7 @@ impl Work<'_> {
             taps.remove(0);
         }
         entries.extend(taps.into_iter().flat_map(|tap| self.entries(tap, &gradients)));
-        self.done(entries, &loss.losses, forward, backward)
+        self.done(entries, &loss.losses, begun, [forward, backward])
     }
 
     fn block_by_block(self) -> Pass {
@@ -108,7 +108,7 @@ impl Work<'_> {
         }
         let entries = reversed.into_iter().rev().flatten().collect();
         let backward = begun.elapsed().as_secs_f64() - forward;
-        self.done(entries, &loss.losses, forward, backward)
+        self.done(entries, &loss.losses, begun, [forward, backward])
     }
 
     /// The loss of the last hidden states, and the head's part of its weights' gradient where those are trained.
@@ -167,14 +167,15 @@ impl Work<'_> {
         t.reshape([self.examples, n / self.examples, width])
     }
 
-    fn done(&self, entries: Vec<Entry>, losses: &[f32], forward: f64, backward: f64) -> Pass {
+    /// `begun` and the seconds of forward and backward since; the rest went into the entries.
+    fn done(&self, entries: Vec<Entry>, losses: &[f32], begun: Instant, [forward, backward]: [f64; 2]) -> Pass {
         Pass {
             entries,
             losses: self.batch.means(losses),
             seconds: Seconds {
                 forward,
                 backward,
-                norms: 0.0,
+                norms: begun.elapsed().as_secs_f64() - forward - backward,
             },
         }
     }

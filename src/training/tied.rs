@@ -3,16 +3,17 @@
 //! At the head, record i's gradient is gᵢᵀhᵢ of the logits' gradient g `[n, vocabulary]` and the hidden states h `[n, width]`;
 //! at the embedding, row x_t gains e_t, the gradient of the embedding's output. The squared norm of their sum has a
 //! cross term: Σ (g·gᵀ)(h·hᵀ) + Σ_{t,s} [x_t = x_s] e_t·e_s + 2·Σ_{s,t} g_s[x_t]·(h_s·e_t).
-//! Logits exist for one record, or one chunk of rows, at a time; the sum takes them a second time.
+//! Logits exist for a few records at a time; the sum takes them a second time.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use super::batch::Batch;
 use super::cross_entropy::CrossEntropy;
+use super::logits::Rows;
 use crate::models::{product, read};
 
-/// Rows of logits that exist at once where the norms are known: each chunk adds up a gradient as large as E.
-const CHUNK: usize = 512;
+/// Rows of logits that exist at once, at least a record's: the fewer pieces, the more rarely a product reads all of E.
+const CHUNK: usize = 256;
 
 /// What the head knows before the backward pass.
 pub struct Head {
@@ -46,25 +47,29 @@ impl Head {
             counts: batch.counts.clone(),
             seen: Seen::Records(Vec::new()),
         };
-        let n = head.targets.len();
-        let (mut losses, mut gradients, mut start) = (Vec::with_capacity(n), Vec::new(), 0);
+        let (mut losses, mut gradients) = (Vec::with_capacity(head.targets.len()), Vec::new());
         let (mut records, mut sum) = (Vec::new(), None);
-        let pieces: Vec<usize> = match bounded {
-            true => head.counts.clone(),
-            false => (0..n).step_by(CHUNK).map(|at| CHUNK.min(n - at)).collect(),
-        };
-        for (record, len) in pieces.into_iter().enumerate() {
-            let (h, weights) = (
-                head.hidden.clone().narrow(0, start, len),
-                &head.weights[start..start + len],
-            );
-            let (piece_losses, g) = head.logits_gradient(start, weights);
+        for piece in head.pieces() {
+            let (start, end) = (piece.start, piece.start + piece.counts.iter().sum::<usize>());
+            let h = head.hidden.clone().slice([start..end]);
+            let rows = Rows {
+                hidden: h.clone(),
+                table: &head.table,
+                targets: &head.targets[start..end],
+                weights: &head.weights[start..end],
+            };
+            let (piece_losses, g) = rows.gradient();
             losses.extend(piece_losses);
             gradients.push(product(g.clone(), head.table.clone()));
             if bounded {
-                let inner = |x: &Tensor<2>| x.clone().matmul(x.clone().transpose());
-                let ids = batch.tokens.clone().inner().narrow(0, record, 1).reshape([batch.len]);
-                records.push(((inner(&g) * inner(&h)).sum(), g.select(1, ids)));
+                let mut at = 0;
+                for (i, n) in piece.counts.iter().enumerate() {
+                    let (h, g) = (h.clone().narrow(0, at, *n), g.clone().narrow(0, at, *n));
+                    let inner = |x: &Tensor<2>| x.clone().matmul(x.clone().transpose());
+                    let ids = batch.tokens.clone().inner().narrow(0, piece.record + i, 1);
+                    records.push(((inner(&g) * inner(&h)).sum(), g.select(1, ids.reshape([batch.len]))));
+                    at += n;
+                }
             } else {
                 let part = g.transpose().matmul(h);
                 sum = Some(match sum {
@@ -72,7 +77,6 @@ impl Head {
                     None => part,
                 });
             }
-            start += len;
         }
         head.seen = match sum {
             Some(sum) => Seen::Sum(sum),
@@ -82,18 +86,37 @@ impl Head {
         let surrogate = (hidden * Tensor::from_inner(gradient)).sum();
         (CrossEntropy { losses, surrogate }, head)
     }
+}
 
-    /// −log p of the targets of `weights.len()` rows from `start` on, and the weighted loss's gradient by their logits.
-    fn logits_gradient(&self, start: usize, weights: &[f32]) -> (Vec<f32>, Tensor<2>) {
-        let (n, device) = (weights.len(), self.hidden.device());
-        let logits = product(self.hidden.clone().narrow(0, start, n), self.table.clone().transpose());
-        let log_p = activation::log_softmax(logits, 1);
-        let ids: Vec<i32> = self.targets[start..start + n].iter().map(|t| *t as i32).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [n, 1]), &device);
-        let losses = read(log_p.clone().gather(1, ids.clone()).neg());
-        let weights = Tensor::<2>::from_data(TensorData::new(weights.to_vec(), [n, 1]), &device);
-        let p = log_p.exp() * weights.clone();
-        (losses, p.scatter(1, ids, weights.neg(), IndexingUpdateOp::Add))
+/// Consecutive records whose logits exist at once.
+struct Piece<'a> {
+    /// The first.
+    record: usize,
+    /// Its first row.
+    start: usize,
+    /// Rows of each.
+    counts: &'a [usize],
+}
+
+impl Head {
+    /// All records, in pieces of [`CHUNK`] rows at most, or of one record.
+    fn pieces(&self) -> Vec<Piece<'_>> {
+        let (mut out, mut record, mut start) = (Vec::new(), 0, 0);
+        while record < self.counts.len() {
+            let mut rows = self.counts[record];
+            let mut end = record + 1;
+            while end < self.counts.len() && rows + self.counts[end] <= CHUNK {
+                rows += self.counts[end];
+                end += 1;
+            }
+            out.push(Piece {
+                record,
+                start,
+                counts: &self.counts[record..end],
+            });
+            (record, start) = (end, start + rows);
+        }
+        out
     }
 }
 
@@ -156,13 +179,12 @@ impl Head {
     fn weighted(&self, factors: &[f32]) -> Tensor<2> {
         let of_rows = self.counts.iter().zip(factors).flat_map(|(n, f)| vec![*f; *n]);
         let weights: Vec<f32> = self.weights.iter().zip(of_rows).map(|(w, f)| w * f).collect();
-        let n = weights.len();
-        let part = |start: usize| {
-            let len = CHUNK.min(n - start);
-            let (_, g) = self.logits_gradient(start, &weights[start..start + len]);
-            g.transpose().matmul(self.hidden.clone().narrow(0, start, len))
+        let rows = Rows {
+            hidden: self.hidden.clone(),
+            table: &self.table,
+            targets: &self.targets,
+            weights: &weights,
         };
-        let parts = (0..n).step_by(CHUNK).map(part);
-        parts.reduce(|sum, part| sum + part).expect("records have targets")
+        rows.outer()
     }
 }

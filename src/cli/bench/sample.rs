@@ -67,7 +67,11 @@ fn table(m: &Measurement) -> String {
     let mut table = show::table(["sampling", "", ""], 1..);
     let rows = [
         ("tokens a second", format!("{:.0}", m.tokens_per_second), String::new()),
-        ("records a second", format!("{:.2}", m.records_per_second), String::new()),
+        (
+            "records a second",
+            format!("{:.2}", m.records_per_second),
+            String::new(),
+        ),
         (
             "GB moved a second, at least",
             format!("{:.2}", m.bytes_per_second / 1e9),

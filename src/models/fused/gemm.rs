@@ -31,6 +31,11 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Rows and columns.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
     /// The first `rows` of its rows.
     pub fn first_rows(self, rows: usize) -> Self {
         Matrix {
