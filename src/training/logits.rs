@@ -12,7 +12,7 @@ use crate::models::fused::gemm::{Matrix, add_product};
 use crate::models::{product, read};
 
 /// Rows of logits that exist at once where only a sum over them is wanted.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
 
 /// Some rows in front of the head.
 pub struct Rows<'a> {

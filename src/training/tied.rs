@@ -13,7 +13,7 @@ use super::logits::Rows;
 use crate::models::{product, read};
 
 /// Rows of logits that exist at once, at least a record's: the fewer pieces, the more rarely a product reads all of E.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
 
 /// What the head knows before the backward pass.
 pub struct Head {
