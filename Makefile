@@ -49,8 +49,8 @@ check-cuda:
 # A few minutes on two cores. SmolLM2-135M's shape with random weights: no model and no dataset are needed.
 bench: build
 	cargo bench --locked --profile release $(FEATURES) --bench accountant --bench noise
-	$(PROGRAM) bench train --records 16
-	$(PROGRAM) bench train --records 16 --steps 2 --full
+	$(PROGRAM) bench train --records 32
+	$(PROGRAM) bench train --records 64 --steps 2 --full
 	$(PROGRAM) bench sample --records 256 --batch-size 256
 
 # Ours and two Python accountants, side by side. Fails where the peers cannot be installed or compute something else,

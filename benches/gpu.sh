@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The H200's column of issue 4 on one NVIDIA GPU, in at most ten minutes: the numbers that docs/results.md keeps open.
+# The numbers of one NVIDIA GPU that docs/results.md keeps open, in at most ten minutes.
 #
 # Build first, where there is Rust: make CUDA=1 build
 # Then, where there is the GPU:     benches/gpu.sh path/to/dpsynth OUTPUT_FOLDER

@@ -382,10 +382,7 @@ impl Llama {
         let mut x = self.embed(tokens, apply);
         for l in 0..self.config.layers {
             // Lent anew for each block: `as_deref_mut` would keep it for as long as the option lives.
-            let past = match &mut past {
-                Some(past) => Some(&mut **past as &mut dyn Past),
-                None => None,
-            };
+            let past = past.as_mut().map(|past| &mut **past as &mut dyn Past);
             x = self.block(l, x, heads, &rotary, past, apply);
         }
         if let Some(past) = past {

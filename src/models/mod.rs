@@ -9,11 +9,19 @@ pub mod load;
 pub mod lora;
 pub mod weights;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, Transaction};
 
 /// A tensor's values on the host.
 pub fn read<const D: usize>(t: Tensor<D>) -> Vec<f32> {
     t.into_data().try_into_vec::<f32>().expect("the tensor holds f32")
+}
+
+/// The values of many tensors: a GPU is waited for once.
+pub fn read_all(tensors: impl IntoIterator<Item = Tensor<1>>) -> Vec<Vec<f32>> {
+    let together = tensors.into_iter().fold(Transaction::default(), Transaction::register);
+    let read = together.execute().into_iter();
+    read.map(|data| data.try_into_vec::<f32>().expect("the tensor holds f32"))
+        .collect()
 }
 
 /// `x·w`, multiplied in the element type of `w` and given in that of `x`.

@@ -3,9 +3,13 @@
 use burn::tensor::Tensor;
 
 use super::tied::Tied;
-use crate::models::read;
+use crate::models::fused::cpu::runs_here;
 
 /// Gradients gᵢ of one weight for each record i of a micro-batch.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "tensors are handles, and there are a few hundred entries"
+)]
 pub enum Entry {
     /// The gradients themselves, `[rows, n]`.
     Whole(Tensor<2>),
@@ -28,27 +32,31 @@ impl Entry {
         Entry::Product { left, right }
     }
 
-    /// ‖gᵢ‖² of each record, in f32.
-    pub fn squares(&self) -> Vec<f32> {
+    /// ‖gᵢ‖² of each record, `[rows]`.
+    pub fn squares(&self) -> Tensor<1> {
         match self {
-            Entry::Whole(each) => read(each.clone().square().sum_dim(1)),
+            Entry::Whole(each) => each.clone().square().sum_dim(1).squeeze_dim(1),
             Entry::Product { left, right } => {
                 // ‖ΣₜlₜrₜT‖² = Σₜₛ (lₜ·lₛ)(rₜ·rₛ).
                 let inner = |x: &Tensor<3>| x.clone().matmul(x.clone().swap_dims(1, 2));
                 let [rows, tokens, _] = left.dims();
-                read((inner(left) * inner(right)).reshape([rows, tokens * tokens]).sum_dim(1))
+                let pairs = (inner(left) * inner(right)).reshape([rows, tokens * tokens]);
+                pairs.sum_dim(1).squeeze_dim(1)
             }
             Entry::Tied(tied) => tied.squares(),
         }
     }
 
-    /// Σᵢ factorsᵢ·gᵢ for `factors` of each record.
-    pub fn sum(self, factors: &[f32]) -> Vec<f32> {
+    /// Σᵢ factorsᵢ·gᵢ for `factors` of each record, flat.
+    pub fn sum(self, factors: &[f32]) -> Tensor<1> {
         match self {
             Entry::Whole(each) => {
-                let device = each.device();
-                let factors = Tensor::<1>::from_data(factors, &device).unsqueeze::<2>();
-                read(factors.matmul(each))
+                let factors = Tensor::<1>::from_data(factors, &each.device());
+                match runs_here(&each) {
+                    true => factors.unsqueeze::<2>().matmul(each).flatten(0, 1),
+                    // Value by value: a product may round to TF32 what the norms were taken of.
+                    false => (each * factors.unsqueeze_dim(1)).sum_dim(0).flatten(0, 1),
+                }
             }
             Entry::Product { left, right } => {
                 let [rows, tokens, a] = left.dims();
@@ -56,7 +64,7 @@ impl Entry {
                 let factors = Tensor::<1>::from_data(factors, &left.device()).reshape([rows, 1, 1]);
                 let left = left.reshape([rows * tokens, a]);
                 let right = (right * factors).reshape([rows * tokens, b]);
-                read(left.transpose().matmul(right))
+                left.transpose().matmul(right).flatten(0, 1)
             }
             Entry::Tied(tied) => tied.sum(factors),
         }

@@ -16,6 +16,7 @@ use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
 use crate::config::{Clipping, FinetuneConfig, Precision};
 use crate::models::llama::Llama;
+use crate::models::read_all;
 use crate::records::Encoded;
 
 /// Stabiliser of AUTO-S (Bu et al. 2023, "Automatic clipping"): g·C / (‖g‖ + γ).
@@ -164,7 +165,7 @@ impl Trainee {
         let pass = Pass::new(placed, records, true, self.compute.activation_checkpointing);
         let begun = Instant::now();
         // A record's norm is over all weights at once.
-        let squares: Vec<Vec<f32>> = pass.entries.iter().map(Entry::squares).collect();
+        let squares = read_all(pass.entries.iter().map(Entry::squares));
         let norm = |record: usize| squares.iter().map(|s| f64::from(s[record])).sum::<f64>().sqrt();
         let norms: Vec<f64> = (0..rows).map(norm).collect();
         let factors: Vec<f32> = norms.iter().map(|n| clip.factor(*n) as f32).collect();
@@ -173,7 +174,7 @@ impl Trainee {
         #[cfg(not(test))]
         let factors = std::iter::repeat(factors);
         let entries = pass.entries.into_iter().zip(factors);
-        let sum: Vec<Vec<f32>> = entries.map(|(entry, factors)| entry.sum(&factors)).collect();
+        let sum = read_all(entries.map(|(entry, factors)| entry.sum(&factors)));
         #[cfg(test)]
         let sum = mutated::sum(sum, rows, clip);
         let mut seconds = pass.seconds;
@@ -190,7 +191,7 @@ impl Trainee {
     pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
         let pass = Pass::new(placed, records, false, self.compute.activation_checkpointing);
         let begun = Instant::now();
-        let sum = pass.entries.into_iter().map(|entry| entry.sum(&[1.0])).collect();
+        let sum = read_all(pass.entries.into_iter().map(|entry| entry.sum(&[1.0])));
         let mut seconds = pass.seconds;
         seconds.norms += begun.elapsed().as_secs_f64();
         ClippedSum {

@@ -10,7 +10,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use super::batch::Batch;
 use super::cross_entropy::CrossEntropy;
 use super::logits::Rows;
-use crate::models::{product, read};
+use crate::models::product;
 
 /// Rows of logits that exist at once, at least a record's: the fewer pieces, the more rarely a product reads all of E.
 const CHUNK: usize = 512;
@@ -27,6 +27,7 @@ pub struct Head {
     seen: Seen,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 enum Seen {
     /// For each record: Σ (g·gᵀ)(h·hᵀ) as `[1]`, and g's columns at the record's tokens, `[n, T]`.
     Records(Vec<(Tensor<1>, Tensor<2>)>),
@@ -51,7 +52,7 @@ impl Head {
         let (mut records, mut sum) = (Vec::new(), None);
         for piece in head.pieces() {
             let (start, end) = (piece.start, piece.start + piece.counts.iter().sum::<usize>());
-            let h = head.hidden.clone().slice([start..end]);
+            let h = head.hidden.clone().narrow(0, start, end - start);
             let rows = Rows {
                 hidden: h.clone(),
                 table: &head.table,
@@ -134,7 +135,7 @@ impl Tied {
     }
 
     /// Squared norm of each record's gradient.
-    pub fn squares(&self) -> Vec<f32> {
+    pub fn squares(&self) -> Tensor<1> {
         let Seen::Records(records) = &self.head.seen else {
             unreachable!("norms are asked for where records are bounded");
         };
@@ -151,11 +152,11 @@ impl Tied {
             start += n;
         }
         // Rounding may leave less than nothing where both ends cancel.
-        read(Tensor::cat(each, 0).clamp_min(0.0))
+        Tensor::cat(each, 0).clamp_min(0.0)
     }
 
     /// Σᵢ factorsᵢ·gᵢ, `[vocabulary · width]`; one factor where records are not bounded.
-    pub fn sum(self, factors: &[f32]) -> Vec<f32> {
+    pub fn sum(self, factors: &[f32]) -> Tensor<1> {
         let [rows, len] = self.tokens.dims();
         let width = self.gradient.dims()[1];
         let device = self.gradient.device();
@@ -170,7 +171,7 @@ impl Tied {
         let scale = Tensor::<1>::from_data(of_rows.as_slice(), &device).reshape([rows, 1, 1]);
         let e = (self.gradient.reshape([rows, len, width]) * scale).reshape([rows * len, width]);
         let ids = self.tokens.reshape([rows * len]);
-        read(at_head.select_assign(0, ids, e, IndexingUpdateOp::Add))
+        at_head.select_assign(0, ids, e, IndexingUpdateOp::Add).flatten(0, 1)
     }
 }
 
