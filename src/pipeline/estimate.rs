@@ -1,12 +1,11 @@
 //! What a run will cost, before any data is touched: from public numbers, the model's shape and this machine's speed.
 
-use std::time::Instant;
-
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{DType, Device};
 use serde::Serialize;
 
 use super::privacy_plan;
 use crate::assets::{Locations, Registry};
+use crate::bench::ceiling;
 use crate::config::{Method, RunConfig};
 use crate::models::device;
 use crate::models::llama::{LlamaConfig, Map};
@@ -14,16 +13,17 @@ use crate::models::load::gguf::Gguf;
 use crate::privacy::PrivacyStatement;
 use crate::records::LabelSpace;
 use crate::sampling::prior;
+use crate::training::workers::Workers;
 use crate::{Result, models};
 
 /// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
 const PROMPT_TOKENS: usize = 40;
-/// Share of the measured matrix product speed that training and sampling reach, measured once with SmolLM2-135M on two
-/// cores (docs/results.md).
-const TRAINING_SHARE: f64 = 0.6;
-const SAMPLING_SHARE: f64 = 0.45;
+/// Share of the measured speed of matrix products that training and sampling reach, measured once with SmolLM2-135M on
+/// two cores (docs/results.md).
+const TRAINING_SHARE: f64 = 0.75;
+const SAMPLING_SHARE: f64 = 0.55;
 /// Bytes held for a token in training, over the bytes of all linear maps' inputs and outputs; measured likewise.
-const TAPE_FACTOR: f64 = 1.7;
+const TAPE_FACTOR: f64 = 1.1;
 
 /// What `dpsynth plan` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -82,11 +82,8 @@ fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
 }
 
 fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &Device) -> Cost {
-    let workers = if *device == Device::flex() {
-        rayon::current_num_threads()
-    } else {
-        1
-    };
+    let side_by_side = Workers::on(device);
+    let workers = side_by_side.count();
     let weights = shape.parameters();
     let tape: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum::<usize>() * shape.layers;
     let trained_parameters = match c.finetune.method {
@@ -109,15 +106,16 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let rows = (workers * c.sample.batch_size * (1 + contrasts)) as f64;
     let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens) as f64;
     let held = (2 * shape.layers * shape.kv_heads * shape.head_width()) as f64 * 4.0;
+    // The base, the tuned model, and its copy by columns.
     let sampling =
-        8.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);
+        12.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);
 
     // Forward, backward, and where all weights are trained their gradients and norms; frozen ones need neither.
     let passes = match c.finetune.method {
         Method::Lora => 2.0,
         Method::Full => 3.5,
     };
-    let speed = matmul_speed(device);
+    let speed = ceiling::matmul_flops_per_second(device, &side_by_side, DType::F32);
     let forward = shape.flops_per_token();
     let records = c.finetune.expected_batch_size as f64 * c.dataset.max_records_per_unit() as f64;
     let trained = steps as f64 * records * record;
@@ -132,19 +130,4 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         sample_s: forward * drawn * length / (speed * SAMPLING_SHARE),
         matmul_flops_per_second: speed,
     }
-}
-
-/// FLOP/s of a square matrix product on `device`, over about a fifth of a second.
-fn matmul_speed(device: &Device) -> f64 {
-    let n = 1024;
-    let random = || Tensor::<2>::random([n, n], Distribution::Uniform(-1.0, 1.0), device);
-    let (a, b) = (random(), random());
-    let product = || a.clone().matmul(b.clone()).slice([0..1, 0..1]).into_data();
-    product();
-    let (begun, mut done) = (Instant::now(), 0);
-    while begun.elapsed().as_secs_f64() < 0.2 {
-        product();
-        done += 1;
-    }
-    2.0 * (n * n * n) as f64 * f64::from(done) / begun.elapsed().as_secs_f64()
 }

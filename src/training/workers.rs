@@ -17,7 +17,12 @@ pub struct Workers {
 impl Workers {
     /// As many workers as cores on a CPU; a GPU gets one.
     pub fn new(model: &Llama) -> Self {
-        let count = if model.device() == Device::flex() {
+        Workers::on(&model.device())
+    }
+
+    /// The same for a device.
+    pub fn on(device: &Device) -> Self {
+        let count = if *device == Device::flex() {
             rayon::current_num_threads()
         } else {
             1
