@@ -184,16 +184,21 @@ fn shapes_that_cannot_be_are_refused() {
     let place = Place::new();
     let small = |command: &'static str, more: &[&'static str]| [&["bench", command][..], &SMALL, more].concat();
     for (arguments, part) in [
-        (small("train", &["--tokens", "0"]), "0 tokens"),
-        (small("train", &["--tokens", "9000"]), "9000 tokens"),
+        (small("train", &["--tokens", "0"]), "--tokens"),
+        (small("train", &["--tokens", "9000"]), "not 9000"),
         (small("train", &["--records", "2"]), "--records"),
         (small("train", &["--steps", "0"]), "--steps"),
         (small("train", &["--micro-batch-size", "0"]), "--micro-batch-size"),
         (small("train", &["--rank", "0"]), "--rank"),
-        (small("sample", &["--tokens", "0"]), "0 tokens"),
-        (small("sample", &["--tokens", "9000"]), "9000 tokens"),
+        (small("sample", &["--tokens", "0"]), "--tokens"),
+        (small("sample", &["--tokens", "9000"]), "not 9000"),
         (small("sample", &["--batch-size", "0"]), "--batch-size"),
         (small("sample", &["--records", "0"]), "--records"),
+        (small("sample", &["--guidance", "nan"]), "--guidance"),
+        (small("sample", &["--guidance", "-1"]), "--guidance"),
+        (small("train", &["--records", "18446744073709551615"]), "--records"),
+        (small("train", &["--rank", "100000000"]), "--rank"),
+        (small("sample", &["--records", "18446744073709551615"]), "--records"),
         (vec!["bench", "train", "--heads", "7"], "7 heads"),
         (
             vec!["bench", "sample", "--heads", "9", "--kv-heads", "2"],
@@ -203,6 +208,22 @@ fn shapes_that_cannot_be_are_refused() {
         (vec!["bench", "sample", "--vocabulary", "99999999999"], "--vocabulary"),
         (vec!["bench", "train", "--prompt-tokens", "0"], "prompt"),
         (vec!["bench", "account", "--times", "0"], "--times"),
+        (vec!["bench", "account", "--times", "18446744073709551615"], "--times"),
+        (
+            vec![
+                "bench",
+                "train",
+                "--layers",
+                "1024",
+                "--width",
+                "65536",
+                "--heads",
+                "512",
+                "--kv-heads",
+                "512",
+            ],
+            "parameters",
+        ),
         (vec!["bench", "account", "--delta", "2"], "delta"),
         (vec!["bench", "train", "nowhere.toml"], "nowhere.toml"),
     ] {

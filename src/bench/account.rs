@@ -1,8 +1,10 @@
 //! How long a person waits for an epsilon, a delta and a plan.
 
+use std::sync::atomic::AtomicBool;
+
 use serde::Serialize;
 
-use super::clock::{median, seconds};
+use super::clock::{go_on, median, seconds, within};
 use crate::Result;
 use crate::privacy::accountant::{Adjacency, Phase, pld};
 use crate::privacy::calibrate;
@@ -31,8 +33,9 @@ pub struct Measurement {
 /// Asks `setting` `times` times, after once that is not counted.
 ///
 /// # Errors
-/// Usage: a value out of range.
-pub fn measure(setting: Setting, times: usize) -> Result<Measurement> {
+/// Usage: a value out of range. Interrupted: `stop` was set.
+pub fn measure(setting: Setting, times: usize, stop: &AtomicBool) -> Result<Measurement> {
+    within("times", times, 1, 1 << 20)?;
     let s = setting;
     let phases = [Phase::new(s.sampling_rate, s.noise_multiplier, s.steps)?];
     let adjacency = Adjacency::AddOrRemoveOne;
@@ -40,11 +43,14 @@ pub fn measure(setting: Setting, times: usize) -> Result<Measurement> {
     pld::epsilon(&phases, adjacency, s.delta)?;
     pld::delta(&phases, adjacency, s.epsilon)?;
     calibrate::noise_multiplier(s.epsilon, s.delta, s.sampling_rate, s.steps)?;
-    let timed = |run: &dyn Fn()| median(&(0..times).map(|_| seconds(run)).collect::<Vec<_>>());
+    let timed = |run: &dyn Fn()| -> Result<f64> {
+        let each = (0..times).map(|_| go_on(stop).map(|()| seconds(run)));
+        Ok(median(&each.collect::<Result<Vec<f64>>>()?))
+    };
     Ok(Measurement {
         setting,
-        epsilon_s: timed(&|| drop(pld::epsilon(&phases, adjacency, s.delta))),
-        delta_s: timed(&|| drop(pld::delta(&phases, adjacency, s.epsilon))),
+        epsilon_s: timed(&|| drop(pld::epsilon(&phases, adjacency, s.delta)))?,
+        delta_s: timed(&|| drop(pld::delta(&phases, adjacency, s.epsilon)))?,
         calibrate_s: timed(&|| {
             drop(calibrate::noise_multiplier(
                 s.epsilon,
@@ -52,6 +58,6 @@ pub fn measure(setting: Setting, times: usize) -> Result<Measurement> {
                 s.sampling_rate,
                 s.steps,
             ))
-        }),
+        })?,
     })
 }

@@ -33,6 +33,17 @@ pub fn go_on(stop: &AtomicBool) -> Result<()> {
     }
 }
 
+/// What a person may ask for: more than `most` is a slip, and would be made before it is missed.
+pub fn within(flag: &str, value: usize, least: usize, most: usize) -> Result<()> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(
+            Error::usage(format!("--{flag} must be from {least} to {most}, not {value}"))
+                .hint("leave it out for the default"),
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::median;

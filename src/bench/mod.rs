@@ -5,7 +5,7 @@
 
 pub mod account;
 pub mod ceiling;
-mod clock;
+pub mod clock;
 pub mod flops;
 pub mod memory;
 pub mod sample;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::clock::go_on;
+use super::clock::{go_on, within};
 use super::memory::{self, Peak};
 use super::{Subject, ceiling};
 use crate::config::Precision;
@@ -42,6 +42,7 @@ pub struct Measurement {
     pub dtype: Precision,
     pub workers: usize,
     pub records: usize,
+    /// Records side by side of each worker.
     pub batch_size: usize,
     pub max_tokens: usize,
     pub guidance: f64,
@@ -74,12 +75,14 @@ pub fn measure(
     stop: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Measurement> {
-    for (flag, value) in [("records", setting.records), ("batch-size", setting.batch_size)] {
-        if value == 0 {
-            return Err(Error::usage(format!("--{flag} must be at least 1, not 0"))
-                .hint("leave it out for the configuration's value"));
-        }
+    within("records", setting.records, 1, 1 << 24)?;
+    within("batch-size", setting.batch_size, 1, 1 << 16)?;
+    let guidance = setting.choice.guidance;
+    if !(guidance >= 0.0 && guidance.is_finite()) {
+        return Err(Error::usage(format!("--guidance must be 0 or more, not {guidance}"))
+            .hint("0 is plain sampling, 1 doubles the weight of the label"));
     }
+    subject.room_for(setting.tokens)?;
     let model = &subject.model.maps_in(trainable::dtype(setting.precision));
     let workers = Workers::new(model);
     let settings = Decoding {
@@ -128,7 +131,7 @@ pub fn measure(
         dtype: setting.precision,
         workers: workers.count(),
         records: setting.records,
-        batch_size: setting.batch_size,
+        batch_size: side_by_side,
         max_tokens: setting.tokens,
         guidance: setting.choice.guidance,
         tokens: stats.tokens,

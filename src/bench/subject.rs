@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// The end token of a model that has no vocabulary of its own.
 const SYNTHETIC_END: u32 = 2;
 
+/// Random weights are made for no larger model.
+const MOST_PARAMETERS: usize = 4_000_000_000;
+
 /// The shape of SmolLM2-135M.
 pub fn model_shape() -> LlamaConfig {
     LlamaConfig {
@@ -89,19 +92,30 @@ impl Subject {
         })
     }
 
+    /// Refuses records of no token, or of more than the model's context has room for.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn room_for(&self, tokens: usize) -> Result<()> {
+        let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let room = self.model.config().context.saturating_sub(longest);
+        match (1..=room).contains(&tokens) {
+            true => Ok(()),
+            false => Err(
+                Error::usage(format!("--tokens must be from 1 to {room}, not {tokens}")).hint(format!(
+                    "the model's context leaves {room} tokens behind a prompt of {longest}"
+                )),
+            ),
+        }
+    }
+
     /// `count` records of `tokens` made-up tokens behind the prompts, label by label in turn.
     ///
     /// # Errors
     /// Usage: no token, or more than the model's context has room for.
     pub fn records(&self, count: usize, tokens: usize) -> Result<Vec<Encoded>> {
+        self.room_for(tokens)?;
         let config = self.model.config();
-        let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let room = config.context.saturating_sub(longest);
-        if !(1..=room).contains(&tokens) {
-            return Err(refused(format!(
-                "records of {tokens} tokens: the model's context leaves 1 to {room} behind the prompt"
-            )));
-        }
         let record = |i: usize| {
             let label = i % self.prompts.len();
             let prompt = &self.prompts[label];
@@ -139,9 +153,18 @@ fn check(c: &LlamaConfig) -> Result<()> {
         }
     }
     let (width, heads, kv_heads) = (c.width, c.heads, c.kv_heads);
-    if !width.is_multiple_of(2 * heads) || !heads.is_multiple_of(kv_heads) {
+    if !width.is_multiple_of(2 * heads) {
         return Err(refused(format!(
-            "{heads} heads do not divide a width of {width} into even parts, or {kv_heads} heads of keys do not divide {heads}"
+            "{heads} heads do not divide a width of {width} into heads of an even width"
+        )));
+    }
+    if !heads.is_multiple_of(kv_heads) {
+        return Err(refused(format!("{kv_heads} heads of keys do not divide {heads} heads")));
+    }
+    if c.parameters() > MOST_PARAMETERS {
+        return Err(refused(format!(
+            "a model of {} parameters is more than the {MOST_PARAMETERS} that are made up here",
+            c.parameters()
         )));
     }
     Ok(())

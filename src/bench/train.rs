@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::clock::{go_on, median};
+use super::clock::{go_on, median, within};
 use super::flops::{self, Trained};
 use super::memory::{self, Peak};
 use super::{Subject, ceiling};
@@ -95,7 +95,7 @@ impl Measurement {
     }
 }
 
-/// Seconds of a step by its parts, which add up to it. Workers side by side count by their mean. A GPU works ahead of
+/// Seconds of a step by its parts, each the median over the steps; those of one step add up to it. Workers side by side count by their mean. A GPU works ahead of
 /// its host: what it is still busy with counts where the host first waits for it.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Parts {
@@ -169,17 +169,11 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(subject: &Subject, setting: &'a Setting) -> Result<Self> {
         let f = &setting.finetune;
-        for (flag, value, least) in [
-            ("records", setting.records, LEAST_RECORDS),
-            ("steps", setting.steps, 1),
-            ("micro-batch-size", f.micro_batch_size, 1),
-            ("rank", f.rank, 1),
-        ] {
-            if value < least {
-                return Err(Error::usage(format!("--{flag} must be at least {least}, not {value}"))
-                    .hint("leave it out for the configuration's value"));
-            }
-        }
+        within("records", setting.records, LEAST_RECORDS, 1 << 20)?;
+        within("steps", setting.steps, 1, 1 << 20)?;
+        within("micro-batch-size", f.micro_batch_size, 1, 1 << 20)?;
+        let shape = subject.model.config();
+        within("rank", f.rank, 1, shape.width.max(shape.hidden))?;
         let units = Units::of_records(subject.records(setting.records, setting.tokens)?);
         let ledgers = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         Ok(Bench {

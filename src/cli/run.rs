@@ -120,7 +120,7 @@ pub fn interrupts() -> Result<&'static AtomicBool> {
         }
         let _ = writeln!(
             std::io::stderr(),
-            "stopping as soon as the state is saved; once more to stop at once"
+            "stopping at the next safe point; once more to stop at once"
         );
     };
     let set = HANDLER.get_or_init(|| ctrlc::set_handler(handler).map_err(|e| e.to_string()));

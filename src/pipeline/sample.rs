@@ -144,10 +144,11 @@ fn sample_arm(
     let queue = Queue::new(open).until(p.stop);
     let ends = workers.map(&vec![(); workers.count()], |()| decoder.run(&queue, side_by_side, done));
     let (journal, ..) = keeper.into_inner().expect("nobody panics with the journal in hand");
-    let mut drawn = journal.close()?;
+    let kept = journal.close();
     for end in ends {
         end?;
     }
+    let mut drawn = kept?;
     if drawn.len() < records {
         return Err(
             Error::interrupted(format!("stopped with {} of {records} records of `{arm}`", drawn.len()))

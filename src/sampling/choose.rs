@@ -183,8 +183,8 @@ pub fn pick_on_device(logits: Tensor<2>, rows: usize, choice: Choice, uniforms: 
         weights = Tensor::cat(vec![weights, none], 1);
     }
     let weights = weights.reshape([records, blocks, width]);
-    let at_least_once: Vec<f32> = uniforms.iter().map(|u| *u as f32).collect();
-    let uniforms = Tensor::<2>::from_data(TensorData::new(at_least_once, [records, 1]), &device);
+    let rounded: Vec<f32> = uniforms.iter().map(|u| *u as f32).collect();
+    let uniforms = Tensor::<2>::from_data(TensorData::new(rounded, [records, 1]), &device);
 
     let block_sums = weights.clone().sum_dim(2).squeeze_dim::<2>(2);
     let ends = block_sums.clone().cumsum(1);
@@ -193,7 +193,7 @@ pub fn pick_on_device(logits: Tensor<2>, rows: usize, choice: Choice, uniforms: 
     let start = (ends - block_sums).gather(1, block.clone());
     let chosen = block.clone().reshape([records, 1, 1]).expand([records, 1, width]);
     let ends = weights.gather(1, chosen).squeeze_dim::<2>(1).cumsum(1);
-    let token = passed(ends, target - start);
+    let token = passed(ends, (target - start).clamp_min(0.0));
     (block * width as i64 + token).reshape([records])
 }
 

@@ -1,10 +1,11 @@
 //! `dpsynth bench account`.
 
 use clap::Args;
+use dpsynth::Result;
 use dpsynth::bench::account::{Setting, measure};
-use dpsynth::{Error, Result};
 
 use super::super::number::short;
+use super::super::run::interrupts;
 use super::super::{Ui, show};
 
 /// Times an epsilon, a delta and a calibration of the noise, by privacy loss distributions
@@ -38,9 +39,6 @@ pub struct Account {
 impl Account {
     /// Measures and prints.
     pub fn run(self, ui: &Ui) -> Result<()> {
-        if self.times == 0 {
-            return Err(Error::usage("--times must be at least 1, not 0").hint("15 give a steady median"));
-        }
         let setting = Setting {
             sampling_rate: self.sampling_rate,
             noise_multiplier: self.noise_multiplier,
@@ -48,7 +46,7 @@ impl Account {
             delta: self.delta,
             epsilon: self.epsilon,
         };
-        let found = measure(setting, self.times)?;
+        let found = measure(setting, self.times, interrupts()?)?;
         if self.json {
             return ui.print_json(&found);
         }

@@ -21,11 +21,11 @@ pub struct Sample {
     /// Longest record in tokens [default: the configuration's, else 64]
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// Records drawn side by side [default: the configuration's, else 64]
+    /// Records that a worker draws side by side [default: the configuration's, else 64]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// γ of label guidance; 0 is plain sampling
-    #[arg(long, value_name = "G", default_value_t = 0.0)]
+    #[arg(long, value_name = "G", default_value_t = 0.0, allow_negative_numbers = true)]
     guidance: f64,
     /// Element type of the products
     #[arg(long, value_enum)]

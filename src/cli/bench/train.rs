@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use dpsynth::bench::clock::go_on;
 use dpsynth::bench::memory::Peak;
 use dpsynth::bench::train::{self, Arm, Measurement, Parts, Setting};
 use dpsynth::config::{Method, RunConfig};
@@ -127,10 +128,7 @@ fn peak_of(way: Way, stop: &AtomicBool) -> Result<Peak> {
     let output = child
         .wait_with_output()
         .map_err(|e| failed(format!("cannot be heard: {e}")))?;
-    if stop.load(Ordering::Relaxed) {
-        return Err(Error::interrupted("stopped before the measurement was complete")
-            .hint("nothing was kept; fewer `--steps` or `--records` take less time"));
-    }
+    go_on(stop)?;
     serde_json::from_slice(&output.stdout).map_err(|_| failed(format!("ended with {}", output.status)))
 }
 
