@@ -147,6 +147,32 @@ fn p3_a_step_has_one_draw_of_noise_with_the_planned_deviation() {
     }
 }
 
+/// Drawn beside the sum, as on a GPU, it is the step's own one draw.
+#[test]
+fn p3_noise_drawn_beside_the_sum_is_that_of_the_step() {
+    let sum: Vec<f64> = (0..100).map(|i| f64::from(i) / 50.0).collect();
+    let taken = |beside: bool| {
+        let folder = folder();
+        let mut r = request();
+        r.seed = Some(9);
+        let mut run = begin(&plan(&r), folder.path(), "run", 10_000);
+        let mut steps = (0..2).map(|_| run.charge().expect("charges"));
+        let each = steps.by_ref().map(|step| match beside {
+            true => step.draw_noise(sum.len()).expect("drawn").privatize(&sum),
+            false => step.privatize(&sum),
+        });
+        each.map(|gradient| gradient.expect("finite")).collect::<Vec<_>>()
+    };
+    let (beside, after) = (taken(true), taken(false));
+    assert_eq!(beside, after);
+    assert_ne!(beside[0], beside[1], "each step has noise of its own");
+    let exact = |g: f32, s: f64| f64::from(g) * request().expected_batch_size as f64 == s;
+    assert!(
+        beside[0].iter().zip(&sum).any(|(g, s)| !exact(*g, *s)),
+        "there is noise"
+    );
+}
+
 #[test]
 fn p4_randomness_is_fresh_without_a_seed_and_repeats_with_one() {
     let draw = |seed: Option<u64>, run: &str, dir: &Path| {

@@ -193,7 +193,8 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// As [`crate::training::trainer::Training::train`] does it, without logs and checkpoints.
+    /// As [`crate::training::trainer::Training::train`] does it on a CPU, without logs and checkpoints; on a GPU the trainer
+    /// draws its noise beside the sum.
     fn private(&mut self, learner: &mut Learner) -> Result<Step> {
         let f = &self.setting.finetune;
         let begun = Instant::now();

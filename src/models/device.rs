@@ -113,26 +113,28 @@ fn try_cuda() -> std::result::Result<Device, Unusable> {
         .map_err(|message| explain(&message))
 }
 
+/// Whether a message in small letters says that memory is missing, in the words of CUDA's driver and of CubeCL.
+pub fn says_out_of_memory(message: &str) -> bool {
+    let words = [
+        "out of memory",
+        "out-of-memory",
+        "out_of_memory",
+        "outofmemory",
+        "out of device memory",
+        "can't allocate buffer",
+    ];
+    words.iter().any(|words| message.contains(words))
+}
+
 /// What a failure means to a person.
 #[cfg(any(feature = "cuda", test))]
 fn explain(message: &str) -> Unusable {
     let text = message.to_lowercase();
-    let known: [(&[&str], &str, &str); 3] = [
+    let known: [(&[&str], &str, &str); 2] = [
         (
             &["nvrtc", "cuda_runtime.h", "cuda_fp16.h"],
             "NVRTC or the toolkit's headers are missing",
             "install CUDA's NVRTC of the driver's version or before, and set CUDA_PATH",
-        ),
-        (
-            &[
-                "out of memory",
-                "out_of_memory",
-                "outofmemory",
-                "buffer too large",
-                "buffertoobig",
-            ],
-            "less than 1 GiB of its memory is free",
-            "`nvidia-smi` lists what takes it",
         ),
         (
             &[
@@ -146,6 +148,12 @@ fn explain(message: &str) -> Unusable {
             "is the NVIDIA driver loaded? `nvidia-smi` lists what it sees",
         ),
     ];
+    if says_out_of_memory(&text) {
+        return Unusable {
+            reason: "less than 1 GiB of its memory is free".into(),
+            hint: "`nvidia-smi` lists what takes it",
+        };
+    }
     let found = known.iter().find(|(signs, ..)| signs.iter().any(|s| text.contains(s)));
     match found {
         Some((_, reason, hint)) => Unusable {

@@ -109,7 +109,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     Ok(())
 }
 
-/// The noisy histogram of the labels, where one is planned: drawn once, kept beside the adapter.
+/// The noisy histogram of the labels, where one is planned: drawn once, kept beside what was trained.
 fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &Units) -> Result<()> {
     let path = p.folder.label_counts();
     if run.plan().label_histogram_epsilon().is_none() || path.exists() {

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// What a resumed run goes on from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// The adapter's values.
+    /// The trained values.
     pub values: Vec<f32>,
     /// The optimizer's state.
     pub optimizer: AdamW,
@@ -47,7 +47,7 @@ impl Checkpoint {
         write_tensors(path, tensors.into(), metadata)
     }
 
-    /// Reads what [`Checkpoint::save`] wrote, for an adapter of `len` values.
+    /// Reads what [`Checkpoint::save`] wrote, for `len` trained values.
     pub fn load(path: &Path, len: usize, weight_decay: f32) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read the checkpoint", path, e))?;
         let broken = |what: &str| {
@@ -67,7 +67,7 @@ impl Checkpoint {
             let view = tensors.tensor(name).map_err(|e| broken(&e.to_string()))?;
             if view.shape() != [len] || view.dtype() != Dtype::F32 {
                 return Err(broken(&format!(
-                    "`{name}` has shape {:?}, the adapter wants [{len}]",
+                    "`{name}` has shape {:?}, what is trained wants [{len}]",
                     view.shape()
                 )));
             }

@@ -23,13 +23,19 @@ impl Entry {
     /// gᵢ = leftᵢᵀ·rightᵢ of `left [rows, T, a]` and `right [rows, T, b]`.
     ///
     /// Whole, a·b values a record and T·a·b products; as inner products, T·(a + b) values and T²·(a + b) products: the
-    /// shapes decide, for time and memory alike. LoRA's factors are whole, long before full maps are.
+    /// shapes decide, for time and memory alike.
     pub fn of(left: Tensor<3>, right: Tensor<3>) -> Self {
-        let ([rows, tokens, a], b) = (left.dims(), right.dims()[2]);
-        if a * b <= tokens * (a + b) {
-            return Entry::Whole(left.swap_dims(1, 2).matmul(right).reshape([rows, a * b]));
+        let ([_, tokens, a], b) = (left.dims(), right.dims()[2]);
+        match a * b <= tokens * (a + b) {
+            true => Entry::whole(left, right),
+            false => Entry::Product { left, right },
         }
-        Entry::Product { left, right }
+    }
+
+    /// The same, whole whatever the shapes: norm and sum are then taken of the same numbers.
+    pub fn whole(left: Tensor<3>, right: Tensor<3>) -> Self {
+        let ([rows, _, a], b) = (left.dims(), right.dims()[2]);
+        Entry::Whole(left.swap_dims(1, 2).matmul(right).reshape([rows, a * b]))
     }
 
     /// ‖gᵢ‖² of each record, `[rows]`.
@@ -39,9 +45,9 @@ impl Entry {
             Entry::Product { left, right } => {
                 // ‖ΣₜlₜrₜT‖² = Σₜₛ (lₜ·lₛ)(rₜ·rₛ).
                 let inner = |x: &Tensor<3>| x.clone().matmul(x.clone().swap_dims(1, 2));
-                let [rows, tokens, _] = left.dims();
-                let pairs = (inner(left) * inner(right)).reshape([rows, tokens * tokens]);
-                pairs.sum_dim(1).squeeze_dim(1)
+                // One axis after the other: f32 loses less over T terms twice than over T² at once.
+                let pairs = inner(left) * inner(right);
+                pairs.sum_dim(2).sum_dim(1).reshape([left.dims()[0]])
             }
             Entry::Tied(tied) => tied.squares(),
         }
@@ -68,5 +74,56 @@ impl Entry {
             }
             Entry::Tied(tied) => tied.sum(factors),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+    use crate::models::read;
+
+    fn pair(rows: usize, tokens: usize, a: usize, b: usize, distribution: Distribution) -> [Tensor<3>; 2] {
+        [a, b].map(|width| Tensor::random([rows, tokens, width], distribution, &Device::flex()))
+    }
+
+    #[test]
+    fn p5_both_forms_have_the_same_norms_and_the_same_sum() {
+        for (tokens, a, b) in [(1, 5, 7), (9, 40, 3), (60, 8, 30)] {
+            let [left, right] = pair(4, tokens, a, b, Distribution::Normal(0.0, 1.0));
+            let forms = || {
+                let (left, right) = (left.clone(), right.clone());
+                [
+                    Entry::whole(left.clone(), right.clone()),
+                    Entry::Product { left, right },
+                ]
+            };
+            let [whole, product] = forms().map(|entry| read(entry.squares()));
+            for (whole, product) in whole.iter().zip(product) {
+                assert!((whole / product - 1.0).abs() < 1e-5, "{whole} and {product}");
+            }
+            let [whole, product] = forms().map(|entry| read(entry.sum(&[0.5, -2.0, 0.0, 1.5])));
+            for (whole, product) in whole.iter().zip(product) {
+                assert!((whole - product).abs() < 1e-4, "{whole} and {product}");
+            }
+        }
+    }
+
+    /// All terms of one sign and size, as of a token that is repeated: rounding has nothing to cancel with.
+    #[test]
+    fn p5_norms_over_many_positions_lose_nothing_to_rounding() {
+        let [left, right] = pair(1, 1000, 3, 2, Distribution::Uniform(0.9, 1.1));
+        let exact: f64 = {
+            let [l, r] = [left.clone(), right.clone()].map(|t| read(t.flatten::<1>(0, 2)));
+            let value = |i: usize, j: usize| {
+                (0..1000)
+                    .map(|t| f64::from(l[t * 3 + i]) * f64::from(r[t * 2 + j]))
+                    .sum()
+            };
+            (0..6).map(|k| -> f64 { value(k / 2, k % 2) }).map(|g| g * g).sum()
+        };
+        let product = f64::from(read(Entry::Product { left, right }.squares())[0]);
+        assert!((product / exact - 1.0).abs() < 2e-6, "{product} and {exact}");
     }
 }

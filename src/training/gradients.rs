@@ -147,17 +147,25 @@ impl Trainee {
     /// A record whose loss or norm is not finite contributes nothing; the others are then summed without it.
     pub fn clipped_sum(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
         let mut out = self.attempt(placed, records, clip);
-        let broken: Vec<usize> = (0..records.len()).filter(|i| !usable(&out, *i)).collect();
-        if !broken.is_empty() {
-            // 0 · ∞ is not 0: the sum is taken again without the broken records.
-            let kept = records.iter().enumerate().filter(|(i, _)| !broken.contains(i));
-            let kept: Vec<&Encoded> = kept.map(|(_, r)| *r).collect();
-            out.parts = match kept.is_empty() {
-                true => out.parts.iter().map(|part| vec![0.0; part.len()]).collect(),
-                false => self.attempt(placed, &kept, clip).parts,
-            };
+        let mut kept: Vec<usize> = (0..records.len()).collect();
+        loop {
+            // 0 · ∞ is not 0: the sum is taken again without the broken records, until none is in it.
+            let before = kept.len();
+            kept.retain(|i| usable(&out, *i));
+            if kept.len() == before {
+                return out;
+            }
+            if kept.is_empty() {
+                out.parts.iter_mut().for_each(|part| part.fill(0.0));
+                return out;
+            }
+            let others: Vec<&Encoded> = kept.iter().map(|i| records[*i]).collect();
+            let again = self.attempt(placed, &others, clip);
+            out.parts = again.parts;
+            for (i, (norm, loss)) in kept.iter().zip(again.norms.into_iter().zip(again.losses)) {
+                (out.norms[*i], out.losses[*i]) = (norm, loss);
+            }
         }
-        out
     }
 
     fn attempt(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {

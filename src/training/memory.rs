@@ -5,6 +5,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::models::device::says_out_of_memory;
+
 /// How many records go through the model at once: fewer each time that memory ran out.
 #[derive(Debug)]
 pub struct AtOnce(AtomicUsize);
@@ -43,14 +45,12 @@ impl AtOnce {
     }
 }
 
-/// Whether a panic says that memory is missing, in the words of CUDA and of CubeCL.
+/// Whether a panic says that memory is missing.
 fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
     let text = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(text), _) => text.to_lowercase(),
         (_, Some(text)) => text.to_lowercase(),
         _ => return false,
     };
-    ["out of memory", "outofmemory", "out_of_memory"]
-        .iter()
-        .any(|words| text.contains(words))
+    says_out_of_memory(&text)
 }

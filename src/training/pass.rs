@@ -143,8 +143,8 @@ impl Work<'_> {
                         let at_a = gradient.clone().matmul(b.transpose()) * *scale;
                         let before_b = input.clone().matmul(a) * *scale;
                         vec![
-                            Entry::of(self.split(input), self.split(at_a)),
-                            Entry::of(self.split(before_b), self.split(gradient)),
+                            Entry::whole(self.split(input), self.split(at_a)),
+                            Entry::whole(self.split(before_b), self.split(gradient)),
                         ]
                     }
                     Trains::Weights => vec![Entry::of(self.split(gradient), self.split(input))],

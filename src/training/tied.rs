@@ -68,7 +68,10 @@ impl Head {
                     let (h, g) = (h.clone().narrow(0, at, *n), g.clone().narrow(0, at, *n));
                     let inner = |x: &Tensor<2>| x.clone().matmul(x.clone().transpose());
                     let ids = batch.tokens.clone().inner().narrow(0, piece.record + i, 1);
-                    records.push(((inner(&g) * inner(&h)).sum(), g.select(1, ids.reshape([batch.len]))));
+                    records.push((
+                        (inner(&g) * inner(&h)).sum_dim(1).sum(),
+                        g.select(1, ids.reshape([batch.len])),
+                    ));
                     at += n;
                 }
             } else {
@@ -146,7 +149,9 @@ impl Tied {
             let e = self.gradient.clone().narrow(0, record * len, len);
             let ids = self.tokens.clone().narrow(0, record, 1);
             let same = ids.clone().transpose().expand([len, len]).equal(ids.expand([len, len]));
-            let at_embedding = (e.clone().matmul(e.clone().transpose()) * same.float()).sum();
+            let at_embedding = (e.clone().matmul(e.clone().transpose()) * same.float())
+                .sum_dim(1)
+                .sum();
             let cross = (h.matmul(e.transpose()) * at_tokens.clone()).sum() * 2.0;
             each.push(at_head.clone() + at_embedding + cross);
             start += n;
@@ -187,5 +192,72 @@ impl Head {
             weights: &weights,
         };
         rows.outer()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution, TensorData, activation};
+
+    use super::*;
+    use crate::models::read;
+
+    /// Records of more rows than a piece holds, beside short ones, against gradients written out in full.
+    #[test]
+    fn p5_a_tied_embeddings_norms_and_sum_are_those_of_its_whole_gradients() {
+        let device = Device::flex();
+        let (vocabulary, width, len) = (40, 6, CHUNK + 90);
+        let counts = vec![7, CHUNK + 60, 300, 11];
+        let (rows, n) = (counts.len(), counts.iter().sum::<usize>());
+        let random = |shape| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let ids: Vec<i32> = (0..rows * len).map(|i| (i * i % vocabulary) as i32).collect();
+        let batch = Batch {
+            tokens: Tensor::from_data(TensorData::new(ids.clone(), [rows, len]), &device.clone().autodiff()),
+            len,
+            predicting: Tensor::from_data(TensorData::new(vec![0i32; n], [n]), &device),
+            targets: (0..n).map(|i| (i * 7 % vocabulary) as u32).collect(),
+            weights: counts.iter().flat_map(|c| vec![1.0 / *c as f32; *c]).collect(),
+            counts: counts.clone(),
+        };
+        let (hidden, table, e) = (
+            random([n, width]),
+            random([vocabulary, width]),
+            random([rows * len, width]),
+        );
+        let taped = Tensor::from_inner(hidden.clone()).require_grad();
+        let (_, head) = Head::new(taped, &table, &batch, true);
+        let tied = Tied::new(head, batch.tokens.clone().inner(), e.clone());
+
+        let p = activation::softmax(hidden.clone().matmul(table.transpose()), 1);
+        let [p, hidden, e] = [p, hidden, e].map(read);
+        let mut whole = vec![vec![0f64; vocabulary * width]; rows];
+        let mut row = 0;
+        for (record, gradient) in whole.iter_mut().enumerate() {
+            for _ in 0..counts[record] {
+                for token in 0..vocabulary {
+                    let hit = f64::from(u8::from(batch.targets[row] as usize == token));
+                    let g = (f64::from(p[row * vocabulary + token]) - hit) * f64::from(batch.weights[row]);
+                    for w in 0..width {
+                        gradient[token * width + w] += g * f64::from(hidden[row * width + w]);
+                    }
+                }
+                row += 1;
+            }
+            for t in record * len..(record + 1) * len {
+                for w in 0..width {
+                    gradient[ids[t] as usize * width + w] += f64::from(e[t * width + w]);
+                }
+            }
+        }
+        let squares = read(tied.squares());
+        for (square, whole) in squares.iter().zip(&whole) {
+            let exact: f64 = whole.iter().map(|g| g * g).sum();
+            assert!((f64::from(*square) / exact - 1.0).abs() < 1e-5, "{square} and {exact}");
+        }
+        let factors = [0.5, -1.0, 0.0, 2.0];
+        for (i, sum) in read(tied.sum(&factors)).into_iter().enumerate() {
+            let exact: f64 = whole.iter().zip(factors).map(|(g, f)| g[i] * f64::from(f)).sum();
+            assert!((f64::from(sum) - exact).abs() < 1e-3, "{sum} and {exact}");
+        }
     }
 }
