@@ -8,6 +8,7 @@ use crate::models::fused::cached::{Stretch, attend, turn};
 use crate::models::fused::lanes::dispatch;
 use crate::models::fused::{Heads, Rotary};
 use crate::models::llama::LlamaConfig;
+use crate::models::read;
 
 /// Numbers of each layer.
 pub(super) struct Memory {
@@ -30,7 +31,7 @@ impl Memory {
         let layer = |l: usize| Layer {
             prompts: prompts
                 .iter()
-                .map(|p| [&p.keys[l], &p.values[l]].map(|t| numbers(t.clone())))
+                .map(|p| [&p.keys[l], &p.values[l]].map(|t| read(t.clone())))
                 .collect(),
             rows: vec![0.0; rows * kv_heads * 2 * capacity * width],
         };
@@ -59,8 +60,8 @@ impl Memory {
     ) -> Tensor<2> {
         let (device, dims) = (q.device(), q.dims());
         let (width, kv_heads, capacity) = (self.width, self.kv_heads, self.capacity);
-        let [mut q, mut k, v] = [q, k, v].map(numbers);
-        let [cos, sin] = [&rotary.cos, &rotary.sin].map(|t| numbers(t.clone()));
+        let [mut q, mut k, v] = [q, k, v].map(read);
+        let [cos, sin] = [&rotary.cos, &rotary.sin].map(|t| read(t.clone()));
         let mut out = vec![0f32; q.len()];
         let Layer { prompts, rows: held } = &mut self.layers[layer];
 
@@ -116,8 +117,4 @@ impl Memory {
             });
         Tensor::from_data(TensorData::new(out, dims), &device)
     }
-}
-
-fn numbers<const D: usize>(t: Tensor<D>) -> Vec<f32> {
-    t.into_data().try_into_vec::<f32>().expect("the model computes in f32")
 }
