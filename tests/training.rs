@@ -603,7 +603,7 @@ impl Site {
     }
 
     fn saved(&self) -> Option<Checkpoint> {
-        let len = trainable::initial(&self.config, &self.model).values().len();
+        let len = trainable::count(&self.config, self.model.config());
         let path = self.path("checkpoint.safetensors");
         path.exists()
             .then(|| Checkpoint::load(&path, len, self.config.weight_decay as f32).unwrap())

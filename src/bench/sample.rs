@@ -107,15 +107,14 @@ pub fn measure(
     let task = progress.begin("sampling", setting.records as u64, Unit::Records);
     let shown = Mutex::new((task, 0));
     let queue = Queue::new(requests).until(stop);
-    // A reference, so that every worker has it.
-    let done = &|_, _| {
+    let done = |_, _| {
         let (task, drawn) = &mut *shown.lock().expect("showing progress does not panic");
         *drawn += 1;
         task.set(*drawn, "");
         Ok(None)
     };
     let begun = Instant::now();
-    let ends = workers.map(&vec![(); workers.count()], |()| decoder.run(&queue, side_by_side, done));
+    let ends = decoder.run_on(&workers, &queue, side_by_side, done);
     let seconds = begun.elapsed().as_secs_f64();
     go_on(stop)?;
     let mut stats = DecodeStats::default();

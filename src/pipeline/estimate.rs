@@ -13,6 +13,7 @@ use crate::models::load::gguf::Gguf;
 use crate::privacy::PrivacyStatement;
 use crate::records::LabelSpace;
 use crate::sampling::prior;
+use crate::training::trainable;
 use crate::training::workers::Workers;
 use crate::{Result, models};
 
@@ -86,10 +87,7 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let workers = side_by_side.count();
     let weights = shape.parameters();
     let tape: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum::<usize>() * shape.layers;
-    let trained_parameters = match c.finetune.method {
-        Method::Lora => c.finetune.rank * tape,
-        Method::Full => weights,
-    };
+    let trained_parameters = trainable::count(&c.finetune, shape);
     let record = (PROMPT_TOKENS + c.prepare.max_tokens) as f64;
     let at_once = (workers * c.finetune.micro_batch_size) as f64 * record;
     // The base and what the forward sees of it; then values, two moments, the sum in f64, the noised one, and each

@@ -49,7 +49,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
 
     let resume = match p.folder.checkpoint().exists() {
         true => {
-            let len = trainable::initial(&c.finetune, &model).values().len();
+            let len = trainable::count(&c.finetune, model.config());
             let saved = Checkpoint::load(&p.folder.checkpoint(), len, c.finetune.weight_decay as f32)?;
             // P7: a ledger that has forgotten what this state was paid with was rolled back.
             ledger.require_head(&saved.ledger)?;

@@ -121,8 +121,7 @@ fn sample_arm(
     let task = p.progress.begin(arm, records as u64, Unit::Records);
     let begun = Instant::now();
     let keeper = Mutex::new((journal, task, 0u64));
-    // A reference, so that every worker has it.
-    let done = &|request: Request, ids: Vec<u32>| {
+    let done = |request: Request, ids: Vec<u32>| {
         let text = whole_characters(&vocabulary.decode(&ids)?).trim().to_string();
         let (journal, task, tokens) = &mut *keeper.lock().expect("nobody panics with the journal in hand");
         *tokens += ids.len() as u64;
@@ -142,7 +141,7 @@ fn sample_arm(
         Ok(None)
     };
     let queue = Queue::new(open).until(p.stop);
-    let ends = workers.map(&vec![(); workers.count()], |()| decoder.run(&queue, side_by_side, done));
+    let ends = decoder.run_on(&workers, &queue, side_by_side, done);
     let (journal, ..) = keeper.into_inner().expect("nobody panics with the journal in hand");
     let kept = journal.close();
     for end in ends {

@@ -14,6 +14,7 @@ use super::queue::Queue;
 use crate::models::cache::{Cache, Prompt, Way};
 use crate::models::llama::{Llama, Plain};
 use crate::models::read;
+use crate::training::workers::Workers;
 use crate::{Error, Result};
 
 /// One record to draw.
@@ -192,6 +193,17 @@ impl Decoder {
             drafts.sort_unstable_by_key(|d| d.row);
             self.step(&mut drafts, &mut cache, rows, &mut stats);
         }
+    }
+
+    /// [`Decoder::run`] by each of `workers`, and how each ended.
+    pub fn run_on(
+        &self,
+        workers: &Workers,
+        queue: &Queue,
+        records: usize,
+        done: impl Fn(Request, Vec<u32>) -> Result<Option<Request>> + Sync,
+    ) -> Vec<Result<DecodeStats>> {
+        workers.map(&vec![(); workers.count()], |()| self.run(queue, records, &done))
     }
 
     /// The tokens of each request, without the end token, `records` side by side.

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Tensor};
 
 use crate::Result;
 use crate::config::{FinetuneConfig, Method, Precision};
-use crate::models::llama::{Llama, Map};
+use crate::models::llama::{Llama, LlamaConfig, Map};
 use crate::models::lora::Adapter;
 use crate::models::weights::Weights;
 
@@ -49,6 +49,17 @@ pub enum Trains {
     },
     /// Of all weights.
     Weights,
+}
+
+/// How many values `config` trains in a model of this shape.
+pub fn count(config: &FinetuneConfig, shape: &LlamaConfig) -> usize {
+    match config.method {
+        Method::Lora => {
+            let maps: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum();
+            config.rank * shape.layers * maps
+        }
+        Method::Full => shape.parameters(),
+    }
 }
 
 /// The public initial values of what `config` trains.
