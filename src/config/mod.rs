@@ -266,6 +266,33 @@ impl Default for ObjectiveConfig {
     }
 }
 
+/// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
+/// private: free of privacy cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartConfig {
+    /// Records that are drawn and learned from; 0 leaves the warm start out.
+    pub records: usize,
+    /// γ of label guidance.
+    pub guidance: f64,
+    /// Passes over them.
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        WarmStartConfig {
+            records: 0,
+            guidance: 1.0,
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 1e-3,
+        }
+    }
+}
+
 /// Private training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -316,6 +343,8 @@ pub struct FinetuneConfig {
     pub checkpoint_every: u64,
     /// What a record's loss rewards besides its text.
     pub objective: ObjectiveConfig,
+    /// Public training before the first private step.
+    pub warm_start: WarmStartConfig,
     /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -345,6 +374,7 @@ impl Default for FinetuneConfig {
             alpha: 32.0,
             checkpoint_every: 5,
             objective: ObjectiveConfig::default(),
+            warm_start: WarmStartConfig::default(),
             seed: None,
         }
     }

@@ -143,6 +143,11 @@ impl RunFolder {
         self.root.join("model").join("trained.safetensors")
     }
 
+    /// What private training began with, where that was a warm start.
+    pub fn warm_start(&self) -> PathBuf {
+        self.root.join("model").join("warm_start.safetensors")
+    }
+
     /// Its guarantee.
     pub fn guarantee(&self) -> PathBuf {
         self.root.join("model").join("privacy.json")
@@ -202,6 +207,7 @@ impl RunFolder {
                     self.ledger_run(),
                     self.checkpoint(),
                     self.training_log(),
+                    self.warm_start(),
                     self.label_counts(),
                     self.trained(),
                     self.guarantee(),

@@ -13,6 +13,7 @@ mod report;
 mod sample;
 mod stamp;
 pub(crate) mod table;
+pub(crate) mod warm_start;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
