@@ -239,6 +239,8 @@ fn check(c: &RunConfig) -> Result<()> {
         ("sample.records", c.sample.records),
         ("sample.batch_size", c.sample.batch_size),
         ("sample.shard_records", c.sample.shard_records),
+        ("sample.refine.rounds", c.sample.refine.rounds as usize),
+        ("sample.refine.labels", c.sample.refine.labels),
         ("evaluate.encoder_batch_size", c.evaluate.encoder_batch_size),
         ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
         ("dataset.public_size", c.dataset.public_size as usize),
@@ -293,6 +295,13 @@ fn check(c: &RunConfig) -> Result<()> {
     }
     if !(c.sample.top_p > 0.0 && c.sample.top_p <= 1.0) {
         return refuse("sample.top_p", "above 0 and at most 1", c.sample.top_p.to_string());
+    }
+    if !(0.0..1.0).contains(&c.sample.refine.min_posterior) {
+        return refuse(
+            "sample.refine.min_posterior",
+            "0 or more and below 1",
+            c.sample.refine.min_posterior.to_string(),
+        );
     }
     if f.expected_batch_size > c.dataset.public_size {
         return refuse(

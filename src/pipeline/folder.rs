@@ -163,6 +163,16 @@ impl RunFolder {
         self.root.join("work").join(format!("{arm}.jsonl"))
     }
 
+    /// Their scores so far, a line each.
+    pub fn score_journal(&self, arm: &str) -> PathBuf {
+        self.root.join("work").join(format!("{arm}-scores.jsonl"))
+    }
+
+    /// What came of sampling an arm: how many were drawn, kept, dropped, and how well labels show.
+    pub fn sampled(&self, arm: &str) -> PathBuf {
+        self.root.join("sampling").join(format!("{arm}.json"))
+    }
+
     /// A folder of Parquet shards.
     pub fn shards(&self, arm: &str) -> PathBuf {
         self.root.join(arm)
@@ -215,7 +225,7 @@ impl RunFolder {
             }
             Stage::Sample => ["synthetic", "zero_shot"]
                 .iter()
-                .flat_map(|a| [self.journal(a), self.shards(a)])
+                .flat_map(|a| [self.journal(a), self.score_journal(a), self.sampled(a), self.shards(a)])
                 .collect(),
             Stage::Evaluate => vec![self.scores(), self.utility()],
         }

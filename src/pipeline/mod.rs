@@ -8,6 +8,7 @@ mod evaluate;
 pub mod files;
 mod finetune;
 mod folder;
+mod journal;
 pub(crate) mod prepare;
 mod report;
 mod sample;
