@@ -53,6 +53,7 @@ fn help_of_each_command() {
         "finetune",
         "sample",
         "evaluate",
+        "compare",
         "audit",
         "fetch",
         "bench",

@@ -290,6 +290,14 @@ fn check(c: &RunConfig) -> Result<()> {
             c.evaluate.seeds.to_string(),
         );
     }
+    let meaningless = |size: &&f64| !(size.is_finite() && **size > 0.0 && (**size <= 1.0 || size.fract() == 0.0));
+    if let Some(size) = c.evaluate.size_curve.iter().find(meaningless) {
+        return refuse(
+            "evaluate.size_curve",
+            "shares above 0 and up to 1, or whole numbers of records",
+            size.to_string(),
+        );
+    }
     if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {
         return refuse("sample.guidance", "0 or more", c.sample.guidance.to_string());
     }

@@ -502,8 +502,15 @@ pub enum RefineAction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// Records each arm trains on; default: four fifths of the smallest arm, so that every seed takes others.
+    /// Records each arm trains on, the same number for all, so that all take equally many steps; default: four fifths of
+    /// the smallest arm, so that every seed takes others.
     pub records: Option<usize>,
+    /// Also trains on all synthetic records: they cost no privacy, so their number is not the real data's. Shown beside
+    /// the equal sizes, never in their place.
+    pub all_synthetic: bool,
+    /// Sizes at which the linear classifier is trained besides, on every arm that has so many records: up to 1 a share of
+    /// the synthetic records, above it a number of records.
+    pub size_curve: Vec<f64>,
     /// Number of seeds behind each interval.
     pub seeds: usize,
     /// Trains an encoder besides the linear classifier.
@@ -528,6 +535,8 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         EvaluateConfig {
             records: None,
+            all_synthetic: true,
+            size_curve: Vec::new(),
             seeds: 3,
             encoder: true,
             encoder_asset: "all-minilm-l6-v2".into(),

@@ -3,6 +3,7 @@
 //! A run lives in one folder. A stage reads what the stage before it wrote there, writes its outputs whole, then its
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
+pub mod compare;
 pub mod estimate;
 mod evaluate;
 pub mod files;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use folder::RunFolder;
+pub use folder::{RunFolder, RunPaths};
 pub use report::{Report, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
@@ -237,6 +238,7 @@ impl<'a> Pipeline<'a> {
         };
         let mut stamp = Stamp {
             key: key.clone(),
+            before: before.to_string(),
             inputs: if stage == Stage::Prepare {
                 self.inputs()?
             } else {
