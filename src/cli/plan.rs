@@ -175,13 +175,13 @@ fn advice(config: &RunConfig) -> Result<String> {
         ));
     };
     let times = best.signal_to_noise_total / own.signal_to_noise_total;
-    let other = format!("{} steps of {} in the same time", best.steps, best.expected_batch_size);
+    let other = format!("{} steps of {} take as long", best.steps, best.expected_batch_size);
     let judged = if own.steps < FEWEST_STEPS {
-        format!("fewer than {FEWEST_STEPS} steps leave Adam little to average; {other}")
+        format!("fewer than {FEWEST_STEPS} steps leave Adam little to average: {other}")
     } else if TIE * times <= 1.0 {
         "no other split of this time has much more signal".to_string()
     } else {
-        format!("{other} have {times:.2} times the signal-to-noise ratio")
+        format!("{other} and have {times:.2} times the signal-to-noise ratio")
     };
     Ok(format!("{judged}; --hours 0.5 plans for half an hour"))
 }

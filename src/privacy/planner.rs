@@ -26,6 +26,9 @@ pub const FEWEST_STEPS: u64 = 10;
 pub const MOST_STEPS: u64 = 1000;
 /// Splits whose η is at least this share of the best count as equally good.
 pub const TIE: f64 = 0.95;
+/// Below this sampling rate σ is under 1 for any epsilon above a tenth and at most [`MOST_STEPS`], so that more steps have
+/// a smaller η: no need to account for them.
+const FREQUENT: f64 = 1e-3;
 
 /// One split of the time into steps and batches, and what the budget makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -84,7 +87,7 @@ pub struct Proposal {
 impl Proposal {
     /// For what `request` asks (its batch size and steps aside) where time allows `draws` expected draws of a unit.
     ///
-    /// Steps double from [`FEWEST_STEPS`] to at most [`MOST_STEPS`]. Batches are at most half of the units, and where
+    /// Steps double from [`FEWEST_STEPS`] to at most [`MOST_STEPS`], or until hardly anyone is drawn in one. Batches are at most half of the units, and where
     /// `request` bounds their size, so small that they hardly ever reach the bound; time may then be left.
     ///
     /// # Errors
@@ -92,14 +95,14 @@ impl Proposal {
     pub fn new(request: &PlanRequest, draws: u64) -> Result<Self> {
         let bound = request.max_batch_size.map_or(u64::MAX, seldom_full);
         let most = (request.public_size / 2).min(bound).max(1);
-        let steps = std::iter::successors(Some(FEWEST_STEPS), |t| Some(2 * t));
-        let requests: Vec<PlanRequest> = steps
+        let requests: Vec<PlanRequest> = std::iter::successors(Some(FEWEST_STEPS), |t| Some(2 * t))
             .take_while(|t| *t <= MOST_STEPS && *t <= draws)
             .map(|steps| PlanRequest {
                 steps,
                 expected_batch_size: round((draws / steps).min(most)),
                 ..request.clone()
             })
+            .filter(|r| r.steps == FEWEST_STEPS || r.expected_batch_size as f64 >= FREQUENT * r.public_size as f64)
             .collect();
         let mut offers: Vec<Offer> = requests.par_iter().map(Offer::of).collect::<Result<_>>()?;
         let best = offers.iter().map(|o| o.signal_to_noise_total).fold(0.0, f64::max);
