@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use folder::{RunFolder, RunPaths};
-pub use report::{Report, privacy_plan};
+pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
 use crate::config::{Profile, RunConfig};

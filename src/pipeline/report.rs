@@ -77,10 +77,15 @@ pub struct Counts {
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
+    PrivacyPlan::calibrate(&plan_request(config))
+}
+
+/// What `config` asks a plan for.
+pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
     let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
-    PrivacyPlan::calibrate(&PlanRequest {
+    PlanRequest {
         target_epsilon: f.epsilon,
         delta: f.delta,
         public_size: size,
@@ -98,7 +103,7 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
         max_batch_size: f.max_batch_size,
         label_histogram_epsilon: f.label_histogram_epsilon,
         seed: f.seed,
-    })
+    }
 }
 
 /// The guarantee as Parquet metadata: epsilon never without the rest (P10).
