@@ -4,8 +4,11 @@ use std::path::Path;
 
 use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
 use dpsynth::pipeline::estimate::{Hours, propose, respent};
+use dpsynth::pipeline::privacy_plan;
 use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Offer, Proposal, TIE};
 use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
+use dpsynth::records::LabelSpace;
+use dpsynth::sampling::prior;
 
 fn request(target_epsilon: f64) -> PlanRequest {
     PlanRequest {
@@ -123,10 +126,14 @@ fn too_little_time_is_refused() {
     assert_eq!(proposal(&request(8.0), FEWEST_STEPS).proposed().expected_batch_size, 1);
 }
 
-fn config(overrides: &[&str]) -> RunConfig {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/imdb.toml");
+fn pipeline(name: &str, profile: Profile, overrides: &[&str]) -> RunConfig {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
     let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
-    config::load(&path, Profile::Quick, &overrides, Path::new("data")).expect("it is valid")
+    config::load(&path, profile, &overrides, Path::new("data")).expect("it is valid")
+}
+
+fn config(overrides: &[&str]) -> RunConfig {
+    pipeline("imdb.toml", Profile::Quick, overrides)
 }
 
 #[test]
@@ -149,4 +156,40 @@ fn a_configuration_is_held_against_its_own_draws() {
     let (own, none): (Offer, _) =
         respent(&config(&["finetune.expected_batch_size=4", "finetune.steps=2"])).expect("a plan");
     assert_eq!((own.draws(), none), (8, None));
+}
+
+#[test]
+fn every_pipeline_makes_a_plan() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let files = std::fs::read_dir(folder)
+        .expect("pipelines")
+        .map(|e| e.expect("an entry").path());
+    let names = files.filter_map(|f| Some(f.file_name()?.to_str()?.to_string()));
+    for name in names.filter(|n| n.ends_with(".toml") && n != "assets.toml") {
+        for profile in [Profile::Quick, Profile::Full] {
+            let config = pipeline(&name, profile, &[]);
+            let plan = privacy_plan(&config).expect("within a budget");
+            assert!(plan.epsilon_after(plan.steps()).expect("all steps") <= 8.0, "{name}");
+            assert_eq!(
+                format!("{}.toml", config.name),
+                name,
+                "runs are found by their pipeline's name"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_review_is_drawn_that_is_negative_with_many_stars_or_positive_with_few() {
+    let config = pipeline("imdb-rating.toml", Profile::Quick, &[]);
+    let labels = LabelSpace::from_config(&config.dataset.labels).expect("labels");
+    let counts = prior::counts(&config.sample.label_prior, None, labels.len(), 800).expect("a weight for each pair");
+    for (pair, count) in counts.into_iter().enumerate() {
+        let parts = labels.parts(pair);
+        let [(_, sentiment), (_, stars)] = parts[..] else {
+            panic!("two columns: {parts:?}")
+        };
+        let occurs = (sentiment == "positive") == (stars.parse::<u32>().expect("a number") > 5);
+        assert_eq!(count, if occurs { 100 } else { 0 }, "{parts:?}");
+    }
 }

@@ -9,10 +9,11 @@
 //! Where it is not (σ above about 2), η is that of the budget whatever the split, and more steps leave the optimizer more
 //! to do with it. So of all splits whose η is within [`TIE`] of the best the one with the most steps is proposed.
 //!
-//! How many steps may be asked for at all is Adam's matter, not the budget's (Kingma and Ba 2015; β₁ = 0.9, β₂ = 0.999).
-//! It moves each weight by at most about the learning rate a step, however clear the gradient is, and averages directions
-//! over 1/(1 − β₁) = 10 steps: in fewer, the first noisy gradients make up most of the way. Its second moment is settled
-//! after 1/(1 − β₂) = 1000; steps beyond that are a longer walk in noise for the same η.
+//! How many steps there may be at all is Adam's matter, not the budget's (Kingma and Ba 2015; β₁ = 0.9, β₂ = 0.999). It
+//! moves each weight by at most about the learning rate a step, however clear the gradient is, and averages directions over
+//! 1/(1 − β₁) = 10 steps; by its bias correction the first noisy gradient alone is half of the way that 4 steps make, and
+//! a quarter of that of 10. Its second moment is settled after 1/(1 − β₂) = 1000; what is beyond is a longer walk in noise
+//! for the same η.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -26,7 +27,7 @@ pub const FEWEST_STEPS: u64 = 10;
 pub const MOST_STEPS: u64 = 1000;
 /// Splits whose η is at least this share of the best count as equally good.
 pub const TIE: f64 = 0.95;
-/// Below this sampling rate σ is under 1 for any epsilon above a tenth and at most [`MOST_STEPS`], so that more steps have
+/// Below this sampling rate σ is under about 1 for epsilons from 0.2 up and at most [`MOST_STEPS`], so that more steps have
 /// a smaller η: no need to account for them.
 const FREQUENT: f64 = 1e-3;
 
