@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
-use dpsynth::pipeline::estimate::{Hours, propose, respent};
-use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Offer, Proposal, TIE};
+use dpsynth::pipeline::estimate::{Cost, Hours, propose, respent};
+use dpsynth::pipeline::privacy_plan;
+use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Proposal, TIE};
 use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
+use dpsynth::records::LabelSpace;
+use dpsynth::sampling::prior;
 
 fn request(target_epsilon: f64) -> PlanRequest {
     PlanRequest {
@@ -23,13 +26,15 @@ fn request(target_epsilon: f64) -> PlanRequest {
     }
 }
 
+/// Values of an adapter of rank 16 for SmolLM2-135M.
+const ADAPTER: usize = 4_884_480;
+
 fn proposal(request: &PlanRequest, draws: u64) -> Proposal {
-    Proposal::new(request, draws).expect("enough to plan with")
+    Proposal::new(request, ADAPTER, draws).expect("enough to plan with")
 }
 
 fn largest(proposal: &Proposal) -> f64 {
-    let ratios = proposal.offers().iter().map(|o| o.signal_to_noise_total);
-    ratios.fold(0.0, f64::max)
+    proposal.offers().iter().map(|o| o.worth).fold(0.0, f64::max)
 }
 
 /// IMDb's numbers, and draws for half an hour on two cores, half a day there, an hour on a GPU.
@@ -71,26 +76,32 @@ fn no_alternative_is_better_by_more_than_a_tie() {
     for (request, draws) in settings() {
         let proposal = proposal(&request, draws);
         let (proposed, best) = (proposal.proposed(), largest(&proposal));
-        assert!(proposed.signal_to_noise_total >= TIE * best);
+        assert!(proposed.worth >= TIE * best);
         for offer in proposal.offers().iter().filter(|o| o.steps > proposed.steps) {
-            assert!(
-                offer.signal_to_noise_total < TIE * best,
-                "{offer:?} ties and has more steps"
-            );
+            assert!(offer.worth < TIE * best, "{offer:?} ties and has more steps");
         }
-        // η in the words of its definition.
-        let o = proposed;
-        let eta = (o.steps as f64).sqrt() * o.expected_batch_size as f64 / o.noise_multiplier;
-        let scaled = o.signal_to_noise_total * request.public_size as f64 * 2f64.sqrt();
-        assert!((eta / scaled - 1.0).abs() < 1e-12, "{eta} {scaled}");
+        // The worth by its definition: how far T steps of length 1 go along the true direction, over what they go across
+        // it, where none of their direction is true.
+        let (t, b) = (proposed.steps as f64, proposed.expected_batch_size as f64);
+        let noise = proposed.noise_multiplier * (ADAPTER as f64).sqrt() / b;
+        let cosine = 1.0 / (1.0 + noise * noise).sqrt();
+        let worth = t * cosine / t.sqrt();
+        assert!((worth / proposed.worth - 1.0).abs() < 1e-12, "{worth} {proposed:?}");
     }
 }
 
 #[test]
 fn short_of_time_few_steps_win_and_with_plenty_more() {
     let steps = |draws| proposal(&request(8.0), draws).proposed().steps;
-    assert_eq!(steps(12_600), FEWEST_STEPS);
-    assert!(steps(2_000_000) > 4 * FEWEST_STEPS);
+    let short: Vec<u64> = [1_000, 12_600, 125_000, 2_000_000].map(steps).to_vec();
+    assert_eq!(short[0], FEWEST_STEPS);
+    assert!(
+        short.is_sorted() && short[2] > 4 * FEWEST_STEPS && short[3] > 2 * short[2],
+        "{short:?}"
+    );
+    // A noise of many more dimensions drowns each step: fewer and larger ones.
+    let full = Proposal::new(&request(8.0), 134_515_008, 125_000).expect("enough");
+    assert!(full.proposed().steps < short[2]);
 }
 
 #[test]
@@ -118,23 +129,44 @@ fn a_bound_on_batches_is_kept_and_hardly_costs() {
 
 #[test]
 fn too_little_time_is_refused() {
-    let error = Proposal::new(&request(8.0), FEWEST_STEPS - 1).expect_err("too few");
+    let error = Proposal::new(&request(8.0), ADAPTER, FEWEST_STEPS - 1).expect_err("too few");
     assert!(error.to_string().contains("time for 9 draws"), "{error}");
     assert_eq!(proposal(&request(8.0), FEWEST_STEPS).proposed().expected_batch_size, 1);
 }
 
-fn config(overrides: &[&str]) -> RunConfig {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/imdb.toml");
+fn pipeline(name: &str, profile: Profile, overrides: &[&str]) -> RunConfig {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
     let overrides: Vec<String> = overrides.iter().map(|o| o.to_string()).collect();
-    config::load(&path, Profile::Quick, &overrides, Path::new("data")).expect("it is valid")
+    config::load(&path, profile, &overrides, Path::new("data")).expect("it is valid")
+}
+
+fn config(overrides: &[&str]) -> RunConfig {
+    pipeline("imdb.toml", Profile::Quick, overrides)
+}
+
+/// What it costs to train the adapter at so many records a second.
+fn at(units_per_second: f64) -> Cost {
+    Cost {
+        parameters: 134_515_008,
+        trained_parameters: ADAPTER,
+        training_memory_bytes: 0.0,
+        sampling_memory_bytes: 0.0,
+        finetune_s: 0.0,
+        units_per_second,
+        sample_s: 0.0,
+        matmul_flops_per_second: 0.0,
+    }
 }
 
 #[test]
 fn hours_are_draws_at_the_speed_that_is_given() {
     let hours = |h| Hours::new(h).expect("above 0");
-    let half = propose(&config(&[]), 7.0, hours(0.5)).expect("enough");
+    let half = propose(&config(&[]), &at(7.0), hours(0.5)).expect("enough");
     assert_eq!(half, proposal(&request(8.0), 12_600));
-    assert_eq!(half, propose(&config(&[]), 3.5, hours(1.0)).expect("the same draws"));
+    assert_eq!(
+        half,
+        propose(&config(&[]), &at(3.5), hours(1.0)).expect("the same draws")
+    );
     for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(Hours::new(wrong).expect_err("refused").to_string().contains("above 0"));
     }
@@ -142,11 +174,47 @@ fn hours_are_draws_at_the_speed_that_is_given() {
 
 #[test]
 fn a_configuration_is_held_against_its_own_draws() {
-    let (own, best) = respent(&config(&["finetune.expected_batch_size=100", "finetune.steps=100"])).expect("a plan");
+    let own = |batch: &str, steps: &str| respent(&config(&[batch, steps]), &at(7.0)).expect("a plan");
+    let (given, best) = own("finetune.expected_batch_size=100", "finetune.steps=100");
     let best = best.expect("10,000 draws are enough");
-    assert_eq!((own.draws(), best.proposed().draws()), (10_000, 10_000));
-    assert!(best.proposed().signal_to_noise_total > 1.5 * own.signal_to_noise_total);
-    let (own, none): (Offer, _) =
-        respent(&config(&["finetune.expected_batch_size=4", "finetune.steps=2"])).expect("a plan");
-    assert_eq!((own.draws(), none), (8, None));
+    assert_eq!((given.draws(), best.proposed().draws()), (10_000, 10_000));
+    assert!(best.proposed().worth > 1.5 * given.worth);
+    let (given, none) = own("finetune.expected_batch_size=4", "finetune.steps=2");
+    assert_eq!((given.draws(), none), (8, None));
+}
+
+#[test]
+fn every_pipeline_makes_a_plan() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let files = std::fs::read_dir(folder)
+        .expect("pipelines")
+        .map(|e| e.expect("an entry").path());
+    let names = files.filter_map(|f| Some(f.file_name()?.to_str()?.to_string()));
+    for name in names.filter(|n| n.ends_with(".toml") && n != "assets.toml") {
+        for profile in [Profile::Quick, Profile::Full] {
+            let config = pipeline(&name, profile, &[]);
+            let plan = privacy_plan(&config).expect("within a budget");
+            assert!(plan.epsilon_after(plan.steps()).expect("all steps") <= 8.0, "{name}");
+            assert_eq!(
+                format!("{}.toml", config.name),
+                name,
+                "runs are found by their pipeline's name"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_review_is_drawn_that_is_negative_with_many_stars_or_positive_with_few() {
+    let config = pipeline("imdb-rating.toml", Profile::Quick, &[]);
+    let labels = LabelSpace::from_config(&config.dataset.labels).expect("labels");
+    let counts = prior::counts(&config.sample.label_prior, None, labels.len(), 800).expect("a weight for each pair");
+    for (pair, count) in counts.into_iter().enumerate() {
+        let parts = labels.parts(pair);
+        let [(_, sentiment), (_, stars)] = parts[..] else {
+            panic!("two columns: {parts:?}")
+        };
+        let occurs = (sentiment == "positive") == (stars.parse::<u32>().expect("a number") > 5);
+        assert_eq!(count, if occurs { 100 } else { 0 }, "{parts:?}");
+    }
 }

@@ -13,8 +13,8 @@ use super::{Ui, show};
 
 /// Prints steps, sampling rate, noise, epsilon, memory and time of a run, before any data is touched
 ///
-/// With --hours it proposes the expected batch size and the steps for that time of training: those with the largest
-/// signal-to-noise ratio that the epsilon pays for, from public numbers alone.
+/// With --hours it proposes the expected batch size and the steps for that time of training, by the signal-to-noise
+/// ratio that the epsilon pays for: from public numbers alone, so nothing need be tuned on private records.
 #[derive(Args)]
 pub struct Plan {
     #[command(flatten)]
@@ -50,6 +50,8 @@ struct Proposed {
 struct Timed {
     #[serde(flatten)]
     offer: Offer,
+    /// Worth over the largest of all offers.
+    relative: f64,
     finetune_s: f64,
 }
 
@@ -57,6 +59,7 @@ impl Proposed {
     fn new(proposal: &Proposal, units_per_second: f64, hours: Hours) -> Self {
         let timed = |offer: &Offer| Timed {
             offer: *offer,
+            relative: proposal.relative(offer),
             finetune_s: offer.draws() as f64 / units_per_second,
         };
         let proposed = proposal.proposed();
@@ -73,15 +76,17 @@ impl Proposed {
     }
 
     fn text(&self) -> String {
-        let header = ["steps", "batch", "noise", "signal-to-noise", "training", ""];
-        let mut table = show::table(header, ..5);
-        for Timed { offer, finetune_s } in &self.offers {
+        let header = ["steps", "batch", "noise", "signal-to-noise", "worth", "training", ""];
+        let mut table = show::table(header, ..6);
+        for timed in &self.offers {
+            let offer = &timed.offer;
             table.add_row([
                 offer.steps.to_string(),
                 offer.expected_batch_size.to_string(),
                 format!("{:.4}", offer.noise_multiplier),
-                format!("{:.0} %", 100.0 * offer.relative),
-                duration(*finetune_s),
+                format!("{:.2}", offer.signal_to_noise),
+                format!("{:.0} %", 100.0 * timed.relative),
+                duration(timed.finetune_s),
                 match *offer == self.proposed.offer {
                     true => "proposed".to_string(),
                     false => String::new(),
@@ -95,7 +100,7 @@ impl Proposed {
             ..
         } = self.proposed.offer;
         format!(
-            "\nin {} of training, the most steps with at least {:.0} % of the best signal-to-noise ratio:\n{table}\n\
+            "\nin {} of training, the most steps that are worth at least {:.0} % of the best split:\n{table}\n\
              take it over with {}, or in the TOML:\n[finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
             duration(self.hours * 3600.0),
             100.0 * TIE,
@@ -112,11 +117,12 @@ impl Plan {
         let e = estimate(&config, &Locations::from_env())?;
         let proposal = match hours {
             Some(hours) => {
-                let speed = e.cost.as_ref().map(|c| c.units_per_second).ok_or_else(|| {
+                let cost = e.cost.as_ref().ok_or_else(|| {
                     Error::usage("how much can be trained in a time is known once the model is here")
                         .hint(format!("dpsynth fetch {}", config.model.asset))
                 })?;
-                Some(Proposed::new(&propose(&config, speed, hours)?, speed, hours))
+                let proposal = propose(&config, cost, hours)?;
+                Some(Proposed::new(&proposal, cost.units_per_second, hours))
             }
             None => None,
         };
@@ -135,16 +141,18 @@ impl Plan {
             format!("noise multiplier  {:.4}", p.noise_multiplier),
         ];
         match &e.cost {
-            Some(c) => out.push(cost(c)),
+            Some(c) => {
+                out.push(cost(c));
+                out.push(match &proposal {
+                    Some(proposal) => proposal.text(),
+                    None => format!("planner           {}", advice(&config, c)?),
+                });
+            }
             None => out.push(format!(
                 "memory and time   known once the model is here: dpsynth fetch {}",
                 config.model.asset
             )),
         }
-        out.push(match &proposal {
-            Some(proposal) => proposal.text(),
-            None => format!("planner           {}", advice(&config)?),
-        });
         ui.print(&out.join("\n"))
     }
 }
@@ -166,22 +174,22 @@ fn cost(c: &Cost) -> String {
 }
 
 /// What the planner says of the configuration as it stands, in one line.
-fn advice(config: &RunConfig) -> Result<String> {
-    let (own, respent) = respent(config)?;
+fn advice(config: &RunConfig, cost: &Cost) -> Result<String> {
+    let (own, respent) = respent(config, cost)?;
     let Some(best) = respent.as_ref().map(Proposal::proposed) else {
         let draws = own.draws();
         return Ok(format!(
             "{draws} draws are too few to plan with; --hours 0.5 plans for half an hour"
         ));
     };
-    let times = best.signal_to_noise_total / own.signal_to_noise_total;
+    let times = best.worth / own.worth;
     let other = format!("{} steps of {} take as long", best.steps, best.expected_batch_size);
     let judged = if own.steps < FEWEST_STEPS {
         format!("fewer than {FEWEST_STEPS} steps leave Adam little to average: {other}")
     } else if TIE * times <= 1.0 {
-        "no other split of this time has much more signal".to_string()
+        "no other split of this time is worth much more".to_string()
     } else {
-        format!("{other} and have {times:.2} times the signal-to-noise ratio")
+        format!("{other} and are worth {times:.2} times as much")
     };
     Ok(format!("{judged}; --hours 0.5 plans for half an hour"))
 }

@@ -108,22 +108,23 @@ impl Hours {
     }
 }
 
-/// How to train `config` for so long, where `units_per_second` units of privacy are trained ([`Cost::units_per_second`]).
+/// How to train `config` for so long at this cost, of which its speed and the number of trained values count.
 ///
 /// # Errors
 /// As [`Proposal::new`].
-pub fn propose(config: &RunConfig, units_per_second: f64, hours: Hours) -> Result<Proposal> {
-    Proposal::new(&plan_request(config), hours.draws(units_per_second))
+pub fn propose(config: &RunConfig, cost: &Cost, hours: Hours) -> Result<Proposal> {
+    let draws = hours.draws(cost.units_per_second);
+    Proposal::new(&plan_request(config), cost.trained_parameters, draws)
 }
 
 /// What the plan of `config` itself comes to, and, where they are enough to plan with, how its draws were spent best.
 ///
 /// # Errors
 /// As [`privacy_plan`].
-pub fn respent(config: &RunConfig) -> Result<(Offer, Option<Proposal>)> {
+pub fn respent(config: &RunConfig, cost: &Cost) -> Result<(Offer, Option<Proposal>)> {
     let request = plan_request(config);
-    let own = Offer::of(&request)?;
-    Ok((own, Proposal::new(&request, own.draws()).ok()))
+    let own = Offer::of(&request, cost.trained_parameters)?;
+    Ok((own, Proposal::new(&request, cost.trained_parameters, own.draws()).ok()))
 }
 
 fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {

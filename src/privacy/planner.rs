@@ -1,20 +1,23 @@
 //! What to train with in the time there is: expected batch size, steps and noise, from public numbers alone.
 //!
-//! A time is a number of expected draws, T·B: more steps of smaller batches, or fewer of larger ones. The mean of B
-//! clipped gradients is seen with noise of σ·C/B in each direction, so a step's signal-to-noise ratio is proportional to
-//! B/σ and, since what T steps see adds up while their noise adds up as a root, that of a run to √T·B/σ: over N·√2 this is
-//! the η of Sander, Stock and Sablayrolles 2023 ("TAN without a burn", [`super::calibrate::Target::batch_plan`]).
+//! A time is a number of expected draws, T·B: more steps of smaller batches, or fewer of larger ones. The mean of B clipped
+//! gradients is at most C long and is seen with noise of σ·C/B in each of d directions, so a step's signal-to-noise ratio
+//! is at best s = B/(σ·√d), and the direction it takes has at best the cosine c = s/√(1 + s²) with the true one. Adam takes
+//! steps of a fixed length: T of them go T·c along the true direction and √T across it, so a run is worth √T·c.
 //!
-//! Where time is short (σ below about 1), σ hardly falls with the sampling rate, and η is largest for the fewest steps.
-//! Where it is not (σ above about 2), η is that of the budget whatever the split, and more steps leave the optimizer more
-//! to do with it. So of all splits whose η is within [`TIE`] of the best the one with the most steps is proposed.
+//! - Where noise is larger than the signal (s < 1) that is √T·s, the run's signal-to-noise ratio, for which σ decides:
+//!   below about 1 it hardly falls with the batch and fewer, larger batches win; above about 2 the ratio is the budget's,
+//!   whatever the split (Sander, Stock and Sablayrolles 2023, "TAN without a burn";
+//!   [`super::calibrate::Target::batch_plan`]).
+//! - Where it is smaller (s > 1), a clearer step goes no further than the one before, and more steps win.
 //!
-//! How many steps may be asked for at all is Adam's matter, not the budget's (Kingma and Ba 2015; β₁ = 0.9, β₂ = 0.999).
-//! It moves each weight by at most about the learning rate a step, however clear the gradient is, and averages directions
-//! over 1/(1 − β₁) = 10 steps: in fewer, the first noisy gradients make up most of the way. Its second moment is settled
-//! after 1/(1 − β₂) = 1000; steps beyond that are a longer walk in noise for the same η.
+//! Of all splits that are worth at least [`TIE`] of the best the one with the most steps is proposed: they leave the
+//! optimizer more to do.
+//!
+//! How many steps there may be at all is Adam's matter, not the budget's (Kingma and Ba 2015; β₁ = 0.9, β₂ = 0.999). It
+//! averages directions over 1/(1 − β₁) = 10 steps; by its bias correction the first noisy gradient alone is half of the way
+//! that 4 steps make, and a quarter of that of 10. Its second moment is settled after 1/(1 − β₂) = 1000.
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::plan::{PlanRequest, PrivacyPlan};
@@ -24,11 +27,10 @@ use crate::{Error, Result};
 pub const FEWEST_STEPS: u64 = 10;
 /// 1/(1 − β₂) of Adam.
 pub const MOST_STEPS: u64 = 1000;
-/// Splits whose η is at least this share of the best count as equally good.
+/// Splits that are worth at least this share of the best count as equally good.
 pub const TIE: f64 = 0.95;
-/// Below this sampling rate σ is under 1 for any epsilon above a tenth and at most [`MOST_STEPS`], so that more steps have
-/// a smaller η: no need to account for them.
-const FREQUENT: f64 = 1e-3;
+/// More steps are not looked at once they are worth less than this share of the best.
+const HOPELESS: f64 = 0.5;
 
 /// One split of the time into steps and batches, and what the budget makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -43,37 +45,35 @@ pub struct Offer {
     pub noise_multiplier: f64,
     /// Epsilon of the whole run, from above.
     pub epsilon: f64,
-    /// B/σ, of a step.
+    /// s = B/(σ·√d): of a step, at best.
     pub signal_to_noise: f64,
-    /// η = q·√(T/2)/σ, of the run.
-    pub signal_to_noise_total: f64,
-    /// η over the largest of all offers, in (0, 1].
-    pub relative: f64,
+    /// √T·s/√(1 + s²).
+    pub worth: f64,
 }
 
 impl Offer {
-    /// What the plan for `request` comes to.
+    /// What the plan for `request` comes to where `dimensions` values are trained.
     ///
     /// # Errors
     /// As [`PrivacyPlan::calibrate`].
-    pub fn of(request: &PlanRequest) -> Result<Self> {
+    pub fn of(request: &PlanRequest, dimensions: usize) -> Result<Self> {
         let plan = PrivacyPlan::calibrate(request)?;
-        let (steps, sigma, q) = (plan.steps(), plan.noise_multiplier(), plan.sampling_rate());
+        let (steps, sigma) = (plan.steps(), plan.noise_multiplier());
+        let s = request.expected_batch_size as f64 / sigma / (dimensions.max(1) as f64).sqrt();
         Ok(Offer {
             steps,
             expected_batch_size: request.expected_batch_size,
-            sampling_rate: q,
+            sampling_rate: plan.sampling_rate(),
             noise_multiplier: sigma,
             epsilon: plan.epsilon_after(steps)?,
-            signal_to_noise: request.expected_batch_size as f64 / sigma,
-            signal_to_noise_total: q * (steps as f64 / 2.0).sqrt() / sigma,
-            relative: 1.0,
+            signal_to_noise: s,
+            worth: (steps as f64).sqrt() * s / s.hypot(1.0),
         })
     }
 
-    /// T·B: the units of privacy that are expected to be drawn, one as often as it is drawn.
+    /// T·B: how often a unit of privacy is expected to be drawn, all together.
     pub fn draws(&self) -> u64 {
-        self.steps * self.expected_batch_size
+        self.steps.saturating_mul(self.expected_batch_size)
     }
 }
 
@@ -81,41 +81,44 @@ impl Offer {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
     offers: Vec<Offer>,
+    best: f64,
     proposed: usize,
 }
 
 impl Proposal {
-    /// For what `request` asks (its batch size and steps aside) where time allows `draws` expected draws of a unit.
+    /// For what `request` asks (its batch size and steps aside) where `dimensions` values are trained and time allows
+    /// `draws` expected draws of a unit.
     ///
-    /// Steps double from [`FEWEST_STEPS`] to at most [`MOST_STEPS`], or until hardly anyone is drawn in one. Batches are at most half of the units, and where
+    /// Steps double from [`FEWEST_STEPS`] to at most [`MOST_STEPS`]. Batches are at most half of the units, and where
     /// `request` bounds their size, so small that they hardly ever reach the bound; time may then be left.
     ///
     /// # Errors
     /// Usage: fewer draws than [`FEWEST_STEPS`]; what [`PrivacyPlan::calibrate`] refuses.
-    pub fn new(request: &PlanRequest, draws: u64) -> Result<Self> {
+    pub fn new(request: &PlanRequest, dimensions: usize, draws: u64) -> Result<Self> {
         let bound = request.max_batch_size.map_or(u64::MAX, seldom_full);
         let most = (request.public_size / 2).min(bound).max(1);
-        let requests: Vec<PlanRequest> = std::iter::successors(Some(FEWEST_STEPS), |t| Some(2 * t))
-            .take_while(|t| *t <= MOST_STEPS && *t <= draws)
-            .map(|steps| PlanRequest {
+        let (mut offers, mut best): (Vec<Offer>, f64) = (Vec::new(), 0.0);
+        for steps in std::iter::successors(Some(FEWEST_STEPS), |t| Some(2 * t)) {
+            let hopeless = offers.last().is_some_and(|last| last.worth < HOPELESS * best);
+            if steps > MOST_STEPS.min(draws) || hopeless {
+                break;
+            }
+            let split = PlanRequest {
                 steps,
                 expected_batch_size: round((draws / steps).min(most)),
                 ..request.clone()
-            })
-            .filter(|r| r.steps == FEWEST_STEPS || r.expected_batch_size as f64 >= FREQUENT * r.public_size as f64)
-            .collect();
-        let mut offers: Vec<Offer> = requests.par_iter().map(Offer::of).collect::<Result<_>>()?;
-        let best = offers.iter().map(|o| o.signal_to_noise_total).fold(0.0, f64::max);
-        for offer in &mut offers {
-            offer.relative = offer.signal_to_noise_total / best;
+            };
+            let offer = Offer::of(&split, dimensions)?;
+            best = best.max(offer.worth);
+            offers.push(offer);
         }
-        let proposed = offers.iter().rposition(|o| o.relative >= TIE).ok_or_else(|| {
+        let proposed = offers.iter().rposition(|o| o.worth >= TIE * best).ok_or_else(|| {
             Error::usage(format!(
                 "there is time for {draws} draws, too few for {FEWEST_STEPS} steps of one at least"
             ))
             .hint("more time, or shorter records (prepare.max_tokens), makes room for more")
         })?;
-        Ok(Proposal { offers, proposed })
+        Ok(Proposal { offers, best, proposed })
     }
 
     /// The one to take.
@@ -126,6 +129,11 @@ impl Proposal {
     /// By steps, ascending; the proposed one among them.
     pub fn offers(&self) -> &[Offer] {
         &self.offers
+    }
+
+    /// What `offer` is worth over the best of the offers.
+    pub fn relative(&self, offer: &Offer) -> f64 {
+        offer.worth / self.best
     }
 }
 
