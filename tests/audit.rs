@@ -341,6 +341,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
         states: &[("initial", &initial), ("trained", &support::adapter(&model))],
         units: &Units::of_records(made_up_records(200, 1)),
         config: &config,
+        prompts: &[],
         seconds: 60.0,
     }
     .run(Stop(&GO), &Silent)

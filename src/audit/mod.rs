@@ -186,6 +186,7 @@ impl Audit<'_> {
             states: &[("initial", initial.as_ref()), ("trained", trained.as_ref())],
             units: &units,
             config: c,
+            prompts: &preparation.prompts,
             seconds: self.settings.replay_seconds,
         }
         .run(stop, self.progress)?;

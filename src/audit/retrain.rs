@@ -18,6 +18,7 @@ use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::gradients::{Compute, Trainee};
+use crate::training::objective::Objective;
 use crate::training::trainable::{self, Trainable};
 use crate::training::trainer::Training;
 use crate::training::workers::Workers;
@@ -96,6 +97,7 @@ impl Retraining<'_> {
         let training = Training {
             model: self.model,
             config: self.config,
+            prompts: self.prompts,
             checkpoint: &scratch.path().join("checkpoint.safetensors"),
             stop: stop.0,
             progress,
@@ -139,7 +141,7 @@ impl Retraining<'_> {
         stop: Stop,
         progress: &dyn Progress,
     ) -> Result<Vec<f64>> {
-        let trainee = Trainee::with(self.model, Compute::of(self.config));
+        let trainee = Trainee::with(self.model, Compute::of(self.config), Objective::text());
         let (placed, workers) = (trainee.place(state), Workers::new(self.model));
         let task = progress.begin("losses", records.len() as u64, Unit::Records);
         let records: Vec<&Encoded> = records.iter().collect();

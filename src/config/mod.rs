@@ -234,6 +234,38 @@ pub enum Precision {
     Bf16,
 }
 
+/// How noised gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Loshchilov and Hutter 2019.
+    Adamw,
+    /// AdamW whose second moment is corrected for the noise (Tang et al. 2024).
+    AdamBc,
+}
+
+/// What a record's loss rewards besides its text; each term costs a pass more for each other label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveConfig {
+    /// Weight of −log p(label | text) a token, with p(label | text) ∝ p(text | label): the text tells its label.
+    pub contrast: f64,
+    /// Weight of the loss behind other labels' prompts, which is to grow (Mattern et al. 2022).
+    pub mismatch: f64,
+    /// At most this many other labels beside a record's own.
+    pub labels: usize,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        ObjectiveConfig {
+            contrast: 0.0,
+            mismatch: 0.0,
+            labels: 1,
+        }
+    }
+}
+
 /// Private training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -260,7 +292,9 @@ pub struct FinetuneConfig {
     pub micro_batch_size: usize,
     /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
     pub activation_checkpointing: bool,
-    /// AdamW's step size.
+    /// `"adamw"` or `"adam-bc"`.
+    pub optimizer: Optimizer,
+    /// The optimizer's step size.
     pub learning_rate: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
@@ -280,6 +314,8 @@ pub struct FinetuneConfig {
     pub alpha: f64,
     /// A checkpoint each this many steps.
     pub checkpoint_every: u64,
+    /// What a record's loss rewards besides its text.
+    pub objective: ObjectiveConfig,
     /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -297,6 +333,7 @@ impl Default for FinetuneConfig {
             steps: None,
             micro_batch_size: 8,
             activation_checkpointing: false,
+            optimizer: Optimizer::Adamw,
             learning_rate: 1e-3,
             weight_decay: 0.0,
             warmup_steps: 0,
@@ -307,6 +344,7 @@ impl Default for FinetuneConfig {
             rank: 16,
             alpha: 32.0,
             checkpoint_every: 5,
+            objective: ObjectiveConfig::default(),
             seed: None,
         }
     }

@@ -3,6 +3,7 @@
 //! Classifiers are trained on equally many records of each arm and tested on the same real records. The scores read
 //! private test records, and those of the real arm private training records: they are internal (rule P9).
 
+pub mod embed;
 pub mod encoder;
 mod features;
 pub mod linear;

@@ -89,6 +89,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let training = Training {
         model: &model,
         config: &c.finetune,
+        prompts: &preparation.prompts,
         checkpoint: &p.folder.checkpoint(),
         stop: p.stop,
         progress: p.progress,

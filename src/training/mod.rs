@@ -10,6 +10,7 @@ pub mod entry;
 pub mod gradients;
 pub mod logits;
 pub mod memory;
+pub mod objective;
 pub mod optimizer;
 pub mod pass;
 pub mod probe;

@@ -232,6 +232,7 @@ pub fn p6_an_empty_batch_is_a_step_like_any_other() -> Result<(), String> {
     let training = Training {
         model: &bench.model,
         config: &config,
+        prompts: &[],
         checkpoint: &bench.folder.path().join("checkpoint.safetensors"),
         stop: &AtomicBool::new(false),
         progress: &Silent,
