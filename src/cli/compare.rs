@@ -39,6 +39,10 @@ impl Compare {
 
 fn text(c: &SideBySide) -> String {
     let mut out = vec![scores(&c.runs).to_string()];
+    for run in &c.runs {
+        let references = run.utility.references.iter();
+        out.extend(references.map(|r| format!("{}: {}", run.run, show::reference(r))));
+    }
     if !c.differing.is_empty() {
         out.push(format!("settings that differ:\n{}", settings(c)));
     }

@@ -4,8 +4,8 @@ use std::ops::RangeBounds;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Row, Table};
-use dpsynth::evaluation::UtilityRow;
 use dpsynth::evaluation::metrics::Interval;
+use dpsynth::evaluation::{Reference, UtilityRow};
 use dpsynth::pipeline::{Report, RunFolder};
 use serde_json::Value;
 
@@ -33,6 +33,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     if !report.size_curve.is_empty() {
         out.push(size_curve(&report.size_curve).to_string());
     }
+    out.extend(report.references.iter().map(reference));
     if let Some(p) = &report.privacy {
         out.push(guarantee(p));
     }
@@ -94,6 +95,23 @@ fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {
         ]);
     }
     table
+}
+
+/// A classifier beside the arms, with its own guarantee (P10).
+pub fn reference(r: &Reference) -> String {
+    let own = r
+        .privacy
+        .as_ref()
+        .map(|p| format!("; its own budget, besides the run's: {}", guarantee(p)));
+    format!(
+        "{}: accuracy {:.3}, macro-F1 {:.3} on {} test records ({}{})",
+        r.name,
+        r.accuracy,
+        r.macro_f1,
+        r.test_records,
+        r.what,
+        own.unwrap_or_default()
+    )
 }
 
 /// Accuracy of the linear classifier by number of records.

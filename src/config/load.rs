@@ -220,6 +220,7 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.epochs", f.epochs),
         ("sample.temperature", c.sample.temperature),
         ("evaluate.encoder_learning_rate", c.evaluate.encoder_learning_rate),
+        ("evaluate.dp_direct.learning_rate", c.evaluate.dp_direct.learning_rate),
     ];
     for (key, value) in positive {
         if !(value > 0.0 && value.is_finite()) {
@@ -252,6 +253,14 @@ fn check(c: &RunConfig) -> Result<()> {
         ("sample.max_tokens", c.sample.max_tokens),
         ("evaluate.records", c.evaluate.records),
         ("evaluate.encoder_test_records", c.evaluate.encoder_test_records),
+        (
+            "evaluate.dp_direct.steps",
+            c.evaluate.dp_direct.steps.map(|n| n as usize),
+        ),
+        (
+            "evaluate.dp_direct.expected_batch_size",
+            c.evaluate.dp_direct.expected_batch_size.map(|n| n as usize),
+        ),
     ];
     for (key, value) in counts_if_given {
         if value == Some(0) {

@@ -416,6 +416,38 @@ impl Default for SampleConfig {
     }
 }
 
+/// What an evaluation may compare with besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExtraArm {
+    /// A classifier trained privately on the real records, without synthetic ones. It SPENDS BUDGET of its own: as much
+    /// epsilon again as the run, from the same ledger, and is refused where `dataset.total_epsilon` does not allow it.
+    DpDirect,
+}
+
+/// Softmax regression on frozen sentence vectors, trained by the same private step as the language model: epsilon, delta,
+/// unit, clipping and noise are those of `finetune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DpDirectConfig {
+    /// Mean size of a Poisson batch; default: that of `finetune`.
+    pub expected_batch_size: Option<u64>,
+    /// Number of steps; default: that of `finetune`.
+    pub steps: Option<u64>,
+    /// AdamW's step size.
+    pub learning_rate: f64,
+}
+
+impl Default for DpDirectConfig {
+    fn default() -> Self {
+        DpDirectConfig {
+            expected_batch_size: None,
+            steps: None,
+            learning_rate: 0.1,
+        }
+    }
+}
+
 /// Measuring what the synthetic records are worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -429,6 +461,10 @@ pub struct EvaluateConfig {
     /// Sizes at which the linear classifier is trained besides, on every arm that has so many records: up to 1 a share of
     /// the synthetic records, above it a number of records.
     pub size_curve: Vec<f64>,
+    /// Arms and references besides real, synthetic and zero-shot records.
+    pub arms: Vec<ExtraArm>,
+    /// How the reference `dp_direct` is trained.
+    pub dp_direct: DpDirectConfig,
     /// Number of seeds behind each interval.
     pub seeds: usize,
     /// Trains an encoder besides the linear classifier.
@@ -455,6 +491,8 @@ impl Default for EvaluateConfig {
             records: None,
             all_synthetic: true,
             size_curve: Vec::new(),
+            arms: Vec::new(),
+            dp_direct: DpDirectConfig::default(),
             seeds: 3,
             encoder: true,
             encoder_asset: "all-minilm-l6-v2".into(),

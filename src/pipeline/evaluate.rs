@@ -4,8 +4,10 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunPaths, stamp, table};
+use super::{Pipeline, RunPaths, direct, stamp, table};
 use crate::assets::ModelFiles;
+use crate::config::ExtraArm;
+use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
@@ -38,14 +40,20 @@ pub fn run(p: &Pipeline) -> Result<()> {
             examples: &zero_shot,
         },
     ];
-    let encoder = match c.evaluate.encoder {
-        true => Some(encoder_files(&assets::encoder(
-            &c.evaluate,
-            &p.places.assets,
-            p.progress,
-        )?)?),
+    let asked = |arm: ExtraArm| c.evaluate.arms.contains(&arm);
+    let device = device::choose(c.device)?;
+    let model = match c.evaluate.encoder || asked(ExtraArm::DpDirect) {
+        true => Some(assets::encoder(&c.evaluate, &p.places.assets, p.progress)?),
         false => None,
     };
+    let files = model.as_ref().map(encoder_files).transpose()?;
+    let mut references = Vec::new();
+    if let (true, Some(model), Some(files)) = (asked(ExtraArm::DpDirect), &model, &files) {
+        // First, so that a budget that does not allow it is known before hours of work.
+        let sentences = SentenceEncoder::open(files, c.evaluate.encoder_max_tokens, &device)?;
+        references.push(direct::run(p, model, &sentences, &test, labels.len())?);
+    }
+    let encoder = files.filter(|_| c.evaluate.encoder);
     let path = p.folder.scores();
     let finished = read_scores(&path)?;
     let mut log = std::fs::OpenOptions::new()
@@ -53,7 +61,6 @@ pub fn run(p: &Pipeline) -> Result<()> {
         .append(true)
         .open(&path)
         .map_err(|e| Error::io("open", &path, e))?;
-    let device = device::choose(c.device)?;
     let mut done = |fit: &Finished| {
         writeln!(log, "{}", stamp::text(fit))
             .and_then(|()| log.sync_data())
@@ -68,7 +75,10 @@ pub fn run(p: &Pipeline) -> Result<()> {
         encoder: encoder.as_ref(),
         device: &device,
     };
-    let utility = tstr(&comparison, &finished, &mut done, &stop, p.progress)?;
+    let utility = Utility {
+        references,
+        ..tstr(&comparison, &finished, &mut done, &stop, p.progress)?
+    };
     write_atomically(&p.folder.utility(), stamp::text(&utility).as_bytes())
 }
 

@@ -127,6 +127,11 @@ impl RunPaths {
         &self.root
     }
 
+    /// A file of the reference `dp_direct`. Not an output of the evaluation: what is paid for is kept.
+    pub fn direct(&self, file: &str) -> PathBuf {
+        self.internal("dp_direct").join(file)
+    }
+
     /// Where what reads private records is kept; never released (P9).
     pub fn internal(&self, file: &str) -> PathBuf {
         self.root.join("internal").join(file)

@@ -4,6 +4,7 @@
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
 pub mod compare;
+mod direct;
 pub mod estimate;
 mod evaluate;
 pub mod files;
@@ -116,6 +117,16 @@ impl<'a> Pipeline<'a> {
             stop,
             progress,
         })
+    }
+
+    /// [`Error::interrupted`] once the person has asked to stop.
+    fn check_stop(&self, doing: &str) -> Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => {
+                Err(Error::interrupted(format!("stopped while {doing}")).hint("the same command goes on from here"))
+            }
+            false => Ok(()),
+        }
     }
 
     /// The run's folder.

@@ -12,7 +12,7 @@ use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
 use super::{Pipeline, RunFolder, RunPaths, Stage};
 use crate::config::RunConfig;
-use crate::evaluation::{Utility, UtilityRow};
+use crate::evaluation::{Reference, Utility, UtilityRow};
 use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
 
@@ -30,6 +30,8 @@ pub struct Report {
     pub all_synthetic: Vec<UtilityRow>,
     /// The linear classifier by number of records.
     pub size_curve: Vec<UtilityRow>,
+    /// Classifiers that are not trained on an arm.
+    pub references: Vec<Reference>,
     pub records: Option<Records>,
     /// What all runs on these records have spent.
     pub ledger: Option<Spent>,
@@ -77,10 +79,15 @@ pub struct Counts {
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
+    PrivacyPlan::calibrate(&plan_request(config))
+}
+
+/// What the language model's plan is made of.
+pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
     let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
-    PrivacyPlan::calibrate(&PlanRequest {
+    PlanRequest {
         target_epsilon: f.epsilon,
         delta: f.delta,
         public_size: size,
@@ -98,7 +105,7 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
         max_batch_size: f.max_batch_size,
         label_histogram_epsilon: f.label_histogram_epsilon,
         seed: f.seed,
-    })
+    }
 }
 
 /// The guarantee as Parquet metadata: epsilon never without the rest (P10).
@@ -171,6 +178,7 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         utility: utility.rows,
         all_synthetic: utility.all_synthetic,
         size_curve: utility.size_curve,
+        references: utility.references,
         records,
         ledger: if done.contains(&Stage::Finetune) {
             spent(folder, ledgers)?

@@ -112,6 +112,10 @@ impl Objective {
             };
             log_p.iter().enumerate().map(factor).collect::<Vec<f64>>()
         };
-        losses.chunks(rows).zip(counts.chunks(rows)).flat_map(of_record).collect()
+        losses
+            .chunks(rows)
+            .zip(counts.chunks(rows))
+            .flat_map(of_record)
+            .collect()
     }
 }

@@ -132,7 +132,12 @@ impl Training<'_> {
             }
             let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
             let learning_rate = c.learning_rate * warmup.min(1.0);
-            optimizer.step(trained.values_mut(), &gradient, learning_rate as f32, noise_variance as f32);
+            optimizer.step(
+                trained.values_mut(),
+                &gradient,
+                learning_rate as f32,
+                noise_variance as f32,
+            );
             applied += 1;
 
             let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
