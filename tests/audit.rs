@@ -403,6 +403,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         plan: &plan,
         units: &Units::of_records(made_up_records(4, 2)),
         prompts: &[vec![5, 6, 7], vec![8, 9]],
+        warm_start: Path::new("none"),
         canaries: 200,
     }
     .run(ALPHA, Stop(&GO), &Silent)

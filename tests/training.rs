@@ -621,6 +621,7 @@ impl Site {
         };
         let mut log = Vec::new();
         let (adapter, applied) = training.train(
+            trainable::initial(&self.config, &self.model),
             &mut self.begin(),
             &Units::of_records(self.records.clone()),
             self.saved(),

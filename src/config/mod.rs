@@ -266,6 +266,33 @@ impl Default for ObjectiveConfig {
     }
 }
 
+/// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
+/// private: free of privacy cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartConfig {
+    /// Records that are drawn and learned from; 0 leaves the warm start out.
+    pub records: usize,
+    /// γ of label guidance.
+    pub guidance: f64,
+    /// Passes over them.
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        WarmStartConfig {
+            records: 0,
+            guidance: 1.0,
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 1e-3,
+        }
+    }
+}
+
 /// Private training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -316,6 +343,8 @@ pub struct FinetuneConfig {
     pub checkpoint_every: u64,
     /// What a record's loss rewards besides its text.
     pub objective: ObjectiveConfig,
+    /// Public training before the first private step.
+    pub warm_start: WarmStartConfig,
     /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -345,6 +374,7 @@ impl Default for FinetuneConfig {
             alpha: 32.0,
             checkpoint_every: 5,
             objective: ObjectiveConfig::default(),
+            warm_start: WarmStartConfig::default(),
             seed: None,
         }
     }
@@ -396,6 +426,8 @@ pub struct SampleConfig {
     pub shard_records: usize,
     /// Seed of the sampler. Sampling is post-processing: a seed costs no privacy.
     pub seed: u64,
+    /// What becomes of records that do not show their label.
+    pub refine: RefineConfig,
 }
 
 impl Default for SampleConfig {
@@ -412,8 +444,58 @@ impl Default for SampleConfig {
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,
+            refine: RefineConfig::default(),
         }
     }
+}
+
+/// Refinement: the model that drew a record scores it under all labels. Free of privacy cost, and done alike to the
+/// trained model's records and to the zero-shot ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefineConfig {
+    /// What becomes of a record by its posterior.
+    pub action: RefineAction,
+    /// The posterior p(label|text) that a record must reach, from 0 to below 1; 0 with `"drop"`: nothing is refined.
+    pub min_posterior: f64,
+    /// How often each record is drawn at most, the first time included; what has not passed by then is left out.
+    pub rounds: u64,
+    /// Takes the model's own leaning to some labels off its scores: the mean over the first round's records.
+    pub centred: bool,
+    /// A record is scored under its own label and at most this many others.
+    pub labels: usize,
+}
+
+impl RefineConfig {
+    /// Whether records are scored at all.
+    pub fn is_on(&self) -> bool {
+        self.action != RefineAction::Drop || self.min_posterior > 0.0
+    }
+}
+
+impl Default for RefineConfig {
+    fn default() -> Self {
+        RefineConfig {
+            action: RefineAction::Drop,
+            min_posterior: 0.0,
+            rounds: 4,
+            centred: true,
+            labels: 15,
+        }
+    }
+}
+
+/// What becomes of a record by its posterior.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefineAction {
+    /// Kept where its own label's reaches `min_posterior`, else drawn anew.
+    Drop,
+    /// Takes the label of the largest, where that reaches `min_posterior`, and a place that wants it; places that stay
+    /// open are drawn anew.
+    Relabel,
+    /// Kept whatever it is: the scores are only reported.
+    Score,
 }
 
 /// What an evaluation may compare with besides.

@@ -172,6 +172,11 @@ impl RunPaths {
         self.root.join("model").join("trained.safetensors")
     }
 
+    /// What private training began with, where that was a warm start.
+    pub fn warm_start(&self) -> PathBuf {
+        self.root.join("model").join("warm_start.safetensors")
+    }
+
     /// Its guarantee.
     pub fn guarantee(&self) -> PathBuf {
         self.root.join("model").join("privacy.json")
@@ -185,6 +190,16 @@ impl RunPaths {
     /// Records sampled so far for an arm, a line each.
     pub fn journal(&self, arm: &str) -> PathBuf {
         self.root.join("work").join(format!("{arm}.jsonl"))
+    }
+
+    /// Their scores so far, a line each.
+    pub fn score_journal(&self, arm: &str) -> PathBuf {
+        self.root.join("work").join(format!("{arm}-scores.jsonl"))
+    }
+
+    /// What came of sampling an arm: how many were drawn, kept, dropped, and how well labels show.
+    pub fn sampled(&self, arm: &str) -> PathBuf {
+        self.root.join("sampling").join(format!("{arm}.json"))
     }
 
     /// A folder of Parquet shards.
@@ -231,6 +246,7 @@ impl RunPaths {
                     self.ledger_run(),
                     self.checkpoint(),
                     self.training_log(),
+                    self.warm_start(),
                     self.label_counts(),
                     self.trained(),
                     self.guarantee(),
@@ -238,7 +254,7 @@ impl RunPaths {
             }
             Stage::Sample => ["synthetic", "zero_shot"]
                 .iter()
-                .flat_map(|a| [self.journal(a), self.shards(a)])
+                .flat_map(|a| [self.journal(a), self.score_journal(a), self.sampled(a), self.shards(a)])
                 .collect(),
             Stage::Evaluate => vec![self.scores(), self.utility()],
         }

@@ -10,11 +10,13 @@ mod evaluate;
 pub mod files;
 mod finetune;
 mod folder;
+mod journal;
 pub(crate) mod prepare;
 mod report;
 mod sample;
 mod stamp;
 pub(crate) mod table;
+pub(crate) mod warm_start;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod objective;
 pub mod optimizer;
 pub mod pass;
+pub mod plain;
 pub mod probe;
 pub mod taps;
 pub mod tied;

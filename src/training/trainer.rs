@@ -12,7 +12,7 @@ use super::gradients::{Clip, Compute, Trainee};
 use super::memory::AtOnce;
 use super::objective::Objective;
 use super::optimizer::AdamW;
-use super::trainable::{self, Trainable};
+use super::trainable::Trainable;
 use super::workers::Workers;
 use crate::config::{FinetuneConfig, Optimizer};
 use crate::models::llama::Llama;
@@ -51,7 +51,7 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Trains from `resume` (or the public initial values) until `run` has no step left; returns what was
+    /// Trains `initial`, which is public, or goes on from `resume`, until `run` has no step left; returns what was
     /// trained and the number of steps applied to it.
     ///
     /// Rules: P2 and P3 by [`crate::privacy::ChargedStep::privatize`], P6 (an empty draw goes the same way),
@@ -61,14 +61,14 @@ impl Training<'_> {
     /// A refused charge, a full disk, or [`Error::interrupted`] after a checkpoint when asked to stop.
     pub fn train(
         &self,
+        initial: Box<dyn Trainable>,
         run: &mut PrivateRun,
         units: &Units,
         resume: Option<Checkpoint>,
         mut log: impl FnMut(&StepLog) -> Result<()>,
     ) -> Result<(Box<dyn Trainable>, u64)> {
         let c = self.config;
-        // The initial values are public and the same for everyone.
-        let mut trained = trainable::initial(c, self.model);
+        let mut trained = initial;
         let mut optimizer = AdamW::new(trained.values().len(), c.weight_decay as f32);
         let noise_variance = match c.optimizer {
             Optimizer::Adamw => 0.0,
