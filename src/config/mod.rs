@@ -505,6 +505,33 @@ pub enum ExtraArm {
     /// A classifier trained privately on the real records, without synthetic ones. It SPENDS BUDGET of its own: as much
     /// epsilon again as the run, from the same ledger, and is refused where `dataset.total_epsilon` does not allow it.
     DpDirect,
+    /// The same language model trained without privacy on the same records, and sampled with the same settings. NOT
+    /// PRIVATE: it stays under `internal/non_private/`.
+    NonPrivate,
+    /// The language model itself as a classifier, p(label | text) ∝ p(text | label), trained and as it came: free of
+    /// privacy cost, a pass a label over as many test records as the encoder is tested on.
+    ModelPosterior,
+}
+
+/// How the arm `non_private` is trained, besides what `finetune` says of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NonPrivateConfig {
+    /// Passes over the records.
+    pub epochs: usize,
+    pub batch_size: usize,
+    /// AdamW's step size.
+    pub learning_rate: f64,
+}
+
+impl Default for NonPrivateConfig {
+    fn default() -> Self {
+        NonPrivateConfig {
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 5e-4,
+        }
+    }
 }
 
 /// Softmax regression on frozen sentence vectors, trained by the same private step as the language model: epsilon, delta,
@@ -547,6 +574,8 @@ pub struct EvaluateConfig {
     pub arms: Vec<ExtraArm>,
     /// How the reference `dp_direct` is trained.
     pub dp_direct: DpDirectConfig,
+    /// How the arm `non_private` is trained.
+    pub non_private: NonPrivateConfig,
     /// Number of seeds behind each interval.
     pub seeds: usize,
     /// Trains an encoder besides the linear classifier.
@@ -575,6 +604,7 @@ impl Default for EvaluateConfig {
             size_curve: Vec::new(),
             arms: Vec::new(),
             dp_direct: DpDirectConfig::default(),
+            non_private: NonPrivateConfig::default(),
             seeds: 3,
             encoder: true,
             encoder_asset: "all-minilm-l6-v2".into(),

@@ -44,6 +44,8 @@ pub enum ArmName {
     Synthetic,
     /// Records drawn from the model as it came: what is won over them is owed to the private data.
     ZeroShot,
+    /// Records drawn from the model fine-tuned without privacy: what sampling alone loses. NOT PRIVATE.
+    NonPrivate,
 }
 
 impl fmt::Display for ArmName {
@@ -52,6 +54,7 @@ impl fmt::Display for ArmName {
             ArmName::Real => "real",
             ArmName::Synthetic => "synthetic",
             ArmName::ZeroShot => "zero-shot",
+            ArmName::NonPrivate => "non-private (NOT PRIVATE: no epsilon)",
         })
     }
 }
@@ -154,12 +157,18 @@ pub struct ArmConfusion {
 pub enum ReferenceName {
     /// See [`direct`].
     DpDirect,
+    /// The run's own language model, by p(label | text) ∝ p(text | label).
+    ModelPosterior,
+    /// The same by the model as it came.
+    ZeroShotPosterior,
 }
 
 impl fmt::Display for ReferenceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ReferenceName::DpDirect => "dp_direct",
+            ReferenceName::ModelPosterior => "model_posterior",
+            ReferenceName::ZeroShotPosterior => "zero_shot_posterior",
         })
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunPaths, direct, stamp, table};
+use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, stamp, table};
 use crate::assets::ModelFiles;
 use crate::config::ExtraArm;
 use crate::evaluation::embed::SentenceEncoder;
@@ -26,20 +26,6 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let test = examples(table::read_records(&p.folder.test_records())?);
     let synthetic = sampled(p, "synthetic", &labels)?;
     let zero_shot = sampled(p, "zero_shot", &labels)?;
-    let arms = [
-        Arm {
-            name: ArmName::Real,
-            examples: &real,
-        },
-        Arm {
-            name: ArmName::Synthetic,
-            examples: &synthetic,
-        },
-        Arm {
-            name: ArmName::ZeroShot,
-            examples: &zero_shot,
-        },
-    ];
     let asked = |arm: ExtraArm| c.evaluate.arms.contains(&arm);
     let device = device::choose(c.device)?;
     let model = match c.evaluate.encoder || asked(ExtraArm::DpDirect) {
@@ -54,6 +40,26 @@ pub fn run(p: &Pipeline) -> Result<()> {
         references.push(direct::run(p, model, &sentences, &test, labels.len())?);
     }
     let encoder = files.filter(|_| c.evaluate.encoder);
+    if asked(ExtraArm::ModelPosterior) {
+        references.extend(posterior::run(p, labels.len())?);
+    }
+    let non_private = match asked(ExtraArm::NonPrivate) {
+        true => {
+            non_private::run(p)?;
+            Some(sampled(p, NON_PRIVATE, &labels)?)
+        }
+        false => None,
+    };
+    let mut arms = vec![
+        (ArmName::Real, &real),
+        (ArmName::Synthetic, &synthetic),
+        (ArmName::ZeroShot, &zero_shot),
+    ];
+    arms.extend(non_private.iter().map(|examples| (ArmName::NonPrivate, examples)));
+    let arms: Vec<Arm> = arms
+        .into_iter()
+        .map(|(name, examples)| Arm { name, examples })
+        .collect();
     let path = p.folder.scores();
     let finished = read_scores(&path)?;
     let mut log = std::fs::OpenOptions::new()

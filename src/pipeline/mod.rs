@@ -11,6 +11,8 @@ pub mod files;
 mod finetune;
 mod folder;
 mod journal;
+mod non_private;
+mod posterior;
 pub(crate) mod prepare;
 mod report;
 mod sample;
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use folder::{RunFolder, RunPaths};
+pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
 pub use report::{Report, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
