@@ -55,6 +55,11 @@ impl Softmax {
         }
     }
 
+    /// From values `[labels, width + 1]`, as a checkpoint holds them.
+    pub fn of(width: usize, values: Vec<f32>) -> Self {
+        Softmax { width, values }
+    }
+
     /// `[labels, width + 1]`, the bias last in each row.
     pub fn values(&self) -> &[f32] {
         &self.values
@@ -201,13 +206,5 @@ impl Direct<'_> {
                 })
             })
             .collect()
-    }
-}
-
-/// What a checkpoint holds.
-pub fn restored(saved: &Checkpoint, width: usize) -> Softmax {
-    Softmax {
-        width,
-        values: saved.values.clone(),
     }
 }

@@ -9,7 +9,7 @@ use super::prepare::Preparation;
 use super::report::plan_request;
 use super::{Pipeline, folder, stamp, table};
 use crate::assets::ModelFiles;
-use crate::evaluation::direct::{Bound, Direct, Softmax, restored};
+use crate::evaluation::direct::{Bound, Direct, Softmax};
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
@@ -77,7 +77,10 @@ fn trained(
     };
     if let Some(saved) = resume.as_ref().filter(|_| guarantee.exists()) {
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
-        return Ok((restored(saved, sentences.width()), read_json(&guarantee)?));
+        return Ok((
+            Softmax::of(sentences.width(), saved.values.clone()),
+            read_json(&guarantee)?,
+        ));
     }
 
     let preparation = Preparation::read(&p.folder)?;
@@ -104,7 +107,7 @@ fn trained(
         }
         if let Some(ended) = known.filter(|r| r.ended) {
             let statement = write_guarantee(p, &plan.statement(ended.charged_steps))?;
-            return Ok((restored(saved, sentences.width()), statement));
+            return Ok((Softmax::of(sentences.width(), saved.values.clone()), statement));
         }
     }
     p.progress.note(&format!(

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
-pub use report::{Report, privacy_plan};
+pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
 use crate::config::{Profile, RunConfig};

@@ -82,7 +82,7 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
     PrivacyPlan::calibrate(&plan_request(config))
 }
 
-/// What the language model's plan is made of.
+/// What `config` asks a plan for.
 pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
