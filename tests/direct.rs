@@ -190,8 +190,12 @@ fn p7_stopped_it_goes_on_and_charges_each_step_once() {
     let saved = Checkpoint::load(&checkpoint, 2 * (WIDTH + 1), 0.0).unwrap();
     assert_eq!(saved.applied_steps, 3);
     let mut run = begin(&plan, dir.path(), units.len());
+    // A step that was charged and lost, as where a process was killed: it is not taken again.
+    drop(run.charge().unwrap());
     train(&units, &mut run, dir.path(), Some(saved), false).unwrap();
     assert_eq!((run.charged_steps(), run.remaining_steps()), (30, 0));
+    let saved = Checkpoint::load(&checkpoint, 2 * (WIDTH + 1), 0.0).unwrap();
+    assert_eq!(saved.applied_steps, 29);
 }
 
 // ---------------------------------------------------------------------------------------------- as a person runs it

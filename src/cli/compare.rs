@@ -111,13 +111,18 @@ fn scores(runs: &[Standing]) -> comfy_table::Table {
                 "accuracy\nmacro-F1".into(),
             ]);
             for (column, row) in columns.iter().zip(rows) {
-                let all = match (column, row) {
-                    (Column::AllSynthetic, Some(r)) => format!("\nof {} records", r.records),
-                    _ => String::new(),
-                };
-                line.push(row.map_or("–".into(), |r| {
-                    format!("{}\n{}{all}", show::interval(&r.accuracy), show::interval(&r.macro_f1))
-                }));
+                line.push(match (column, row) {
+                    (_, None) => "–".into(),
+                    (Column::Arm(_), Some(r)) => {
+                        format!("{}\n{}", show::interval(&r.accuracy), show::interval(&r.macro_f1))
+                    }
+                    (Column::AllSynthetic, Some(r)) => format!(
+                        "{}\n{}\n{} records",
+                        show::mean(&r.accuracy),
+                        show::mean(&r.macro_f1),
+                        r.records
+                    ),
+                });
             }
             let gap = run.gaps.iter().find(|g| g.classifier == classifier);
             line.push(gap.map_or("–".into(), gap_cell));

@@ -509,7 +509,7 @@ pub enum ExtraArm {
     /// PRIVATE: it stays under `internal/non_private/`.
     NonPrivate,
     /// The language model itself as a classifier, p(label | text) ∝ p(text | label), trained and as it came: free of
-    /// privacy cost, a pass a label over as many test records as the encoder is tested on.
+    /// privacy cost, a pass a label over the first `encoder_test_records` test records.
     ModelPosterior,
 }
 
@@ -592,7 +592,7 @@ pub struct EvaluateConfig {
     pub encoder_batch_size: usize,
     /// Step size of the encoder.
     pub encoder_learning_rate: f64,
-    /// Held-out records the encoder is tested on; default: all that were kept.
+    /// Held-out records that the encoder and whatever else takes long is tested on; default: all that were kept.
     pub encoder_test_records: Option<usize>,
 }
 

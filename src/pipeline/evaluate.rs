@@ -33,11 +33,12 @@ pub fn run(p: &Pipeline) -> Result<()> {
         false => None,
     };
     let files = model.as_ref().map(encoder_files).transpose()?;
+    let tested = &test[..c.evaluate.encoder_test_records.unwrap_or(usize::MAX).min(test.len())];
     let mut references = Vec::new();
     if let (true, Some(model), Some(files)) = (asked(ExtraArm::DpDirect), &model, &files) {
         // First, so that a budget that does not allow it is known before hours of work.
         let sentences = SentenceEncoder::open(files, c.evaluate.encoder_max_tokens, &device)?;
-        references.push(direct::run(p, model, &sentences, &test, labels.len())?);
+        references.push(direct::run(p, model, &sentences, tested, labels.len())?);
     }
     let encoder = files.filter(|_| c.evaluate.encoder);
     if asked(ExtraArm::ModelPosterior) {
@@ -114,13 +115,15 @@ fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>>
     let mut files: Vec<_> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
     files.sort();
+    // Synthetic records belong to nobody.
+    let dataset = p.config.dataset.without_unit();
     let mut out = Vec::new();
     for file in files {
         let as_written = crate::config::PrepareConfig {
             replace_html_breaks: false,
             ..p.config.prepare.clone()
         };
-        out.extend(examples(read(&file, &p.config.dataset, labels, &as_written)?.0));
+        out.extend(examples(read(&file, &dataset, labels, &as_written)?.0));
     }
     Ok(out)
 }
