@@ -39,6 +39,10 @@ impl Compare {
 
 fn text(c: &SideBySide) -> String {
     let mut out = vec![scores(&c.runs).to_string()];
+    for run in &c.runs {
+        let references = run.utility.references.iter();
+        out.extend(references.map(|r| format!("{}: {}", run.run, show::reference(r))));
+    }
     if !c.differing.is_empty() {
         out.push(format!("settings that differ:\n{}", settings(c)));
     }
@@ -107,13 +111,18 @@ fn scores(runs: &[Standing]) -> comfy_table::Table {
                 "accuracy\nmacro-F1".into(),
             ]);
             for (column, row) in columns.iter().zip(rows) {
-                let all = match (column, row) {
-                    (Column::AllSynthetic, Some(r)) => format!("\nof {} records", r.records),
-                    _ => String::new(),
-                };
-                line.push(row.map_or("–".into(), |r| {
-                    format!("{}\n{}{all}", show::interval(&r.accuracy), show::interval(&r.macro_f1))
-                }));
+                line.push(match (column, row) {
+                    (_, None) => "–".into(),
+                    (Column::Arm(_), Some(r)) => {
+                        format!("{}\n{}", show::interval(&r.accuracy), show::interval(&r.macro_f1))
+                    }
+                    (Column::AllSynthetic, Some(r)) => format!(
+                        "{}\n{}\n{} records",
+                        show::mean(&r.accuracy),
+                        show::mean(&r.macro_f1),
+                        r.records
+                    ),
+                });
             }
             let gap = run.gaps.iter().find(|g| g.classifier == classifier);
             line.push(gap.map_or("–".into(), gap_cell));

@@ -4,8 +4,8 @@ use std::ops::RangeBounds;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Row, Table};
-use dpsynth::evaluation::UtilityRow;
 use dpsynth::evaluation::metrics::Interval;
+use dpsynth::evaluation::{Reference, UtilityRow};
 use dpsynth::pipeline::{Report, RunFolder};
 use serde_json::Value;
 
@@ -33,6 +33,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     if !report.size_curve.is_empty() {
         out.push(size_curve(&report.size_curve).to_string());
     }
+    out.extend(report.references.iter().map(reference));
     if let Some(p) = &report.privacy {
         out.push(guarantee(p));
     }
@@ -80,20 +81,42 @@ fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {
     ];
     let mut table = table(header, 2..);
     // The arms of a classifier stand together: they are what is compared.
-    let named = rows.iter().map(|r| (r.arm.to_string(), r));
-    let all = all_synthetic.iter().map(|r| (format!("all {}", r.arm), r));
-    let mut rows: Vec<(String, &UtilityRow)> = named.chain(all).collect();
-    rows.sort_by_key(|(_, r)| r.classifier as usize);
-    for (name, r) in rows {
+    let named = rows
+        .iter()
+        .map(|r| (r.arm.to_string(), r, interval as fn(&Interval) -> String));
+    let all = all_synthetic.iter().map(|r| {
+        let cell: fn(&Interval) -> String = mean;
+        (format!("all {}", r.arm), r, cell)
+    });
+    let mut rows: Vec<_> = named.chain(all).collect();
+    rows.sort_by_key(|(_, r, _)| r.classifier as usize);
+    for (name, r, cell) in rows {
         table.add_row([
             name,
             r.classifier.to_string(),
             r.records.to_string(),
-            interval(&r.accuracy),
-            interval(&r.macro_f1),
+            cell(&r.accuracy),
+            cell(&r.macro_f1),
         ]);
     }
     table
+}
+
+/// A classifier beside the arms, with its own guarantee (P10).
+pub fn reference(r: &Reference) -> String {
+    let own = r
+        .privacy
+        .as_ref()
+        .map(|p| format!("; its own budget, besides the run's: {}", guarantee(p)));
+    format!(
+        "{}: accuracy {:.3}, macro-F1 {:.3} on {} test records ({}{})",
+        r.name,
+        r.accuracy,
+        r.macro_f1,
+        r.test_records,
+        r.what,
+        own.unwrap_or_default()
+    )
 }
 
 /// Accuracy of the linear classifier by number of records.
@@ -119,6 +142,11 @@ fn size_curve(rows: &[UtilityRow]) -> Table {
         table.add_row(line);
     }
     table
+}
+
+/// A score of all there is: its seeds take the same records, so their spread says nothing.
+pub fn mean(i: &Interval) -> String {
+    format!("{:.3} (one set)", i.mean)
 }
 
 /// A score as `0.612 (0.600–0.624)`.

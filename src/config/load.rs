@@ -221,6 +221,11 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.warm_start.learning_rate", f.warm_start.learning_rate),
         ("sample.temperature", c.sample.temperature),
         ("evaluate.encoder_learning_rate", c.evaluate.encoder_learning_rate),
+        ("evaluate.dp_direct.learning_rate", c.evaluate.dp_direct.learning_rate),
+        (
+            "evaluate.non_private.learning_rate",
+            c.evaluate.non_private.learning_rate,
+        ),
     ];
     for (key, value) in positive {
         if !(value > 0.0 && value.is_finite()) {
@@ -243,6 +248,8 @@ fn check(c: &RunConfig) -> Result<()> {
         ("sample.refine.labels", c.sample.refine.labels),
         ("evaluate.encoder_batch_size", c.evaluate.encoder_batch_size),
         ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
+        ("evaluate.non_private.epochs", c.evaluate.non_private.epochs),
+        ("evaluate.non_private.batch_size", c.evaluate.non_private.batch_size),
         ("dataset.public_size", c.dataset.public_size as usize),
         ("dataset.unit.max_records", c.dataset.max_records_per_unit()),
     ];
@@ -258,6 +265,14 @@ fn check(c: &RunConfig) -> Result<()> {
         ("sample.max_tokens", c.sample.max_tokens),
         ("evaluate.records", c.evaluate.records),
         ("evaluate.encoder_test_records", c.evaluate.encoder_test_records),
+        (
+            "evaluate.dp_direct.steps",
+            c.evaluate.dp_direct.steps.map(|n| n as usize),
+        ),
+        (
+            "evaluate.dp_direct.expected_batch_size",
+            c.evaluate.dp_direct.expected_batch_size.map(|n| n as usize),
+        ),
     ];
     for (key, value) in counts_if_given {
         if value == Some(0) {

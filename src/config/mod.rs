@@ -498,6 +498,65 @@ pub enum RefineAction {
     Score,
 }
 
+/// What an evaluation may compare with besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExtraArm {
+    /// A classifier trained privately on the real records, without synthetic ones. It SPENDS BUDGET of its own: as much
+    /// epsilon again as the run, from the same ledger, and is refused where `dataset.total_epsilon` does not allow it.
+    DpDirect,
+    /// The same language model trained without privacy on the same records, and sampled with the same settings. NOT
+    /// PRIVATE: it stays under `internal/non_private/`.
+    NonPrivate,
+    /// The language model itself as a classifier, p(label | text) ∝ p(text | label), trained and as it came: free of
+    /// privacy cost, a pass a label over the first `encoder_test_records` test records.
+    ModelPosterior,
+}
+
+/// How the arm `non_private` is trained, besides what `finetune` says of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NonPrivateConfig {
+    /// Passes over the records.
+    pub epochs: usize,
+    pub batch_size: usize,
+    /// AdamW's step size.
+    pub learning_rate: f64,
+}
+
+impl Default for NonPrivateConfig {
+    fn default() -> Self {
+        NonPrivateConfig {
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 5e-4,
+        }
+    }
+}
+
+/// Softmax regression on frozen sentence vectors, trained by the same private step as the language model: epsilon, delta,
+/// unit, clipping and noise are those of `finetune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DpDirectConfig {
+    /// Mean size of a Poisson batch; default: that of `finetune`.
+    pub expected_batch_size: Option<u64>,
+    /// Number of steps; default: that of `finetune`.
+    pub steps: Option<u64>,
+    /// AdamW's step size.
+    pub learning_rate: f64,
+}
+
+impl Default for DpDirectConfig {
+    fn default() -> Self {
+        DpDirectConfig {
+            expected_batch_size: None,
+            steps: None,
+            learning_rate: 0.1,
+        }
+    }
+}
+
 /// Measuring what the synthetic records are worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -511,6 +570,12 @@ pub struct EvaluateConfig {
     /// Sizes at which the linear classifier is trained besides, on every arm that has so many records: up to 1 a share of
     /// the synthetic records, above it a number of records.
     pub size_curve: Vec<f64>,
+    /// Arms and references besides real, synthetic and zero-shot records.
+    pub arms: Vec<ExtraArm>,
+    /// How the reference `dp_direct` is trained.
+    pub dp_direct: DpDirectConfig,
+    /// How the arm `non_private` is trained.
+    pub non_private: NonPrivateConfig,
     /// Number of seeds behind each interval.
     pub seeds: usize,
     /// Trains an encoder besides the linear classifier.
@@ -527,7 +592,7 @@ pub struct EvaluateConfig {
     pub encoder_batch_size: usize,
     /// Step size of the encoder.
     pub encoder_learning_rate: f64,
-    /// Held-out records the encoder is tested on; default: all that were kept.
+    /// Held-out records that the encoder and whatever else takes long is tested on; default: all that were kept.
     pub encoder_test_records: Option<usize>,
 }
 
@@ -537,6 +602,9 @@ impl Default for EvaluateConfig {
             records: None,
             all_synthetic: true,
             size_curve: Vec::new(),
+            arms: Vec::new(),
+            dp_direct: DpDirectConfig::default(),
+            non_private: NonPrivateConfig::default(),
             seeds: 3,
             encoder: true,
             encoder_asset: "all-minilm-l6-v2".into(),

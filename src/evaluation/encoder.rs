@@ -48,11 +48,11 @@ impl EncoderFiles {
 }
 
 /// Turns texts into token ids.
-struct TextEncoder(Tokenizer);
+pub(super) struct TextEncoder(Tokenizer);
 
 impl TextEncoder {
     /// Cuts texts to `max_tokens`, special tokens included, or to what `config` allows.
-    fn open(path: &Path, config: &BertConfig, max_tokens: usize) -> Result<Self> {
+    pub(super) fn open(path: &Path, config: &BertConfig, max_tokens: usize) -> Result<Self> {
         let unusable = |what: String| {
             Error::data(format!("the tokenizer {} cannot be used: {what}", path.display()))
                 .hint("it must be the tokenizer.json that belongs to the checkpoint")
@@ -80,8 +80,9 @@ impl TextEncoder {
         Ok(TextEncoder(tokenizer))
     }
 
-    fn encode(&self, examples: &[Example]) -> Result<Vec<Vec<u32>>> {
-        let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+    /// The ids of each text, at least one.
+    pub(super) fn encode<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<u32>>> {
+        let texts: Vec<&str> = texts.into_iter().collect();
         let encodings = self.0.encode_batch_fast(texts, true).map_err(|e| {
             Error::data(format!("the encoder's tokenizer refused a text: {e}")).hint("check that the texts are UTF-8")
         })?;
@@ -151,7 +152,7 @@ impl EncoderClassifier {
     ) -> Result<Self> {
         let sizes = BertConfig::read(&files.config)?;
         let text = TextEncoder::open(&files.tokenizer, &sizes, config.encoder_max_tokens)?;
-        let rows = text.encode(examples)?;
+        let rows = text.encode(examples.iter().map(|e| e.text.as_str()))?;
         let autodiff = device.clone().autodiff();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut bert = Bert::load(&sizes, &files.weights, &autodiff)?.freeze_embeddings();
@@ -200,26 +201,40 @@ impl EncoderClassifier {
         examples: &[Example],
         each_batch: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Vec<f32>>> {
-        let rows = self.text.encode(examples)?;
-        let mut by_length: Vec<usize> = (0..rows.len()).collect();
-        by_length.sort_by_key(|&i| rows[i].len());
-        let mut all = vec![Vec::new(); rows.len()];
-        let mut done = 0;
-        for batch in by_length.chunks(PREDICT_BATCH) {
-            let tokens = TokenBatch::new(&select(&rows, batch), &self.device);
-            let scores = logits(&self.bert, &self.head, &tokens);
-            let [_, num_labels] = scores.dims();
-            let scores: Vec<f32> = scores.try_into_vec_as().map_err(|e| {
-                Error::other(format!("the device gave no scores back: {e}")).hint("try again with `device = \"cpu\"`")
-            })?;
-            for (&i, scores) in batch.iter().zip(scores.chunks(num_labels)) {
-                all[i] = scores.to_vec();
-            }
-            done += batch.len();
-            each_batch(done)?;
-        }
-        Ok(all)
+        let rows = self.text.encode(examples.iter().map(|e| e.text.as_str()))?;
+        vectors(
+            &rows,
+            &self.device,
+            |tokens| logits(&self.bert, &self.head, tokens),
+            each_batch,
+        )
     }
+}
+
+/// What `forward` makes of each row of token ids, rows of similar length together; `each_batch` hears the number done.
+pub(super) fn vectors(
+    rows: &[Vec<u32>],
+    device: &Device,
+    forward: impl Fn(&TokenBatch) -> Tensor<2>,
+    each_batch: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<Vec<f32>>> {
+    let mut by_length: Vec<usize> = (0..rows.len()).collect();
+    by_length.sort_by_key(|&i| rows[i].len());
+    let mut all = vec![Vec::new(); rows.len()];
+    let mut done = 0;
+    for batch in by_length.chunks(PREDICT_BATCH) {
+        let out = forward(&TokenBatch::new(&select(rows, batch), device));
+        let [_, width] = out.dims();
+        let out: Vec<f32> = out.try_into_vec_as().map_err(|e| {
+            Error::other(format!("the device gave no values back: {e}")).hint("try again with `device = \"cpu\"`")
+        })?;
+        for (&i, values) in batch.iter().zip(out.chunks(width)) {
+            all[i] = values.to_vec();
+        }
+        done += batch.len();
+        each_batch(done)?;
+    }
+    Ok(all)
 }
 
 fn select<'a>(rows: &'a [Vec<u32>], batch: &[usize]) -> Vec<&'a [u32]> {

@@ -3,6 +3,8 @@
 //! Classifiers are trained on equally many records of each arm and tested on the same real records. The scores read
 //! private test records, and those of the real arm private training records: they are internal (rule P9).
 
+pub mod direct;
+pub mod embed;
 pub mod encoder;
 mod features;
 pub mod linear;
@@ -42,6 +44,8 @@ pub enum ArmName {
     Synthetic,
     /// Records drawn from the model as it came: what is won over them is owed to the private data.
     ZeroShot,
+    /// Records drawn from the model fine-tuned without privacy: what sampling alone loses. NOT PRIVATE.
+    NonPrivate,
 }
 
 impl fmt::Display for ArmName {
@@ -50,6 +54,7 @@ impl fmt::Display for ArmName {
             ArmName::Real => "real",
             ArmName::Synthetic => "synthetic",
             ArmName::ZeroShot => "zero-shot",
+            ArmName::NonPrivate => "non-private (NOT PRIVATE: no epsilon)",
         })
     }
 }
@@ -146,6 +151,46 @@ pub struct ArmConfusion {
     pub counts: Vec<Vec<f64>>,
 }
 
+/// A classifier beside the comparison: it is not trained on an arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferenceName {
+    /// See [`direct`].
+    DpDirect,
+    /// The run's own language model, by p(label | text) ∝ p(text | label).
+    ModelPosterior,
+    /// The same by the model as it came.
+    ZeroShotPosterior,
+}
+
+impl fmt::Display for ReferenceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReferenceName::DpDirect => "dp_direct",
+            ReferenceName::ModelPosterior => "model_posterior",
+            ReferenceName::ZeroShotPosterior => "zero_shot_posterior",
+        })
+    }
+}
+
+/// The scores of a classifier that there is once: no seeds, no interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    pub name: ReferenceName,
+    /// In words.
+    pub what: String,
+    /// Test records behind the scores.
+    pub test_records: usize,
+    /// Share of right predictions, 0 to 1.
+    pub accuracy: f64,
+    /// F1 averaged over labels, 0 to 1.
+    pub macro_f1: f64,
+    /// Test records by true label (rows) and predicted label.
+    pub confusion: Vec<Vec<u64>>,
+    /// What it guarantees by itself, whole (P10), besides what the run's own model has spent; none where that is all.
+    pub privacy: Option<serde_json::Value>,
+}
+
 /// What an evaluation comes to. What an earlier version of the program did not measure is empty. Internal (P9).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Utility {
@@ -161,6 +206,9 @@ pub struct Utility {
     /// Of each of `rows`.
     #[serde(default)]
     pub confusions: Vec<ArmConfusion>,
+    /// Classifiers that are not trained on an arm.
+    #[serde(default)]
+    pub references: Vec<Reference>,
 }
 
 /// Trains each classifier on each arm with `config.seeds` seeds, and tests it on real records.

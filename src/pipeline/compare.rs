@@ -109,10 +109,13 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     let (config_hash, settings) = configuration(folder)?;
     let done = done(&paths)?;
     let is_done = |stage: Stage| done.contains(&stage.name());
-    let utility = match is_done(Stage::Evaluate) {
+    let mut utility = match is_done(Stage::Evaluate) {
         true => evaluate::utility(&paths)?,
         false => Utility::default(),
     };
+    // Large where there are many labels, and not for reading side by side.
+    utility.confusions.clear();
+    utility.references.iter_mut().for_each(|r| r.confusion.clear());
     let (dataset_hash, test_hash) = match is_done(Stage::Prepare) {
         true => (
             Some(Preparation::read(&paths)?.dataset_hash),

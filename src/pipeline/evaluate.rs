@@ -4,8 +4,10 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunPaths, stamp, table};
+use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, stamp, table};
 use crate::assets::ModelFiles;
+use crate::config::ExtraArm;
+use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
@@ -24,28 +26,41 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let test = examples(table::read_records(&p.folder.test_records())?);
     let synthetic = sampled(p, "synthetic", &labels)?;
     let zero_shot = sampled(p, "zero_shot", &labels)?;
-    let arms = [
-        Arm {
-            name: ArmName::Real,
-            examples: &real,
-        },
-        Arm {
-            name: ArmName::Synthetic,
-            examples: &synthetic,
-        },
-        Arm {
-            name: ArmName::ZeroShot,
-            examples: &zero_shot,
-        },
-    ];
-    let encoder = match c.evaluate.encoder {
-        true => Some(encoder_files(&assets::encoder(
-            &c.evaluate,
-            &p.places.assets,
-            p.progress,
-        )?)?),
+    let asked = |arm: ExtraArm| c.evaluate.arms.contains(&arm);
+    let device = device::choose(c.device)?;
+    let model = match c.evaluate.encoder || asked(ExtraArm::DpDirect) {
+        true => Some(assets::encoder(&c.evaluate, &p.places.assets, p.progress)?),
         false => None,
     };
+    let files = model.as_ref().map(encoder_files).transpose()?;
+    let tested = &test[..c.evaluate.encoder_test_records.unwrap_or(usize::MAX).min(test.len())];
+    let mut references = Vec::new();
+    if let (true, Some(model), Some(files)) = (asked(ExtraArm::DpDirect), &model, &files) {
+        // First, so that a budget that does not allow it is known before hours of work.
+        let sentences = SentenceEncoder::open(files, c.evaluate.encoder_max_tokens, &device)?;
+        references.push(direct::run(p, model, &sentences, tested, labels.len())?);
+    }
+    let encoder = files.filter(|_| c.evaluate.encoder);
+    if asked(ExtraArm::ModelPosterior) {
+        references.extend(posterior::run(p, labels.len())?);
+    }
+    let non_private = match asked(ExtraArm::NonPrivate) {
+        true => {
+            non_private::run(p)?;
+            Some(sampled(p, NON_PRIVATE, &labels)?)
+        }
+        false => None,
+    };
+    let mut arms = vec![
+        (ArmName::Real, &real),
+        (ArmName::Synthetic, &synthetic),
+        (ArmName::ZeroShot, &zero_shot),
+    ];
+    arms.extend(non_private.iter().map(|examples| (ArmName::NonPrivate, examples)));
+    let arms: Vec<Arm> = arms
+        .into_iter()
+        .map(|(name, examples)| Arm { name, examples })
+        .collect();
     let path = p.folder.scores();
     let finished = read_scores(&path)?;
     let mut log = std::fs::OpenOptions::new()
@@ -53,7 +68,6 @@ pub fn run(p: &Pipeline) -> Result<()> {
         .append(true)
         .open(&path)
         .map_err(|e| Error::io("open", &path, e))?;
-    let device = device::choose(c.device)?;
     let mut done = |fit: &Finished| {
         writeln!(log, "{}", stamp::text(fit))
             .and_then(|()| log.sync_data())
@@ -68,7 +82,10 @@ pub fn run(p: &Pipeline) -> Result<()> {
         encoder: encoder.as_ref(),
         device: &device,
     };
-    let utility = tstr(&comparison, &finished, &mut done, &stop, p.progress)?;
+    let utility = Utility {
+        references,
+        ..tstr(&comparison, &finished, &mut done, &stop, p.progress)?
+    };
     write_atomically(&p.folder.utility(), stamp::text(&utility).as_bytes())
 }
 
@@ -98,13 +115,15 @@ fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>>
     let mut files: Vec<_> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
     files.sort();
+    // Synthetic records belong to nobody.
+    let dataset = p.config.dataset.without_unit();
     let mut out = Vec::new();
     for file in files {
         let as_written = crate::config::PrepareConfig {
             replace_html_breaks: false,
             ..p.config.prepare.clone()
         };
-        out.extend(examples(read(&file, &p.config.dataset, labels, &as_written)?.0));
+        out.extend(examples(read(&file, &dataset, labels, &as_written)?.0));
     }
     Ok(out)
 }

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use super::files::write_atomically;
 use super::{Stage, stamp};
 use crate::config::{DatasetConfig, Profile, RunConfig};
+use crate::evaluation::ReferenceName;
 use crate::{Error, Result};
+
+/// The arm that is trained without privacy.
+pub const NON_PRIVATE: &str = "non_private";
 
 /// Where everything stands in a run's folder: enough to read it.
 pub struct RunPaths {
@@ -127,6 +131,11 @@ impl RunPaths {
         &self.root
     }
 
+    /// A file of the reference `dp_direct`. Not an output of the evaluation: what is paid for is kept.
+    pub fn direct(&self, file: &str) -> PathBuf {
+        self.internal("dp_direct").join(file)
+    }
+
     /// Where what reads private records is kept; never released (P9).
     pub fn internal(&self, file: &str) -> PathBuf {
         self.root.join("internal").join(file)
@@ -182,24 +191,42 @@ impl RunPaths {
         self.root.join("model").join("label_counts.json")
     }
 
+    /// A file of the arm `non_private`. Internal for good (P9).
+    pub fn non_private(&self, file: &str) -> PathBuf {
+        self.internal(NON_PRIVATE).join(file)
+    }
+
+    /// What the language model says of each test record.
+    pub fn posterior(&self, name: ReferenceName) -> PathBuf {
+        self.internal(&format!("{name}.jsonl"))
+    }
+
+    /// Where an arm's files stand. What is drawn without privacy never leaves `internal/`.
+    fn of_arm(&self, arm: &str) -> PathBuf {
+        match arm {
+            NON_PRIVATE => self.non_private(""),
+            _ => self.root.clone(),
+        }
+    }
+
     /// Records sampled so far for an arm, a line each.
     pub fn journal(&self, arm: &str) -> PathBuf {
-        self.root.join("work").join(format!("{arm}.jsonl"))
+        self.of_arm(arm).join("work").join(format!("{arm}.jsonl"))
     }
 
     /// Their scores so far, a line each.
     pub fn score_journal(&self, arm: &str) -> PathBuf {
-        self.root.join("work").join(format!("{arm}-scores.jsonl"))
+        self.of_arm(arm).join("work").join(format!("{arm}-scores.jsonl"))
     }
 
     /// What came of sampling an arm: how many were drawn, kept, dropped, and how well labels show.
     pub fn sampled(&self, arm: &str) -> PathBuf {
-        self.root.join("sampling").join(format!("{arm}.json"))
+        self.of_arm(arm).join("sampling").join(format!("{arm}.json"))
     }
 
     /// A folder of Parquet shards.
     pub fn shards(&self, arm: &str) -> PathBuf {
-        self.root.join(arm)
+        self.of_arm(arm).join(arm)
     }
 
     /// Scores of the classifiers that are trained so far, a line each.
@@ -245,13 +272,19 @@ impl RunPaths {
                     self.label_counts(),
                     self.trained(),
                     self.guarantee(),
+                    self.internal(NON_PRIVATE),
                 ]
             }
-            Stage::Sample => ["synthetic", "zero_shot"]
+            Stage::Sample => ["synthetic", "zero_shot", NON_PRIVATE]
                 .iter()
                 .flat_map(|a| [self.journal(a), self.score_journal(a), self.sampled(a), self.shards(a)])
                 .collect(),
-            Stage::Evaluate => vec![self.scores(), self.utility()],
+            Stage::Evaluate => {
+                let posteriors = [ReferenceName::ModelPosterior, ReferenceName::ZeroShotPosterior];
+                let mut out = vec![self.scores(), self.utility()];
+                out.extend(posteriors.map(|name| self.posterior(name)));
+                out
+            }
         }
     }
 }

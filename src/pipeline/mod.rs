@@ -4,12 +4,15 @@
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
 pub mod compare;
+mod direct;
 pub mod estimate;
 mod evaluate;
 pub mod files;
 mod finetune;
 mod folder;
 mod journal;
+mod non_private;
+mod posterior;
 pub(crate) mod prepare;
 mod report;
 mod sample;
@@ -22,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use folder::{RunFolder, RunPaths};
+pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
 pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
@@ -118,6 +121,16 @@ impl<'a> Pipeline<'a> {
             stop,
             progress,
         })
+    }
+
+    /// [`Error::interrupted`] once the person has asked to stop.
+    fn check_stop(&self, doing: &str) -> Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => {
+                Err(Error::interrupted(format!("stopped while {doing}")).hint("the same command goes on from here"))
+            }
+            false => Ok(()),
+        }
     }
 
     /// The run's folder.

@@ -12,7 +12,7 @@ use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
 use super::{Pipeline, RunFolder, RunPaths, Stage};
 use crate::config::RunConfig;
-use crate::evaluation::{Utility, UtilityRow};
+use crate::evaluation::{Reference, Utility, UtilityRow};
 use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
 
@@ -30,6 +30,8 @@ pub struct Report {
     pub all_synthetic: Vec<UtilityRow>,
     /// The linear classifier by number of records.
     pub size_curve: Vec<UtilityRow>,
+    /// Classifiers that are not trained on an arm.
+    pub references: Vec<Reference>,
     pub records: Option<Records>,
     /// What all runs on these records have spent.
     pub ledger: Option<Spent>,
@@ -176,6 +178,7 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         utility: utility.rows,
         all_synthetic: utility.all_synthetic,
         size_curve: utility.size_curve,
+        references: utility.references,
         records,
         ledger: if done.contains(&Stage::Finetune) {
             spent(folder, ledgers)?

@@ -112,7 +112,8 @@ struct SampledLabel {
     bias: Option<f64>,
 }
 
-fn sample_arm(
+/// Draws an arm into its shards, unless they are there.
+pub fn sample_arm(
     p: &Pipeline,
     name: &str,
     model: &Llama,

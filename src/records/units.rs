@@ -5,16 +5,16 @@ use super::Encoded;
 /// Private records, by the unit (a record, or everything from one person) that the guarantee protects.
 ///
 /// A unit is drawn whole, and its records share its one contribution of norm at most C (rule P5).
-pub struct Units {
+pub struct Units<T = Encoded> {
     /// Those of a unit stand side by side.
-    records: Vec<Encoded>,
+    records: Vec<T>,
     /// Where each unit's records begin; one entry more than there are units.
     starts: Vec<usize>,
 }
 
-impl Units {
+impl<T: Clone> Units<T> {
     /// Every record is a unit of its own.
-    pub fn of_records(records: Vec<Encoded>) -> Self {
+    pub fn of_records(records: Vec<T>) -> Self {
         let starts = (0..=records.len()).collect();
         Units { records, starts }
     }
@@ -22,8 +22,8 @@ impl Units {
     /// Record `i` belongs to the unit that `unit_of[i]` names; of each unit the first `max_records` records are kept.
     ///
     /// Which records of a unit are kept depends on that unit alone, so neighbours differ in one unit and no other.
-    pub fn of_groups(records: Vec<Encoded>, unit_of: &[u32], max_records: usize) -> Self {
-        let mut rows: Vec<(u32, Encoded)> = unit_of.iter().copied().zip(records).collect();
+    pub fn of_groups(records: Vec<T>, unit_of: &[u32], max_records: usize) -> Self {
+        let mut rows: Vec<(u32, T)> = unit_of.iter().copied().zip(records).collect();
         rows.sort_by_key(|(unit, _)| *unit);
         let (mut records, mut starts) = (Vec::with_capacity(rows.len()), vec![0]);
         for unit in rows.chunk_by(|a, b| a.0 == b.0) {
@@ -34,7 +34,7 @@ impl Units {
     }
 
     /// These and `records`, each a unit of its own.
-    pub fn with_records(&self, records: impl IntoIterator<Item = Encoded>) -> Self {
+    pub fn with_records(&self, records: impl IntoIterator<Item = T>) -> Self {
         let mut all = self.records.clone();
         let mut starts = self.starts.clone();
         for record in records {
@@ -45,7 +45,7 @@ impl Units {
     }
 
     /// The records of all units.
-    pub fn all(&self) -> &[Encoded] {
+    pub fn all(&self) -> &[T] {
         &self.records
     }
 
@@ -60,7 +60,7 @@ impl Units {
     }
 
     /// The records of a unit, at least one.
-    pub fn records(&self, unit: usize) -> &[Encoded] {
+    pub fn records(&self, unit: usize) -> &[T] {
         &self.records[self.starts[unit]..self.starts[unit + 1]]
     }
 }

@@ -1,0 +1,211 @@
+//! The reference `dp_direct`, asked for by `evaluate.arms`: a run of its own in the dataset's ledger.
+//!
+//! What it leaves stays when the evaluation is done anew: it was paid for.
+
+use rand::RngExt;
+
+use super::files::{read_json, write_atomically};
+use super::prepare::Preparation;
+use super::report::plan_request;
+use super::{Pipeline, folder, stamp, table};
+use crate::assets::ModelFiles;
+use crate::evaluation::direct::{Bound, Direct, Softmax};
+use crate::evaluation::embed::SentenceEncoder;
+use crate::evaluation::metrics::Confusion;
+use crate::evaluation::{Example, Reference, ReferenceName};
+use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivacyStatement};
+use crate::records::{Record, Units};
+use crate::training::checkpoint::Checkpoint;
+use crate::{Error, Result};
+
+/// Version of what is trained here; raised when its meaning changes.
+const DIRECT: u32 = 1;
+
+/// Trains the classifier, or finds it trained, and tests it.
+///
+/// # Errors
+/// Budget: the dataset's total epsilon does not allow a second run (P8). Usage: it was trained with other settings.
+pub fn run(
+    p: &Pipeline,
+    encoder: &ModelFiles,
+    sentences: &SentenceEncoder,
+    test: &[Example],
+    num_labels: usize,
+) -> Result<Reference> {
+    let (model, statement) = trained(p, encoder, sentences, num_labels)?;
+    let task = p
+        .progress
+        .begin("test of dp_direct", test.len() as u64, crate::progress::Unit::Records);
+    let vectors = sentences.embed(test.iter().map(|e| e.text.as_str()), &mut |texts| {
+        task.set(texts as u64, "");
+        p.check_stop("testing dp_direct")
+    })?;
+    let predicted: Vec<usize> = vectors.iter().map(|v| model.predict(v)).collect();
+    let confusion = Confusion::new(test.iter().map(|e| e.label), &predicted, num_labels);
+    Ok(Reference {
+        name: ReferenceName::DpDirect,
+        what: "softmax regression on frozen sentence vectors, trained privately on the real records".into(),
+        test_records: test.len(),
+        accuracy: confusion.accuracy(),
+        macro_f1: confusion.macro_f1(),
+        confusion: confusion.rows(),
+        privacy: Some(statement),
+    })
+}
+
+fn trained(
+    p: &Pipeline,
+    encoder: &ModelFiles,
+    sentences: &SentenceEncoder,
+    num_labels: usize,
+) -> Result<(Softmax, serde_json::Value)> {
+    let c = &p.config;
+    let plan = PrivacyPlan::calibrate(&request(p))?;
+    let settings = settings(p, encoder);
+    require_same(p, &settings)?;
+    let (checkpoint, guarantee) = (
+        p.folder.direct("checkpoint.safetensors"),
+        p.folder.direct("privacy.json"),
+    );
+    let resume = match checkpoint.exists() {
+        true => Some(Checkpoint::load(
+            &checkpoint,
+            Softmax::len(num_labels, sentences.width()),
+            0.0,
+        )?),
+        false => None,
+    };
+    if let Some(saved) = resume.as_ref().filter(|_| guarantee.exists()) {
+        p.progress.note("dp_direct: trained before, kept; nothing is charged");
+        return Ok((
+            Softmax::of(sentences.width(), saved.values.clone()),
+            read_json(&guarantee)?,
+        ));
+    }
+
+    let preparation = Preparation::read(&p.folder)?;
+    let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
+    let ledger = Ledger::open(
+        &p.places.ledgers,
+        &preparation.dataset_hash,
+        total,
+        plan.delta(),
+        plan.unit(),
+    )?;
+    let run_id = run_id(p)?;
+    let view = ledger.view();
+    let known = view.runs.iter().find(|r| r.run == run_id);
+    if let Some(saved) = &resume {
+        // P7: as for the language model.
+        ledger.require_head(&saved.ledger)?;
+        if saved.applied_steps > known.map_or(0, |r| r.charged_steps) {
+            return Err(Error::data(format!(
+                "{} has more steps applied than its run has charged: it is another run's",
+                checkpoint.display()
+            ))
+            .hint("delete that folder to train dp_direct anew; what it charged stays charged"));
+        }
+        if let Some(ended) = known.filter(|r| r.ended) {
+            let statement = write_guarantee(p, &plan.statement(ended.charged_steps))?;
+            return Ok((Softmax::of(sentences.width(), saved.values.clone()), statement));
+        }
+    }
+    p.progress.note(&format!(
+        "dp_direct spends budget of its own, besides the language model's: {}",
+        plan.statement(plan.steps())
+    ));
+    let records = table::read_records(&p.folder.train_records())?;
+    let units = units(records, c.dataset.max_records_per_unit());
+    let mut run = plan.begin(ledger, &run_id, units.len())?;
+    write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
+    let training = Direct {
+        units: &units,
+        num_labels,
+        encoder: sentences,
+        bound: Bound {
+            clipping: c.finetune.clipping,
+            max_grad_norm: c.finetune.max_grad_norm,
+        },
+        learning_rate: c.evaluate.dp_direct.learning_rate,
+        checkpoint: &checkpoint,
+        stop: p.stop,
+        progress: p.progress,
+    };
+    let model = training.train(&mut run, resume)?;
+    let statement = write_guarantee(p, &run.statement())?;
+    run.end()?;
+    Ok((model, statement))
+}
+
+/// The run's own epsilon, delta, unit, noise and bound, with steps and batches of `evaluate.dp_direct`.
+fn request(p: &Pipeline) -> PlanRequest {
+    let (c, direct) = (&p.config, &p.config.evaluate.dp_direct);
+    let request = plan_request(c);
+    PlanRequest {
+        expected_batch_size: direct.expected_batch_size.unwrap_or(request.expected_batch_size),
+        steps: direct.steps.unwrap_or(request.steps),
+        label_histogram_epsilon: None,
+        ..request
+    }
+}
+
+/// What the trained classifier depends on: with other settings it would be another run, and another charge.
+fn settings(p: &Pipeline, encoder: &ModelFiles) -> String {
+    let c = &p.config;
+    let f = &c.finetune;
+    let files: Vec<&String> = encoder.files.iter().map(|f| &f.sha256).collect();
+    stamp::text(&(
+        DIRECT,
+        folder::trained_on(c),
+        &c.prepare,
+        (f.epsilon, f.delta, f.expected_batch_size, f.steps, f.epochs),
+        (f.clipping, f.max_grad_norm, f.noise, f.max_batch_size, f.seed),
+        &c.evaluate.dp_direct,
+        c.evaluate.encoder_max_tokens,
+        files,
+    ))
+}
+
+/// Refuses to train anew, and be charged again, unless the person deletes what is there.
+fn require_same(p: &Pipeline, settings: &str) -> Result<()> {
+    let path = p.folder.direct("settings.json");
+    match std::fs::read_to_string(&path) {
+        Ok(earlier) if earlier != settings => Err(Error::usage(format!(
+            "dp_direct was trained with other settings in {}; to train it anew would be charged again",
+            p.folder.direct("").display()
+        ))
+        .hint("set them back, or delete that folder; what it charged stays charged")),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("read", &path, e)),
+    }
+}
+
+fn units(records: Vec<Record>, max_records: usize) -> Units<Example> {
+    let unit_of: Vec<u32> = records.iter().map(|r| r.unit).collect();
+    let examples = records.into_iter().map(|r| Example {
+        text: r.text,
+        label: r.label,
+    });
+    Units::of_groups(examples.collect(), &unit_of, max_records)
+}
+
+fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement) -> Result<serde_json::Value> {
+    let mut guarantee = serde_json::to_value(statement).expect("a statement serialises");
+    if !statement.private {
+        guarantee["caveat"] = "NOT PRIVATE: the randomness came from a fixed seed".into();
+    }
+    write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())?;
+    Ok(guarantee)
+}
+
+/// Its name in the ledger: drawn once, kept beside what is trained.
+fn run_id(p: &Pipeline) -> Result<String> {
+    let path = p.folder.direct("run-id");
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_string());
+    }
+    let id = format!("{}-dp-direct-{:016x}", p.folder.name(), rand::rng().random::<u64>());
+    write_atomically(&path, id.as_bytes())?;
+    Ok(id)
+}
