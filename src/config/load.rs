@@ -237,6 +237,9 @@ fn check(c: &RunConfig) -> Result<()> {
         ("sample.shard_records", c.sample.shard_records),
         ("evaluate.encoder_batch_size", c.evaluate.encoder_batch_size),
         ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
+        ("evaluate.quality.records", c.evaluate.quality.records),
+        ("evaluate.quality.encoder_records", c.evaluate.quality.encoder_records),
+        ("evaluate.quality.shared_words", c.evaluate.quality.shared_words),
         ("dataset.public_size", c.dataset.public_size as usize),
         ("dataset.unit.max_records", c.dataset.max_records_per_unit()),
     ];

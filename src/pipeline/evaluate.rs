@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunFolder, stamp, table};
+use super::{Pipeline, RunFolder, quality, stamp, table};
 use crate::assets::ModelFiles;
 use crate::evaluation::encoder::EncoderFiles;
+use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, UtilityRow, tstr};
 use crate::models::device;
 use crate::records::{LabelSpace, Record, read};
@@ -79,7 +80,14 @@ pub fn run(p: &Pipeline) -> Result<()> {
         device: &device,
     };
     let rows = tstr(&comparison, &finished, &mut done, &stop, p.progress)?;
-    write_atomically(&p.folder.utility(), stamp::text(&Utility { rows }).as_bytes())
+    write_atomically(&p.folder.utility(), stamp::text(&Utility { rows }).as_bytes())?;
+    let sides = Sides {
+        training: real.as_slice(),
+        held_out: &test,
+        synthetic: &synthetic,
+        zero_shot: &zero_shot,
+    };
+    quality::run(p, sides, labels.len(), encoder.as_ref(), &device)
 }
 
 fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {

@@ -173,6 +173,11 @@ impl RunFolder {
         self.internal("utility.json")
     }
 
+    /// What the records are like.
+    pub fn quality(&self) -> PathBuf {
+        self.internal("quality.json")
+    }
+
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.root.join("report.json")
@@ -211,7 +216,7 @@ impl RunFolder {
                 .iter()
                 .flat_map(|a| [self.journal(a), self.shards(a)])
                 .collect(),
-            Stage::Evaluate => vec![self.scores(), self.utility()],
+            Stage::Evaluate => vec![self.scores(), self.utility(), self.quality()],
         }
     }
 }

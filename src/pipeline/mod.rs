@@ -9,6 +9,7 @@ pub mod files;
 mod finetune;
 mod folder;
 pub(crate) mod prepare;
+mod quality;
 mod report;
 mod sample;
 mod stamp;

@@ -10,9 +10,10 @@ use super::evaluate::Utility;
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{Pipeline, RunFolder, Stage};
+use super::{Pipeline, RunFolder, Stage, quality};
 use crate::config::RunConfig;
 use crate::evaluation::UtilityRow;
+use crate::evaluation::quality::Quality;
 use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
 
@@ -25,6 +26,8 @@ pub struct Report {
     /// The guarantee of the trained model and of everything sampled from it; none before training.
     pub privacy: Option<Value>,
     pub utility: Vec<UtilityRow>,
+    /// What the records are like, beside real ones; none where it was not measured.
+    pub quality: Option<Quality>,
     pub records: Option<Records>,
     /// What all runs on these records have spent.
     pub ledger: Option<Spent>,
@@ -163,6 +166,11 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
             Utility::read(folder)?.rows
         } else {
             Vec::new()
+        },
+        quality: if done.contains(&Stage::Evaluate) {
+            quality::for_report(folder)?
+        } else {
+            None
         },
         records,
         ledger: if done.contains(&Stage::Finetune) {
