@@ -11,16 +11,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use burn::tensor::{Device, Tensor, TensorData};
 use dpsynth::config::ColumnKind;
-use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior};
+use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use dpsynth::error::Kind;
 use dpsynth::models::cache::Way;
 use dpsynth::models::llama::{Llama, Plain};
-use dpsynth::records::LabelSpace;
+use dpsynth::models::lora::Adapter;
+use dpsynth::records::{Encoded, LabelSpace};
 use dpsynth::sampling::choose::{Choice, draw, pick, pick_on_device};
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
 use dpsynth::sampling::prior;
 use dpsynth::sampling::queue::Queue;
+use dpsynth::sampling::refine::{Candidate, LabelOutcome, Refinement, Score, TRIES, bias, posterior};
+use dpsynth::sampling::score::{Scorer, Text};
 use dpsynth::sampling::shards::{self, Schema, Synthetic};
+use dpsynth::training::gradients::Trainee;
 use dpsynth::training::workers::Workers;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::{RngExt, SeedableRng};
@@ -627,5 +631,195 @@ fn writing_again_replaces_the_old_shards() {
     assert_eq!(
         names(&shards),
         ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    );
+}
+
+// ---------------------------------------------------------------------------------------------- scores
+
+/// Drawn texts of all lengths, each with its end token unless it was cut off.
+fn drawn(n: usize) -> Vec<Vec<u32>> {
+    let decoder = Decoder::new(&model(), &prompts(), settings(PLAIN)).unwrap();
+    let end = |mut tokens: Vec<u32>| {
+        if tokens.len() < 24 {
+            tokens.push(END);
+        }
+        tokens
+    };
+    decoder.decode(&requests(n), 8).into_iter().map(end).collect()
+}
+
+fn under_all(texts: &[Vec<u32>]) -> Vec<Text<'_>> {
+    texts
+        .iter()
+        .map(|tokens| Text {
+            tokens,
+            labels: &[0, 1, 2],
+        })
+        .collect()
+}
+
+#[test]
+fn a_score_is_the_sum_of_the_losses_that_training_sees() {
+    let model = model();
+    let mut texts = drawn(12);
+    texts.push(vec![END]);
+    let trainee = Trainee::new(&model);
+    let placed = trainee.place(&Adapter::new(model.config(), 2, 4.0, 0));
+    for way in [Way::Memory, Way::Tensors] {
+        let scores = Scorer::by(way, &model, &prompts()).score(&under_all(&texts));
+        for (tokens, scores) in texts.iter().zip(scores) {
+            for (label, prompt) in prompts().into_iter().enumerate() {
+                let record = Encoded {
+                    prompt: prompt.len(),
+                    tokens: [prompt, tokens.clone()].concat(),
+                    label,
+                };
+                let wanted = -trainee.losses(&placed, &[&record])[0] * tokens.len() as f64;
+                assert!((scores[label] - wanted).abs() < 1e-4 * wanted.abs(), "{way:?} {label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_score_is_that_of_the_logits_that_decoding_draws_from() {
+    let model = model();
+    let texts = drawn(3);
+    let scores = Scorer::new(&model, &prompts()).score(&under_all(&texts));
+    for (tokens, scores) in texts.iter().zip(scores) {
+        for (prompt, score) in prompts().iter().zip(scores) {
+            let step = |n: usize| {
+                let logits = next_logits(&model, &[prompt.as_slice(), &tokens[..n]].concat());
+                let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+                f64::from(logits[tokens[n] as usize]) - total.ln()
+            };
+            let wanted: f64 = (0..tokens.len()).map(step).sum();
+            assert!((score - wanted).abs() < 1e-4 * wanted.abs());
+        }
+    }
+}
+
+#[test]
+fn a_score_does_not_depend_on_what_is_scored_with_it_or_by_whom() {
+    let model = model();
+    let texts = drawn(40);
+    let scorer = Scorer::new(&model, &prompts());
+    let texts = under_all(&texts);
+    let alone: Vec<Vec<f64>> = texts.iter().flat_map(|t| scorer.score(&[*t])).collect();
+    assert_eq!(scorer.score(&texts), alone, "all at once");
+    let one_label: Vec<f64> = texts
+        .iter()
+        .map(|t| scorer.score(&[Text { labels: &[2], ..*t }])[0][0])
+        .collect();
+    assert_eq!(one_label, alone.iter().map(|s| s[2]).collect::<Vec<_>>());
+    for workers in [1, 3] {
+        let (mut found, stop) = (vec![vec![]; texts.len()], AtomicBool::new(false));
+        let take = |i: usize, values| {
+            found[i] = values;
+            Ok(())
+        };
+        assert!(scorer.score_on(&Workers::with(workers), &texts, &stop, take).unwrap());
+        assert_eq!(found, alone, "{workers} workers");
+    }
+}
+
+#[test]
+fn scoring_stops_when_it_is_told_to_or_what_it_found_cannot_be_kept() {
+    let model = model();
+    let texts = drawn(40);
+    let (scorer, workers) = (Scorer::new(&model, &prompts()), Workers::with(2));
+    let stopped = AtomicBool::new(true);
+    let never = |_, _| panic!("nothing is scored");
+    assert!(!scorer.score_on(&workers, &under_all(&texts), &stopped, never).unwrap());
+    let go = AtomicBool::new(false);
+    let refused = scorer.score_on(&workers, &under_all(&texts), &go, |_, _| {
+        Err(dpsynth::Error::other("no room"))
+    });
+    assert_eq!(refused.unwrap_err().to_string(), "no room");
+}
+
+// ---------------------------------------------------------------------------------------------- refinement
+
+fn refine(action: RefineAction, min_posterior: f64) -> RefineConfig {
+    RefineConfig {
+        action,
+        min_posterior,
+        ..RefineConfig::default()
+    }
+}
+
+/// A candidate of two labels that shows label 1 by `ratio` nats more than label 0.
+fn shows(request: Request, ratio: f64) -> Candidate {
+    let score = |label| Score {
+        label,
+        log_p: -40.0 - request.id as f64 + ratio * label as f64,
+    };
+    Candidate {
+        request,
+        scores: vec![score(request.label), score(1 - request.label)],
+    }
+}
+
+#[test]
+fn without_refinement_the_first_round_is_all_there_is() {
+    let mut refinement = Refinement::new(&RefineConfig::default(), vec![0, 1, 1], 2, 0);
+    let open = refinement.open();
+    assert_eq!(
+        open.iter().map(|r| (r.id, r.label, r.attempt)).collect::<Vec<_>>(),
+        [(0, 0, 0), (1, 1, 0), (2, 1, 0)]
+    );
+    assert!(refinement.labels_of(open[0]).is_empty(), "nothing is scored");
+    // The second came out blank.
+    let drawn = [0, 2].map(|i| Candidate {
+        request: open[i],
+        scores: vec![],
+    });
+    refinement.take(drawn.to_vec());
+    assert!(refinement.open().is_empty());
+    let (taken, outcome) = refinement.end();
+    assert_eq!(
+        taken.iter().map(|t| (t.place, t.label)).collect::<Vec<_>>(),
+        [(0, 0), (2, 1)]
+    );
+    assert_eq!(
+        (outcome.agreement, outcome.labels[1].missing, outcome.labels[1].dropped),
+        (None, 1, 1)
+    );
+}
+
+#[test]
+fn only_what_passes_is_kept_and_the_rest_is_drawn_anew_until_the_rounds_are_over() {
+    let config = RefineConfig {
+        rounds: 3,
+        centred: false,
+        ..refine(RefineAction::Drop, 0.7)
+    };
+    let mut refinement = Refinement::new(&config, vec![0, 1, 0, 1], 2, 0);
+    // p(1|x) = 1 / (1 + e^−ratio): 0.7 lies at 0.8473.
+    let rounds: [&[f64]; 3] = [&[1.0, 0.85, -0.84, 0.0], &[-0.85, 0.9, 0.84], &[-0.85, 0.84]];
+    for (round, ratios) in rounds.into_iter().enumerate() {
+        let open = refinement.open();
+        assert!(open.iter().all(|r| r.attempt == round as u64 * TRIES));
+        assert_eq!(open.len(), ratios.len(), "round {round}");
+        refinement.take(open.iter().zip(ratios).map(|(r, ratio)| shows(*r, *ratio)).collect());
+    }
+    assert!(refinement.open().is_empty(), "three rounds");
+    let (taken, outcome) = refinement.end();
+    assert!(taken.iter().all(|t| t.posterior.unwrap() >= 0.7));
+    let taken: Vec<(u64, usize, u64)> = taken.iter().map(|t| (t.place, t.label, t.request.attempt)).collect();
+    assert_eq!(taken, [(0, 0, TRIES), (1, 1, 0), (2, 0, 2 * TRIES)]);
+    let counted = |wanted, drawn, kept, dropped, missing| LabelOutcome {
+        wanted,
+        drawn,
+        kept,
+        relabelled: 0,
+        dropped,
+        missing,
+    };
+    assert_eq!(outcome.labels, [counted(2, 5, 2, 3, 0), counted(2, 4, 1, 3, 1)]);
+    assert_eq!(
+        (outcome.rounds, outcome.agreement),
+        (3, Some(0.5)),
+        "ids 1 and 2 of the first four show their label"
     );
 }

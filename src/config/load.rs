@@ -218,6 +218,7 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.max_grad_norm", f.max_grad_norm),
         ("finetune.alpha", f.alpha),
         ("finetune.epochs", f.epochs),
+        ("finetune.warm_start.learning_rate", f.warm_start.learning_rate),
         ("sample.temperature", c.sample.temperature),
         ("evaluate.encoder_learning_rate", c.evaluate.encoder_learning_rate),
     ];
@@ -230,11 +231,16 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.expected_batch_size", f.expected_batch_size as usize),
         ("finetune.micro_batch_size", f.micro_batch_size),
         ("finetune.rank", f.rank),
+        ("finetune.objective.labels", f.objective.labels),
+        ("finetune.warm_start.epochs", f.warm_start.epochs),
+        ("finetune.warm_start.batch_size", f.warm_start.batch_size),
         ("finetune.checkpoint_every", f.checkpoint_every as usize),
         ("prepare.max_tokens", c.prepare.max_tokens),
         ("sample.records", c.sample.records),
         ("sample.batch_size", c.sample.batch_size),
         ("sample.shard_records", c.sample.shard_records),
+        ("sample.refine.rounds", c.sample.refine.rounds as usize),
+        ("sample.refine.labels", c.sample.refine.labels),
         ("evaluate.encoder_batch_size", c.evaluate.encoder_batch_size),
         ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
         ("evaluate.quality.records", c.evaluate.quality.records),
@@ -261,8 +267,16 @@ fn check(c: &RunConfig) -> Result<()> {
             return refuse(key, "at least 1", "0".into());
         }
     }
-    if !(f.weight_decay >= 0.0 && f.weight_decay.is_finite()) {
-        return refuse("finetune.weight_decay", "0 or more", f.weight_decay.to_string());
+    let not_negative = [
+        ("finetune.weight_decay", f.weight_decay),
+        ("finetune.objective.contrast", f.objective.contrast),
+        ("finetune.objective.mismatch", f.objective.mismatch),
+        ("finetune.warm_start.guidance", f.warm_start.guidance),
+    ];
+    for (key, value) in not_negative {
+        if !(value >= 0.0 && value.is_finite()) {
+            return refuse(key, "0 or more", value.to_string());
+        }
     }
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if !c.name.starts_with(char::is_alphanumeric) || !c.name.chars().all(plain) {
@@ -279,11 +293,26 @@ fn check(c: &RunConfig) -> Result<()> {
             c.evaluate.seeds.to_string(),
         );
     }
+    let meaningless = |size: &&f64| !(size.is_finite() && **size > 0.0 && (**size <= 1.0 || size.fract() == 0.0));
+    if let Some(size) = c.evaluate.size_curve.iter().find(meaningless) {
+        return refuse(
+            "evaluate.size_curve",
+            "shares above 0 and up to 1, or whole numbers of records",
+            size.to_string(),
+        );
+    }
     if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {
         return refuse("sample.guidance", "0 or more", c.sample.guidance.to_string());
     }
     if !(c.sample.top_p > 0.0 && c.sample.top_p <= 1.0) {
         return refuse("sample.top_p", "above 0 and at most 1", c.sample.top_p.to_string());
+    }
+    if !(0.0..1.0).contains(&c.sample.refine.min_posterior) {
+        return refuse(
+            "sample.refine.min_posterior",
+            "0 or more and below 1",
+            c.sample.refine.min_posterior.to_string(),
+        );
     }
     if f.expected_batch_size > c.dataset.public_size {
         return refuse(

@@ -236,6 +236,65 @@ pub enum Precision {
     Bf16,
 }
 
+/// How noised gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Loshchilov and Hutter 2019.
+    Adamw,
+    /// AdamW whose second moment is corrected for the noise (Tang et al. 2024).
+    AdamBc,
+}
+
+/// What a record's loss rewards besides its text; each term costs a pass more for each other label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveConfig {
+    /// Weight of −log p(label | text) a token, with p(label | text) ∝ p(text | label): the text tells its label.
+    pub contrast: f64,
+    /// Weight of the loss behind other labels' prompts, which is to grow (Mattern et al. 2022).
+    pub mismatch: f64,
+    /// At most this many other labels beside a record's own.
+    pub labels: usize,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        ObjectiveConfig {
+            contrast: 0.0,
+            mismatch: 0.0,
+            labels: 1,
+        }
+    }
+}
+
+/// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
+/// private: free of privacy cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartConfig {
+    /// Records that are drawn and learned from; 0 leaves the warm start out.
+    pub records: usize,
+    /// γ of label guidance.
+    pub guidance: f64,
+    /// Passes over them.
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        WarmStartConfig {
+            records: 0,
+            guidance: 1.0,
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 1e-3,
+        }
+    }
+}
+
 /// Private training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -262,7 +321,9 @@ pub struct FinetuneConfig {
     pub micro_batch_size: usize,
     /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
     pub activation_checkpointing: bool,
-    /// AdamW's step size.
+    /// `"adamw"` or `"adam-bc"`.
+    pub optimizer: Optimizer,
+    /// The optimizer's step size.
     pub learning_rate: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
@@ -282,6 +343,10 @@ pub struct FinetuneConfig {
     pub alpha: f64,
     /// A checkpoint each this many steps.
     pub checkpoint_every: u64,
+    /// What a record's loss rewards besides its text.
+    pub objective: ObjectiveConfig,
+    /// Public training before the first private step.
+    pub warm_start: WarmStartConfig,
     /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -299,6 +364,7 @@ impl Default for FinetuneConfig {
             steps: None,
             micro_batch_size: 8,
             activation_checkpointing: false,
+            optimizer: Optimizer::Adamw,
             learning_rate: 1e-3,
             weight_decay: 0.0,
             warmup_steps: 0,
@@ -309,6 +375,8 @@ impl Default for FinetuneConfig {
             rank: 16,
             alpha: 32.0,
             checkpoint_every: 5,
+            objective: ObjectiveConfig::default(),
+            warm_start: WarmStartConfig::default(),
             seed: None,
         }
     }
@@ -360,6 +428,8 @@ pub struct SampleConfig {
     pub shard_records: usize,
     /// Seed of the sampler. Sampling is post-processing: a seed costs no privacy.
     pub seed: u64,
+    /// What becomes of records that do not show their label.
+    pub refine: RefineConfig,
 }
 
 impl Default for SampleConfig {
@@ -376,16 +446,73 @@ impl Default for SampleConfig {
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,
+            refine: RefineConfig::default(),
         }
     }
+}
+
+/// Refinement: the model that drew a record scores it under all labels. Free of privacy cost, and done alike to the
+/// trained model's records and to the zero-shot ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefineConfig {
+    /// What becomes of a record by its posterior.
+    pub action: RefineAction,
+    /// The posterior p(label|text) that a record must reach, from 0 to below 1; 0 with `"drop"`: nothing is refined.
+    pub min_posterior: f64,
+    /// How often each record is drawn at most, the first time included; what has not passed by then is left out.
+    pub rounds: u64,
+    /// Takes the model's own leaning to some labels off its scores: the mean over the first round's records.
+    pub centred: bool,
+    /// A record is scored under its own label and at most this many others.
+    pub labels: usize,
+}
+
+impl RefineConfig {
+    /// Whether records are scored at all.
+    pub fn is_on(&self) -> bool {
+        self.action != RefineAction::Drop || self.min_posterior > 0.0
+    }
+}
+
+impl Default for RefineConfig {
+    fn default() -> Self {
+        RefineConfig {
+            action: RefineAction::Drop,
+            min_posterior: 0.0,
+            rounds: 4,
+            centred: true,
+            labels: 15,
+        }
+    }
+}
+
+/// What becomes of a record by its posterior.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefineAction {
+    /// Kept where its own label's reaches `min_posterior`, else drawn anew.
+    Drop,
+    /// Takes the label of the largest, where that reaches `min_posterior`, and a place that wants it; places that stay
+    /// open are drawn anew.
+    Relabel,
+    /// Kept whatever it is: the scores are only reported.
+    Score,
 }
 
 /// Measuring what the synthetic records are worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// Records each arm trains on; default: four fifths of the smallest arm, so that every seed takes others.
+    /// Records each arm trains on, the same number for all, so that all take equally many steps; default: four fifths of
+    /// the smallest arm, so that every seed takes others.
     pub records: Option<usize>,
+    /// Also trains on all synthetic records: they cost no privacy, so their number is not the real data's. Shown beside
+    /// the equal sizes, never in their place.
+    pub all_synthetic: bool,
+    /// Sizes at which the linear classifier is trained besides, on every arm that has so many records: up to 1 a share of
+    /// the synthetic records, above it a number of records.
+    pub size_curve: Vec<f64>,
     /// Number of seeds behind each interval.
     pub seeds: usize,
     /// Trains an encoder besides the linear classifier.
@@ -412,6 +539,8 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         EvaluateConfig {
             records: None,
+            all_synthetic: true,
+            size_curve: Vec::new(),
             seeds: 3,
             encoder: true,
             encoder_asset: "all-minilm-l6-v2".into(),

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use super::fused::{Heads, Rotary, causal_attention, rotate};
 use super::llama::{LlamaConfig, Map};
 
+pub mod behind;
 mod memory;
 mod tensors;
 

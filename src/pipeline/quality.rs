@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use burn::tensor::Device;
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunFolder, stamp};
+use super::{Pipeline, RunPaths, stamp};
 use crate::Result;
 use crate::evaluation::Example;
 use crate::evaluation::embed::SentenceEncoder;
@@ -21,14 +21,15 @@ pub fn run(
     device: &Device,
 ) -> Result<()> {
     let config = &p.config.evaluate;
+    let write = |quality: &Option<&Quality>| write_atomically(&p.folder.quality(), stamp::text(quality).as_bytes());
     if !config.quality.enabled {
-        return Ok(());
+        return write(&None);
     }
     let open = || match encoder {
         Some(files) => SentenceEncoder::open(files, config.encoder_max_tokens, device).map(Some),
         None => Ok(None),
     };
-    let mut keep = |quality: &Quality| write_atomically(&p.folder.quality(), stamp::text(quality).as_bytes());
+    let mut keep = |quality: &Quality| write(&Some(quality));
     let stop = || p.stop.load(Ordering::Relaxed);
     let measurement = Measurement {
         sides,
@@ -41,17 +42,13 @@ pub fn run(
 }
 
 /// What was measured so far; none where it is switched off.
-pub fn read(folder: &RunFolder) -> Result<Option<Quality>> {
+pub fn read(folder: &RunPaths) -> Result<Option<Quality>> {
     let path = folder.quality();
-    if path.exists() {
-        read_json(&path).map(Some)
-    } else {
-        Ok(None)
-    }
+    if path.exists() { read_json(&path) } else { Ok(None) }
 }
 
 /// The same without the words of private records.
-pub fn for_report(folder: &RunFolder) -> Result<Option<Quality>> {
+pub fn for_report(folder: &RunPaths) -> Result<Option<Quality>> {
     Ok(read(folder)?.map(|quality| Quality {
         memorisation: quality.memorisation.map(Memorisation::without_texts),
         ..quality

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::evaluate::Utility;
+use super::evaluate;
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{Pipeline, RunFolder, Stage, quality};
+use super::{Pipeline, RunFolder, RunPaths, Stage, quality};
 use crate::config::RunConfig;
-use crate::evaluation::UtilityRow;
 use crate::evaluation::quality::Quality;
+use crate::evaluation::{Utility, UtilityRow};
 use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
 
@@ -25,7 +25,12 @@ pub struct Report {
     pub classification: &'static str,
     /// The guarantee of the trained model and of everything sampled from it; none before training.
     pub privacy: Option<Value>,
+    /// Arms at equal sizes and steps.
     pub utility: Vec<UtilityRow>,
+    /// The synthetic arm with all its records.
+    pub all_synthetic: Vec<UtilityRow>,
+    /// The linear classifier by number of records.
+    pub size_curve: Vec<UtilityRow>,
     /// What the records are like, beside real ones; none where it was not measured.
     pub quality: Option<Quality>,
     pub records: Option<Records>,
@@ -75,10 +80,15 @@ pub struct Counts {
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
+    PrivacyPlan::calibrate(&plan_request(config))
+}
+
+/// What `config` asks a plan for.
+pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
     let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
-    PrivacyPlan::calibrate(&PlanRequest {
+    PlanRequest {
         target_epsilon: f.epsilon,
         delta: f.delta,
         public_size: size,
@@ -96,7 +106,7 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
         max_batch_size: f.max_batch_size,
         label_histogram_epsilon: f.label_histogram_epsilon,
         seed: f.seed,
-    })
+    }
 }
 
 /// The guarantee as Parquet metadata: epsilon never without the rest (P10).
@@ -115,7 +125,7 @@ pub fn guarantee_metadata(p: &Pipeline) -> Result<Vec<(String, String)>> {
     Ok(out)
 }
 
-fn guarantee(folder: &RunFolder) -> Result<Option<Value>> {
+pub fn guarantee(folder: &RunPaths) -> Result<Option<Value>> {
     let path = folder.guarantee();
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -154,6 +164,10 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         }
         false => None,
     };
+    let utility = match done.contains(&Stage::Evaluate) {
+        true => evaluate::utility(folder)?,
+        false => Utility::default(),
+    };
     let report = Report {
         run: folder.name().to_string(),
         classification: "internal",
@@ -162,11 +176,9 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         } else {
             None
         },
-        utility: if done.contains(&Stage::Evaluate) {
-            Utility::read(folder)?.rows
-        } else {
-            Vec::new()
-        },
+        utility: utility.rows,
+        all_synthetic: utility.all_synthetic,
+        size_curve: utility.size_curve,
         quality: if done.contains(&Stage::Evaluate) {
             quality::for_report(folder)?
         } else {

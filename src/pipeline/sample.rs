@@ -1,17 +1,18 @@
-//! Stage 3: synthetic records from the trained model, and zero-shot ones from the base model for comparison.
+//! Stage 3: synthetic records from the trained model, and zero-shot ones from the base model for comparison, by the same
+//! settings.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::files::read_json;
+use serde::{Deserialize, Serialize};
+
+use super::Pipeline;
+use super::files::{read_json, write_atomically};
+use super::journal::Journal;
 use super::prepare::Preparation;
 use super::report::guarantee_metadata;
-use super::{Pipeline, stamp};
-use crate::config::{LabelPrior, NamedPrior};
+use crate::config::{LabelPrior, NamedPrior, RefineConfig};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
@@ -21,13 +22,12 @@ use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
 use crate::sampling::prior;
 use crate::sampling::queue::Queue;
+use crate::sampling::refine::{Candidate, LabelOutcome, Outcome, Refinement, Score, TRIES};
+use crate::sampling::score::{Scorer, Text};
 use crate::sampling::shards::{self, Schema, Synthetic};
 use crate::training::trainable;
 use crate::training::workers::Workers;
 use crate::{Error, Result, assets};
-
-/// Tries at a record that came out blank, before it is left out.
-const ATTEMPTS: u64 = 5;
 
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
@@ -56,184 +56,358 @@ pub fn run(p: &Pipeline) -> Result<()> {
 }
 
 /// A line of the journal: a record, or what is left of one that stayed blank.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Drawn {
     id: u64,
     label: usize,
+    #[serde(default, skip_serializing_if = "is_first")]
+    round: u64,
     /// None where every try was blank.
     text: Option<String>,
+    /// As drawn, with the end token unless it was cut off; kept only where they are scored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tokens: Vec<u32>,
+}
+
+fn is_first(round: &u64) -> bool {
+    *round == 0
+}
+
+/// A line of the journal of scores.
+#[derive(Serialize, Deserialize)]
+struct Scored {
+    id: u64,
+    round: u64,
+    scores: Vec<Score>,
+}
+
+/// What came of sampling an arm: of synthetic records alone.
+#[derive(Serialize)]
+struct Sampled<'a> {
+    arm: &'a str,
+    /// Places for records, all labels together.
+    wanted: usize,
+    drawn: usize,
+    /// Records in the shards.
+    kept: usize,
+    dropped: usize,
+    relabelled: usize,
+    missing: usize,
+    /// Candidates that stayed blank.
+    blank: usize,
+    refine: &'a RefineConfig,
+    rounds: u64,
+    agreement: Option<f64>,
+    mean_posterior: Option<f64>,
+    kept_mean_posterior: Option<f64>,
+    labels: Vec<SampledLabel>,
+}
+
+#[derive(Serialize)]
+struct SampledLabel {
+    name: String,
+    #[serde(flatten)]
+    outcome: LabelOutcome,
+    /// In nats; none where nothing was centred.
+    bias: Option<f64>,
 }
 
 fn sample_arm(
     p: &Pipeline,
-    arm: &str,
+    name: &str,
     model: &Llama,
     vocabulary: &Vocabulary,
     records: usize,
     metadata: Vec<(String, String)>,
 ) -> Result<()> {
     let c = &p.config;
-    if p.folder.shards(arm).exists() {
+    if p.folder.shards(name).exists() {
         return Ok(());
     }
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let preparation = Preparation::read(&p.folder)?;
-    let noisy: Option<Vec<u64>> = match p.folder.label_counts() {
-        path if path.exists() => Some(read_json(&path)?),
-        _ => None,
+    let wanted = wanted(p, labels.len(), records)?;
+    let mut arm = Arm {
+        p,
+        name,
+        model,
+        vocabulary,
+        prompts: &preparation.prompts,
+        decoder: Decoder::new(model, &preparation.prompts, decoding(p, vocabulary))?,
+        workers: Workers::new(model),
+        journal: Journal::open(&p.folder.journal(name))?,
     };
-    let counted = noisy.iter().flatten().any(|count| *count > 0);
-    if c.sample.label_prior == LabelPrior::Named(NamedPrior::Noisy) && !counted {
-        p.progress
-            .note("there are no noisy label counts above zero: labels are drawn uniformly");
-    }
-    let wanted = prior::labels(&prior::counts(
-        &c.sample.label_prior,
-        noisy.as_deref(),
-        labels.len(),
-        records,
-    )?);
-    let settings = Decoding {
-        choice: Choice {
-            temperature: c.sample.temperature,
-            top_p: c.sample.top_p,
-            guidance: c.sample.guidance,
-        },
-        contrasts: c.sample.guidance_labels,
-        max_tokens: c.sample.max_tokens.unwrap_or(c.prepare.max_tokens),
-        end: vocabulary.end(),
-        seed: c.sample.seed,
-    };
-    let decoder = Decoder::new(model, &preparation.prompts, settings)?;
-    let workers = Workers::new(model);
-
-    let journal = Journal::open(&p.folder.journal(arm))?;
-    let have: HashSet<u64> = journal.drawn.iter().map(|d| d.id).collect();
-    let open = wanted.iter().enumerate().map(|(id, label)| Request {
-        id: id as u64,
-        attempt: 0,
-        label: *label,
-    });
-    let open: Vec<Request> = open.filter(|r| !have.contains(&r.id)).collect();
-    // The last of them are shared out too.
-    let side_by_side = c.sample.batch_size.min(open.len().div_ceil(workers.count()));
-
-    let task = p.progress.begin(arm, records as u64, Unit::Records);
-    let begun = Instant::now();
-    let keeper = Mutex::new((journal, task, 0u64));
-    let done = |request: Request, ids: Vec<u32>| {
-        let text = whole_characters(&vocabulary.decode(&ids)?).trim().to_string();
-        let (journal, task, tokens) = &mut *keeper.lock().expect("nobody panics with the journal in hand");
-        *tokens += ids.len() as u64;
-        if text.is_empty() && request.attempt + 1 < ATTEMPTS {
-            return Ok(Some(Request {
-                attempt: request.attempt + 1,
-                ..request
-            }));
+    let mut refinement = Refinement::new(&c.sample.refine, wanted, labels.len(), c.sample.seed);
+    loop {
+        let open = refinement.open();
+        if open.is_empty() {
+            break;
         }
-        journal.add(Drawn {
-            id: request.id,
-            label: request.label,
-            text: (!text.is_empty()).then_some(text),
-        })?;
-        let rate = *tokens as f64 / begun.elapsed().as_secs_f64();
-        task.set(journal.drawn.len() as u64, &format!("{rate:.0} tokens/s"));
-        Ok(None)
-    };
-    let queue = Queue::new(open).until(p.stop);
-    let ends = decoder.run_on(&workers, &queue, side_by_side, done);
-    let (journal, ..) = keeper.into_inner().expect("nobody panics with the journal in hand");
-    let kept = journal.close();
-    for end in ends {
-        end?;
+        arm.draw(&open, refinement.round())?;
+        let candidates = arm.score(&refinement)?;
+        refinement.take(candidates);
     }
-    let mut drawn = kept?;
-    if drawn.len() < records {
-        return Err(
-            Error::interrupted(format!("stopped with {} of {records} records of `{arm}`", drawn.len()))
-                .hint("the same command goes on from here"),
-        );
-    }
-    drawn.sort_by_key(|d| d.id);
-    let blank = drawn.iter().filter(|d| d.text.is_none()).count();
-    if blank > 0 {
-        p.progress.note(&format!(
-            "{arm}: {blank} of {records} records stayed blank after {ATTEMPTS} tries and are left out"
-        ));
-    }
-    let records: Vec<Synthetic> = drawn
-        .into_iter()
-        .filter_map(|d| {
-            d.text.map(|text| Synthetic {
-                id: d.id,
-                label: d.label,
-                text,
+    let (taken, outcome) = refinement.end();
+    let drawn: HashMap<(u64, u64), &Drawn> = arm.journal.lines().iter().map(|d| ((d.id, d.round), d)).collect();
+    let records: Vec<Synthetic> = taken
+        .iter()
+        .filter_map(|t| {
+            let drawn = drawn.get(&(t.request.id, t.request.attempt / TRIES))?;
+            Some(Synthetic {
+                id: t.place,
+                label: t.label,
+                text: drawn.text.clone()?,
             })
         })
         .collect();
+    let blank = arm.journal.lines().iter().filter(|d| d.text.is_none()).count();
+    arm.report(&labels, &outcome, blank)?;
     let schema = Schema {
         text: &c.dataset.text,
         labels: &labels,
         metadata,
     };
-    shards::write(&p.folder.shards(arm), &records, c.sample.shard_records, &schema)
+    shards::write(&p.folder.shards(name), &records, c.sample.shard_records, &schema)
+}
+
+/// The label of each record, from a prior that is public or paid for.
+fn wanted(p: &Pipeline, labels: usize, records: usize) -> Result<Vec<usize>> {
+    let prior = &p.config.sample.label_prior;
+    let noisy: Option<Vec<u64>> = match p.folder.label_counts() {
+        path if path.exists() => Some(read_json(&path)?),
+        _ => None,
+    };
+    let counted = noisy.iter().flatten().any(|count| *count > 0);
+    if *prior == LabelPrior::Named(NamedPrior::Noisy) && !counted {
+        p.progress
+            .note("there are no noisy label counts above zero: labels are drawn uniformly");
+    }
+    Ok(prior::labels(&prior::counts(prior, noisy.as_deref(), labels, records)?))
+}
+
+fn decoding(p: &Pipeline, vocabulary: &Vocabulary) -> Decoding {
+    let s = &p.config.sample;
+    Decoding {
+        choice: Choice {
+            temperature: s.temperature,
+            top_p: s.top_p,
+            guidance: s.guidance,
+        },
+        contrasts: s.guidance_labels,
+        max_tokens: s.max_tokens.unwrap_or(p.config.prepare.max_tokens),
+        end: vocabulary.end(),
+        seed: s.seed,
+    }
+}
+
+/// An arm whose records are being drawn and scored.
+struct Arm<'a> {
+    p: &'a Pipeline<'a>,
+    name: &'a str,
+    model: &'a Llama,
+    vocabulary: &'a Vocabulary,
+    prompts: &'a [Vec<u32>],
+    decoder: Decoder,
+    workers: Workers,
+    journal: Journal<Drawn>,
+}
+
+impl Arm<'_> {
+    /// Draws what the journal has not got of a round's requests.
+    fn draw(&mut self, requests: &[Request], round: u64) -> Result<()> {
+        let s = &self.p.config.sample;
+        let lines = self.journal.lines().iter().filter(|d| d.round == round);
+        let have: HashSet<u64> = lines.map(|d| d.id).collect();
+        let open: Vec<Request> = requests.iter().copied().filter(|r| !have.contains(&r.id)).collect();
+        // The last of them are shared out too.
+        let side_by_side = s.batch_size.min(open.len().div_ceil(self.workers.count())).max(1);
+        let (keep_tokens, longest) = (s.refine.is_on(), self.decoder.settings().max_tokens);
+        let (vocabulary, end) = (self.vocabulary, self.decoder.settings().end);
+
+        let task = match round {
+            0 => self.name.to_string(),
+            _ => format!("{}, again {round}", self.name),
+        };
+        let task = self.p.progress.begin(&task, requests.len() as u64, Unit::Records);
+        let begun = Instant::now();
+        let keeper = Mutex::new((&mut self.journal, task, have.len() as u64, 0u64));
+        let done = |request: Request, mut tokens: Vec<u32>| {
+            let text = whole_characters(&vocabulary.decode(&tokens)?).trim().to_string();
+            let (journal, task, records, drawn) = &mut *keeper.lock().expect("nobody panics with the journal in hand");
+            *drawn += tokens.len() as u64;
+            if text.is_empty() && request.attempt + 1 < (round + 1) * TRIES {
+                return Ok(Some(Request {
+                    attempt: request.attempt + 1,
+                    ..request
+                }));
+            }
+            if tokens.len() < longest {
+                tokens.push(end);
+            }
+            let text = (!text.is_empty()).then_some(text);
+            journal.add(Drawn {
+                id: request.id,
+                label: request.label,
+                round,
+                tokens: if keep_tokens && text.is_some() {
+                    tokens
+                } else {
+                    Vec::new()
+                },
+                text,
+            })?;
+            *records += 1;
+            let rate = *drawn as f64 / begun.elapsed().as_secs_f64();
+            task.set(*records, &format!("{rate:.0} tokens/s"));
+            Ok(None)
+        };
+        let queue = Queue::new(open).until(self.p.stop);
+        let ends = self.decoder.run_on(&self.workers, &queue, side_by_side, done);
+        let (journal, _, records, _) = keeper.into_inner().expect("nobody panics with the journal in hand");
+        let synced = journal.sync();
+        for end in ends {
+            end?;
+        }
+        synced?;
+        self.whole(records, requests.len())
+    }
+
+    /// The candidates of the round, scored where anything is refined; without the blank ones.
+    fn score(&self, refinement: &Refinement) -> Result<Vec<Candidate>> {
+        let round = refinement.round();
+        let lines = self.journal.lines().iter();
+        let drawn: Vec<(&Drawn, Request)> = lines
+            .filter(|d| d.round == round && d.text.is_some())
+            .map(|d| {
+                let request = Request {
+                    id: d.id,
+                    attempt: round * TRIES,
+                    label: d.label,
+                };
+                (d, request)
+            })
+            .collect();
+        let mut found = match self.p.config.sample.refine.is_on() {
+            true => self.scores(refinement, &drawn)?,
+            false => HashMap::new(),
+        };
+        let candidate = |(d, request): (&Drawn, Request)| Candidate {
+            request,
+            scores: found.remove(&d.id).unwrap_or_default(),
+        };
+        Ok(drawn.into_iter().map(candidate).collect())
+    }
+
+    /// The scores of a round's records by id: the journal's, and those that it has not got yet.
+    fn scores(&self, refinement: &Refinement, drawn: &[(&Drawn, Request)]) -> Result<HashMap<u64, Vec<Score>>> {
+        let round = refinement.round();
+        let mut journal: Journal<Scored> = Journal::open(&self.p.folder.score_journal(self.name))?;
+        let of_round = |journal: &Journal<Scored>| -> HashMap<u64, Vec<Score>> {
+            let lines = journal.lines().iter().filter(|s| s.round == round);
+            lines.map(|s| (s.id, s.scores.clone())).collect()
+        };
+        let have = of_round(&journal);
+        let open: Vec<&(&Drawn, Request)> = drawn.iter().filter(|(d, _)| !have.contains_key(&d.id)).collect();
+        let labels: Vec<Vec<usize>> = open.iter().map(|(_, r)| refinement.labels_of(*r)).collect();
+        let texts = open.iter().zip(&labels).map(|((d, _), labels)| Text {
+            tokens: &d.tokens,
+            labels,
+        });
+        let texts: Vec<Text> = texts.collect();
+
+        let task = format!("{}, scored", self.name);
+        let task = Mutex::new(self.p.progress.begin(&task, drawn.len() as u64, Unit::Records));
+        let (begun, mut records, mut tokens) = (Instant::now(), have.len(), 0);
+        let scorer = Scorer::new(self.model, self.prompts);
+        let whole = scorer.score_on(&self.workers, &texts, self.p.stop, |i, values| {
+            let scores = labels[i]
+                .iter()
+                .zip(values)
+                .map(|(label, log_p)| Score { label: *label, log_p });
+            journal.add(Scored {
+                id: open[i].0.id,
+                round,
+                scores: scores.collect(),
+            })?;
+            records += 1;
+            tokens += texts[i].tokens.len() * labels[i].len();
+            let rate = tokens as f64 / begun.elapsed().as_secs_f64();
+            let task = task.lock().expect("showing progress does not panic");
+            task.set(records as u64, &format!("{rate:.0} tokens/s"));
+            Ok(())
+        })?;
+        journal.sync()?;
+        if !whole {
+            self.whole(records as u64, drawn.len())?;
+        }
+        Ok(of_round(&journal))
+    }
+
+    /// An error where it was stopped before all were done.
+    fn whole(&self, records: u64, all: usize) -> Result<()> {
+        if records == all as u64 {
+            return Ok(());
+        }
+        Err(
+            Error::interrupted(format!("stopped with {records} of {all} records of `{}`", self.name))
+                .hint("the same command goes on from here"),
+        )
+    }
+
+    /// Notes and writes what came of it.
+    fn report(&self, labels: &LabelSpace, outcome: &Outcome, blank: usize) -> Result<()> {
+        let sum = |part: fn(&LabelOutcome) -> usize| outcome.labels.iter().map(part).sum::<usize>();
+        let refine = &self.p.config.sample.refine;
+        let (wanted, kept) = (sum(|l| l.wanted), sum(|l| l.kept));
+        let sampled = Sampled {
+            arm: self.name,
+            wanted,
+            drawn: sum(|l| l.drawn),
+            kept,
+            dropped: sum(|l| l.dropped),
+            relabelled: sum(|l| l.relabelled),
+            missing: sum(|l| l.missing),
+            blank,
+            refine,
+            rounds: outcome.rounds,
+            agreement: outcome.agreement,
+            mean_posterior: outcome.mean_posterior,
+            kept_mean_posterior: outcome.kept_mean_posterior,
+            labels: outcome
+                .labels
+                .iter()
+                .enumerate()
+                .map(|(label, of_label)| SampledLabel {
+                    name: labels.name(label),
+                    outcome: *of_label,
+                    bias: outcome.bias.get(label).copied(),
+                })
+                .collect(),
+        };
+        if let (Some(agreement), Some(posterior)) = (sampled.agreement, sampled.mean_posterior) {
+            self.p.progress.note(&format!(
+                "{}: the model finds the wanted label in {:.1} % of the first {wanted} records, with a mean posterior of {posterior:.3}",
+                self.name,
+                100.0 * agreement,
+            ));
+        }
+        if refine.is_on() {
+            self.p.progress.note(&format!(
+                "{}: {kept} of {wanted} records are kept, {} of {} drawn were dropped, {} bear another label than they were drawn for",
+                self.name, sampled.dropped, sampled.drawn, sampled.relabelled
+            ));
+        } else if blank > 0 {
+            self.p.progress.note(&format!(
+                "{}: {blank} of {wanted} records stayed blank after {TRIES} tries and are left out",
+                self.name
+            ));
+        }
+        let text = serde_json::to_string_pretty(&sampled).expect("a report serialises");
+        write_atomically(&self.p.folder.sampled(self.name), text.as_bytes())
+    }
 }
 
 /// Without the replacement characters of a last character that was cut off.
 fn whole_characters(text: &str) -> &str {
     text.trim_end_matches(char::REPLACEMENT_CHARACTER)
-}
-
-/// The records drawn so far, a line each, so that a run that stops or is killed goes on where it was.
-struct Journal {
-    path: PathBuf,
-    file: File,
-    synced: Instant,
-    drawn: Vec<Drawn>,
-}
-
-impl Journal {
-    /// How long lines may wait to be on disk: what a power cut can cost.
-    const UNSYNCED: Duration = Duration::from_secs(1);
-
-    /// Reads the whole lines, rewrites them and goes on behind them; one that a crash cut off is drawn again.
-    fn open(path: &Path) -> Result<Self> {
-        let drawn: Vec<Drawn> = match File::open(path) {
-            Ok(file) => BufReader::new(file)
-                .lines()
-                .map_while(|l| serde_json::from_str(&l.ok()?).ok())
-                .collect(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(Error::io("read", path, e)),
-        };
-        let text: String = drawn.iter().map(|d| stamp::text(d) + "\n").collect();
-        super::files::write_atomically(path, text.as_bytes())?;
-        let file = std::fs::OpenOptions::new().append(true).open(path);
-        Ok(Journal {
-            path: path.to_path_buf(),
-            file: file.map_err(|e| Error::io("open", path, e))?,
-            synced: Instant::now(),
-            drawn,
-        })
-    }
-
-    fn add(&mut self, line: Drawn) -> Result<()> {
-        writeln!(self.file, "{}", stamp::text(&line)).map_err(|e| Error::io("write", &self.path, e))?;
-        self.drawn.push(line);
-        if self.synced.elapsed() > Journal::UNSYNCED {
-            self.sync()?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.synced = Instant::now();
-        self.file.sync_data().map_err(|e| Error::io("write", &self.path, e))
-    }
-
-    /// All lines, now on disk.
-    fn close(mut self) -> Result<Vec<Drawn>> {
-        self.sync()?;
-        Ok(self.drawn)
-    }
 }

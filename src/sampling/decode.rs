@@ -219,6 +219,11 @@ impl Decoder {
         requests.iter().map(|r| drawn[r].clone()).collect()
     }
 
+    /// What it was told.
+    pub fn settings(&self) -> Decoding {
+        self.settings
+    }
+
     /// Other labels in each record's contrast.
     fn contrasts(&self) -> usize {
         if self.settings.choice.guidance > 0.0 {

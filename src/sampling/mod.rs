@@ -6,4 +6,6 @@ pub mod choose;
 pub mod decode;
 pub mod prior;
 pub mod queue;
+pub mod refine;
+pub mod score;
 pub mod shards;
