@@ -11,6 +11,7 @@ mod ledger;
 mod meaning;
 mod number;
 mod plan;
+mod quality;
 mod run;
 mod show;
 mod ui;

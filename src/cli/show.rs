@@ -10,6 +10,7 @@ use dpsynth::pipeline::{Report, RunFolder};
 use serde_json::Value;
 
 use super::number::{delta, down, up};
+use super::quality::quality;
 
 /// A table of the terminal; columns of numbers stand to the right.
 pub fn table(header: impl Into<Row>, numbers: impl RangeBounds<usize>) -> Table {
@@ -34,6 +35,9 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
         out.push(size_curve(&report.size_curve).to_string());
     }
     out.extend(report.references.iter().map(reference));
+    if let Some(q) = &report.quality {
+        out.push(quality(q).to_string());
+    }
     if let Some(p) = &report.privacy {
         out.push(guarantee(p));
     }

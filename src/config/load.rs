@@ -250,6 +250,9 @@ fn check(c: &RunConfig) -> Result<()> {
         ("evaluate.encoder_epochs", c.evaluate.encoder_epochs),
         ("evaluate.non_private.epochs", c.evaluate.non_private.epochs),
         ("evaluate.non_private.batch_size", c.evaluate.non_private.batch_size),
+        ("evaluate.quality.records", c.evaluate.quality.records),
+        ("evaluate.quality.encoder_records", c.evaluate.quality.encoder_records),
+        ("evaluate.quality.shared_words", c.evaluate.quality.shared_words),
         ("dataset.public_size", c.dataset.public_size as usize),
         ("dataset.unit.max_records", c.dataset.max_records_per_unit()),
     ];

@@ -1,8 +1,10 @@
 //! What a run is told: typed, with strict keys, profiles and dotted overrides.
 
 mod load;
+mod quality;
 
 pub use load::{Profile, load};
+pub use quality::QualityConfig;
 
 use std::path::PathBuf;
 
@@ -594,6 +596,8 @@ pub struct EvaluateConfig {
     pub encoder_learning_rate: f64,
     /// Held-out records that the encoder and whatever else takes long is tested on; default: all that were kept.
     pub encoder_test_records: Option<usize>,
+    /// What the records are like, beside real ones.
+    pub quality: QualityConfig,
 }
 
 impl Default for EvaluateConfig {
@@ -614,6 +618,7 @@ impl Default for EvaluateConfig {
             encoder_batch_size: 32,
             encoder_learning_rate: 5e-5,
             encoder_test_records: None,
+            quality: QualityConfig::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod encoder;
 mod features;
 pub mod linear;
 pub mod metrics;
+pub mod quality;
 
 use std::fmt;
 

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use super::files::{read_json, write_atomically};
-use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, stamp, table};
+use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, quality, stamp, table};
 use crate::assets::ModelFiles;
 use crate::config::ExtraArm;
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
+use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
 use crate::records::{LabelSpace, Record, read};
@@ -86,7 +87,14 @@ pub fn run(p: &Pipeline) -> Result<()> {
         references,
         ..tstr(&comparison, &finished, &mut done, &stop, p.progress)?
     };
-    write_atomically(&p.folder.utility(), stamp::text(&utility).as_bytes())
+    write_atomically(&p.folder.utility(), stamp::text(&utility).as_bytes())?;
+    let sides = Sides {
+        training: real.as_slice(),
+        held_out: &test,
+        synthetic: &synthetic,
+        zero_shot: &zero_shot,
+    };
+    quality::run(p, sides, labels.len(), encoder.as_ref(), &device)
 }
 
 fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {

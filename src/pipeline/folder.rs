@@ -239,6 +239,11 @@ impl RunPaths {
         self.internal("utility.json")
     }
 
+    /// What the records are like.
+    pub fn quality(&self) -> PathBuf {
+        self.internal("quality.json")
+    }
+
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.root.join("report.json")
@@ -255,7 +260,7 @@ impl RunPaths {
             Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
             Stage::Finetune => vec![self.trained(), self.guarantee()],
             Stage::Sample => vec![self.shards("synthetic"), self.shards("zero_shot")],
-            Stage::Evaluate => vec![self.utility()],
+            Stage::Evaluate => vec![self.utility(), self.quality()],
         }
     }
 
@@ -281,7 +286,7 @@ impl RunPaths {
                 .collect(),
             Stage::Evaluate => {
                 let posteriors = [ReferenceName::ModelPosterior, ReferenceName::ZeroShotPosterior];
-                let mut out = vec![self.scores(), self.utility()];
+                let mut out = vec![self.scores(), self.utility(), self.quality()];
                 out.extend(posteriors.map(|name| self.posterior(name)));
                 out
             }

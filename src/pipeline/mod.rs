@@ -14,6 +14,7 @@ mod journal;
 mod non_private;
 mod posterior;
 pub(crate) mod prepare;
+mod quality;
 mod report;
 mod sample;
 mod stamp;

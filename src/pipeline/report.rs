@@ -10,8 +10,9 @@ use super::evaluate;
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{Pipeline, RunFolder, RunPaths, Stage};
+use super::{Pipeline, RunFolder, RunPaths, Stage, quality};
 use crate::config::RunConfig;
+use crate::evaluation::quality::Quality;
 use crate::evaluation::{Reference, Utility, UtilityRow};
 use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
@@ -32,6 +33,8 @@ pub struct Report {
     pub size_curve: Vec<UtilityRow>,
     /// Classifiers that are not trained on an arm.
     pub references: Vec<Reference>,
+    /// What the records are like, beside real ones; none where it was not measured.
+    pub quality: Option<Quality>,
     pub records: Option<Records>,
     /// What all runs on these records have spent.
     pub ledger: Option<Spent>,
@@ -179,6 +182,11 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         all_synthetic: utility.all_synthetic,
         size_curve: utility.size_curve,
         references: utility.references,
+        quality: if done.contains(&Stage::Evaluate) {
+            quality::for_report(folder)?
+        } else {
+            None
+        },
         records,
         ledger: if done.contains(&Stage::Finetune) {
             spent(folder, ledgers)?
