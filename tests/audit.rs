@@ -341,6 +341,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
         states: &[("initial", &initial), ("trained", &support::adapter(&model))],
         units: &Units::of_records(made_up_records(200, 1)),
         config: &config,
+        prompts: &[],
         seconds: 60.0,
     }
     .run(Stop(&GO), &Silent)
@@ -402,6 +403,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         plan: &plan,
         units: &Units::of_records(made_up_records(4, 2)),
         prompts: &[vec![5, 6, 7], vec![8, 9]],
+        warm_start: Path::new("none"),
         canaries: 200,
     }
     .run(ALPHA, Stop(&GO), &Silent)

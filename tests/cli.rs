@@ -53,6 +53,7 @@ fn help_of_each_command() {
         "finetune",
         "sample",
         "evaluate",
+        "compare",
         "audit",
         "fetch",
         "bench",
@@ -115,6 +116,49 @@ fn a_plan_says_what_a_run_will_spend() {
     // Nothing is read but the configuration: the files need not be there.
     fs::remove_file(place.path("train.csv")).expect("removes");
     place.ok(&["plan", "tiny.toml", "--profile", "quick"]);
+}
+
+#[test]
+fn a_plan_for_a_time_says_what_to_set() {
+    model();
+    let place = Place::new();
+    let plan = |more: &[&str]| {
+        let said = place.ok(&[&["plan", "tiny.toml", "--profile", "quick", "--json"], more].concat());
+        serde_json::from_str::<serde_json::Value>(&said.stdout).expect("JSON")
+    };
+    let proposal = &plan(&["--hours", "0.5"])["proposal"];
+    let set = |i: usize| proposal["set"][i].as_str().expect("a setting");
+    let taken = plan(&["--set", set(0), "--set", set(1)]);
+    let proposed = &proposal["proposed"];
+    for key in ["steps", "expected_batch_size", "noise_multiplier", "epsilon"] {
+        assert_eq!(taken["privacy"][key], proposed[key], "{key}");
+    }
+    let seconds = proposed["finetune_s"].as_f64().expect("a number");
+    assert!(seconds > 0.0 && seconds <= 1800.0, "{seconds}");
+    assert!(taken.get("proposal").is_none());
+
+    let said = place.ok(&["plan", "tiny.toml", "--profile", "quick", "--hours", "0.5"]);
+    assert!(said.stdout.contains("proposed"), "{}", said.stdout);
+    for line in ["expected_batch_size = ", "steps = ", "--set finetune.steps="] {
+        assert!(said.stdout.contains(line), "no {line} in {}", said.stdout);
+    }
+}
+
+#[test]
+fn a_plan_for_no_time_is_refused() {
+    model();
+    let place = Place::new();
+    let plan = |name: &str, more: &[&str]| {
+        let arguments = [&["plan", "tiny.toml", "--profile", "quick", "--hours"], more].concat();
+        refused(&place, name, 2, &arguments);
+    };
+    plan("plan_no_hours", &["0"]);
+    plan("plan_negative_hours", &["-1"]);
+    plan("plan_too_few_hours", &["1e-9"]);
+    plan(
+        "plan_hours_without_model",
+        &["1", "--set", "model.asset=all-minilm-l6-v2"],
+    );
 }
 
 #[test]

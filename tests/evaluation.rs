@@ -10,9 +10,9 @@ use dpsynth::error::Kind;
 use dpsynth::evaluation::encoder::{EncoderClassifier, EncoderFiles};
 use dpsynth::evaluation::linear::LinearClassifier;
 use dpsynth::evaluation::metrics::{Confusion, Interval};
-use dpsynth::evaluation::{Arm, ArmName, Classifier, Comparison, Example, Finished, UtilityRow, tstr};
+use dpsynth::evaluation::{Arm, ArmName, Classifier, Comparison, Example, Finished, Utility, UtilityRow, tstr};
 use dpsynth::models::bert::{Bert, BertConfig, TokenBatch};
-use dpsynth::progress::Silent;
+use dpsynth::progress::{Progress, Silent, Task, Unit};
 use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
@@ -321,6 +321,7 @@ impl World {
             config: EvaluateConfig {
                 encoder_test_records: Some(30),
                 encoder_epochs: 1,
+                all_synthetic: false,
                 ..encoder_config()
             },
             files: EncoderFiles::in_folder(&fixture("bert")),
@@ -329,7 +330,16 @@ impl World {
     }
 
     /// Runs the comparison of both arms and returns its result and the fits that were done.
-    fn compare(&self, finished: &[Finished], stop_after: usize) -> (dpsynth::Result<Vec<UtilityRow>>, Vec<Finished>) {
+    fn compare(&self, finished: &[Finished], stop_after: usize) -> (dpsynth::Result<Utility>, Vec<Finished>) {
+        self.compare_watched(finished, stop_after, &Silent)
+    }
+
+    fn compare_watched(
+        &self,
+        finished: &[Finished],
+        stop_after: usize,
+        progress: &dyn Progress,
+    ) -> (dpsynth::Result<Utility>, Vec<Finished>) {
         let arms = [(ArmName::Real, &self.real), (ArmName::Synthetic, &self.synthetic)];
         let arms = arms.map(|(name, examples)| Arm { name, examples });
         let comparison = Comparison {
@@ -346,16 +356,27 @@ impl World {
             fits.push(fit.clone());
             Ok(())
         };
-        let rows = tstr(&comparison, finished, &mut done, &|| count.get() >= stop_after, &Silent);
-        (rows, fits)
+        let utility = tstr(
+            &comparison,
+            finished,
+            &mut done,
+            &|| count.get() >= stop_after,
+            progress,
+        );
+        (utility, fits)
     }
 }
 
 #[test]
 fn arms_are_compared_at_four_fifths_of_the_smallest() {
-    let (rows, fits) = World::new().compare(&[], usize::MAX);
-    let rows = rows.unwrap();
-    assert_eq!(fits.len(), 8);
+    let (utility, fits) = World::new().compare(&[], usize::MAX);
+    let Utility {
+        rows,
+        all_synthetic,
+        size_curve,
+        ..
+    } = utility.unwrap();
+    assert_eq!((fits.len(), all_synthetic.len(), size_curve.len()), (8, 0, 0));
     assert!(rows.iter().all(|r| r.records == 48 && r.accuracy.seeds == 2));
     let linear = |arm| {
         rows.iter()
@@ -391,7 +412,148 @@ fn fits_of_another_size_are_done_again() {
     world.config.records = Some(40);
     let (rows, again) = world.compare(&fits, usize::MAX);
     assert_eq!(again.len(), 8);
-    assert!(rows.unwrap().iter().all(|r| r.records == 40));
+    assert!(rows.unwrap().rows.iter().all(|r| r.records == 40));
+}
+
+/// Tasks that were begun, with the steps or records that they were announced with.
+#[derive(Default)]
+struct Watched(std::sync::Mutex<Vec<(String, u64)>>);
+
+struct Nothing;
+
+impl Task for Nothing {
+    fn set(&self, _: u64, _: &str) {}
+}
+
+impl Progress for Watched {
+    fn begin(&self, what: &str, total: u64, _: Unit) -> Box<dyn Task> {
+        self.0.lock().unwrap().push((what.into(), total));
+        Box::new(Nothing)
+    }
+
+    fn note(&self, _: &str) {}
+}
+
+#[test]
+fn every_arm_takes_equally_many_steps_on_equally_many_records() {
+    let (world, watched) = (World::new(), Watched::default());
+    let rows = world.compare_watched(&[], usize::MAX, &watched).0.unwrap().rows;
+    for classifier in [Classifier::Linear, Classifier::Encoder] {
+        let of: Vec<&UtilityRow> = rows.iter().filter(|r| r.classifier == classifier).collect();
+        assert_eq!(of.len(), 2);
+        assert!(of.iter().all(|r| (r.steps, r.records) == (of[0].steps, of[0].records)));
+    }
+    // 48 records in batches of 8, once.
+    assert!(rows.iter().all(|r| r.steps
+        == if r.classifier == Classifier::Encoder {
+            6
+        } else {
+            40 * 48
+        }));
+    let begun = watched.0.into_inner().unwrap();
+    let encoders = begun.iter().filter(|(what, _)| what.starts_with("encoder"));
+    let steps: Vec<u64> = encoders.map(|(_, total)| *total).collect();
+    assert_eq!(steps, [6; 4], "two arms, two seeds: {begun:?}");
+}
+
+#[test]
+fn all_synthetic_records_and_other_sizes_stand_beside_the_equal_ones() {
+    let mut world = World::new();
+    // 60 synthetic records: 15 and all of them, 48 (the equal size), 100 (which only the real arm has).
+    world.config.size_curve = vec![100.0, 0.25, 1.0, 48.0, 15.0];
+    world.config.all_synthetic = true;
+    let (utility, fits) = world.compare(&[], usize::MAX);
+    let utility = utility.unwrap();
+    assert!(utility.rows.iter().all(|r| r.records == 48));
+    let all: Vec<_> = utility
+        .all_synthetic
+        .iter()
+        .map(|r| (r.arm, r.classifier, r.records))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            (ArmName::Synthetic, Classifier::Linear, 60),
+            (ArmName::Synthetic, Classifier::Encoder, 60)
+        ]
+    );
+    let curve: Vec<_> = utility.size_curve.iter().map(|r| (r.records, r.arm)).collect();
+    let (real, synthetic) = (ArmName::Real, ArmName::Synthetic);
+    assert_eq!(
+        curve,
+        [
+            (15, real),
+            (15, synthetic),
+            (48, real),
+            (48, synthetic),
+            (60, real),
+            (60, synthetic),
+            (100, real)
+        ]
+    );
+    assert!(
+        utility
+            .size_curve
+            .iter()
+            .all(|r| r.classifier == Classifier::Linear && r.accuracy.seeds == 2)
+    );
+    // 8 at equal sizes, 4 on all, and of the curve what is new: 2 · (15, 15, 60, 100).
+    assert_eq!(fits.len(), 8 + 4 + 8);
+    let at_48 = utility
+        .size_curve
+        .iter()
+        .find(|r| (r.records, r.arm) == (48, synthetic))
+        .unwrap();
+    let equal = utility
+        .rows
+        .iter()
+        .find(|r| (r.arm, r.classifier) == (synthetic, Classifier::Linear))
+        .unwrap();
+    assert_eq!(at_48, equal);
+
+    // What was fitted is not fitted again, whichever part it was for.
+    let (again, none) = world.compare(&fits, usize::MAX);
+    assert_eq!((again.unwrap(), none.len()), (utility, 0));
+}
+
+#[test]
+fn confusions_are_the_mean_over_seeds_and_say_the_accuracy() {
+    let utility = World::new().compare(&[], usize::MAX).0.unwrap();
+    assert_eq!(utility.confusions.len(), utility.rows.len());
+    for (row, confusion) in utility.rows.iter().zip(&utility.confusions) {
+        assert_eq!((row.arm, row.classifier), (confusion.arm, confusion.classifier));
+        let total: f64 = confusion.counts.iter().flatten().sum();
+        assert!((total - row.test_records as f64).abs() < 1e-9);
+        let right = confusion.counts[0][0] + confusion.counts[1][1];
+        assert!((right / total - row.accuracy.mean).abs() < 1e-9);
+        // Half of the test records have label 1.
+        assert!((confusion.counts[1].iter().sum::<f64>() - total / 2.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn an_evaluation_of_an_earlier_version_is_read() {
+    let row = r#"{"arm":"real","classifier":"linear","records":5,"test_records":9,
+        "accuracy":{"mean":0.5,"low":0.4,"high":0.6,"seeds":3},"macro_f1":{"mean":0.5,"low":0.4,"high":0.6,"seeds":3}}"#;
+    let utility: Utility = serde_json::from_str(&format!(r#"{{"rows":[{row}]}}"#)).unwrap();
+    assert_eq!((utility.rows.len(), utility.rows[0].steps), (1, 0));
+    assert!(utility.all_synthetic.is_empty() && utility.size_curve.is_empty() && utility.confusions.is_empty());
+}
+
+#[test]
+fn a_difference_of_intervals_is_as_wide_as_both_together() {
+    let at = |mean: f64, half: f64| Interval {
+        mean,
+        low: mean - half,
+        high: (mean + half).min(1.0),
+        seeds: 3,
+    };
+    let gap = at(0.98, 0.03).minus(&at(0.90, 0.04));
+    assert!((gap.mean - 0.08).abs() < 1e-12);
+    assert!(
+        (gap.low - 0.03).abs() < 1e-12 && (gap.high - 0.13).abs() < 1e-12,
+        "{gap:?}"
+    );
 }
 
 #[test]

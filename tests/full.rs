@@ -10,6 +10,7 @@ use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Compute, Trainee, clip_factor};
 use dpsynth::training::memory::AtOnce;
+use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable::{self, Trainable};
 use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
@@ -30,7 +31,7 @@ fn in_precision(model: &Llama, precision: Precision) -> Trainee {
         precision,
         activation_checkpointing: false,
     };
-    Trainee::with(model, compute)
+    Trainee::with(model, compute, Objective::text())
 }
 
 // ---------------------------------------------------------------------------------------------- the reference
@@ -181,7 +182,10 @@ fn activation_checkpointing_changes_nothing() {
             precision,
             activation_checkpointing: true,
         };
-        let (kept, anew) = (in_precision(&model, precision), Trainee::with(&model, compute));
+        let (kept, anew) = (
+            in_precision(&model, precision),
+            Trainee::with(&model, compute, Objective::text()),
+        );
         for trained in [&adapter as &dyn Trainable, &full] {
             let of = |t: &Trainee| {
                 let placed = t.place(trained);

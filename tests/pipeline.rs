@@ -363,6 +363,8 @@ fn killed_in_sampling_or_evaluation_it_comes_to_the_same() {
         "--set",
         "evaluate.encoder_max_tokens=8",
         "--set",
+        "evaluate.all_synthetic=false",
+        "--set",
         &encoder,
     ];
     place.done("prepare", &set);

@@ -458,7 +458,7 @@ fn cross_entropy_equals_plain_autodiff_across_chunks() {
 
     let h = tensor(&hidden, [n, width]).require_grad();
     // Not a leaf: the surrogate must carry the gradient through what lies before it.
-    let ours = cross_entropy(h.clone() * 3.0, &head, &targets, &weights);
+    let ours = cross_entropy(h.clone() * 3.0, &head, &targets, |_| weights.clone());
     let our_gradient = values(h.grad(&ours.surrogate.backward()).unwrap());
 
     let h = tensor(&hidden, [n, width]).require_grad();
@@ -481,7 +481,7 @@ fn adamw_equals_pytorchs() {
         let steps = expected[format!("weight_decay_{decay:.1}")].as_array().unwrap();
         for (i, wanted) in steps.iter().enumerate() {
             let rate = expected["learning_rates"][i].as_f64().unwrap() as f32;
-            optimizer.step(&mut values, &single(&expected["gradients"][i]), rate);
+            optimizer.step(&mut values, &single(&expected["gradients"][i]), rate, 0.0);
             assert!(
                 furthest(values.clone(), floats(wanted)) < 1e-6,
                 "step {i} with weight decay {decay}"
@@ -497,7 +497,7 @@ fn some_checkpoint(len: usize) -> Checkpoint {
     let mut values: Vec<f32> = (0..len).map(|i| i as f32 / 7.0).collect();
     for _ in 0..3 {
         let gradient = values.clone();
-        optimizer.step(&mut values, &gradient, 0.1);
+        optimizer.step(&mut values, &gradient, 0.1, 0.0);
     }
     let ledger = LedgerHead {
         seq: 5,
@@ -614,12 +614,14 @@ impl Site {
         let training = Training {
             model: &self.model,
             config: &self.config,
+            prompts: &[],
             checkpoint: &self.path("checkpoint.safetensors"),
             stop: &AtomicBool::new(stop),
             progress: &Silent,
         };
         let mut log = Vec::new();
         let (adapter, applied) = training.train(
+            trainable::initial(&self.config, &self.model),
             &mut self.begin(),
             &Units::of_records(self.records.clone()),
             self.saved(),

@@ -40,7 +40,7 @@ use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::pipeline::files::write_atomically;
 use crate::pipeline::prepare::Preparation;
-use crate::pipeline::{Places, RunFolder, privacy_plan, table};
+use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
 use crate::records::{LabelSpace, Record, Vocabulary, read};
@@ -178,7 +178,7 @@ impl Audit<'_> {
         let gguf = Gguf::open(&file.path)?;
         let model = Llama::from_gguf(&gguf, &device)?;
         let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;
-        let initial = trainable::initial(c, &model);
+        let initial = warm_start::initial(c, &model, &self.folder.warm_start())?;
         let trained = trainable::load(c, &model, &self.folder.trained())?;
         let canaries = self.canaries(&plan, stop, &mut notes)?;
         let replay = replay::Replaying {
@@ -186,6 +186,7 @@ impl Audit<'_> {
             states: &[("initial", initial.as_ref()), ("trained", trained.as_ref())],
             units: &units,
             config: c,
+            prompts: &preparation.prompts,
             seconds: self.settings.replay_seconds,
         }
         .run(stop, self.progress)?;
@@ -214,6 +215,7 @@ impl Audit<'_> {
             plan: &plan,
             units: &units,
             prompts: &preparation.prompts,
+            warm_start: &self.folder.warm_start(),
             canaries: self.settings.retrain.unwrap_or(0),
         };
         let losses = self.losses(retraining, stop, &mut notes)?;

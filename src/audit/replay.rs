@@ -20,6 +20,7 @@ use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
 use crate::training::gradients::{Clip, Compute, Trainee};
 use crate::training::memory::AtOnce;
+use crate::training::objective::Objective;
 use crate::training::trainable::Trainable;
 use crate::training::workers::Workers;
 
@@ -87,6 +88,8 @@ pub struct Replaying<'a> {
     /// The training records.
     pub units: &'a Units,
     pub config: &'a FinetuneConfig,
+    /// Each label's, in tokens.
+    pub prompts: &'a [Vec<u32>],
     /// About how long it may take; decides the size of D, up to the expected batch size.
     pub seconds: f64,
 }
@@ -181,8 +184,9 @@ impl Replaying<'_> {
 
     /// S, as the trainer takes it.
     fn sum(&self, state: &dyn Trainable, batch: &[&[Encoded]]) -> Vec<f64> {
+        let objective = Objective::new(&self.config.objective, self.prompts);
         let contribution = Contribution {
-            trainee: &Trainee::with(self.model, Compute::of(self.config)),
+            trainee: &Trainee::with(self.model, Compute::of(self.config), objective),
             workers: &Workers::new(self.model),
             clip: Clip {
                 clipping: self.config.clipping,

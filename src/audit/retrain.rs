@@ -7,6 +7,8 @@
 //!
 //! The model is thrown away and the charge goes to a ledger of its own, so nothing of the dataset's budget is spent.
 
+use std::path::Path;
+
 use rand::RngExt;
 use serde::Serialize;
 
@@ -14,11 +16,13 @@ use super::Stop;
 use super::one_run::{Design, Observed, OneRun};
 use crate::config::FinetuneConfig;
 use crate::models::llama::Llama;
+use crate::pipeline::warm_start;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::gradients::{Compute, Trainee};
-use crate::training::trainable::{self, Trainable};
+use crate::training::objective::Objective;
+use crate::training::trainable::Trainable;
 use crate::training::trainer::Training;
 use crate::training::workers::Workers;
 use crate::{Error, Result};
@@ -44,6 +48,8 @@ pub struct Retraining<'a> {
     pub units: &'a Units,
     /// The prompt of each joint label.
     pub prompts: &'a [Vec<u32>],
+    /// The run's warm start, where it has one.
+    pub warm_start: &'a Path,
     pub canaries: usize,
 }
 
@@ -81,7 +87,7 @@ impl Retraining<'_> {
             .map(|(c, _)| c.clone());
         let units = self.units.with_records(in_training);
 
-        let initial = trainable::initial(self.config, self.model);
+        let initial = warm_start::initial(self.config, self.model, self.warm_start)?;
         let before = self.losses(initial.as_ref(), &canaries, stop, progress)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let total = self.plan.target_epsilon();
@@ -96,11 +102,12 @@ impl Retraining<'_> {
         let training = Training {
             model: self.model,
             config: self.config,
+            prompts: self.prompts,
             checkpoint: &scratch.path().join("checkpoint.safetensors"),
             stop: stop.0,
             progress,
         };
-        let (trained, _) = training.train(&mut run, &units, None, |_| stop.check())?;
+        let (trained, _) = training.train(initial, &mut run, &units, None, |_| stop.check())?;
         let after = self.losses(trained.as_ref(), &canaries, stop, progress)?;
         let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
         Ok(Observed {
@@ -139,7 +146,7 @@ impl Retraining<'_> {
         stop: Stop,
         progress: &dyn Progress,
     ) -> Result<Vec<f64>> {
-        let trainee = Trainee::with(self.model, Compute::of(self.config));
+        let trainee = Trainee::with(self.model, Compute::of(self.config), Objective::text());
         let (placed, workers) = (trainee.place(state), Workers::new(self.model));
         let task = progress.begin("losses", records.len() as u64, Unit::Records);
         let records: Vec<&Encoded> = records.iter().collect();

@@ -17,6 +17,7 @@ use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
 use crate::training::gradients::{Clip, Compute, Seconds, Trainee};
 use crate::training::memory::AtOnce;
+use crate::training::objective::Objective;
 use crate::training::optimizer::AdamW;
 use crate::training::trainable::{self, Trainable};
 use crate::training::workers::Workers;
@@ -150,7 +151,7 @@ impl Learner {
     fn step(&mut self, gradient: &[f32], learning_rate: f64) -> f64 {
         let begun = Instant::now();
         self.optimizer
-            .step(self.trained.values_mut(), gradient, learning_rate as f32);
+            .step(self.trained.values_mut(), gradient, learning_rate as f32, 0.0);
         begun.elapsed().as_secs_f64()
     }
 }
@@ -177,7 +178,7 @@ impl<'a> Bench<'a> {
         let units = Units::of_records(subject.records(setting.records, setting.tokens)?);
         let ledgers = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         Ok(Bench {
-            trainee: Trainee::with(&subject.model, Compute::of(f)),
+            trainee: Trainee::with(&subject.model, Compute::of(f), Objective::text()),
             workers: Workers::new(&subject.model),
             setting,
             units,

@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod bench;
 mod calibrate;
+mod compare;
 mod doctor;
 mod fetch;
 mod ledger;
@@ -50,6 +51,7 @@ enum Command {
     ///
     /// The last stage of a run.
     Evaluate(run::OneStage),
+    Compare(compare::Compare),
     Audit(audit::Audit),
     Bench(bench::Bench),
     Fetch(fetch::Fetch),
@@ -69,6 +71,7 @@ impl Cli {
             Command::Finetune(command) => command.run(Stage::Finetune, ui),
             Command::Sample(command) => command.run(Stage::Sample, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
+            Command::Compare(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),

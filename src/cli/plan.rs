@@ -1,30 +1,127 @@
-//! `dpsynth plan`: what a run will spend and cost.
+//! `dpsynth plan`: what a run will spend and cost, and what it might better be.
 
 use clap::Args;
-use dpsynth::Result;
 use dpsynth::assets::Locations;
-use dpsynth::pipeline::estimate::estimate;
+use dpsynth::config::RunConfig;
+use dpsynth::pipeline::estimate::{Cost, Estimate, Hours, estimate, propose, respent};
+use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
+use dpsynth::{Error, Result};
+use serde::Serialize;
 
-use super::Ui;
 use super::run::Which;
+use super::{Ui, show};
 
 /// Prints steps, sampling rate, noise, epsilon, memory and time of a run, before any data is touched
+///
+/// With --hours it proposes the expected batch size and the steps for that time of training: those with the largest
+/// signal-to-noise ratio that the epsilon pays for, from public numbers alone.
 #[derive(Args)]
 pub struct Plan {
     #[command(flatten)]
     which: Which,
+    /// Proposes how to spend this time of training, in hours; sampling and evaluation come on top
+    #[arg(long, value_name = "H", allow_negative_numbers = true)]
+    hours: Option<f64>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    estimate: Estimate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposal: Option<Proposed>,
+}
+
+#[derive(Serialize)]
+struct Proposed {
+    hours: f64,
+    units_per_second: f64,
+    proposed: Timed,
+    /// What `--set` takes.
+    set: [String; 2],
+    offers: Vec<Timed>,
+}
+
+/// An offer and how long it trains.
+#[derive(Clone, Copy, Serialize)]
+struct Timed {
+    #[serde(flatten)]
+    offer: Offer,
+    finetune_s: f64,
+}
+
+impl Proposed {
+    fn new(proposal: &Proposal, units_per_second: f64, hours: Hours) -> Self {
+        let timed = |offer: &Offer| Timed {
+            offer: *offer,
+            finetune_s: offer.draws() as f64 / units_per_second,
+        };
+        let proposed = proposal.proposed();
+        Proposed {
+            hours: hours.get(),
+            units_per_second,
+            proposed: timed(proposed),
+            set: [
+                format!("finetune.expected_batch_size={}", proposed.expected_batch_size),
+                format!("finetune.steps={}", proposed.steps),
+            ],
+            offers: proposal.offers().iter().map(timed).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let header = ["steps", "batch", "noise", "signal-to-noise", "training", ""];
+        let mut table = show::table(header, ..5);
+        for Timed { offer, finetune_s } in &self.offers {
+            table.add_row([
+                offer.steps.to_string(),
+                offer.expected_batch_size.to_string(),
+                format!("{:.4}", offer.noise_multiplier),
+                format!("{:.0} %", 100.0 * offer.relative),
+                duration(*finetune_s),
+                match *offer == self.proposed.offer {
+                    true => "proposed".to_string(),
+                    false => String::new(),
+                },
+            ]);
+        }
+        let set = self.set.each_ref().map(|s| format!("--set {s}"));
+        let Offer {
+            steps,
+            expected_batch_size,
+            ..
+        } = self.proposed.offer;
+        format!(
+            "\nin {} of training, the most steps with at least {:.0} % of the best signal-to-noise ratio:\n{table}\n\
+             take it over with {}, or in the TOML:\n[finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
+            duration(self.hours * 3600.0),
+            100.0 * TIE,
+            set.join(" "),
+        )
+    }
+}
+
 impl Plan {
-    /// Shows the estimate.
+    /// Shows the estimate, and the proposal where one is asked for.
     pub fn run(self, ui: &Ui) -> Result<()> {
+        let hours = self.hours.map(Hours::new).transpose()?;
         let (config, profile) = self.which.load()?;
         let e = estimate(&config, &Locations::from_env())?;
+        let proposal = match hours {
+            Some(hours) => {
+                let speed = e.cost.as_ref().map(|c| c.units_per_second).ok_or_else(|| {
+                    Error::usage("how much can be trained in a time is known once the model is here")
+                        .hint(format!("dpsynth fetch {}", config.model.asset))
+                })?;
+                Some(Proposed::new(&propose(&config, speed, hours)?, speed, hours))
+            }
+            None => None,
+        };
         if self.json {
-            return ui.print_json(&e);
+            return ui.print_json(&Answer { estimate: e, proposal });
         }
         let p = &e.privacy;
         let mut out = vec![
@@ -37,33 +134,56 @@ impl Plan {
             ),
             format!("noise multiplier  {:.4}", p.noise_multiplier),
         ];
-        match e.cost {
-            Some(c) => {
-                let (million, gigabytes) = (|n: usize| n as f64 / 1e6, |b: f64| b / 1e9);
-                out.push(format!(
-                    "model             {:.1} M parameters, {:.2} M trained",
-                    million(c.parameters),
-                    million(c.trained_parameters)
-                ));
-                out.push(format!(
-                    "memory, at most   {:.1} GB training, {:.1} GB sampling",
-                    gigabytes(c.training_memory_bytes),
-                    gigabytes(c.sampling_memory_bytes)
-                ));
-                out.push(format!(
-                    "time, at most     {} training, {} sampling  (estimated from {:.0} GFLOP/s measured now; evaluation comes on top)",
-                    duration(c.finetune_s),
-                    duration(c.sample_s),
-                    c.matmul_flops_per_second / 1e9
-                ));
-            }
+        match &e.cost {
+            Some(c) => out.push(cost(c)),
             None => out.push(format!(
                 "memory and time   known once the model is here: dpsynth fetch {}",
                 config.model.asset
             )),
         }
+        out.push(match &proposal {
+            Some(proposal) => proposal.text(),
+            None => format!("planner           {}", advice(&config)?),
+        });
         ui.print(&out.join("\n"))
     }
+}
+
+fn cost(c: &Cost) -> String {
+    let (million, gigabytes) = (|n: usize| n as f64 / 1e6, |b: f64| b / 1e9);
+    format!(
+        "model             {:.1} M parameters, {:.2} M trained\n\
+         memory, at most   {:.1} GB training, {:.1} GB sampling\n\
+         time, at most     {} training, {} sampling  (estimated from {:.0} GFLOP/s measured now; evaluation comes on top)",
+        million(c.parameters),
+        million(c.trained_parameters),
+        gigabytes(c.training_memory_bytes),
+        gigabytes(c.sampling_memory_bytes),
+        duration(c.finetune_s),
+        duration(c.sample_s),
+        c.matmul_flops_per_second / 1e9
+    )
+}
+
+/// What the planner says of the configuration as it stands, in one line.
+fn advice(config: &RunConfig) -> Result<String> {
+    let (own, respent) = respent(config)?;
+    let Some(best) = respent.as_ref().map(Proposal::proposed) else {
+        let draws = own.draws();
+        return Ok(format!(
+            "{draws} draws are too few to plan with; --hours 0.5 plans for half an hour"
+        ));
+    };
+    let times = best.signal_to_noise_total / own.signal_to_noise_total;
+    let other = format!("{} steps of {} take as long", best.steps, best.expected_batch_size);
+    let judged = if own.steps < FEWEST_STEPS {
+        format!("fewer than {FEWEST_STEPS} steps leave Adam little to average: {other}")
+    } else if TIE * times <= 1.0 {
+        "no other split of this time has much more signal".to_string()
+    } else {
+        format!("{other} and have {times:.2} times the signal-to-noise ratio")
+    };
+    Ok(format!("{judged}; --hours 0.5 plans for half an hour"))
 }
 
 fn duration(seconds: f64) -> String {

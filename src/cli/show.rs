@@ -28,7 +28,10 @@ pub fn table(header: impl Into<Row>, numbers: impl RangeBounds<usize>) -> Table 
 pub fn report(report: &Report, folder: &RunFolder) -> String {
     let mut out = Vec::new();
     if !report.utility.is_empty() {
-        out.push(utility(&report.utility).to_string());
+        out.push(utility(&report.utility, &report.all_synthetic).to_string());
+    }
+    if !report.size_curve.is_empty() {
+        out.push(size_curve(&report.size_curve).to_string());
     }
     if let Some(p) = &report.privacy {
         out.push(guarantee(p));
@@ -67,7 +70,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     out.join("\n")
 }
 
-fn utility(rows: &[UtilityRow]) -> Table {
+fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {
     let header = [
         "trained on",
         "classifier",
@@ -77,11 +80,13 @@ fn utility(rows: &[UtilityRow]) -> Table {
     ];
     let mut table = table(header, 2..);
     // The arms of a classifier stand together: they are what is compared.
-    let mut rows: Vec<&UtilityRow> = rows.iter().collect();
-    rows.sort_by_key(|r| r.classifier as usize);
-    for r in rows {
+    let named = rows.iter().map(|r| (r.arm.to_string(), r));
+    let all = all_synthetic.iter().map(|r| (format!("all {}", r.arm), r));
+    let mut rows: Vec<(String, &UtilityRow)> = named.chain(all).collect();
+    rows.sort_by_key(|(_, r)| r.classifier as usize);
+    for (name, r) in rows {
         table.add_row([
-            r.arm.to_string(),
+            name,
             r.classifier.to_string(),
             r.records.to_string(),
             interval(&r.accuracy),
@@ -91,7 +96,33 @@ fn utility(rows: &[UtilityRow]) -> Table {
     table
 }
 
-fn interval(i: &Interval) -> String {
+/// Accuracy of the linear classifier by number of records.
+fn size_curve(rows: &[UtilityRow]) -> Table {
+    let (mut arms, mut sizes) = (Vec::new(), Vec::new());
+    for row in rows {
+        if !arms.contains(&row.arm) {
+            arms.push(row.arm);
+        }
+        if !sizes.contains(&row.records) {
+            sizes.push(row.records);
+        }
+    }
+    let mut header = vec!["records".to_string()];
+    header.extend(arms.iter().map(|arm| format!("{arm}: linear, accuracy (95 %)")));
+    let mut table = table(header, 0..);
+    for size in sizes {
+        let mut line = vec![size.to_string()];
+        line.extend(arms.iter().map(|arm| {
+            let row = rows.iter().find(|r| r.arm == *arm && r.records == size);
+            row.map_or("–".into(), |r| interval(&r.accuracy))
+        }));
+        table.add_row(line);
+    }
+    table
+}
+
+/// A score as `0.612 (0.600–0.624)`.
+pub fn interval(i: &Interval) -> String {
     format!("{:.3} ({:.3}–{:.3})", i.mean, i.low, i.high)
 }
 

@@ -218,6 +218,7 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.max_grad_norm", f.max_grad_norm),
         ("finetune.alpha", f.alpha),
         ("finetune.epochs", f.epochs),
+        ("finetune.warm_start.learning_rate", f.warm_start.learning_rate),
         ("sample.temperature", c.sample.temperature),
         ("evaluate.encoder_learning_rate", c.evaluate.encoder_learning_rate),
     ];
@@ -230,6 +231,9 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.expected_batch_size", f.expected_batch_size as usize),
         ("finetune.micro_batch_size", f.micro_batch_size),
         ("finetune.rank", f.rank),
+        ("finetune.objective.labels", f.objective.labels),
+        ("finetune.warm_start.epochs", f.warm_start.epochs),
+        ("finetune.warm_start.batch_size", f.warm_start.batch_size),
         ("finetune.checkpoint_every", f.checkpoint_every as usize),
         ("prepare.max_tokens", c.prepare.max_tokens),
         ("sample.records", c.sample.records),
@@ -260,8 +264,16 @@ fn check(c: &RunConfig) -> Result<()> {
             return refuse(key, "at least 1", "0".into());
         }
     }
-    if !(f.weight_decay >= 0.0 && f.weight_decay.is_finite()) {
-        return refuse("finetune.weight_decay", "0 or more", f.weight_decay.to_string());
+    let not_negative = [
+        ("finetune.weight_decay", f.weight_decay),
+        ("finetune.objective.contrast", f.objective.contrast),
+        ("finetune.objective.mismatch", f.objective.mismatch),
+        ("finetune.warm_start.guidance", f.warm_start.guidance),
+    ];
+    for (key, value) in not_negative {
+        if !(value >= 0.0 && value.is_finite()) {
+            return refuse(key, "0 or more", value.to_string());
+        }
     }
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if !c.name.starts_with(char::is_alphanumeric) || !c.name.chars().all(plain) {
@@ -276,6 +288,14 @@ fn check(c: &RunConfig) -> Result<()> {
             "evaluate.seeds",
             "at least 2 (an interval needs them)",
             c.evaluate.seeds.to_string(),
+        );
+    }
+    let meaningless = |size: &&f64| !(size.is_finite() && **size > 0.0 && (**size <= 1.0 || size.fract() == 0.0));
+    if let Some(size) = c.evaluate.size_curve.iter().find(meaningless) {
+        return refuse(
+            "evaluate.size_curve",
+            "shares above 0 and up to 1, or whole numbers of records",
+            size.to_string(),
         );
     }
     if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {

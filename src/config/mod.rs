@@ -248,6 +248,65 @@ pub enum Precision {
     Bf16,
 }
 
+/// How noised gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Loshchilov and Hutter 2019.
+    Adamw,
+    /// AdamW whose second moment is corrected for the noise (Tang et al. 2024).
+    AdamBc,
+}
+
+/// What a record's loss rewards besides its text; each term costs a pass more for each other label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveConfig {
+    /// Weight of −log p(label | text) a token, with p(label | text) ∝ p(text | label): the text tells its label.
+    pub contrast: f64,
+    /// Weight of the loss behind other labels' prompts, which is to grow (Mattern et al. 2022).
+    pub mismatch: f64,
+    /// At most this many other labels beside a record's own.
+    pub labels: usize,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        ObjectiveConfig {
+            contrast: 0.0,
+            mismatch: 0.0,
+            labels: 1,
+        }
+    }
+}
+
+/// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
+/// private: free of privacy cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartConfig {
+    /// Records that are drawn and learned from; 0 leaves the warm start out.
+    pub records: usize,
+    /// γ of label guidance.
+    pub guidance: f64,
+    /// Passes over them.
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        WarmStartConfig {
+            records: 0,
+            guidance: 1.0,
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 1e-3,
+        }
+    }
+}
+
 /// Private training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -274,7 +333,9 @@ pub struct FinetuneConfig {
     pub micro_batch_size: usize,
     /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
     pub activation_checkpointing: bool,
-    /// AdamW's step size.
+    /// `"adamw"` or `"adam-bc"`.
+    pub optimizer: Optimizer,
+    /// The optimizer's step size.
     pub learning_rate: f64,
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
@@ -294,6 +355,10 @@ pub struct FinetuneConfig {
     pub alpha: f64,
     /// A checkpoint each this many steps.
     pub checkpoint_every: u64,
+    /// What a record's loss rewards besides its text.
+    pub objective: ObjectiveConfig,
+    /// Public training before the first private step.
+    pub warm_start: WarmStartConfig,
     /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -311,6 +376,7 @@ impl Default for FinetuneConfig {
             steps: None,
             micro_batch_size: 8,
             activation_checkpointing: false,
+            optimizer: Optimizer::Adamw,
             learning_rate: 1e-3,
             weight_decay: 0.0,
             warmup_steps: 0,
@@ -321,6 +387,8 @@ impl Default for FinetuneConfig {
             rank: 16,
             alpha: 32.0,
             checkpoint_every: 5,
+            objective: ObjectiveConfig::default(),
+            warm_start: WarmStartConfig::default(),
             seed: None,
         }
     }
@@ -468,8 +536,15 @@ pub enum RefineAction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluateConfig {
-    /// Records each arm trains on; default: four fifths of the smallest arm, so that every seed takes others.
+    /// Records each arm trains on, the same number for all, so that all take equally many steps; default: four fifths of
+    /// the smallest arm, so that every seed takes others.
     pub records: Option<usize>,
+    /// Also trains on all synthetic records: they cost no privacy, so their number is not the real data's. Shown beside
+    /// the equal sizes, never in their place.
+    pub all_synthetic: bool,
+    /// Sizes at which the linear classifier is trained besides, on every arm that has so many records: up to 1 a share of
+    /// the synthetic records, above it a number of records.
+    pub size_curve: Vec<f64>,
     /// Number of seeds behind each interval.
     pub seeds: usize,
     /// Trains an encoder besides the linear classifier.
@@ -494,6 +569,8 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         EvaluateConfig {
             records: None,
+            all_synthetic: true,
+            size_curve: Vec::new(),
             seeds: 3,
             encoder: true,
             encoder_asset: "all-minilm-l6-v2".into(),

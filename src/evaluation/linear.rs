@@ -19,6 +19,11 @@ const SQUARED_NORM: f32 = 2.0;
 /// The log-loss of a softmax is 1/GAMMA-smooth: diag(p) − ppᵀ has no eigenvalue above 1/2.
 const GAMMA: f32 = 2.0;
 
+/// The number of updates for so many training records: each is visited once a pass.
+pub fn steps(records: usize) -> usize {
+    EPOCHS * records
+}
+
 /// A fitted classifier.
 pub struct LinearClassifier {
     num_labels: usize,

@@ -25,6 +25,14 @@ impl Confusion {
         self.counts[truth * self.num_labels + predicted]
     }
 
+    /// The counts, a row for each true label.
+    pub fn rows(&self) -> Vec<Vec<u64>> {
+        self.counts
+            .chunks(self.num_labels.max(1))
+            .map(<[u64]>::to_vec)
+            .collect()
+    }
+
     /// Share of right predictions, 0 to 1; 0 where nothing was counted.
     pub fn accuracy(&self) -> f64 {
         let right: u64 = (0..self.num_labels).map(|l| self.count(l, l)).sum();
@@ -66,6 +74,19 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// `self` − `other`, of scores with independent spread: the half widths add up as √(h₁² + h₂²). Between −1 and 1.
+    pub fn minus(&self, other: &Interval) -> Interval {
+        // Where an end was cut to the range of a score, the other one is as far as it was.
+        let half = |i: &Interval| (i.high - i.mean).max(i.mean - i.low);
+        let (mean, half) = (self.mean - other.mean, half(self).hypot(half(other)));
+        Interval {
+            mean,
+            low: (mean - half).max(-1.0),
+            high: (mean + half).min(1.0),
+            seeds: self.seeds.min(other.seeds),
+        }
+    }
+
     /// mean ± t₀.₉₇₅(n − 1) · s / √n (Student 1908) for scores between 0 and 1, cut to that range.
     ///
     /// `None` with fewer than two scores: one run says nothing about the spread.

@@ -114,6 +114,8 @@ pub struct Finished {
     pub accuracy: f64,
     /// F1 averaged over labels, 0 to 1.
     pub macro_f1: f64,
+    /// Test records by true label (rows) and predicted label.
+    pub confusion: Vec<Vec<u64>>,
 }
 
 /// The scores of a classifier on an arm, over all seeds.
@@ -121,8 +123,12 @@ pub struct Finished {
 pub struct UtilityRow {
     pub arm: ArmName,
     pub classifier: Classifier,
-    /// Training records behind each fit; the same for all arms.
+    /// Training records behind each fit.
     pub records: usize,
+    /// Optimizer steps behind each fit: of the encoder, batches; of the linear classifier, visits of a record. 0 where an
+    /// earlier version of the program did not say.
+    #[serde(default)]
+    pub steps: usize,
     /// Test records behind each score.
     pub test_records: usize,
     /// Share of right predictions.
@@ -131,12 +137,39 @@ pub struct UtilityRow {
     pub macro_f1: Interval,
 }
 
+/// What is said of the test records of each label, over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmConfusion {
+    pub arm: ArmName,
+    pub classifier: Classifier,
+    /// Mean counts over seeds, a row for each true label, a column for each predicted one.
+    pub counts: Vec<Vec<f64>>,
+}
+
+/// What an evaluation comes to. What an earlier version of the program did not measure is empty. Internal (P9).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Utility {
+    /// Each arm and classifier at equal sizes and equal steps, arm by arm: the comparison.
+    pub rows: Vec<UtilityRow>,
+    /// The synthetic arm with all its records, where those are more than in `rows`: what a user of the records gets. Its
+    /// seeds differ in the order of training alone, so its intervals are narrow.
+    #[serde(default)]
+    pub all_synthetic: Vec<UtilityRow>,
+    /// The linear classifier by number of records, from few to many, every arm that has so many.
+    #[serde(default)]
+    pub size_curve: Vec<UtilityRow>,
+    /// Of each of `rows`.
+    #[serde(default)]
+    pub confusions: Vec<ArmConfusion>,
+}
+
 /// Trains each classifier on each arm with `config.seeds` seeds, and tests it on real records.
 ///
 /// Each seed takes `config.records` records of each arm, at most as many as the smallest arm has; by default four fifths of
-/// that, so that seeds differ in every arm. Fits that are in
+/// that, so that seeds differ in every arm. Equally many records are equally many steps. Then come all synthetic records
+/// (`config.all_synthetic`) and the sizes of `config.size_curve`. Fits that are in
 /// `finished`, with the same numbers of records, are not done again; `done` hears of each other fit as it ends.
-/// `stop` is asked between fits and between the encoder's steps. Rows come arm by arm.
+/// `stop` is asked between fits and between the encoder's steps.
 ///
 /// # Errors
 /// An empty arm or test set, a label out of range, fewer than two seeds; an encoder that cannot be read;
@@ -147,52 +180,109 @@ pub fn tstr(
     done: &mut dyn FnMut(&Finished) -> Result<()>,
     stop: &dyn Fn() -> bool,
     progress: &dyn Progress,
-) -> Result<Vec<UtilityRow>> {
+) -> Result<Utility> {
     comparison.check()?;
-    let records = comparison.records();
-    let mut rows = Vec::new();
+    let mut fits = Fits {
+        comparison,
+        finished: finished.to_vec(),
+        done,
+        stop,
+        progress,
+    };
+    let mut out = Utility::default();
+    let equal = comparison.records();
     for arm in comparison.arms {
         for classifier in comparison.classifiers() {
-            let test = comparison.test_for(classifier);
-            let (mut accuracy, mut macro_f1) = (Vec::new(), Vec::new());
-            for seed in 0..comparison.config.seeds as u64 {
-                let known = finished.iter().find(|f| {
-                    (f.arm, f.classifier, f.seed, f.records, f.test_records)
-                        == (arm.name, classifier, seed, records, test.len())
-                });
-                let fit = match known {
-                    Some(known) => known.clone(),
-                    None => {
-                        check_stop(stop)?;
-                        let confusion = comparison.fit(arm, classifier, seed, stop, progress)?;
-                        let fit = Finished {
-                            arm: arm.name,
-                            classifier,
-                            seed,
-                            records,
-                            test_records: test.len(),
-                            accuracy: confusion.accuracy(),
-                            macro_f1: confusion.macro_f1(),
-                        };
-                        done(&fit)?;
-                        fit
-                    }
-                };
-                accuracy.push(fit.accuracy);
-                macro_f1.push(fit.macro_f1);
-            }
-            let interval = |scores: &[f64]| Interval::over_seeds(scores).ok_or_else(too_few_seeds);
-            rows.push(UtilityRow {
+            let (row, counts) = fits.row(arm, classifier, equal)?;
+            out.rows.push(row);
+            out.confusions.push(ArmConfusion {
                 arm: arm.name,
                 classifier,
-                records,
-                test_records: test.len(),
-                accuracy: interval(&accuracy)?,
-                macro_f1: interval(&macro_f1)?,
+                counts,
             });
         }
     }
-    Ok(rows)
+    let synthetic = comparison.arms.iter().find(|a| a.name == ArmName::Synthetic);
+    let all = synthetic.filter(|a| comparison.config.all_synthetic && a.examples.len() > equal);
+    for (arm, classifier) in all.iter().flat_map(|a| comparison.classifiers().map(move |c| (a, c))) {
+        let (row, _) = fits.row(arm, classifier, arm.examples.len())?;
+        out.all_synthetic.push(row);
+    }
+    for size in comparison.sizes() {
+        for arm in comparison.arms.iter().filter(|a| a.examples.len() >= size) {
+            let (row, _) = fits.row(arm, Classifier::Linear, size)?;
+            out.size_curve.push(row);
+        }
+    }
+    Ok(out)
+}
+
+/// Fits that were done, and doing the others.
+struct Fits<'a> {
+    comparison: &'a Comparison<'a>,
+    finished: Vec<Finished>,
+    done: &'a mut dyn FnMut(&Finished) -> Result<()>,
+    stop: &'a dyn Fn() -> bool,
+    progress: &'a dyn Progress,
+}
+
+impl Fits<'_> {
+    /// The scores over all seeds, and the mean confusion.
+    fn row(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<(UtilityRow, Vec<Vec<f64>>)> {
+        let c = self.comparison;
+        let fits = (0..c.config.seeds as u64)
+            .map(|seed| self.fit(arm, classifier, records, seed))
+            .collect::<Result<Vec<Finished>>>()?;
+        let over_seeds = |score: fn(&Finished) -> f64| {
+            let scores: Vec<f64> = fits.iter().map(score).collect();
+            Interval::over_seeds(&scores).ok_or_else(too_few_seeds)
+        };
+        let mut counts = vec![vec![0.0; c.num_labels]; c.num_labels];
+        for row in fits.iter().map(|f| &f.confusion) {
+            let pairs = counts.iter_mut().flatten().zip(row.iter().flatten());
+            pairs.for_each(|(mean, count)| *mean += *count as f64 / fits.len() as f64);
+        }
+        let row = UtilityRow {
+            arm: arm.name,
+            classifier,
+            records,
+            steps: match classifier {
+                Classifier::Linear => linear::steps(records),
+                Classifier::Encoder => encoder::steps(records, c.config),
+            },
+            test_records: c.test_for(classifier).len(),
+            accuracy: over_seeds(|f| f.accuracy)?,
+            macro_f1: over_seeds(|f| f.macro_f1)?,
+        };
+        Ok((row, counts))
+    }
+
+    /// As it was done before, else done now.
+    fn fit(&mut self, arm: &Arm, classifier: Classifier, records: usize, seed: u64) -> Result<Finished> {
+        let test_records = self.comparison.test_for(classifier).len();
+        let wanted = (arm.name, classifier, seed, records, test_records);
+        let same = |f: &&Finished| (f.arm, f.classifier, f.seed, f.records, f.test_records) == wanted;
+        if let Some(known) = self.finished.iter().find(same) {
+            return Ok(known.clone());
+        }
+        check_stop(self.stop)?;
+        let confusion = self
+            .comparison
+            .fit(arm, classifier, records, seed, self.stop, self.progress)?;
+        let fit = Finished {
+            arm: arm.name,
+            classifier,
+            seed,
+            records,
+            test_records,
+            accuracy: confusion.accuracy(),
+            macro_f1: confusion.macro_f1(),
+            confusion: confusion.rows(),
+        };
+        (self.done)(&fit)?;
+        self.finished.push(fit.clone());
+        Ok(fit)
+    }
 }
 
 impl<'a> Comparison<'a> {
@@ -218,12 +308,26 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Records each arm trains on.
+    /// Records each arm trains on where arms are compared.
     fn records(&self) -> usize {
         let smallest = self.arms.iter().map(|a| a.examples.len()).min().unwrap_or(0);
         // Were it all of the smallest arm, its seeds would train on the same records and its interval would claim too much.
         let most = (smallest * 4).div_ceil(5);
         self.config.records.unwrap_or(most).min(smallest)
+    }
+
+    /// Sizes of the curve in records, rising.
+    fn sizes(&self) -> Vec<usize> {
+        let synthetic = self.arms.iter().find(|a| a.name == ArmName::Synthetic);
+        let most = synthetic.map_or(0, |a| a.examples.len());
+        let size = |asked: &f64| match *asked <= 1.0 {
+            true => ((asked * most as f64).round() as usize).max(1),
+            false => *asked as usize,
+        };
+        let mut sizes: Vec<usize> = self.config.size_curve.iter().map(size).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
     }
 
     fn classifiers(&self) -> impl Iterator<Item = Classifier> + use<> {
@@ -244,14 +348,15 @@ impl<'a> Comparison<'a> {
         &self,
         arm: &Arm,
         classifier: Classifier,
+        records: usize,
         seed: u64,
         stop: &dyn Fn() -> bool,
         progress: &dyn Progress,
     ) -> Result<Confusion> {
-        let train = subsample(arm.examples, self.records(), seed);
+        let train = subsample(arm.examples, records, seed);
         let test = self.test_for(classifier);
         let name = format!(
-            "{classifier} classifier, {} records, seed {} of {}",
+            "{classifier} classifier, {records} {} records, seed {} of {}",
             arm.name,
             seed + 1,
             self.config.seeds

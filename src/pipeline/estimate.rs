@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device};
 use serde::Serialize;
 
-use super::privacy_plan;
+use super::{plan_request, privacy_plan};
 use crate::assets::{Locations, Registry};
 use crate::bench::ceiling;
 use crate::config::{Method, RunConfig};
@@ -11,11 +11,12 @@ use crate::models::device;
 use crate::models::llama::{LlamaConfig, Map};
 use crate::models::load::gguf::Gguf;
 use crate::privacy::PrivacyStatement;
+use crate::privacy::planner::{Offer, Proposal};
 use crate::records::LabelSpace;
 use crate::sampling::prior;
 use crate::training::trainable;
 use crate::training::workers::Workers;
-use crate::{Result, models};
+use crate::{Error, Result, models};
 
 /// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
 const PROMPT_TOKENS: usize = 40;
@@ -43,6 +44,8 @@ pub struct Cost {
     pub training_memory_bytes: f64,
     pub sampling_memory_bytes: f64,
     pub finetune_s: f64,
+    /// Units of privacy (records, where nothing else is declared) that training takes in a second, at least.
+    pub units_per_second: f64,
     pub sample_s: f64,
     /// Of this machine, measured now.
     pub matmul_flops_per_second: f64,
@@ -75,6 +78,52 @@ pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
         device: models::device::name(&device),
         cost,
     })
+}
+
+/// Time for training, in hours: a number above 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hours(f64);
+
+impl Hours {
+    /// # Errors
+    /// Usage: not a number above 0, or none at all.
+    pub fn new(hours: f64) -> Result<Self> {
+        match hours > 0.0 && hours.is_finite() {
+            true => Ok(Hours(hours)),
+            false => Err(
+                Error::usage(format!("the hours for training must be a number above 0, not {hours}"))
+                    .hint("--hours 0.5 is half an hour"),
+            ),
+        }
+    }
+
+    /// As given.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// Units that pass in that time.
+    fn draws(self, units_per_second: f64) -> u64 {
+        (self.0 * 3600.0 * units_per_second) as u64
+    }
+}
+
+/// How to train `config` for so long, where `units_per_second` units of privacy are trained ([`Cost::units_per_second`]).
+///
+/// # Errors
+/// As [`Proposal::new`].
+pub fn propose(config: &RunConfig, units_per_second: f64, hours: Hours) -> Result<Proposal> {
+    Proposal::new(&plan_request(config), hours.draws(units_per_second))
+}
+
+/// What the plan of `config` itself comes to, and, where they are enough to plan with, how its draws were spent best.
+///
+/// # Errors
+/// As [`privacy_plan`].
+pub fn respent(config: &RunConfig) -> Result<(Offer, Option<Proposal>)> {
+    let request = plan_request(config);
+    let own = Offer::of(&request)?;
+    Ok((own, Proposal::new(&request, own.draws()).ok()))
 }
 
 fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
@@ -115,8 +164,8 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     };
     let speed = ceiling::matmul_flops_per_second(device, &side_by_side, DType::F32);
     let forward = shape.flops_per_token();
-    let records = c.finetune.expected_batch_size as f64 * c.dataset.max_records_per_unit() as f64;
-    let trained = steps as f64 * records * record;
+    let unit = c.dataset.max_records_per_unit() as f64 * record;
+    let units_per_second = speed * TRAINING_SHARE / (passes * forward * unit);
     let drawn = (c.sample.records * (1 + contrasts)
         + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
     Cost {
@@ -124,7 +173,8 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         trained_parameters,
         training_memory_bytes: training,
         sampling_memory_bytes: sampling,
-        finetune_s: passes * forward * trained / (speed * TRAINING_SHARE),
+        finetune_s: (steps * c.finetune.expected_batch_size) as f64 / units_per_second,
+        units_per_second,
         sample_s: forward * drawn * length / (speed * SAMPLING_SHARE),
         matmul_flops_per_second: speed,
     }

@@ -3,28 +3,18 @@
 use std::io::Write;
 use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize};
-
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunFolder, stamp, table};
+use super::{Pipeline, RunPaths, stamp, table};
 use crate::assets::ModelFiles;
 use crate::evaluation::encoder::EncoderFiles;
-use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, UtilityRow, tstr};
+use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
 use crate::records::{LabelSpace, Record, read};
 use crate::{Error, Result, assets};
 
-/// The table of the evaluation. Internal (P9).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Utility {
-    pub rows: Vec<UtilityRow>,
-}
-
-impl Utility {
-    /// What the stage wrote.
-    pub fn read(folder: &RunFolder) -> Result<Self> {
-        read_json(&folder.utility())
-    }
+/// What the stage wrote. Internal (P9).
+pub fn utility(folder: &RunPaths) -> Result<Utility> {
+    read_json(&folder.utility())
 }
 
 pub fn run(p: &Pipeline) -> Result<()> {
@@ -78,8 +68,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
         encoder: encoder.as_ref(),
         device: &device,
     };
-    let rows = tstr(&comparison, &finished, &mut done, &stop, p.progress)?;
-    write_atomically(&p.folder.utility(), stamp::text(&Utility { rows }).as_bytes())
+    let utility = tstr(&comparison, &finished, &mut done, &stop, p.progress)?;
+    write_atomically(&p.folder.utility(), stamp::text(&utility).as_bytes())
 }
 
 fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {

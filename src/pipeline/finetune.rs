@@ -7,12 +7,13 @@ use rand::RngExt;
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::report::privacy_plan;
+use super::warm_start::{self, WarmStart};
 use super::{Pipeline, stamp, table};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::privacy::{Ledger, PrivacyStatement, PrivateRun};
-use crate::records::{LabelSpace, Units};
+use crate::records::{LabelSpace, Units, Vocabulary};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::trainable;
 use crate::training::trainer::{StepLog, Training};
@@ -28,7 +29,20 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
     let device = device::choose(c.device)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let model = Llama::from_gguf(&Gguf::open(&model.with_extension("gguf")?.path)?, &device)?;
+    let gguf = Gguf::open(&model.with_extension("gguf")?.path)?;
+    let model = Llama::from_gguf(&gguf, &device)?;
+
+    WarmStart {
+        config: c,
+        model: &model,
+        vocabulary: &Vocabulary::from_gguf(&gguf)?,
+        prompts: &preparation.prompts,
+        path: &p.folder.warm_start(),
+        stop: p.stop,
+        progress: p.progress,
+    }
+    .ensure()?;
+    let initial = warm_start::initial(&c.finetune, &model, &p.folder.warm_start())?;
 
     let plan = privacy_plan(c)?;
     let run_id = run_id(p)?;
@@ -70,7 +84,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
         if let Some(ended) = charged.filter(|r| r.ended) {
             // All steps are paid for and applied; only what was made of them is missing.
-            let mut trained = trainable::initial(&c.finetune, &model);
+            let mut trained = initial;
             trained.values_mut().copy_from_slice(&saved.values);
             trained.save(&p.folder.trained())?;
             return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
@@ -89,11 +103,12 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let training = Training {
         model: &model,
         config: &c.finetune,
+        prompts: &preparation.prompts,
         checkpoint: &p.folder.checkpoint(),
         stop: p.stop,
         progress: p.progress,
     };
-    let (trained, applied) = training.train(&mut run, &units, resume, |step: &StepLog| {
+    let (trained, applied) = training.train(initial, &mut run, &units, resume, |step: &StepLog| {
         writeln!(log, "{}", stamp::text(step)).map_err(|e| Error::io("write", &log_path, e))
     })?;
     if applied < run.charged_steps() {

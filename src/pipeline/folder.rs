@@ -1,6 +1,7 @@
 //! A run's folder: who may write in it, and where everything stands.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use super::files::write_atomically;
@@ -8,11 +9,24 @@ use super::{Stage, stamp};
 use crate::config::{DatasetConfig, Profile, RunConfig};
 use crate::{Error, Result};
 
-/// The folder of a run, locked as long as this value lives.
-pub struct RunFolder {
+/// Where everything stands in a run's folder: enough to read it.
+pub struct RunPaths {
     root: PathBuf,
     name: String,
+}
+
+/// The folder of a run, locked as long as this value lives: its owner may write.
+pub struct RunFolder {
+    paths: RunPaths,
     _lock: File,
+}
+
+impl Deref for RunFolder {
+    type Target = RunPaths;
+
+    fn deref(&self) -> &RunPaths {
+        &self.paths
+    }
 }
 
 impl RunFolder {
@@ -39,8 +53,7 @@ impl RunFolder {
             Err(std::fs::TryLockError::Error(e)) => return Err(Error::io("lock", &lock_path, e)),
         }
         let folder = RunFolder {
-            root,
-            name,
+            paths: RunPaths { root, name },
             _lock: lock,
         };
         folder.agree(config)?;
@@ -92,6 +105,17 @@ impl RunFolder {
             .map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))?;
         write_atomically(&path, text.as_bytes())
     }
+}
+
+impl RunPaths {
+    /// Of the run in `root`, to look at it while another program may be at work there.
+    pub fn of(root: &Path) -> Self {
+        let full = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+        RunPaths {
+            root: root.to_path_buf(),
+            name: full.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
 
     /// `<name>-<profile>`.
     pub fn name(&self) -> &str {
@@ -141,6 +165,11 @@ impl RunFolder {
     /// What was trained: an adapter, or all weights.
     pub fn trained(&self) -> PathBuf {
         self.root.join("model").join("trained.safetensors")
+    }
+
+    /// What private training began with, where that was a warm start.
+    pub fn warm_start(&self) -> PathBuf {
+        self.root.join("model").join("warm_start.safetensors")
     }
 
     /// Its guarantee.
@@ -212,6 +241,7 @@ impl RunFolder {
                     self.ledger_run(),
                     self.checkpoint(),
                     self.training_log(),
+                    self.warm_start(),
                     self.label_counts(),
                     self.trained(),
                     self.guarantee(),

@@ -3,6 +3,7 @@
 //! A run lives in one folder. A stage reads what the stage before it wrote there, writes its outputs whole, then its
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
+pub mod compare;
 pub mod estimate;
 mod evaluate;
 pub mod files;
@@ -14,14 +15,15 @@ mod report;
 mod sample;
 mod stamp;
 pub(crate) mod table;
+pub(crate) mod warm_start;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use folder::RunFolder;
-pub use report::{Report, privacy_plan};
+pub use folder::{RunFolder, RunPaths};
+pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{Locations, sha256_file};
 use crate::config::{Profile, RunConfig};
@@ -237,6 +239,7 @@ impl<'a> Pipeline<'a> {
         };
         let mut stamp = Stamp {
             key: key.clone(),
+            before: before.to_string(),
             inputs: if stage == Stage::Prepare {
                 self.inputs()?
             } else {

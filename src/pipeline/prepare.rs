@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunFolder, stamp, table};
+use super::{Pipeline, RunPaths, stamp, table};
 use crate::models::load::gguf::Gguf;
 use crate::records::{
     LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts, texts,
@@ -34,7 +34,7 @@ pub struct Preparation {
 
 impl Preparation {
     /// What the stage wrote.
-    pub fn read(folder: &RunFolder) -> Result<Self> {
+    pub fn read(folder: &RunPaths) -> Result<Self> {
         read_json(&folder.preparation())
     }
 }

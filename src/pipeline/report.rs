@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::evaluate::Utility;
+use super::evaluate;
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{Pipeline, RunFolder, Stage};
+use super::{Pipeline, RunFolder, RunPaths, Stage};
 use crate::config::RunConfig;
-use crate::evaluation::UtilityRow;
+use crate::evaluation::{Utility, UtilityRow};
 use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
 use crate::{Error, Result};
 
@@ -24,7 +24,12 @@ pub struct Report {
     pub classification: &'static str,
     /// The guarantee of the trained model and of everything sampled from it; none before training.
     pub privacy: Option<Value>,
+    /// Arms at equal sizes and steps.
     pub utility: Vec<UtilityRow>,
+    /// The synthetic arm with all its records.
+    pub all_synthetic: Vec<UtilityRow>,
+    /// The linear classifier by number of records.
+    pub size_curve: Vec<UtilityRow>,
     pub records: Option<Records>,
     /// What all runs on these records have spent.
     pub ledger: Option<Spent>,
@@ -72,10 +77,15 @@ pub struct Counts {
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
+    PrivacyPlan::calibrate(&plan_request(config))
+}
+
+/// What `config` asks a plan for.
+pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
     let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
-    PrivacyPlan::calibrate(&PlanRequest {
+    PlanRequest {
         target_epsilon: f.epsilon,
         delta: f.delta,
         public_size: size,
@@ -93,7 +103,7 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
         max_batch_size: f.max_batch_size,
         label_histogram_epsilon: f.label_histogram_epsilon,
         seed: f.seed,
-    })
+    }
 }
 
 /// The guarantee as Parquet metadata: epsilon never without the rest (P10).
@@ -112,7 +122,7 @@ pub fn guarantee_metadata(p: &Pipeline) -> Result<Vec<(String, String)>> {
     Ok(out)
 }
 
-fn guarantee(folder: &RunFolder) -> Result<Option<Value>> {
+pub fn guarantee(folder: &RunPaths) -> Result<Option<Value>> {
     let path = folder.guarantee();
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -151,6 +161,10 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         }
         false => None,
     };
+    let utility = match done.contains(&Stage::Evaluate) {
+        true => evaluate::utility(folder)?,
+        false => Utility::default(),
+    };
     let report = Report {
         run: folder.name().to_string(),
         classification: "internal",
@@ -159,11 +173,9 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         } else {
             None
         },
-        utility: if done.contains(&Stage::Evaluate) {
-            Utility::read(folder)?.rows
-        } else {
-            Vec::new()
-        },
+        utility: utility.rows,
+        all_synthetic: utility.all_synthetic,
+        size_curve: utility.size_curve,
         records,
         ledger: if done.contains(&Stage::Finetune) {
             spent(folder, ledgers)?

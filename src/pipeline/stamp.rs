@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::files::write_atomically;
-use super::{RunFolder, Stage};
+use super::{RunFolder, RunPaths, Stage};
 use crate::assets::hex;
 use crate::{Error, Result};
 
@@ -16,6 +16,9 @@ use crate::{Error, Result};
 pub struct Stamp {
     /// Of everything the stage depends on.
     pub key: String,
+    /// The key of the stage before it; empty where an earlier version of the program did not say.
+    #[serde(default)]
+    pub before: String,
     /// Hashes of the files the configuration names, each under its path; kept so that a stage that is done stays done
     /// when the private files have gone away.
     #[serde(default)]
@@ -30,7 +33,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stage's stamp, if it has one.
-    pub fn read(folder: &RunFolder, stage: Stage) -> Result<Option<Self>> {
+    pub fn read(folder: &RunPaths, stage: Stage) -> Result<Option<Self>> {
         let path = folder.stamp(stage);
         match std::fs::read(&path) {
             // A stamp that does not parse is no stamp: the stage runs again.

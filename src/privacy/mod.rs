@@ -4,6 +4,7 @@
 //!
 //! - [`accountant`]: from (sampling rate, noise multiplier, steps) to epsilon. Pure functions, spends nothing.
 //! - [`calibrate`]: the accountant turned round: the smallest noise multiplier for a target epsilon.
+//! - [`planner`]: how to spend an epsilon in the time there is.
 //! - [`PrivacyPlan`]: what a run may do, fixed before it starts. The only source of sampling and noise (rule P1).
 //! - [`Ledger`]: what was spent on a dataset: an append-only, hash-chained file.
 //! - [`PrivateRun`] and [`ChargedStep`]: a plan at work. A step is charged to the ledger, then gives out one Poisson
@@ -27,6 +28,7 @@ mod ledger;
 mod noise;
 mod normal;
 mod plan;
+pub mod planner;
 mod run;
 mod sampler;
 mod statement;

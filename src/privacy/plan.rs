@@ -197,6 +197,12 @@ impl PrivacyPlan {
         self.mechanism.expected_batch_size
     }
 
+    /// Standard deviation of the noise in each coordinate of the gradient that a step releases.
+    pub fn gradient_noise_deviation(&self) -> f64 {
+        let m = &self.mechanism;
+        m.noise_multiplier * m.max_grad_norm / m.expected_batch_size as f64
+    }
+
     /// Which noise is added.
     pub fn noise(&self) -> NoiseKind {
         self.mechanism.kind

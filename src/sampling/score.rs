@@ -188,7 +188,7 @@ impl Scorer {
             label: *label,
         };
         let records: Vec<Encoded> = texts.iter().map(record).collect();
-        let batch = Batch::new(&records.iter().collect::<Vec<_>>(), &self.model.device());
+        let batch = Batch::new(&records.iter().collect::<Vec<_>>(), 1, &self.model.device());
         let hidden = self.model.hidden(batch.tokens.clone(), None, &mut Plain);
         let losses = token_losses(
             hidden.select(0, batch.predicting.clone()),

@@ -16,7 +16,7 @@ use crate::models::read;
 /// Rows of logits that exist at once, on each thread.
 const CHUNK: usize = 256;
 
-/// Σ_n weights[n] · −log softmax(hidden·headᵀ)[n, targets[n]].
+/// Σ_n weights[n] · −log softmax(hidden·headᵀ)[n, targets[n]], where the weights may depend on the losses.
 pub struct CrossEntropy {
     /// −log p of each target, unweighted.
     pub losses: Vec<f32>,
@@ -24,24 +24,32 @@ pub struct CrossEntropy {
     pub surrogate: Tensor<1>,
 }
 
-/// `hidden [n, width]` on the tape, `head [vocabulary, width]` untracked, `n` targets and weights.
+/// `hidden [n, width]` on the tape, `head [vocabulary, width]` untracked, `n` targets; `weigh` makes n weights, which are
+/// constants to the gradient, of n losses.
 ///
 /// On the CPU in f32 each thread holds one chunk of logits; a row's result depends on no other row's values.
-pub fn cross_entropy(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32], weights: &[f32]) -> CrossEntropy {
+pub fn cross_entropy(
+    hidden: Tensor<2>,
+    head: &Tensor<2>,
+    targets: &[u32],
+    weigh: impl FnOnce(&[f32]) -> Vec<f32>,
+) -> CrossEntropy {
     let (h, head) = (hidden.clone().inner(), head.clone().inner());
     let (losses, gradient) = match runs_here(&h) && runs_here(&head) {
-        true => fused(h, head, targets, weights),
-        false => composed(h, head, targets, weights),
+        true => fused(h, head, targets),
+        false => composed(h, head, targets),
     };
+    let weights = TensorData::new(weigh(&losses), [losses.len(), 1]);
+    let gradient = gradient * Tensor::from_data(weights, &hidden.clone().inner().device());
     CrossEntropy {
         losses,
         surrogate: (hidden * Tensor::from_inner(gradient)).sum(),
     }
 }
 
-fn fused(h: Tensor<2>, head: Tensor<2>, targets: &[u32], weights: &[f32]) -> (Vec<f32>, Tensor<2>) {
+fn fused(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Tensor<2>) {
     let (h, head) = (h.into_dispatch(), head.into_dispatch());
-    let (losses, gradient) = <Dispatch as Head>::cross_entropy(h, head, targets.to_vec(), weights.to_vec());
+    let (losses, gradient) = <Dispatch as Head>::cross_entropy(h, head, targets.to_vec());
     (
         read(Tensor::<2>::from_dispatch(losses)),
         Tensor::from_dispatch(gradient),
@@ -50,12 +58,11 @@ fn fused(h: Tensor<2>, head: Tensor<2>, targets: &[u32], weights: &[f32]) -> (Ve
 
 #[backend_extension(Flex)]
 trait Head: Backend {
-    /// The losses `[n, 1]`, unweighted, and the gradient by `hidden` of the weighted sum.
+    /// The losses `[n, 1]`, and the gradient by `hidden` of their sum.
     fn cross_entropy(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
         targets: Vec<u32>,
-        weights: Vec<f32>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -64,7 +71,6 @@ impl Head for Flex {
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
         targets: Vec<u32>,
-        weights: Vec<f32>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [vocabulary, width] = [0, 1].map(|i| head.layout().shape()[i]);
         let (hidden, head) = (contiguous(hidden), contiguous(head));
@@ -77,23 +83,20 @@ impl Head for Flex {
             .par_chunks_mut(share * width)
             .zip(losses.par_chunks_mut(share))
             .zip(hidden.storage::<f32>().par_chunks(share * width))
-            .zip(targets.par_chunks(share).zip(weights.par_chunks(share)));
-        shares.for_each(|(((gradient, losses), hidden), (targets, weights))| {
+            .zip(targets.par_chunks(share));
+        shares.for_each(|(((gradient, losses), hidden), targets)| {
             // One for all chunks: fresh memory costs the kernel a page each 4 KiB.
             let mut logits = vec![0f32; CHUNK.min(targets.len()) * vocabulary];
             let chunks = gradient
                 .chunks_mut(CHUNK * width)
                 .zip(losses.chunks_mut(CHUNK))
                 .zip(hidden.chunks(CHUNK * width))
-                .zip(targets.chunks(CHUNK).zip(weights.chunks(CHUNK)));
-            for (((gradient, losses), hidden), (targets, weights)) in chunks {
+                .zip(targets.chunks(CHUNK));
+            for (((gradient, losses), hidden), targets) in chunks {
                 let rows = targets.len();
                 let logits = &mut logits[..rows * vocabulary];
                 residuals(logits, losses, hidden, head, targets);
                 product(gradient, Matrix::new(logits, [rows, vocabulary], vocabulary), head);
-                for (row, weight) in gradient.chunks_exact_mut(width).zip(weights) {
-                    row.iter_mut().for_each(|g| *g *= weight);
-                }
             }
         });
         (tensor(losses, 1), tensor(gradient, width))
@@ -119,7 +122,7 @@ pub(super) fn residuals(out: &mut [f32], losses: &mut [f32], hidden: &[f32], hea
 }
 
 /// Losses and gradient by Burn's operations: what runs on a GPU and in other element types than f32.
-pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32], weights: &[f32]) -> (Vec<f32>, Tensor<2>) {
+pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Tensor<2>) {
     let device = h.device();
     let [n, width] = h.dims();
     let vocabulary = head.dims()[0];
@@ -133,12 +136,10 @@ pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32], weights: &[f32])
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [end - start, 1]), &device);
         let picked: Vec<f32> = read(log_p.clone().gather(1, ids.clone()));
         losses.extend(picked.iter().map(|x| -x));
-        let w = TensorData::new(weights[start..end].to_vec(), [end - start, 1]);
-        let w = Tensor::<2>::from_data(w, &device);
-        // w·(p·E − E[target]): the one-hot product is a row lookup.
+        // p·E − E[target]: the one-hot product is a row lookup.
         let rows = head.clone().select(0, ids.reshape([end - start]));
         debug_assert_eq!(log_p.dims()[1], vocabulary);
-        gradients.push((log_p.exp().matmul(head.clone()) - rows) * w);
+        gradients.push(log_p.exp().matmul(head.clone()) - rows);
     }
     (losses, Tensor::cat(gradients, 0))
 }

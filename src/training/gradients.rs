@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::batch::Batch;
 use super::cross_entropy::token_losses;
 use super::entry::Entry;
+use super::objective::Objective;
 use super::pass::Pass;
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
@@ -82,6 +83,7 @@ impl Clip {
 pub struct Trainee {
     base: Llama,
     compute: Compute,
+    objective: Objective,
 }
 
 /// How a pass is computed; what it computes is the same.
@@ -120,20 +122,21 @@ impl std::ops::AddAssign for Seconds {
 }
 
 impl Trainee {
-    /// `base`'s weights are shared, not copied. In f32, with all activations kept.
+    /// `base`'s weights are shared, not copied. For the text alone, in f32, with all activations kept.
     pub fn new(base: &Llama) -> Self {
         let plain = Compute {
             precision: Precision::F32,
             activation_checkpointing: false,
         };
-        Trainee::with(base, plain)
+        Trainee::with(base, plain, Objective::text())
     }
 
     /// `base`'s weights are shared, not copied.
-    pub fn with(base: &Llama, compute: Compute) -> Self {
+    pub fn with(base: &Llama, compute: Compute, objective: Objective) -> Self {
         Trainee {
             base: base.clone(),
             compute,
+            objective,
         }
     }
 
@@ -170,7 +173,7 @@ impl Trainee {
 
     fn attempt(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
         let rows = records.len();
-        let pass = Pass::new(placed, records, true, self.compute.activation_checkpointing);
+        let pass = self.pass(placed, records, true);
         let begun = Instant::now();
         // A record's norm is over all weights at once.
         let squares = read_all(pass.entries.iter().map(Entry::squares));
@@ -197,7 +200,7 @@ impl Trainee {
 
     /// Σᵢ gᵢ over `records`, NOT PRIVATE: what training without privacy adds up. For comparison only.
     pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
-        let pass = Pass::new(placed, records, false, self.compute.activation_checkpointing);
+        let pass = self.pass(placed, records, false);
         let begun = Instant::now();
         let sum = read_all(pass.entries.into_iter().map(|entry| entry.sum(&[1.0])));
         let mut seconds = pass.seconds;
@@ -210,9 +213,14 @@ impl Trainee {
         }
     }
 
-    /// Mean loss per token of each record: a forward and nothing else.
+    fn pass(&self, placed: &Placed, records: &[&Encoded], bounded: bool) -> Pass {
+        let checkpointed = self.compute.activation_checkpointing;
+        Pass::new(placed, &self.objective, records, bounded, checkpointed)
+    }
+
+    /// Mean loss per token of each record's text: a forward and nothing else.
     pub fn losses(&self, placed: &Placed, records: &[&Encoded]) -> Vec<f64> {
-        let batch = Batch::new(records, &self.base.device());
+        let batch = Batch::new(records, 1, &self.base.device());
         let hidden = placed.model.hidden(batch.tokens.clone(), None, &mut Untapped(placed));
         let predicting = hidden.select(0, batch.predicting.clone());
         batch.means(&token_losses(predicting, &placed.model.head(), &batch.targets))

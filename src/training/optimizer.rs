@@ -1,5 +1,8 @@
 //! AdamW (Loshchilov and Hutter 2019) on a flat vector. It sees only noised gradients: post-processing, free of privacy cost.
 
+/// Share of the noise's variance below which DP-AdamBC takes no second moment to lie.
+const FLOOR: f32 = 0.1;
+
 /// AdamW's state and settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
@@ -29,8 +32,11 @@ impl AdamW {
         }
     }
 
-    /// One step on `values` along `gradient`.
-    pub fn step(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f32) {
+    /// One step on `values` along `gradient`, whose noise has `noise_variance` in each coordinate.
+    ///
+    /// The second moment of a noised gradient is too large by that variance; it is taken off again (Tang et al. 2024,
+    /// DP-AdamBC), and what is left is held above [`FLOOR`] of it. With a variance of 0 this is AdamW.
+    pub fn step(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f32, noise_variance: f32) {
         assert_eq!(values.len(), gradient.len(), "a gradient for each value");
         self.steps += 1;
         let correct1 = 1.0 - self.beta1.powi(self.steps as i32);
@@ -43,7 +49,8 @@ impl AdamW {
         {
             *m = self.beta1 * *m + (1.0 - self.beta1) * g;
             *s = self.beta2 * *s + (1.0 - self.beta2) * g * g;
-            let direction = (*m / correct1) / ((*s / correct2).sqrt() + self.epsilon);
+            let square = (*s / correct2 - noise_variance).max(FLOOR * noise_variance);
+            let direction = (*m / correct1) / (square.sqrt() + self.epsilon);
             *v -= learning_rate * (direction + self.weight_decay * *v);
         }
     }

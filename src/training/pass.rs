@@ -5,9 +5,10 @@ use std::time::Instant;
 use burn::tensor::{Gradients, Tensor};
 
 use super::batch::Batch;
-use super::cross_entropy::{CrossEntropy, cross_entropy};
+use super::cross_entropy::{CrossEntropy, cross_entropy, token_losses};
 use super::entry::Entry;
 use super::gradients::Seconds;
+use super::objective::Objective;
 use super::taps::{Tap, Taps, Untapped};
 use super::tied::{Head, Tied};
 use super::trainable::{Placed, Trains};
@@ -18,20 +19,28 @@ use crate::records::Encoded;
 pub struct Pass {
     /// In the order of the flat vector.
     pub entries: Vec<Entry>,
-    /// Mean loss per token of each record.
+    /// Mean loss per token of each record's text behind its own label's prompt.
     pub losses: Vec<f64>,
     pub seconds: Seconds,
 }
 
 impl Pass {
-    /// `bounded`: gradients record by record; else of all records as one, which is the plain sum.
+    /// The gradients of `objective`. `bounded`: record by record; else of all records as one, which is the plain sum.
     ///
     /// With `checkpointed`, only each block's input is kept, and its forward is taken again before its backward (Chen et
     /// al. 2016); what is then held of a block are its gradients, small with LoRA.
-    pub fn new(placed: &Placed, records: &[&Encoded], bounded: bool, checkpointed: bool) -> Self {
-        let batch = Batch::new(records, &placed.model.device().autodiff());
+    pub fn new(
+        placed: &Placed,
+        objective: &Objective,
+        records: &[&Encoded],
+        bounded: bool,
+        checkpointed: bool,
+    ) -> Self {
+        let (rows, device) = (objective.rows(records), placed.model.device().autodiff());
+        let batch = Batch::new(&rows, objective.rows_per_record(), &device);
         let work = Work {
             placed,
+            objective,
             examples: if bounded { records.len() } else { 1 },
             bounded,
             batch,
@@ -45,6 +54,7 @@ impl Pass {
 
 struct Work<'a> {
     placed: &'a Placed,
+    objective: &'a Objective,
     batch: Batch,
     /// Equal parts of the micro-batch whose gradients are wanted one by one.
     examples: usize,
@@ -117,18 +127,29 @@ impl Work<'_> {
         let predicting = hidden.select(0, batch.predicting.clone());
         match self.placed.trains {
             Trains::Factors { .. } => {
-                let loss = cross_entropy(predicting, &table, &batch.targets, &batch.weights);
+                let loss = cross_entropy(predicting, &table, &batch.targets, |losses| self.weights(losses));
                 (loss, None)
             }
             Trains::Weights => {
-                let (loss, head) = Head::new(predicting, &table, batch, self.bounded);
+                // The head takes its weights beforehand: an objective that makes them of the losses needs a look ahead.
+                let losses = match self.objective.is_text() {
+                    true => vec![0.0; batch.targets.len()],
+                    false => token_losses(predicting.clone().inner(), &table.clone().inner(), &batch.targets),
+                };
+                let (loss, head) = Head::new(predicting, &table, batch, self.weights(&losses), self.bounded);
                 (loss, Some(head))
             }
         }
     }
 
+    /// What each target weighs, by the losses of all.
+    fn weights(&self, losses: &[f32]) -> Vec<f32> {
+        let batch = &self.batch;
+        batch.weights(&self.objective.factors(&batch.means(losses), &batch.counts))
+    }
+
     fn tied(&self, head: Head, gradient: Tensor<2>) -> Entry {
-        Entry::Tied(Box::new(Tied::new(head, self.batch.tokens.clone().inner(), gradient)))
+        Entry::Tied(Box::new(Tied::new(head, self.batch.tokens_by_record(), gradient)))
     }
 
     /// The gradients of a tap's weights.
@@ -169,9 +190,10 @@ impl Work<'_> {
 
     /// `begun` and the seconds of forward and backward since; the rest went into the entries.
     fn done(&self, entries: Vec<Entry>, losses: &[f32], begun: Instant, [forward, backward]: [f64; 2]) -> Pass {
+        let of_rows = self.batch.means(losses);
         Pass {
             entries,
-            losses: self.batch.means(losses),
+            losses: of_rows.into_iter().step_by(self.batch.rows_per_record).collect(),
             seconds: Seconds {
                 forward,
                 backward,

@@ -39,13 +39,21 @@ impl Head {
     /// The loss of `hidden [n, width]` on the tape, and what the gradient by `table` will need.
     ///
     /// With `bounded`, each record's norm can be asked for later; without, records are only added up.
-    pub fn new(hidden: Tensor<2>, table: &Tensor<2>, batch: &Batch, bounded: bool) -> (CrossEntropy, Head) {
+    pub fn new(
+        hidden: Tensor<2>,
+        table: &Tensor<2>,
+        batch: &Batch,
+        weights: Vec<f32>,
+        bounded: bool,
+    ) -> (CrossEntropy, Head) {
+        let tokens = batch.tokens_by_record();
+        let [_, len] = tokens.dims();
         let mut head = Head {
             table: table.clone().inner(),
             hidden: hidden.clone().inner(),
             targets: batch.targets.clone(),
-            weights: batch.weights.clone(),
-            counts: batch.counts.clone(),
+            weights,
+            counts: batch.counts_by_record(),
             seen: Seen::Records(Vec::new()),
         };
         let (mut losses, mut gradients) = (Vec::with_capacity(head.targets.len()), Vec::new());
@@ -67,10 +75,10 @@ impl Head {
                 for (i, n) in piece.counts.iter().enumerate() {
                     let (h, g) = (h.clone().narrow(0, at, *n), g.clone().narrow(0, at, *n));
                     let inner = |x: &Tensor<2>| x.clone().matmul(x.clone().transpose());
-                    let ids = batch.tokens.clone().inner().narrow(0, piece.record + i, 1);
+                    let ids = tokens.clone().narrow(0, piece.record + i, 1);
                     records.push((
                         (inner(&g) * inner(&h)).sum_dim(1).sum(),
-                        g.select(1, ids.reshape([batch.len])),
+                        g.select(1, ids.reshape([len])),
                     ));
                     at += n;
                 }
@@ -132,7 +140,7 @@ pub struct Tied {
 }
 
 impl Tied {
-    /// Joins the embedding's end: `tokens [rows, T]` and the `gradient [rows · T, width]` of their embeddings.
+    /// Joins the embedding's end: `tokens [records, T]` and the `gradient [records · T, width]` of their embeddings.
     pub fn new(head: Head, tokens: Tensor<2, Int>, gradient: Tensor<2>) -> Self {
         Tied { head, tokens, gradient }
     }
@@ -216,16 +224,17 @@ mod tests {
             len,
             predicting: Tensor::from_data(TensorData::new(vec![0i32; n], [n]), &device),
             targets: (0..n).map(|i| (i * 7 % vocabulary) as u32).collect(),
-            weights: counts.iter().flat_map(|c| vec![1.0 / *c as f32; *c]).collect(),
             counts: counts.clone(),
+            rows_per_record: 1,
         };
+        let weights = batch.weights(&vec![1.0; rows]);
         let (hidden, table, e) = (
             random([n, width]),
             random([vocabulary, width]),
             random([rows * len, width]),
         );
         let taped = Tensor::from_inner(hidden.clone()).require_grad();
-        let (_, head) = Head::new(taped, &table, &batch, true);
+        let (_, head) = Head::new(taped, &table, &batch, weights.clone(), true);
         let tied = Tied::new(head, batch.tokens.clone().inner(), e.clone());
 
         let p = activation::softmax(hidden.clone().matmul(table.transpose()), 1);
@@ -236,7 +245,7 @@ mod tests {
             for _ in 0..counts[record] {
                 for token in 0..vocabulary {
                     let hit = f64::from(u8::from(batch.targets[row] as usize == token));
-                    let g = (f64::from(p[row * vocabulary + token]) - hit) * f64::from(batch.weights[row]);
+                    let g = (f64::from(p[row * vocabulary + token]) - hit) * f64::from(weights[row]);
                     for w in 0..width {
                         gradient[token * width + w] += g * f64::from(hidden[row * width + w]);
                     }

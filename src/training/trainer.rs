@@ -10,10 +10,11 @@ use super::checkpoint::Checkpoint;
 use super::contribution::Contribution;
 use super::gradients::{Clip, Compute, Trainee};
 use super::memory::AtOnce;
+use super::objective::Objective;
 use super::optimizer::AdamW;
-use super::trainable::{self, Trainable};
+use super::trainable::Trainable;
 use super::workers::Workers;
-use crate::config::FinetuneConfig;
+use crate::config::{FinetuneConfig, Optimizer};
 use crate::models::llama::Llama;
 use crate::privacy::PrivateRun;
 use crate::progress::{Progress, Unit};
@@ -40,6 +41,8 @@ pub struct StepLog {
 pub struct Training<'a> {
     pub model: &'a Llama,
     pub config: &'a FinetuneConfig,
+    /// Each label's, in tokens.
+    pub prompts: &'a [Vec<u32>],
     /// Where checkpoints are written.
     pub checkpoint: &'a Path,
     /// Set when the person asks to stop.
@@ -48,7 +51,7 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Trains from `resume` (or the public initial values) until `run` has no step left; returns what was
+    /// Trains `initial`, which is public, or goes on from `resume`, until `run` has no step left; returns what was
     /// trained and the number of steps applied to it.
     ///
     /// Rules: P2 and P3 by [`crate::privacy::ChargedStep::privatize`], P6 (an empty draw goes the same way),
@@ -58,15 +61,19 @@ impl Training<'_> {
     /// A refused charge, a full disk, or [`Error::interrupted`] after a checkpoint when asked to stop.
     pub fn train(
         &self,
+        initial: Box<dyn Trainable>,
         run: &mut PrivateRun,
         units: &Units,
         resume: Option<Checkpoint>,
         mut log: impl FnMut(&StepLog) -> Result<()>,
     ) -> Result<(Box<dyn Trainable>, u64)> {
         let c = self.config;
-        // The initial values are public and the same for everyone.
-        let mut trained = trainable::initial(c, self.model);
+        let mut trained = initial;
         let mut optimizer = AdamW::new(trained.values().len(), c.weight_decay as f32);
+        let noise_variance = match c.optimizer {
+            Optimizer::Adamw => 0.0,
+            Optimizer::AdamBc => run.plan().gradient_noise_deviation().powi(2),
+        };
         let mut applied = 0;
         if let Some(saved) = resume {
             trained.values_mut().copy_from_slice(&saved.values);
@@ -75,7 +82,8 @@ impl Training<'_> {
             self.progress
                 .note(&format!("training goes on: {applied} steps applied, {charged} charged"));
         }
-        let trainee = Trainee::with(self.model, Compute::of(c));
+        let objective = Objective::new(&c.objective, self.prompts);
+        let trainee = Trainee::with(self.model, Compute::of(c), objective);
         let workers = Workers::new(self.model);
         let contribution = Contribution {
             trainee: &trainee,
@@ -124,7 +132,12 @@ impl Training<'_> {
             }
             let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
             let learning_rate = c.learning_rate * warmup.min(1.0);
-            optimizer.step(trained.values_mut(), &gradient, learning_rate as f32);
+            optimizer.step(
+                trained.values_mut(),
+                &gradient,
+                learning_rate as f32,
+                noise_variance as f32,
+            );
             applied += 1;
 
             let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);

@@ -11,6 +11,7 @@ use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Trainee};
 use dpsynth::training::memory::AtOnce;
+use dpsynth::training::trainable;
 use dpsynth::training::trainer::Training;
 use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
@@ -232,12 +233,19 @@ pub fn p6_an_empty_batch_is_a_step_like_any_other() -> Result<(), String> {
     let training = Training {
         model: &bench.model,
         config: &config,
+        prompts: &[],
         checkpoint: &bench.folder.path().join("checkpoint.safetensors"),
         stop: &AtomicBool::new(false),
         progress: &Silent,
     };
     let mut run = bench.begin(&plan, "empty");
-    let trained = training.train(&mut run, &bench.units, None, |_| Ok(()));
+    let trained = training.train(
+        trainable::initial(&config, &bench.model),
+        &mut run,
+        &bench.units,
+        None,
+        |_| Ok(()),
+    );
     let (adapter, applied) = trained.map_err(|e| e.to_string())?;
     let charged = run.charged_steps();
     ensure(applied == charged, || {

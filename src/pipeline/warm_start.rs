@@ -1,0 +1,130 @@
+//! Where private training begins: at the public initial values, or at a model that has learned from its own guided samples.
+//!
+//! The warm start reads the model and the prompts, both public, and no private record: it is free of privacy cost.
+
+use crate::config::{FinetuneConfig, RunConfig};
+use crate::models::llama::Llama;
+use crate::progress::{Progress, Unit};
+use crate::records::{Encoded, Vocabulary};
+use crate::sampling::choose::Choice;
+use crate::sampling::decode::{Decoder, Decoding, Request};
+use crate::sampling::queue::Queue;
+use crate::training::objective::Objective;
+use crate::training::plain::{Passes, PlainTraining};
+use crate::training::trainable::{self, Trainable};
+use crate::training::workers::Workers;
+use crate::{Error, Result};
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+/// Other labels in the contrast that guides the samples, at most.
+const CONTRASTS: usize = 4;
+
+/// What the warm start reads and where it keeps what it made.
+pub struct WarmStart<'a> {
+    pub config: &'a RunConfig,
+    pub model: &'a Llama,
+    pub vocabulary: &'a Vocabulary,
+    /// Each label's, in tokens.
+    pub prompts: &'a [Vec<u32>],
+    pub path: &'a Path,
+    pub stop: &'a AtomicBool,
+    pub progress: &'a dyn Progress,
+}
+
+/// The values that private training begins with; `path` holds those of a warm start that was made.
+///
+/// # Errors
+/// Data: a warm start is configured and its file is missing or broken.
+pub fn initial(config: &FinetuneConfig, model: &Llama, path: &Path) -> Result<Box<dyn Trainable>> {
+    match config.warm_start.records {
+        0 => Ok(trainable::initial(config, model)),
+        _ => trainable::load(config, model, path),
+    }
+}
+
+impl WarmStart<'_> {
+    /// Makes the warm start, if one is configured and not made yet: the same for everyone on the same kind of device.
+    ///
+    /// # Errors
+    /// [`crate::Error::interrupted`]; a full disk.
+    pub fn ensure(&self) -> Result<()> {
+        let c = &self.config.finetune;
+        if c.warm_start.records == 0 || self.path.exists() {
+            return Ok(());
+        }
+        let records = self.samples()?;
+        let mut trained = trainable::initial(c, self.model);
+        let training = PlainTraining {
+            model: self.model,
+            config: c,
+            objective: Objective::new(&c.objective, self.prompts),
+            stop: self.stop,
+            progress: self.progress,
+            name: "warm start",
+        };
+        let passes = Passes {
+            epochs: c.warm_start.epochs,
+            batch_size: c.warm_start.batch_size,
+            learning_rate: c.warm_start.learning_rate,
+            seed: 0,
+        };
+        training.train(trained.as_mut(), &records, passes)?;
+        trained.save(self.path)
+    }
+
+    /// Records by the guided model as it came, the labels in turn.
+    fn samples(&self) -> Result<Vec<Encoded>> {
+        let warm_start = &self.config.finetune.warm_start;
+        let max_tokens = self.config.prepare.max_tokens;
+        let settings = Decoding {
+            choice: Choice {
+                temperature: 1.0,
+                top_p: 1.0,
+                guidance: warm_start.guidance,
+            },
+            contrasts: CONTRASTS,
+            max_tokens,
+            end: self.vocabulary.end(),
+            seed: 0,
+        };
+        let decoder = Decoder::new(self.model, self.prompts, settings)?;
+        let workers = Workers::new(self.model);
+        let queue = Queue::new((0..warm_start.records).map(|id| Request {
+            id: id as u64,
+            attempt: 0,
+            label: id % self.prompts.len(),
+        }))
+        .until(self.stop);
+        let task = self
+            .progress
+            .begin("samples for the warm start", warm_start.records as u64, Unit::Records);
+        let drawn: Mutex<(_, Vec<(u64, Encoded)>)> = Mutex::new((task, Vec::new()));
+        let keep = |request: Request, mut own: Vec<u32>| {
+            let prompt = &self.prompts[request.label];
+            if own.len() < max_tokens {
+                own.push(self.vocabulary.end());
+            }
+            let record = Encoded {
+                tokens: [prompt.as_slice(), &own].concat(),
+                prompt: prompt.len(),
+                label: request.label,
+            };
+            let (task, drawn) = &mut *drawn.lock().expect("nobody panics with the records in hand");
+            drawn.push((request.id, record));
+            task.set(drawn.len() as u64, "");
+            Ok(None)
+        };
+        for end in decoder.run_on(&workers, &queue, self.config.sample.batch_size, keep) {
+            end?;
+        }
+        let (_, mut drawn) = drawn.into_inner().expect("nobody panics with the records in hand");
+        if drawn.len() < warm_start.records {
+            return Err(Error::interrupted("stopped in the warm start").hint("the same command begins it anew"));
+        }
+        drawn.sort_by_key(|(id, _)| *id);
+        Ok(drawn.into_iter().map(|(_, record)| record).collect())
+    }
+}
