@@ -1,5 +1,6 @@
 //! Drawing records: what a record depends on, what it is drawn from, how it is written.
 
+mod common;
 mod support;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use burn::tensor::{Device, Tensor, TensorData};
+use common::Place;
 use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use dpsynth::error::Kind;
@@ -1132,4 +1134,225 @@ fn scoring_alone_keeps_all_and_says_how_well_labels_show() {
     assert_eq!(taken.len(), 2);
     assert_eq!(outcome.agreement, Some(0.5));
     assert!((outcome.mean_posterior.unwrap() - 0.5).abs() < 1e-12, "p and 1 − p");
+}
+
+// ---------------------------------------------------------------------------------------------- the stage
+
+/// Id, text and label of each record.
+type Rows = Vec<(i64, String, String)>;
+
+/// A run of the tiny model that is trained; its sampling stage takes a fraction of a second.
+struct Trained(Place);
+
+impl Trained {
+    fn new() -> Self {
+        let trained = Trained(Place::new());
+        trained.stage("prepare", &[]);
+        trained.stage("finetune", &[]);
+        trained
+    }
+
+    fn arguments(more: &[&str]) -> Vec<String> {
+        let model = format!("model.path={:?}", fixture("model.gguf"));
+        let set = [&model, "finetune.steps=1", "sample.records=40", "sample.max_tokens=3"];
+        let plain = ["sample.temperature=5.0", "sample.guidance=0"];
+        let set = set.iter().chain(&plain).chain(more);
+        set.flat_map(|s| ["--set".to_string(), s.to_string()]).collect()
+    }
+
+    fn call(&self, stage: &str, more: &[&str]) -> common::Said {
+        let arguments = Trained::arguments(more);
+        self.0
+            .stage(stage, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn stage(&self, stage: &str, more: &[&str]) -> common::Said {
+        let said = self.call(stage, more);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said
+    }
+
+    /// Texts and labels of both arms, and what is said of them.
+    fn sampled(&self) -> [(Rows, String); 2] {
+        ["synthetic", "zero_shot"].map(|arm| {
+            let (batches, _) = read(&self.0.run(&format!("{arm}/train-00000-of-00001.parquet")));
+            let rows = batches.iter().flat_map(|b| {
+                let (ids, labels) = (integers(b, "id"), texts(b, "label"));
+                let row = |i: usize| (ids.value(i), texts(b, "text").value(i).into(), labels.value(i).into());
+                (0..b.num_rows()).map(row).collect::<Vec<_>>()
+            });
+            (
+                rows.collect(),
+                self.0.text(&format!("runs/tiny-quick/sampling/{arm}.json")),
+            )
+        })
+    }
+
+    /// Takes back that sampling is done, and leaves of the first arm's journals what a kill at some moment leaves.
+    fn killed(&self, drawn: &[String], scores: &[String]) {
+        let stamp = "runs/tiny-quick/internal/stamps/sample.json";
+        let text = self.0.text(stamp);
+        assert!(text.contains("\"done\":true"));
+        self.0.write(stamp, text.replace("\"done\":true", "\"done\":false"));
+        for folder in ["synthetic", "zero_shot", "sampling"] {
+            std::fs::remove_dir_all(self.0.run(folder)).unwrap();
+        }
+        let torn = |lines: &[String]| lines.iter().map(|l| l.clone() + "\n").collect::<String>() + "{\"id\":3,\"la";
+        self.0.write("runs/tiny-quick/work/synthetic.jsonl", torn(drawn));
+        self.0
+            .write("runs/tiny-quick/work/synthetic-scores.jsonl", torn(scores));
+    }
+}
+
+const REFINED: &str = "sample.refine.min_posterior=0.8";
+
+#[test]
+fn killed_at_any_moment_refinement_comes_to_the_same_records() {
+    let run = Trained::new();
+    run.stage("sample", &[REFINED]);
+    let whole = run.sampled();
+    let (drawn, scores) = (
+        run.0.lines("work/synthetic.jsonl"),
+        run.0.lines("work/synthetic-scores.jsonl"),
+    );
+    let second = |lines: &[String]| lines.iter().position(|l| l.contains("\"round\":1")).unwrap();
+    let (d, s) = (second(&drawn), second(&scores));
+    assert!(
+        d == 40 && s <= d && drawn.len() > 45 && whole[0].0.len() < 40,
+        "there is something to draw anew"
+    );
+    for (drawn, scores) in [
+        (&drawn[..17], &scores[..0]),
+        (&drawn[..d], &scores[..s - 9]),
+        (&drawn[..d + 5], &scores[..s]),
+        (&drawn[..], &scores[..scores.len() - 1]),
+    ] {
+        run.killed(drawn, scores);
+        run.stage("sample", &[REFINED]);
+        assert_eq!(
+            run.sampled(),
+            whole,
+            "killed after {} records, {} scores",
+            drawn.len(),
+            scores.len()
+        );
+        assert!(
+            run.0.lines("work/synthetic.jsonl").starts_with(drawn),
+            "what was drawn is kept"
+        );
+    }
+    // Neither does it depend on how many are drawn at once.
+    run.stage("sample", &[REFINED, "sample.batch_size=7"]);
+    assert_eq!(run.sampled(), whole);
+}
+
+/// The stage has them in its folder, and comes to the same records without.
+#[test]
+fn refinement_never_looks_at_private_records() {
+    let run = Trained::new();
+    run.stage("sample", &[REFINED]);
+    let whole = run.sampled();
+    run.killed(&[], &[]);
+    for file in ["train", "test"] {
+        run.0
+            .write(&format!("runs/tiny-quick/internal/{file}.parquet"), "no records");
+    }
+    run.stage("sample", &[REFINED]);
+    assert_eq!(run.sampled(), whole);
+}
+
+#[test]
+fn what_is_dropped_is_reported_for_both_arms() {
+    let run = Trained::new();
+    let count = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    for action in ["drop", "relabel", "score"] {
+        let said = run.stage("sample", &[REFINED, &format!("sample.refine.action={action}")]);
+        for (arm, (rows, report)) in ["synthetic", "zero_shot"].iter().zip(run.sampled()) {
+            let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+            let [wanted, drawn, kept, dropped, missing, relabelled] =
+                ["wanted", "drawn", "kept", "dropped", "missing", "relabelled"].map(|k| count(&report[k]));
+            assert_eq!((wanted, kept, report["arm"].as_str()), (40, rows.len(), Some(*arm)));
+            assert_eq!((drawn, wanted), (kept + dropped, kept + missing), "{report}");
+            assert!(said.stderr.contains(&format!(
+                "{arm}: {kept} of 40 records are kept, {dropped} of {drawn} drawn were dropped, {relabelled} bear"
+            )));
+            assert_eq!((relabelled > 0, dropped > 0), (action == "relabel", action != "score"));
+            for label in report["labels"].as_array().unwrap() {
+                let of_label = rows.iter().filter(|(.., l)| label["name"] == **l).count();
+                assert_eq!((count(&label["wanted"]), count(&label["kept"])), (20, of_label));
+                assert_eq!(of_label + count(&label["missing"]), 20);
+            }
+            let share = |key: &str| report[key].as_f64().unwrap();
+            assert!((0.5..1.0).contains(&share("agreement")) && (0.5..1.0).contains(&share("mean_posterior")));
+            assert_eq!(share("kept_mean_posterior") >= 0.8, action != "score");
+        }
+    }
+    let said = run.stage("sample", &[]);
+    let report = &run.sampled()[0].1;
+    assert!(
+        !said.stderr.contains("kept,") && report.contains("\"agreement\": null"),
+        "{said:?}"
+    );
+    assert!(
+        run.0.lines("work/synthetic-scores.jsonl").is_empty(),
+        "nothing is scored"
+    );
+}
+
+#[test]
+fn a_marginal_prompt_may_come_after_training_and_changes_sampling_alone() {
+    let run = Trained::new();
+    let texts = |more: &[&str]| {
+        run.stage("sample", more);
+        run.sampled().map(|(rows, _)| rows)
+    };
+    let (marginal, against) = (
+        "prompt.marginal=Write a film review.",
+        "sample.guidance_contrast=marginal",
+    );
+    let plain = texts(&[]);
+    let by_labels = texts(&["sample.guidance=2"]);
+    let by_marginal = texts(&["sample.guidance=2", marginal, against]);
+    assert!(plain != by_labels && by_labels != by_marginal && plain != by_marginal);
+    assert_eq!(
+        texts(&["sample.guidance=2", marginal]),
+        by_labels,
+        "it is there and not asked for"
+    );
+    assert_eq!(
+        texts(&[marginal, against, "sample.guidance_plausibility=0.5"]),
+        plain,
+        "nothing is guided"
+    );
+    let rising = texts(&[marginal, against, "sample.guidance_end=4"]);
+    assert!(rising != plain && rising != by_marginal);
+
+    run.call("sample", &[against])
+        .refused(2, &["no prompt without a label", "prompt.marginal ="]);
+    run.call(
+        "prepare",
+        &["name=other", against, "prompt.marginal=A {{ label }} review."],
+    )
+    .refused(
+        2,
+        &["`prompt.marginal`", "does not render", "without its label columns"],
+    );
+    for (set, message) in [
+        ("sample.guidance_end=-1", "`sample.guidance_end` must be 0 or more"),
+        (
+            "sample.guidance_plausibility=1.5",
+            "`sample.guidance_plausibility` must be from 0 to 1",
+        ),
+        (
+            "sample.refine.min_posterior=1",
+            "`sample.refine.min_posterior` must be 0 or more and below 1",
+        ),
+        ("sample.refine.rounds=0", "`sample.refine.rounds` must be at least 1"),
+        ("sample.refine.labels=0", "`sample.refine.labels` must be at least 1"),
+        ("sample.refine.action=keep", "unknown variant `keep`"),
+        ("sample.refine.margin=1", "unknown field `margin`"),
+    ] {
+        run.call("sample", &[set]).refused(2, &[message]);
+    }
 }

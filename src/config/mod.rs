@@ -461,6 +461,18 @@ pub struct SampleConfig {
     pub refine: RefineConfig,
 }
 
+impl SampleConfig {
+    /// Prompts beside its own that guidance contrasts each record with, of `labels` joint labels.
+    pub fn contrasts(&self, labels: usize) -> usize {
+        let guides = self.guidance > 0.0 || self.guidance_end.is_some_and(|end| end > 0.0);
+        match self.guidance_contrast {
+            _ if !guides => 0,
+            Contrast::Marginal => 1,
+            Contrast::Labels => self.guidance_labels.min(labels - 1),
+        }
+    }
+}
+
 impl Default for SampleConfig {
     fn default() -> Self {
         SampleConfig {
