@@ -548,6 +548,7 @@ fn prompts_equal_transformers_chat_template() {
         let config = PromptConfig {
             system,
             user: "Write a film review that is {{ label }}.".into(),
+            marginal: None,
         };
         let template = ChatTemplate {
             text: case["template"].as_str().unwrap().into(),

@@ -1,5 +1,6 @@
 //! Drawing records: what a record depends on, what it is drawn from, how it is written.
 
+mod common;
 mod support;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use burn::tensor::{Device, Tensor, TensorData};
+use common::Place;
 use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use dpsynth::error::Kind;
@@ -32,12 +34,11 @@ use rand_chacha::ChaCha8Rng;
 use support::*;
 
 const END: u32 = 2;
-const PLAIN: Choice = Choice {
-    temperature: 1.0,
-    top_p: 1.0,
-    guidance: 0.0,
-};
+const PLAIN: Choice = Choice::PLAIN;
 const GUIDED: Choice = Choice { guidance: 1.0, ..PLAIN };
+
+/// A prompt that names no label.
+const MARGINAL: [u32; 5] = [1, 50, 30, 31, 60];
 
 /// Prompts of three labels, all of different lengths.
 fn prompts() -> Vec<Vec<u32>> {
@@ -47,6 +48,7 @@ fn prompts() -> Vec<Vec<u32>> {
 fn settings(choice: Choice) -> Decoding {
     Decoding {
         choice,
+        guidance_end: None,
         contrasts: 2,
         max_tokens: 24,
         end: END,
@@ -126,12 +128,29 @@ fn tensor_operations_draw_the_same_records() {
         temperature: 0.8,
         top_p: 0.9,
         guidance: 0.5,
+        plausibility: 0.1,
     };
-    for choice in [PLAIN, GUIDED, nucleus] {
-        let by = |way| Decoder::by(way, &model, &prompts(), settings(choice)).unwrap();
+    for (choice, guidance_end) in [
+        (PLAIN, None),
+        (GUIDED, None),
+        (nucleus, None),
+        (nucleus, Some(2.0)),
+        (nucleus, Some(0.0)),
+        (PLAIN, Some(1.0)),
+    ] {
+        let settings = Decoding {
+            guidance_end,
+            ..settings(choice)
+        };
+        let by = |way| Decoder::by(way, &model, &prompts(), settings).unwrap();
         let requests = requests(20);
         let wanted = by(Way::Memory).decode(&requests, 6);
-        assert_eq!(by(Way::Tensors).decode(&requests, 6), wanted, "{choice:?}");
+        assert_eq!(by(Way::Tensors).decode(&requests, 6), wanted, "{settings:?}");
+        let wanted = by(Way::Memory).against(&MARGINAL).unwrap().decode(&requests, 6);
+        assert_eq!(
+            by(Way::Tensors).against(&MARGINAL).unwrap().decode(&requests, 6),
+            wanted
+        );
     }
 }
 
@@ -189,6 +208,13 @@ fn tokens_picked_by_tensor_operations_are_those_picked_in_f64() {
                 top_p: 0.8,
                 temperature: 1.3,
                 guidance: 0.7,
+                plausibility: 0.0,
+            },
+            Choice {
+                temperature: 1.3,
+                guidance: 0.7,
+                plausibility: 0.02,
+                ..PLAIN
             },
         ] {
             const RECORDS: usize = 40;
@@ -201,9 +227,15 @@ fn tokens_picked_by_tensor_operations_are_those_picked_in_f64() {
                 TensorData::new(logits.clone(), [RECORDS * rows, vocabulary]),
                 &Device::flex(),
             );
-            let picked = pick_on_device(tensor, rows, choice, &uniforms).into_data();
+            let guidance: Vec<f64> = (0..RECORDS).map(|i| choice.guidance * (i % 3) as f64).collect();
+            let picked = pick_on_device(tensor, rows, choice, &guidance, &uniforms).into_data();
             let picked: Vec<i64> = picked.iter::<i64>().collect();
-            for ((token, logits), uniform) in picked.into_iter().zip(logits.chunks(rows * vocabulary)).zip(uniforms) {
+            for (i, (token, logits)) in picked.into_iter().zip(logits.chunks(rows * vocabulary)).enumerate() {
+                let uniform = uniforms[i];
+                let choice = Choice {
+                    guidance: guidance[i],
+                    ..choice
+                };
                 let (own, others) = logits.split_at(vocabulary);
                 let others: Vec<&[f32]> = others.chunks(vocabulary).collect();
                 let off = |nudge: f64| i64::from(pick(own, &others, choice, (uniform + nudge).clamp(0.0, 1.0 - 1e-16)));
@@ -244,31 +276,53 @@ fn another_id_attempt_or_seed_draws_another_record() {
 }
 
 #[test]
-fn no_guidance_is_plain_sampling_bit_for_bit() {
+fn no_guidance_is_plain_sampling_bit_for_bit_whatever_else_is_set() {
     let model = model();
     let requests = requests(12);
-    let decode = |choice, contrasts| {
-        Decoder::new(
-            &model,
-            &prompts(),
-            Decoding {
+    for way in [Way::Memory, Way::Tensors] {
+        let decoder = |choice, contrasts, guidance_end| {
+            let settings = Decoding {
                 contrasts,
+                guidance_end,
                 ..settings(choice)
-            },
-        )
-        .unwrap()
-        .decode(&requests, 12)
-    };
-    let plain = decode(PLAIN, 0);
-    assert_eq!(decode(PLAIN, 2), plain);
-    assert_ne!(decode(GUIDED, 2), plain, "guidance does something");
-    // Guidance without another label to contrast with.
-    assert_eq!(decode(GUIDED, 0), plain);
+            };
+            Decoder::by(way, &model, &prompts(), settings).unwrap()
+        };
+        let plain = decoder(PLAIN, 0, None).decode(&requests, 12);
+        assert_ne!(
+            decoder(GUIDED, 2, None).decode(&requests, 12),
+            plain,
+            "guidance does something"
+        );
+        // Guidance without another label to contrast with.
+        assert_eq!(decoder(GUIDED, 0, None).decode(&requests, 12), plain);
+        for plausibility in [0.0, 0.5, 1.0] {
+            for guidance_end in [None, Some(0.0)] {
+                let choice = Choice { plausibility, ..PLAIN };
+                let decoder = decoder(choice, 2, guidance_end);
+                assert_eq!(
+                    decoder.decode(&requests, 12),
+                    plain,
+                    "{way:?} {choice:?} {guidance_end:?}"
+                );
+                let against = decoder.against(&MARGINAL).unwrap();
+                assert_eq!(
+                    against.decode(&requests, 12),
+                    plain,
+                    "{way:?} {choice:?} {guidance_end:?}"
+                );
+            }
+        }
+    }
     let (own, other) = ([0.3f32, -1.0, 2.0, 0.1], [1.0f32, 0.5, -2.0, 0.0]);
+    let masked = Choice {
+        plausibility: 0.9,
+        ..PLAIN
+    };
     let mut rngs = [ChaCha8Rng::seed_from_u64(1), ChaCha8Rng::seed_from_u64(1)];
     for _ in 0..100 {
         assert_eq!(
-            draw(&own, &[&other], PLAIN, &mut rngs[0]),
+            draw(&own, &[&other], masked, &mut rngs[0]),
             draw(&own, &[], PLAIN, &mut rngs[1])
         );
     }
@@ -281,29 +335,39 @@ fn next_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
     all[all.len() - model.config().vocabulary..].to_vec()
 }
 
-/// What the decoder does, spelled out: the label's prompt and the tokens so far, against all other labels' prompts and
-/// the same tokens, token after token.
-fn spelled_out(model: &Llama, request: Request, settings: Decoding) -> Vec<u32> {
+/// What the decoder does, spelled out: the label's prompt and the tokens so far, against all other labels' prompts, or
+/// one that names none, and the same tokens, token after token.
+fn spelled_out(model: &Llama, request: Request, settings: Decoding, marginal: Option<&[u32]>) -> Vec<u32> {
     let prompts = prompts();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(request.id);
     rng.set_word_pos(u128::from(request.attempt) << 36);
-    let others: Vec<usize> = if settings.choice.guidance > 0.0 {
-        // Which of them come first does not matter to their mean, but choosing them takes numbers from the stream.
-        let chosen = rand::seq::index::sample(&mut rng, 2, 2);
-        chosen
-            .iter()
-            .map(|o| if o < request.label { o } else { o + 1 })
-            .collect()
-    } else {
-        vec![]
+    let others: Vec<&[u32]> = match marginal {
+        Some(marginal) => vec![marginal],
+        None if settings.choice.guidance > 0.0 => {
+            // Which of them come first does not matter to their mean, but choosing them takes numbers from the stream.
+            let chosen = rand::seq::index::sample(&mut rng, 2, 2);
+            let other = |o: usize| if o < request.label { o } else { o + 1 };
+            chosen.iter().map(|o| prompts[other(o)].as_slice()).collect()
+        }
+        None => vec![],
     };
-    let mut tokens = Vec::new();
+    let mut tokens: Vec<u32> = Vec::new();
     loop {
-        let after = |label: usize| next_logits(model, &[prompts[label].as_slice(), &tokens].concat());
-        let (own, others): (_, Vec<Vec<f32>>) = (after(request.label), others.iter().map(|o| after(*o)).collect());
+        let after = |prompt: &[u32]| next_logits(model, &[prompt, &tokens].concat());
+        let own = after(&prompts[request.label]);
+        let others: Vec<Vec<f32>> = others.iter().map(|prompt| after(prompt)).collect();
         let others: Vec<&[f32]> = others.iter().map(Vec::as_slice).collect();
-        let token = draw(&own, &others, settings.choice, &mut rng);
+        let choice = Choice {
+            guidance: settings.guidance_at(tokens.len()),
+            ..settings.choice
+        };
+        let token = draw(&own, &others, choice, &mut rng);
+        if choice.guidance > 0.0 {
+            let largest = own.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let share = f64::from(own[token as usize] - largest).exp();
+            assert!(share > choice.plausibility - 1e-6, "an implausible token: {share}");
+        }
         if token == END {
             return tokens;
         }
@@ -317,23 +381,97 @@ fn spelled_out(model: &Llama, request: Request, settings: Decoding) -> Vec<u32> 
 #[test]
 fn decoding_draws_from_the_models_own_distribution() {
     let model = model();
-    for choice in [
-        PLAIN,
-        GUIDED,
-        Choice {
-            temperature: 0.7,
-            top_p: 0.9,
-            guidance: 0.5,
-        },
+    let nucleus = Choice {
+        temperature: 0.7,
+        top_p: 0.9,
+        guidance: 0.5,
+        ..PLAIN
+    };
+    let masked = Choice {
+        plausibility: 0.3,
+        ..GUIDED
+    };
+    for (choice, guidance_end, marginal) in [
+        (PLAIN, None, None),
+        (GUIDED, None, None),
+        (nucleus, None, None),
+        (masked, Some(0.2), None),
+        (GUIDED, None, Some(MARGINAL)),
+        (masked, Some(3.0), Some(MARGINAL)),
     ] {
-        let decoder = Decoder::new(&model, &prompts(), settings(choice)).unwrap();
-        let requests = requests(9);
+        let settings = Decoding {
+            guidance_end,
+            ..settings(choice)
+        };
+        let mut decoder = Decoder::new(&model, &prompts(), settings).unwrap();
+        if let Some(marginal) = marginal {
+            decoder = decoder.against(&marginal).unwrap();
+        }
+        let marginal = marginal.as_ref().map(|m| m.as_slice());
+        let requests = requests(6);
         let wanted: Vec<Vec<u32>> = requests
             .iter()
-            .map(|r| spelled_out(&model, *r, settings(choice)))
+            .map(|r| spelled_out(&model, *r, settings, marginal))
             .collect();
-        assert_eq!(decoder.decode(&requests, 4), wanted, "{choice:?}");
+        assert_eq!(decoder.decode(&requests, 4), wanted, "{settings:?} {marginal:?}");
     }
+}
+
+#[test]
+fn guidance_goes_linearly_from_the_first_token_to_the_last() {
+    let schedule = |max_tokens, guidance_end| {
+        let settings = Decoding {
+            max_tokens,
+            guidance_end,
+            ..settings(Choice { guidance: 0.7, ..PLAIN })
+        };
+        (0..max_tokens).map(|t| settings.guidance_at(t)).collect::<Vec<_>>()
+    };
+    assert_eq!(schedule(5, None), [0.7; 5]);
+    assert!(furthest(schedule(5, Some(2.7)), [0.7, 1.2, 1.7, 2.2, 2.7]) < 1e-12);
+    let down = schedule(3, Some(0.0));
+    assert!((down[1] - 0.35).abs() < 1e-12);
+    assert_eq!((down[0], down[2]), (0.7, 0.0), "exact at both ends");
+    assert_eq!(schedule(1, Some(9.0)), [0.7], "one token is the first");
+}
+
+#[test]
+fn a_masked_token_is_never_drawn_however_much_guidance_favours_it() {
+    // Shares of the largest: 1, 0.5, 0.05 and 0.01; guidance prefers the last by far.
+    let own = [1.0, 0.5, 0.05, 0.01].map(f32::ln);
+    let other = [1.0, 0.5, 0.05, 1e-9].map(f32::ln);
+    let kept = |choice: Choice| -> Vec<u32> {
+        let on_device = |u: f64| {
+            let both = Tensor::from_data(TensorData::new([own, other].concat(), [2, 4]), &Device::flex());
+            pick_on_device(both, 2, choice, &[choice.guidance], &[u])
+                .into_data()
+                .iter::<i64>()
+                .next()
+                .unwrap()
+        };
+        let mut seen: Vec<u32> = (0..1000)
+            .map(|i| {
+                let u = (f64::from(i) + 0.5) / 1000.0;
+                let token = pick(&own, &[&other], choice, u);
+                assert_eq!(on_device(u), i64::from(token));
+                token
+            })
+            .collect();
+        seen.push(pick(&own, &[&other], choice, 1.0 - f64::EPSILON));
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    };
+    let masked = |plausibility| Choice { plausibility, ..GUIDED };
+    assert_eq!(kept(masked(0.0)), [3], "nearly always");
+    assert_eq!(kept(masked(0.04)), [0, 1, 2]);
+    assert_eq!(kept(masked(0.06)), [0, 1]);
+    assert_eq!(kept(masked(1.0)), [0]);
+    // It is on top of the nucleus, and what is left keeps its proportions.
+    let n = (0..1000)
+        .filter(|i| pick(&own, &[&other], masked(0.1), f64::from(*i) / 1000.0) == 0)
+        .count();
+    assert!((n as f64 / 1000.0 - 2.0 / 3.0).abs() < 0.002, "{n}");
 }
 
 #[test]
@@ -405,6 +543,12 @@ fn records_that_do_not_fit_the_context_are_refused() {
     for max_tokens in [0, room + 1, usize::MAX] {
         assert_eq!(with(max_tokens).err().unwrap().kind(), Kind::Usage, "{max_tokens}");
     }
+    let longer = with(room).unwrap().against(&[1; 8]);
+    assert_eq!(
+        longer.err().unwrap().kind(),
+        Kind::Usage,
+        "the marginal prompt counts too"
+    );
     let drawn = with(room).unwrap().decode(&requests(3), 3);
     assert!(drawn.iter().all(|r| r.len() <= room));
 }
@@ -796,7 +940,7 @@ fn only_what_passes_is_kept_and_the_rest_is_drawn_anew_until_the_rounds_are_over
     };
     let mut refinement = Refinement::new(&config, vec![0, 1, 0, 1], 2, 0);
     // p(1|x) = 1 / (1 + e^−ratio): 0.7 lies at 0.8473.
-    let rounds: [&[f64]; 3] = [&[1.0, 0.85, -0.84, 0.0], &[-0.85, 0.9, 0.84], &[-0.85, 0.84]];
+    let rounds: [&[f64]; 3] = [&[1.0, 0.85, -0.84, -0.1], &[-0.85, 0.9, 0.84], &[-0.85, 0.84]];
     for (round, ratios) in rounds.into_iter().enumerate() {
         let open = refinement.open();
         assert!(open.iter().all(|r| r.attempt == round as u64 * TRIES));
@@ -822,4 +966,393 @@ fn only_what_passes_is_kept_and_the_rest_is_drawn_anew_until_the_rounds_are_over
         (3, Some(0.5)),
         "ids 1 and 2 of the first four show their label"
     );
+}
+
+/// Two labels, scored; `others` at most.
+fn many(labels: usize, others: usize) -> (RefineConfig, Vec<usize>) {
+    let config = RefineConfig {
+        labels: others,
+        ..refine(RefineAction::Score, 0.0)
+    };
+    (config, (0..200).map(|i| i % labels).collect())
+}
+
+#[test]
+fn a_record_is_scored_under_its_own_label_and_a_few_others() {
+    let (config, wanted) = many(10, 3);
+    let refinement = Refinement::new(&config, wanted.clone(), 10, 7);
+    let again = Refinement::new(&config, wanted.clone(), 10, 7);
+    let other_seed = Refinement::new(&config, wanted.clone(), 10, 8);
+    let mut seen = [0; 10];
+    let mut differs = (false, false);
+    for request in refinement.open() {
+        let labels = refinement.labels_of(request);
+        assert_eq!((labels.len(), labels[0]), (4, request.label));
+        let distinct: std::collections::HashSet<&usize> = labels.iter().collect();
+        assert!(distinct.len() == 4 && labels.iter().all(|l| *l < 10));
+        labels[1..].iter().for_each(|l| seen[*l] += 1);
+        assert_eq!(again.labels_of(request), labels);
+        differs.0 |= other_seed.labels_of(request) != labels;
+        let next = Request {
+            attempt: TRIES,
+            ..request
+        };
+        differs.1 |= refinement.labels_of(next) != labels;
+        // A try after a blank one is of the same round.
+        assert_eq!(
+            refinement.labels_of(Request {
+                attempt: TRIES - 1,
+                ..request
+            }),
+            labels
+        );
+    }
+    assert_eq!(differs, (true, true), "by seed and by round");
+    assert!(seen.iter().all(|n| (30..=90).contains(n)), "60 each: {seen:?}");
+    let (config, wanted) = many(3, 15);
+    let refinement = Refinement::new(&config, wanted, 3, 7);
+    let mut labels = refinement.labels_of(refinement.open()[1]);
+    assert_eq!(labels[0], 1);
+    labels.sort_unstable();
+    assert_eq!(labels, [0, 1, 2], "all where they are few");
+}
+
+#[test]
+fn a_posterior_is_the_softmax_of_the_likelihoods_less_their_bias() {
+    let score = |label, log_p| Score { label, log_p };
+    let scores = [score(1, -1000.0), score(0, -1001.0), score(2, -1002.0)];
+    let p = posterior(&scores, &[]);
+    let total = 1.0 + (-1f64).exp() + (-2f64).exp();
+    for ((label, p), (wanted, log)) in p.iter().zip([(1, 0.0), (0, -1.0), (2, -2f64)]) {
+        assert!(*label == wanted && (p - log.exp() / total).abs() < 1e-12);
+    }
+    // A bias of label 1 by two nats turns it over.
+    let p = posterior(&scores, &[0.0, 2.0, 0.0]);
+    assert!((p[0].1 - (-1f64).exp() / (1.0 + 2.0 * (-1f64).exp())).abs() < 1e-12 && p[1].1 > p[0].1);
+    assert!((p.iter().map(|(_, p)| p).sum::<f64>() - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn the_bias_between_labels_is_found_whatever_the_prior_and_however_few_labels_are_scored() {
+    let leaning = [3.0, -1.0, 0.5, -2.5];
+    for (others, uneven) in [(3, false), (3, true), (1, false), (2, true)] {
+        let config = RefineConfig {
+            labels: others,
+            ..refine(RefineAction::Score, 0.0)
+        };
+        let wanted: Vec<usize> = (0..400)
+            .map(|i| if uneven && i % 2 == 0 { 0 } else { i / 2 % 4 })
+            .collect();
+        let refinement = Refinement::new(&config, wanted, 4, 1);
+        let candidate = |request: Request| Candidate {
+            request,
+            scores: refinement
+                .labels_of(request)
+                .into_iter()
+                .map(|label| {
+                    // Text of its own likelihood, two nats of evidence for its own label.
+                    let evidence = if label == request.label { 2.0 } else { 0.0 };
+                    let log_p = -60.0 - (request.id * 37 % 101) as f64 + leaning[label] + evidence;
+                    Score { label, log_p }
+                })
+                .collect(),
+        };
+        let candidates: Vec<Candidate> = refinement.open().into_iter().map(candidate).collect();
+        let found = bias(&candidates, 4);
+        // Exact where all are scored, whatever the prior; else evidence does not meet each pair equally often.
+        let close = if others == 3 { 1e-6 } else { 0.5 };
+        assert!(furthest(found.clone(), leaning) < close, "{others} {uneven}: {found:?}");
+        assert!(found.iter().sum::<f64>().abs() < 1e-6);
+    }
+    assert_eq!(bias(&[], 2), [0.0, 0.0], "nothing was drawn");
+}
+
+#[test]
+fn centring_lets_both_labels_pass_alike() {
+    let centred = |centred| {
+        let config = RefineConfig {
+            centred,
+            rounds: 1,
+            ..refine(RefineAction::Drop, 0.6)
+        };
+        let mut refinement = Refinement::new(&config, vec![0, 1, 0, 1, 0, 1], 2, 0);
+        let open = refinement.open();
+        // All lean to label 1 by 5 nats, and show their own by 1.
+        let lean = |r: &Request| shows(*r, 5.0 + if r.label == 1 { 1.0 } else { -1.0 });
+        refinement.take(open.iter().map(lean).collect());
+        refinement.end().1
+    };
+    let (with, without) = (centred(true), centred(false));
+    assert_eq!(with.labels.iter().map(|l| l.kept).collect::<Vec<_>>(), [3, 3]);
+    assert_eq!(with.agreement, Some(1.0));
+    assert!(furthest(with.bias, [-2.5, 2.5]) < 1e-9);
+    assert_eq!(without.labels.iter().map(|l| l.kept).collect::<Vec<_>>(), [0, 3]);
+    assert_eq!((without.agreement, without.bias.len()), (Some(0.5), 0));
+}
+
+#[test]
+fn a_relabelled_record_takes_a_place_that_wants_what_it_shows() {
+    let config = RefineConfig {
+        centred: false,
+        rounds: 3,
+        ..refine(RefineAction::Relabel, 0.7)
+    };
+    let mut refinement = Refinement::new(&config, vec![0, 1, 0, 1, 0], 2, 0);
+    let round = |refinement: &mut Refinement, ratios: &[f64]| {
+        let open = refinement.open();
+        assert_eq!(open.len(), ratios.len());
+        refinement.take(open.iter().zip(ratios).map(|(r, ratio)| shows(*r, *ratio)).collect());
+    };
+    // Places 0 and 2 show label 1: one takes the place of 3, which shows nothing; the other finds none. 1 and 4 are right.
+    round(&mut refinement, &[5.0, 5.0, 5.0, 0.1, -5.0]);
+    assert_eq!(refinement.open().iter().map(|r| r.id).collect::<Vec<_>>(), [0, 2]);
+    // What shows a label that nobody wants any more is dropped.
+    round(&mut refinement, &[5.0, -5.0]);
+    round(&mut refinement, &[-5.0]);
+    assert!(refinement.open().is_empty());
+    let (taken, outcome) = refinement.end();
+    let taken: Vec<(u64, u64, usize)> = taken.iter().map(|t| (t.place, t.request.id, t.label)).collect();
+    assert_eq!(taken, [(0, 0, 0), (1, 1, 1), (2, 2, 0), (3, 0, 1), (4, 4, 0)]);
+    let of = |l: usize| {
+        let o = outcome.labels[l];
+        [o.wanted, o.drawn, o.kept, o.relabelled, o.dropped, o.missing]
+    };
+    assert_eq!([of(0), of(1)], [[3, 6, 3, 0, 2, 0], [2, 2, 2, 1, 1, 0]]);
+}
+
+#[test]
+fn scoring_alone_keeps_all_and_says_how_well_labels_show() {
+    let config = RefineConfig {
+        centred: false,
+        ..refine(RefineAction::Score, 0.9)
+    };
+    let mut refinement = Refinement::new(&config, vec![0, 1], 2, 0);
+    let open = refinement.open();
+    refinement.take(vec![shows(open[1], -1.0), shows(open[0], -1.0)]);
+    assert!(refinement.open().is_empty());
+    let (taken, outcome) = refinement.end();
+    assert_eq!(taken.len(), 2);
+    assert_eq!(outcome.agreement, Some(0.5));
+    assert!((outcome.mean_posterior.unwrap() - 0.5).abs() < 1e-12, "p and 1 − p");
+}
+
+// ---------------------------------------------------------------------------------------------- the stage
+
+/// Id, text and label of each record.
+type Rows = Vec<(i64, String, String)>;
+
+/// A run of the tiny model that is trained; its sampling stage takes a fraction of a second.
+struct Trained(Place);
+
+impl Trained {
+    fn new() -> Self {
+        let trained = Trained(Place::new());
+        trained.stage("prepare", &[]);
+        trained.stage("finetune", &[]);
+        trained
+    }
+
+    fn arguments(more: &[&str]) -> Vec<String> {
+        let model = format!("model.path={:?}", fixture("model.gguf"));
+        let set = [&model, "finetune.steps=1", "sample.records=40", "sample.max_tokens=3"];
+        let plain = ["sample.temperature=5.0", "sample.guidance=0"];
+        let set = set.iter().chain(&plain).chain(more);
+        set.flat_map(|s| ["--set".to_string(), s.to_string()]).collect()
+    }
+
+    fn call(&self, stage: &str, more: &[&str]) -> common::Said {
+        let arguments = Trained::arguments(more);
+        self.0
+            .stage(stage, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn stage(&self, stage: &str, more: &[&str]) -> common::Said {
+        let said = self.call(stage, more);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said
+    }
+
+    /// Texts and labels of both arms, and what is said of them.
+    fn sampled(&self) -> [(Rows, String); 2] {
+        ["synthetic", "zero_shot"].map(|arm| {
+            let (batches, _) = read(&self.0.run(&format!("{arm}/train-00000-of-00001.parquet")));
+            let rows = batches.iter().flat_map(|b| {
+                let (ids, labels) = (integers(b, "id"), texts(b, "label"));
+                let row = |i: usize| (ids.value(i), texts(b, "text").value(i).into(), labels.value(i).into());
+                (0..b.num_rows()).map(row).collect::<Vec<_>>()
+            });
+            (
+                rows.collect(),
+                self.0.text(&format!("runs/tiny-quick/sampling/{arm}.json")),
+            )
+        })
+    }
+
+    /// Takes back that sampling is done, and leaves of the first arm's journals what a kill at some moment leaves.
+    fn killed(&self, drawn: &[String], scores: &[String]) {
+        let stamp = "runs/tiny-quick/internal/stamps/sample.json";
+        let text = self.0.text(stamp);
+        assert!(text.contains("\"done\":true"));
+        self.0.write(stamp, text.replace("\"done\":true", "\"done\":false"));
+        for folder in ["synthetic", "zero_shot", "sampling"] {
+            std::fs::remove_dir_all(self.0.run(folder)).unwrap();
+        }
+        let torn = |lines: &[String]| lines.iter().map(|l| l.clone() + "\n").collect::<String>() + "{\"id\":3,\"la";
+        self.0.write("runs/tiny-quick/work/synthetic.jsonl", torn(drawn));
+        self.0
+            .write("runs/tiny-quick/work/synthetic-scores.jsonl", torn(scores));
+    }
+}
+
+const REFINED: &str = "sample.refine.min_posterior=0.8";
+
+#[test]
+fn killed_at_any_moment_refinement_comes_to_the_same_records() {
+    let run = Trained::new();
+    run.stage("sample", &[REFINED]);
+    let whole = run.sampled();
+    let (drawn, scores) = (
+        run.0.lines("work/synthetic.jsonl"),
+        run.0.lines("work/synthetic-scores.jsonl"),
+    );
+    let second = |lines: &[String]| lines.iter().position(|l| l.contains("\"round\":1")).unwrap();
+    let (d, s) = (second(&drawn), second(&scores));
+    assert!(
+        d == 40 && s <= d && drawn.len() > 45 && whole[0].0.len() < 40,
+        "there is something to draw anew"
+    );
+    for (drawn, scores) in [
+        (&drawn[..17], &scores[..0]),
+        (&drawn[..d], &scores[..s - 9]),
+        (&drawn[..d + 5], &scores[..s]),
+        (&drawn[..], &scores[..scores.len() - 1]),
+    ] {
+        run.killed(drawn, scores);
+        run.stage("sample", &[REFINED]);
+        assert_eq!(
+            run.sampled(),
+            whole,
+            "killed after {} records, {} scores",
+            drawn.len(),
+            scores.len()
+        );
+        assert!(
+            run.0.lines("work/synthetic.jsonl").starts_with(drawn),
+            "what was drawn is kept"
+        );
+    }
+    // Neither does it depend on how many are drawn at once.
+    run.stage("sample", &[REFINED, "sample.batch_size=7"]);
+    assert_eq!(run.sampled(), whole);
+}
+
+/// The stage has them in its folder, and comes to the same records without.
+#[test]
+fn refinement_never_looks_at_private_records() {
+    let run = Trained::new();
+    run.stage("sample", &[REFINED]);
+    let whole = run.sampled();
+    run.killed(&[], &[]);
+    for file in ["train", "test"] {
+        run.0
+            .write(&format!("runs/tiny-quick/internal/{file}.parquet"), "no records");
+    }
+    run.stage("sample", &[REFINED]);
+    assert_eq!(run.sampled(), whole);
+}
+
+#[test]
+fn what_is_dropped_is_reported_for_both_arms() {
+    let run = Trained::new();
+    let count = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    for action in ["drop", "relabel", "score"] {
+        let said = run.stage("sample", &[REFINED, &format!("sample.refine.action={action}")]);
+        for (arm, (rows, report)) in ["synthetic", "zero_shot"].iter().zip(run.sampled()) {
+            let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+            let [wanted, drawn, kept, dropped, missing, relabelled] =
+                ["wanted", "drawn", "kept", "dropped", "missing", "relabelled"].map(|k| count(&report[k]));
+            assert_eq!((wanted, kept, report["arm"].as_str()), (40, rows.len(), Some(*arm)));
+            assert_eq!((drawn, wanted), (kept + dropped, kept + missing), "{report}");
+            assert!(said.stderr.contains(&format!(
+                "{arm}: {kept} of 40 records are kept, {dropped} of {drawn} drawn were dropped, {relabelled} bear"
+            )));
+            assert_eq!((relabelled > 0, dropped > 0), (action == "relabel", action != "score"));
+            for label in report["labels"].as_array().unwrap() {
+                let of_label = rows.iter().filter(|(.., l)| label["name"] == **l).count();
+                assert_eq!((count(&label["wanted"]), count(&label["kept"])), (20, of_label));
+                assert_eq!(of_label + count(&label["missing"]), 20);
+            }
+            let share = |key: &str| report[key].as_f64().unwrap();
+            assert!((0.5..1.0).contains(&share("agreement")) && (0.5..1.0).contains(&share("mean_posterior")));
+            assert_eq!(share("kept_mean_posterior") >= 0.8, action != "score");
+        }
+    }
+    let said = run.stage("sample", &[]);
+    let report = &run.sampled()[0].1;
+    assert!(
+        !said.stderr.contains("kept,") && report.contains("\"agreement\": null"),
+        "{said:?}"
+    );
+    assert!(
+        run.0.lines("work/synthetic-scores.jsonl").is_empty(),
+        "nothing is scored"
+    );
+}
+
+#[test]
+fn a_marginal_prompt_may_come_after_training_and_changes_sampling_alone() {
+    let run = Trained::new();
+    let texts = |more: &[&str]| {
+        run.stage("sample", more);
+        run.sampled().map(|(rows, _)| rows)
+    };
+    let (marginal, against) = (
+        "prompt.marginal=Write a film review.",
+        "sample.guidance_contrast=marginal",
+    );
+    let plain = texts(&[]);
+    let by_labels = texts(&["sample.guidance=2"]);
+    let by_marginal = texts(&["sample.guidance=2", marginal, against]);
+    assert!(plain != by_labels && by_labels != by_marginal && plain != by_marginal);
+    assert_eq!(
+        texts(&["sample.guidance=2", marginal]),
+        by_labels,
+        "it is there and not asked for"
+    );
+    assert_eq!(
+        texts(&[marginal, against, "sample.guidance_plausibility=0.5"]),
+        plain,
+        "nothing is guided"
+    );
+    let rising = texts(&[marginal, against, "sample.guidance_end=4"]);
+    assert!(rising != plain && rising != by_marginal);
+
+    run.call("sample", &[against])
+        .refused(2, &["no prompt without a label", "prompt.marginal ="]);
+    run.call(
+        "prepare",
+        &["name=other", against, "prompt.marginal=A {{ label }} review."],
+    )
+    .refused(
+        2,
+        &["`prompt.marginal`", "does not render", "without its label columns"],
+    );
+    for (set, message) in [
+        ("sample.guidance_end=-1", "`sample.guidance_end` must be 0 or more"),
+        (
+            "sample.guidance_plausibility=1.5",
+            "`sample.guidance_plausibility` must be from 0 to 1",
+        ),
+        (
+            "sample.refine.min_posterior=1",
+            "`sample.refine.min_posterior` must be 0 or more and below 1",
+        ),
+        ("sample.refine.rounds=0", "`sample.refine.rounds` must be at least 1"),
+        ("sample.refine.labels=0", "`sample.refine.labels` must be at least 1"),
+        ("sample.refine.action=keep", "unknown variant `keep`"),
+        ("sample.refine.margin=1", "unknown field `margin`"),
+    ] {
+        run.call("sample", &[set]).refused(2, &[message]);
+    }
 }

@@ -88,6 +88,7 @@ pub fn measure(
     let settings = Decoding {
         choice: setting.choice,
         contrasts: setting.contrasts,
+        guidance_end: None,
         max_tokens: setting.tokens,
         end: subject.end,
         seed: setting.seed,

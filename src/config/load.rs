@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{LabelPrior, NamedPrior, RunConfig};
+use super::{Contrast, LabelPrior, NamedPrior, RunConfig};
 use crate::{Error, Result};
 
 /// How much work a run does.
@@ -318,6 +318,22 @@ fn check(c: &RunConfig) -> Result<()> {
     }
     if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {
         return refuse("sample.guidance", "0 or more", c.sample.guidance.to_string());
+    }
+    if let Some(end) = c.sample.guidance_end.filter(|end| !(*end >= 0.0 && end.is_finite())) {
+        return refuse("sample.guidance_end", "0 or more", end.to_string());
+    }
+    if !(0.0..=1.0).contains(&c.sample.guidance_plausibility) {
+        return refuse(
+            "sample.guidance_plausibility",
+            "from 0 to 1",
+            c.sample.guidance_plausibility.to_string(),
+        );
+    }
+    if c.sample.guidance_contrast == Contrast::Marginal && c.prompt.marginal.is_none() {
+        return Err(
+            Error::usage("`sample.guidance_contrast` is \"marginal\" and there is no prompt without a label")
+                .hint("prompt.marginal = \"Write a movie review.\" is one: `prompt.user` without its label columns"),
+        );
     }
     if !(c.sample.top_p > 0.0 && c.sample.top_p <= 1.0) {
         return refuse("sample.top_p", "above 0 and at most 1", c.sample.top_p.to_string());

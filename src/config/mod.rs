@@ -173,6 +173,20 @@ pub struct PromptConfig {
     pub system: Option<String>,
     /// User turn, a template over the label columns: "Write a movie review that is {{ label }}."
     pub user: String,
+    /// The same turn without any label, "Write a movie review.": what `sample.guidance_contrast = "marginal"` contrasts
+    /// with. Only sampling uses it, so that it may change after training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marginal: Option<String>,
+}
+
+impl PromptConfig {
+    /// The prompts that training sees.
+    pub fn of_labels(&self) -> Self {
+        PromptConfig {
+            marginal: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// Reading, cleaning and tokenising.
@@ -402,6 +416,16 @@ pub enum NamedPrior {
     Noisy,
 }
 
+/// What label guidance contrasts a label with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contrast {
+    /// The mean probability under other labels' prompts: a row of the model for each of them.
+    Labels,
+    /// `prompt.marginal`, which names no label: one row more, however many labels there are.
+    Marginal,
+}
+
 /// Drawing synthetic records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -418,10 +442,17 @@ pub struct SampleConfig {
     pub temperature: f64,
     /// Nucleus: the smallest set of tokens with at least this probability; 1 keeps all.
     pub top_p: f64,
-    /// γ of label guidance; 0 is plain sampling.
+    /// γ of label guidance: log p(x|y) + γ·(log p(x|y) − log p(x|contrast)) for each token; 0 is plain sampling.
     pub guidance: f64,
-    /// At most this many other labels enter the contrast.
+    /// γ at the last token a record can have: from the first token on γ goes there in equal steps. Default: it stays.
+    pub guidance_end: Option<f64>,
+    /// What a label is contrasted with.
+    pub guidance_contrast: Contrast,
+    /// At most this many other labels enter the contrast `"labels"`.
     pub guidance_labels: usize,
+    /// α of the plausibility mask (Li et al. 2023, contrastive decoding), from 0 to 1: where γ is above 0, tokens less
+    /// probable under the label's own prompt than α times the most probable one are never drawn. 0 masks none.
+    pub guidance_plausibility: f64,
     /// Records drawn side by side.
     pub batch_size: usize,
     /// Records a Parquet shard.
@@ -430,6 +461,18 @@ pub struct SampleConfig {
     pub seed: u64,
     /// What becomes of records that do not show their label.
     pub refine: RefineConfig,
+}
+
+impl SampleConfig {
+    /// Prompts beside its own that guidance contrasts each record with, of `labels` joint labels.
+    pub fn contrasts(&self, labels: usize) -> usize {
+        let guides = self.guidance > 0.0 || self.guidance_end.is_some_and(|end| end > 0.0);
+        match self.guidance_contrast {
+            _ if !guides => 0,
+            Contrast::Marginal => 1,
+            Contrast::Labels => self.guidance_labels.min(labels - 1),
+        }
+    }
 }
 
 impl Default for SampleConfig {
@@ -442,7 +485,10 @@ impl Default for SampleConfig {
             temperature: 1.0,
             top_p: 1.0,
             guidance: 1.0,
+            guidance_end: None,
+            guidance_contrast: Contrast::Labels,
             guidance_labels: 4,
+            guidance_plausibility: 0.0,
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,

@@ -146,11 +146,7 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         + (24.0 + 4.0 * workers as f64) * trained_parameters as f64
         + at_once * 4.0 * tape as f64 * TAPE_FACTOR;
 
-    let contrasts = if c.sample.guidance > 0.0 {
-        c.sample.guidance_labels.min(labels - 1)
-    } else {
-        0
-    };
+    let contrasts = c.sample.contrasts(labels);
     let rows = (workers * c.sample.batch_size * (1 + contrasts)) as f64;
     let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens) as f64;
     let held = (2 * shape.layers * shape.kv_heads * shape.head_width()) as f64 * 4.0;
@@ -167,8 +163,13 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let forward = shape.flops_per_token();
     let unit = c.dataset.max_records_per_unit() as f64 * record;
     let units_per_second = speed * TRAINING_SHARE / (passes * forward * unit);
-    let drawn = (c.sample.records * (1 + contrasts)
-        + c.sample.zero_shot_records.unwrap_or(c.sample.records) * (1 + contrasts)) as f64;
+    // Each record is drawn once and scored once; how many are drawn anew is not known before.
+    let scored = match c.sample.refine.is_on() {
+        true => 1 + c.sample.refine.labels.min(labels - 1),
+        false => 0,
+    };
+    let records = c.sample.records + c.sample.zero_shot_records.unwrap_or(c.sample.records);
+    let drawn = (records * (1 + contrasts + scored)) as f64;
     Cost {
         parameters: weights,
         trained_parameters,

@@ -85,7 +85,7 @@ impl RunFolder {
                 [
                     ("dataset", stamp::text(&trained_on(c))),
                     ("model", stamp::text(&c.model)),
-                    ("prompt", stamp::text(&c.prompt)),
+                    ("prompt", stamp::text(&c.prompt.of_labels())),
                     ("prepare", stamp::text(&c.prepare)),
                     ("finetune", stamp::text(&c.finetune)),
                 ]

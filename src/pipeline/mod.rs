@@ -188,10 +188,11 @@ impl<'a> Pipeline<'a> {
         let section = match stage {
             Stage::Prepare => {
                 let inputs = self.inputs()?;
-                stamp::text(&(PREPARED, folder::trained_on(c), &c.prompt, &c.prepare, &c.model, inputs))
+                let prompts = c.prompt.of_labels();
+                stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
             }
             Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
-            Stage::Sample => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.sample)),
+            Stage::Sample => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.sample, &c.prompt.marginal)),
             Stage::Evaluate => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.evaluate)),
         };
         Ok(stamp::key(stage.name(), before, &section))

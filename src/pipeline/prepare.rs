@@ -71,6 +71,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let shared = shared_texts(&train, &test);
     let test = fixed_sample(test, c.prepare.max_test_records);
 
+    // Refused now rather than after training.
+    prompt::marginal(&c.prompt, vocabulary.chat_template())?;
     let requests = prompt::prompts(&c.prompt, &labels, vocabulary.chat_template())?;
     let prompts = requests
         .iter()

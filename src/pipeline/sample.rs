@@ -12,12 +12,12 @@ use super::files::{read_json, write_atomically};
 use super::journal::Journal;
 use super::prepare::Preparation;
 use super::report::guarantee_metadata;
-use crate::config::{LabelPrior, NamedPrior, RefineConfig};
+use crate::config::{Contrast, LabelPrior, NamedPrior, RefineConfig};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::progress::Unit;
-use crate::records::{LabelSpace, Vocabulary};
+use crate::records::{LabelSpace, Vocabulary, prompt};
 use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
 use crate::sampling::prior;
@@ -134,7 +134,7 @@ pub fn sample_arm(
         model,
         vocabulary,
         prompts: &preparation.prompts,
-        decoder: Decoder::new(model, &preparation.prompts, decoding(p, vocabulary))?,
+        decoder: decoder(p, model, vocabulary, &preparation.prompts)?,
         workers: Workers::new(model),
         journal: Journal::open(&p.folder.journal(name))?,
     };
@@ -186,6 +186,15 @@ fn wanted(p: &Pipeline, labels: usize, records: usize) -> Result<Vec<usize>> {
     Ok(prior::labels(&prior::counts(prior, noisy.as_deref(), labels, records)?))
 }
 
+fn decoder(p: &Pipeline, model: &Llama, vocabulary: &Vocabulary, prompts: &[Vec<u32>]) -> Result<Decoder> {
+    let decoder = Decoder::new(model, prompts, decoding(p, vocabulary))?;
+    let c = &p.config;
+    match prompt::marginal(&c.prompt, vocabulary.chat_template())? {
+        Some(text) if c.sample.guidance_contrast == Contrast::Marginal => decoder.against(&vocabulary.prompt(&text)?),
+        _ => Ok(decoder),
+    }
+}
+
 fn decoding(p: &Pipeline, vocabulary: &Vocabulary) -> Decoding {
     let s = &p.config.sample;
     Decoding {
@@ -193,7 +202,9 @@ fn decoding(p: &Pipeline, vocabulary: &Vocabulary) -> Decoding {
             temperature: s.temperature,
             top_p: s.top_p,
             guidance: s.guidance,
+            plausibility: s.guidance_plausibility,
         },
+        guidance_end: s.guidance_end,
         contrasts: s.guidance_labels,
         max_tokens: s.max_tokens.unwrap_or(p.config.prepare.max_tokens),
         end: vocabulary.end(),

@@ -81,10 +81,10 @@ impl WarmStart<'_> {
         let max_tokens = self.config.prepare.max_tokens;
         let settings = Decoding {
             choice: Choice {
-                temperature: 1.0,
-                top_p: 1.0,
                 guidance: warm_start.guidance,
+                ..Choice::PLAIN
             },
+            guidance_end: None,
             contrasts: CONTRASTS,
             max_tokens,
             end: self.vocabulary.end(),

@@ -23,35 +23,14 @@ pub struct ChatTemplate {
 /// # Errors
 /// A prompt or template that does not render, or a prompt that names no label column.
 pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTemplate) -> Result<Vec<String>> {
-    let mut turns = Environment::new();
-    turns.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    // Chat templates are written for transformers: blocks trimmed, optional parts (`tools`) undefined.
-    let mut chats = Environment::new();
-    let trimmed = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    chats.set_syntax(trimmed.expect("the delimiters are the usual ones"));
     let columns: Vec<&str> = labels.columns().iter().map(|c| c.column()).collect();
-    let turn = turns
-        .template_from_str(&config.user)
-        .map_err(|e| bad_prompt(&config.user, &e, &columns))?;
-    let chat = chats.template_from_str(&template.text).map_err(|e| bad_template(&e))?;
-    let mut out = Vec::with_capacity(labels.len());
-    for label in 0..labels.len() {
-        let user = turn
-            .render(Value::from_pairs(labels.parts(label)))
-            .map_err(|e| bad_prompt(&config.user, &e, &columns))?;
-        let message = |role: &'static str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
-        let system = config.system.iter().map(|s| message("system", s));
-        let messages: Value = system.chain([message("user", &user)]).collect();
-        let text = chat
-            .render(context! {
-                messages,
-                add_generation_prompt => true,
-                bos_token => &template.bos_token,
-                eos_token => &template.eos_token,
-            })
-            .map_err(|e| bad_template(&e))?;
-        out.push(text);
-    }
+    let turn = |label: usize| turn(&config.user, Value::from_pairs(labels.parts(label)));
+    let turns: std::result::Result<Vec<String>, minijinja::Error> = (0..labels.len()).map(turn).collect();
+    let turns = turns.map_err(|e| {
+        Error::usage(format!("`prompt.user` {:?} does not render: {e}", config.user))
+            .hint(format!("it may use the label columns: {}", columns.join(", ")))
+    })?;
+    let out = chats(config, turns, template)?;
     if labels.len() > 1 && out[0] == out[1] {
         return Err(Error::usage(format!(
             "`prompt.user` says the same for every label: {:?}",
@@ -65,9 +44,47 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
     Ok(out)
 }
 
-fn bad_prompt(prompt: &str, error: &minijinja::Error, columns: &[&str]) -> Error {
-    Error::usage(format!("`prompt.user` {prompt:?} does not render: {error}"))
-        .hint(format!("it may use the label columns: {}", columns.join(", ")))
+/// The same of the prompt that names no label, where there is one.
+///
+/// # Errors
+/// A prompt or template that does not render: one that uses a label column does not.
+pub fn marginal(config: &PromptConfig, template: &ChatTemplate) -> Result<Option<String>> {
+    let Some(text) = &config.marginal else {
+        return Ok(None);
+    };
+    let turn = turn(text, context! {}).map_err(|e| {
+        Error::usage(format!("`prompt.marginal` {text:?} does not render: {e}"))
+            .hint("it is `prompt.user` without its label columns, such as \"Write a movie review.\"")
+    })?;
+    Ok(chats(config, vec![turn], template)?.pop())
+}
+
+fn turn(text: &str, values: Value) -> std::result::Result<String, minijinja::Error> {
+    let mut turns = Environment::new();
+    turns.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    turns.render_str(text, values)
+}
+
+/// Each user turn in a conversation of its own.
+fn chats(config: &PromptConfig, turns: Vec<String>, template: &ChatTemplate) -> Result<Vec<String>> {
+    // Chat templates are written for transformers: blocks trimmed, optional parts (`tools`) undefined.
+    let mut chats = Environment::new();
+    let trimmed = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    chats.set_syntax(trimmed.expect("the delimiters are the usual ones"));
+    let chat = chats.template_from_str(&template.text).map_err(|e| bad_template(&e))?;
+    let render = |user: String| {
+        let message = |role: &'static str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
+        let system = config.system.iter().map(|s| message("system", s));
+        let messages: Value = system.chain([message("user", &user)]).collect();
+        let text = chat.render(context! {
+            messages,
+            add_generation_prompt => true,
+            bos_token => &template.bos_token,
+            eos_token => &template.eos_token,
+        });
+        text.map_err(|e| bad_template(&e))
+    };
+    turns.into_iter().map(render).collect()
 }
 
 fn bad_template(error: &minijinja::Error) -> Error {

@@ -1,6 +1,6 @@
-//! From logits to one token: label guidance, temperature, nucleus, draw.
+//! From logits to one token: label guidance, plausibility, temperature, nucleus, draw.
 
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::{Rng, RngExt};
 
 use crate::models::fused::exp::exp;
@@ -14,8 +14,21 @@ pub struct Choice {
     /// Nucleus, Holtzman et al. 2020: the fewest most probable tokens (with all that tie with the last) that hold this
     /// probability; 1 keeps every token.
     pub top_p: f64,
-    /// γ of log p(x|y) + γ·(log p(x|y) − log p(x|other labels)); 0 is plain sampling.
+    /// γ of log p(x|y) + γ·(log p(x|y) − log p(x|contrast)); 0 is plain sampling, whatever `plausibility` is.
     pub guidance: f64,
+    /// α of the mask of Li et al. 2023 ("Contrastive Decoding", equation 2): a guided choice is among the tokens whose
+    /// own probability, at temperature 1, is at least α times the largest; 0 keeps every token.
+    pub plausibility: f64,
+}
+
+impl Choice {
+    /// The model's own distribution.
+    pub const PLAIN: Choice = Choice {
+        temperature: 1.0,
+        top_p: 1.0,
+        guidance: 0.0,
+        plausibility: 0.0,
+    };
 }
 
 /// Draws a token from `own` logits, contrasted with the mean probability under `others`' logits.
@@ -31,6 +44,9 @@ pub fn pick(own: &[f32], others: &[&[f32]], choice: Choice, uniform: f64) -> u32
             if choice.guidance > 0.0 && !others.is_empty() {
                 let mut scores = vec![0f32; own.len()];
                 contrast(own, others, choice.guidance as f32, &mut scores);
+                if choice.plausibility > 0.0 {
+                    mask(own, choice.plausibility, &mut scores);
+                }
                 invert(&scores, choice, uniform)
             } else {
                 invert(own, choice, uniform)
@@ -50,7 +66,9 @@ fn invert(scores: &[f32], choice: Choice, uniform: f64) -> u32 {
     // Loops, not `collect`: that is a function of its own, compiled without vector instructions.
     let mut weights = vec![0f32; scores.len()];
     for (weight, score) in weights.iter_mut().zip(scores) {
-        *weight = exp((score - peak) * inverse);
+        let likely = exp((score - peak) * inverse);
+        // Not even the 1e-38 that `exp` gives.
+        *weight = if *score == f32::NEG_INFINITY { 0.0 } else { likely };
     }
     if choice.top_p < 1.0 {
         keep_nucleus(&mut weights, choice.top_p);
@@ -103,6 +121,15 @@ fn contrast(own: &[f32], others: &[&[f32]], gamma: f32, scores: &mut [f32]) {
     }
     for ((s, own), mean) in scores.iter_mut().zip(own).zip(means) {
         *s = own + gamma * (own - (*s + logarithm(mean)));
+    }
+}
+
+/// Rules out the tokens that are implausible by their own logits.
+#[inline(always)]
+fn mask(own: &[f32], plausibility: f64, scores: &mut [f32]) {
+    let least = largest(own) + plausibility.ln() as f32;
+    for (s, own) in scores.iter_mut().zip(own) {
+        *s = if *own < least { f32::NEG_INFINITY } else { *s };
     }
 }
 
@@ -161,15 +188,26 @@ fn keep_nucleus(weights: &mut [f32], top_p: f64) {
 
 /// [`pick`] for many records at once, on the logits' own device: only the tokens leave it.
 ///
-/// `logits [records · rows, vocabulary]`: of each record its own, then those that contrast with it. Weights are summed
+/// `logits [records · rows, vocabulary]`: of each record its own, then those that contrast with it; `guidance` has each
+/// record's own γ, in the place of the choice's. Weights are summed
 /// in f32, in blocks of about √vocabulary and then over blocks, so that a boundary between two tokens lies within
 /// about √vocabulary · 6e-8 (1.4e-5 for 49,152 tokens) of where f64 would put it, and typically a hundred times nearer.
-pub fn pick_on_device(logits: Tensor<2>, rows: usize, choice: Choice, uniforms: &[f64]) -> Tensor<1, Int> {
+pub fn pick_on_device(
+    logits: Tensor<2>,
+    rows: usize,
+    choice: Choice,
+    guidance: &[f64],
+    uniforms: &[f64],
+) -> Tensor<1, Int> {
     let [all, vocabulary] = logits.dims();
     let (records, device) = (all / rows, logits.device());
     let scores = match rows {
         1 => logits,
-        _ => contrast_on_device(logits.reshape([records, rows, vocabulary]), choice.guidance),
+        _ => contrast_on_device(
+            logits.reshape([records, rows, vocabulary]),
+            choice.plausibility,
+            guidance,
+        ),
     };
     let scores = (scores.clone() - scores.max_dim(1)) / choice.temperature;
     let mut weights = scores.clone().exp();
@@ -183,8 +221,7 @@ pub fn pick_on_device(logits: Tensor<2>, rows: usize, choice: Choice, uniforms: 
         weights = Tensor::cat(vec![weights, none], 1);
     }
     let weights = weights.reshape([records, blocks, width]);
-    let rounded: Vec<f32> = uniforms.iter().map(|u| *u as f32).collect();
-    let uniforms = Tensor::<2>::from_data(TensorData::new(rounded, [records, 1]), &device);
+    let uniforms = column(uniforms.iter().copied(), &device);
 
     let block_sums = weights.clone().sum_dim(2).squeeze_dim::<2>(2);
     let ends = block_sums.clone().cumsum(1);
@@ -205,8 +242,15 @@ fn passed(ends: Tensor<2>, target: Tensor<2>) -> Tensor<2, Int> {
     ends.lower_equal(target.min_pair(limit)).int().sum_dim(1)
 }
 
-/// `[records, rows, vocabulary]` of logits to `[records, vocabulary]` of scores.
-fn contrast_on_device(logits: Tensor<3>, gamma: f64) -> Tensor<2> {
+/// `[n, 1]` in f32.
+fn column(values: impl ExactSizeIterator<Item = f64>, device: &Device) -> Tensor<2> {
+    let rounded: Vec<f32> = values.map(|v| v as f32).collect();
+    let n = rounded.len();
+    Tensor::from_data(TensorData::new(rounded, [n, 1]), device)
+}
+
+/// `[records, rows, vocabulary]` of logits to `[records, vocabulary]` of scores, by a γ for each record.
+fn contrast_on_device(logits: Tensor<3>, plausibility: f64, guidance: &[f64]) -> Tensor<2> {
     let [records, rows, vocabulary] = logits.dims();
     let own = logits.clone().narrow(1, 0, 1).reshape([records, vocabulary]);
     let others = logits.narrow(1, 1, rows - 1);
@@ -218,7 +262,17 @@ fn contrast_on_device(logits: Tensor<3>, gamma: f64) -> Tensor<2> {
         let peak = log_p.clone().max_dim(1);
         (peak.clone() + (log_p - peak).exp().sum_dim(1).log()).reshape([records, vocabulary])
     };
-    own.clone() + (own - other) * gamma
+    let gamma = column(guidance.iter().copied(), &own.device());
+    let scores = own.clone() + (own.clone() - other) * gamma;
+    if plausibility == 0.0 {
+        return scores;
+    }
+    // Where nothing is guided, nothing is masked.
+    let room = guidance
+        .iter()
+        .map(|g| if *g > 0.0 { plausibility.ln() } else { -1e30 });
+    let least = own.clone().max_dim(1) + column(room, &own.device());
+    scores.mask_fill(own.lower(least), f32::NEG_INFINITY)
 }
 
 /// Burn sorts a GPU's tensors on the host: the threshold is found by halving instead.
@@ -248,12 +302,6 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    const PLAIN: Choice = Choice {
-        temperature: 1.0,
-        top_p: 1.0,
-        guidance: 0.0,
-    };
-
     fn shares(own: &[f32], others: &[&[f32]], choice: Choice) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut seen = vec![0f64; own.len()];
@@ -267,7 +315,7 @@ mod tests {
     fn plain_sampling_follows_the_softmax() {
         let own = [0.0, 1.0f32.ln() + 0.7, -1.0];
         let total: f32 = own.iter().map(|x| x.exp()).sum();
-        for (got, logit) in shares(&own, &[], PLAIN).iter().zip(own) {
+        for (got, logit) in shares(&own, &[], Choice::PLAIN).iter().zip(own) {
             assert!((got - f64::from(logit.exp() / total)).abs() < 0.015);
         }
     }
@@ -275,7 +323,14 @@ mod tests {
     #[test]
     fn guidance_multiplies_by_the_likelihood_ratio() {
         let (own, other) = ([0.5f32.ln(), 0.5f32.ln()], [0.8f32.ln(), 0.2f32.ln()]);
-        let got = shares(&own, &[&other], Choice { guidance: 1.0, ..PLAIN });
+        let got = shares(
+            &own,
+            &[&other],
+            Choice {
+                guidance: 1.0,
+                ..Choice::PLAIN
+            },
+        );
         // 0.5·(0.5/0.8) : 0.5·(0.5/0.2) = 1 : 4.
         assert!((got[1] - 0.8).abs() < 0.015, "{got:?}");
     }
@@ -283,7 +338,14 @@ mod tests {
     #[test]
     fn a_nucleus_drops_the_tail() {
         let own = [0.6f32.ln(), 0.3f32.ln(), 0.1f32.ln()];
-        let got = shares(&own, &[], Choice { top_p: 0.85, ..PLAIN });
+        let got = shares(
+            &own,
+            &[],
+            Choice {
+                top_p: 0.85,
+                ..Choice::PLAIN
+            },
+        );
         assert_eq!(got[2], 0.0);
         assert!((got[0] - 2.0 / 3.0).abs() < 0.015);
     }

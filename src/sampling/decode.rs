@@ -31,7 +31,10 @@ pub struct Request {
 /// Settings of a decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoding {
+    /// Its guidance is γ at the first token.
     pub choice: Choice,
+    /// γ at the last of `max_tokens` tokens, to which it goes linearly from the first; None: it stays as it is.
+    pub guidance_end: Option<f64>,
     /// Other labels in the contrast, at most.
     pub contrasts: usize,
     /// Longest record in tokens.
@@ -39,6 +42,29 @@ pub struct Decoding {
     /// The token that ends a record.
     pub end: u32,
     pub seed: u64,
+}
+
+impl Decoding {
+    /// γ at token `t` of a record, from 0.
+    pub fn guidance_at(&self, t: usize) -> f64 {
+        let begin = self.choice.guidance;
+        let Some(end) = self.guidance_end else { return begin };
+        let share = t as f64 / self.max_tokens.saturating_sub(1).max(1) as f64;
+        // Exact at both ends.
+        begin * (1.0 - share) + end * share
+    }
+
+    /// How token `t` is drawn.
+    fn choice_at(&self, t: usize) -> Choice {
+        Choice {
+            guidance: self.guidance_at(t),
+            ..self.choice
+        }
+    }
+
+    fn guides(&self) -> bool {
+        self.choice.guidance > 0.0 || self.guidance_end.is_some_and(|end| end > 0.0)
+    }
 }
 
 /// What decoding took.
@@ -73,12 +99,14 @@ pub struct Decoder {
     /// `[width, vocabulary]`.
     head: Tensor<2>,
     settings: Decoding,
+    /// Of each label, then the marginal one where there is one.
     prompts: Vec<Prompt>,
-    /// Logits after each label's prompt.
+    /// Logits after each prompt.
     first: Vec<Vec<f32>>,
+    labels: usize,
 }
 
-/// A record being written. Its rows are its own label's, then the contrasting labels'.
+/// A record being written. Its rows are its own label's, then the contrasting prompts'.
 struct Draft {
     request: Request,
     rng: ChaCha8Rng,
@@ -96,21 +124,27 @@ impl Decoder {
         Decoder::by(Way::of(&model.device()), model, prompts, settings)
     }
 
+    /// The same, but guidance contrasts every label with the prompt `marginal`, which names none, in the place of other
+    /// labels' prompts.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn against(self, marginal: &[u32]) -> Result<Self> {
+        check_room(&self.model, marginal.len(), self.settings.max_tokens)?;
+        let mut this = self;
+        this.prompts.truncate(this.labels);
+        this.first.truncate(this.labels);
+        this.know(marginal);
+        Ok(this)
+    }
+
     /// The same by the ways of another way of device, so that what a GPU computes can be tested without one.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn by(way: Way, model: &Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
-        let device = model.device();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let room = model.config().context.saturating_sub(longest);
-        if !(1..=room).contains(&settings.max_tokens) {
-            return Err(Error::usage(format!(
-                "records of {} tokens cannot be drawn: the model's context leaves 1 to {room} behind the prompt",
-                settings.max_tokens
-            ))
-            .hint("`sample.max_tokens` sets it, else `prepare.max_tokens`"));
-        }
+        check_room(model, longest, settings.max_tokens)?;
         let model = match way {
             Way::Memory => model.with_maps(|_, _, w| by_columns(w)),
             Way::Tensors => model.clone(),
@@ -120,22 +154,28 @@ impl Decoder {
             Way::Tensors => model.head(),
         }
         .transpose();
-        let (mut known, mut first) = (Vec::new(), Vec::new());
-        for tokens in prompts {
-            let n = tokens.len();
-            let mut prompt = Prompt::new(n, &device);
-            let hidden = model.hidden(row_of(tokens, [1, n], &model), Some(&mut prompt), &mut Plain);
-            first.push(read(hidden.narrow(0, n - 1, 1).matmul(head.clone())));
-            known.push(prompt);
-        }
-        Ok(Decoder {
+        let mut this = Decoder {
             model,
             way,
             head,
             settings,
-            prompts: known,
-            first,
-        })
+            prompts: Vec::new(),
+            first: Vec::new(),
+            labels: prompts.len(),
+        };
+        prompts.iter().for_each(|tokens| this.know(tokens));
+        Ok(this)
+    }
+
+    /// Runs a prompt through the model.
+    fn know(&mut self, tokens: &[u32]) {
+        let n = tokens.len();
+        let mut prompt = Prompt::new(n, &self.model.device());
+        let ids = row_of(tokens, [1, n], &self.model);
+        let hidden = self.model.hidden(ids, Some(&mut prompt), &mut Plain);
+        self.first
+            .push(read(hidden.narrow(0, n - 1, 1).matmul(self.head.clone())));
+        self.prompts.push(prompt);
     }
 
     /// Draws requests of `queue`, `records` side by side, until there are none left or the queue is closed.
@@ -224,13 +264,17 @@ impl Decoder {
         self.settings
     }
 
-    /// Other labels in each record's contrast.
+    /// Other prompts in each record's contrast.
     fn contrasts(&self) -> usize {
-        if self.settings.choice.guidance > 0.0 {
-            self.settings.contrasts.min(self.prompts.len() - 1)
-        } else {
-            0
+        match self.settings.guides() {
+            false => 0,
+            true if self.is_against_marginal() => 1,
+            true => self.settings.contrasts.min(self.labels - 1),
         }
+    }
+
+    fn is_against_marginal(&self) -> bool {
+        self.prompts.len() > self.labels
     }
 
     fn ended(&self, draft: &Draft) -> bool {
@@ -243,14 +287,21 @@ impl Decoder {
         rng.set_stream(request.id);
         // A try has 2³⁶ words of its own: far more than a record can use.
         rng.set_word_pos(u128::from(request.attempt) << 36);
-        let others = index::sample(&mut rng, self.prompts.len() - 1, self.contrasts());
-        let others = others.iter().map(|o| if o < request.label { o } else { o + 1 });
+        let others: Vec<usize> = match self.is_against_marginal() {
+            true => vec![self.labels; self.contrasts()],
+            false => {
+                let chosen = index::sample(&mut rng, self.labels - 1, self.contrasts());
+                let other = |o: usize| if o < request.label { o } else { o + 1 };
+                chosen.iter().map(other).collect()
+            }
+        };
         let labels: Vec<usize> = std::iter::once(request.label).chain(others).collect();
         for (i, label) in labels.iter().enumerate() {
             cache.begin(row + i, *label);
         }
         let others: Vec<&[f32]> = labels[1..].iter().map(|l| self.first[*l].as_slice()).collect();
-        let token = draw(&self.first[request.label], &others, self.settings.choice, &mut rng);
+        let choice = self.settings.choice_at(0);
+        let token = draw(&self.first[request.label], &others, choice, &mut rng);
         Draft {
             request,
             rng,
@@ -277,7 +328,6 @@ impl Decoder {
         let tokens = row_of(&tokens, [taken.len(), 1], &self.model);
         let hidden = self.model.hidden(tokens, Some(&mut step), &mut Plain);
         let logits = hidden.matmul(self.head.clone());
-        let choice = self.settings.choice;
         match self.way {
             Way::Memory => {
                 let (logits, vocabulary) = (read(logits), self.model.config().vocabulary);
@@ -286,15 +336,18 @@ impl Decoder {
                     let mut of_rows = logits[at * vocabulary..][..rows * vocabulary].chunks(vocabulary);
                     let own = of_rows.next().expect("a draft has a row");
                     let others: Vec<&[f32]> = of_rows.collect();
+                    let choice = self.settings.choice_at(draft.tokens.len());
                     draft.tokens.push(pick(own, &others, choice, draft.rng.random()));
                 });
             }
             Way::Tensors => {
-                let mut uniforms = vec![0.5; taken.len() / rows];
+                let records = taken.len() / rows;
+                let (mut uniforms, mut guidance) = (vec![0.5; records], vec![0.0; records]);
                 for draft in drafts.iter_mut() {
                     uniforms[draft.row / rows] = draft.rng.random();
+                    guidance[draft.row / rows] = self.settings.guidance_at(draft.tokens.len());
                 }
-                let tokens = pick_on_device(logits, rows, choice, &uniforms).into_data();
+                let tokens = pick_on_device(logits, rows, self.settings.choice, &guidance, &uniforms).into_data();
                 let tokens: Vec<i64> = tokens.iter::<i64>().collect();
                 for draft in drafts {
                     draft.tokens.push(tokens[draft.row / rows] as u32);
@@ -302,6 +355,17 @@ impl Decoder {
             }
         }
     }
+}
+
+fn check_room(model: &Llama, prompt: usize, max_tokens: usize) -> Result<()> {
+    let room = model.config().context.saturating_sub(prompt);
+    if (1..=room).contains(&max_tokens) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "records of {max_tokens} tokens cannot be drawn: the model's context leaves 1 to {room} behind the prompt"
+    ))
+    .hint("`sample.max_tokens` sets it, else `prepare.max_tokens`"))
 }
 
 fn row_of(tokens: &[u32], shape: [usize; 2], model: &Llama) -> Tensor<2, Int> {

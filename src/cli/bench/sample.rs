@@ -49,6 +49,7 @@ impl Sample {
                 temperature: sample.temperature,
                 top_p: sample.top_p,
                 guidance: self.guidance,
+                plausibility: sample.guidance_plausibility,
             },
             contrasts: sample.guidance_labels,
             seed: sample.seed,
