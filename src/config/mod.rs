@@ -251,9 +251,10 @@ pub enum Precision {
 }
 
 /// How noised gradients become steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Optimizer {
+    #[default]
     /// Loshchilov and Hutter 2019.
     Adamw,
     /// AdamW whose second moment is corrected for the noise (Tang et al. 2024).
@@ -336,6 +337,7 @@ pub struct FinetuneConfig {
     /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
     pub activation_checkpointing: bool,
     /// `"adamw"` or `"adam-bc"`.
+    #[serde(skip_serializing_if = "is_default")]
     pub optimizer: Optimizer,
     /// The optimizer's step size.
     pub learning_rate: f64,
@@ -358,11 +360,18 @@ pub struct FinetuneConfig {
     /// A checkpoint each this many steps.
     pub checkpoint_every: u64,
     /// What a record's loss rewards besides its text.
+    #[serde(skip_serializing_if = "is_default")]
     pub objective: ObjectiveConfig,
     /// Public training before the first private step.
+    #[serde(skip_serializing_if = "is_default")]
     pub warm_start: WarmStartConfig,
     /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
+}
+
+/// Left out of what a run is known by, so that a key that came later does not make paid training another run's.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for FinetuneConfig {
@@ -378,7 +387,7 @@ impl Default for FinetuneConfig {
             steps: None,
             micro_batch_size: 8,
             activation_checkpointing: false,
-            optimizer: Optimizer::Adamw,
+            optimizer: Optimizer::default(),
             learning_rate: 1e-3,
             weight_decay: 0.0,
             warmup_steps: 0,
