@@ -8,7 +8,7 @@
 //! - [`privacy`]: the audited core: plan, sampler, noise, accountant, ledger. Knows no tensors.
 //! - [`models`]: the language model and the encoder, in Burn, and their loaders.
 //! - [`training`]: per-example norms, clipped sums, the private step, checkpoints.
-//! - [`sampling`]: label-conditioned decoding into Parquet.
+//! - [`sampling`]: label-conditioned decoding, guidance, refinement by the model itself; into Parquet.
 //! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.

@@ -384,7 +384,7 @@ fn the_order_of_records_does_not_matter() {
         false,
     );
     assert_eq!(one.lengths, other.lengths);
-    let spans = |q: &Quality| q.memorisation.as_ref().unwrap().spans.clone();
+    let spans = |q: &Quality| q.memorisation.as_ref().unwrap().spans.synthetic.clone();
     assert_eq!(spans(&one), spans(&other));
     let divergence = |q: &Quality| q.divergence.as_ref().unwrap().synthetic.bigrams.unwrap();
     let near = |q: &Quality| q.variety.as_ref().unwrap().synthetic.near_duplicates;
@@ -482,6 +482,29 @@ fn a_planted_span_of_a_training_record_is_found_and_nothing_without_it() {
     }
     let check = memorised(synthetic).check();
     assert!(check.over_limit == 20 && check.p_value < 1e-4, "{check:?}");
+}
+
+#[test]
+fn long_held_out_records_do_not_excuse_what_short_synthetic_ones_repeat() {
+    let training = records("w", 300, 0);
+    let mut synthetic = records("w", 100, 2);
+    for (record, copied) in synthetic.iter_mut().zip(&training).take(10) {
+        record.text = copied.text.clone();
+    }
+    // Each quotes a whole training record, further down than any synthetic record reaches.
+    let mut held_out = records("w", 100, 1);
+    for (record, quoted) in held_out.iter_mut().zip(&training) {
+        record.text = format!("{0} and {0} and {1}", record.text, quoted.text);
+    }
+    let found = measured([&training, &held_out, &synthetic, &synthetic], false)
+        .memorisation
+        .unwrap();
+    let check = found.check();
+    assert_eq!(
+        (check.over_limit, check.held_out_over_limit, check.held_out_records),
+        (10, 0, 100)
+    );
+    assert!(check.p_value < 0.001, "{check:?}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Label-conditioned sampling: post-processing of the trained model, free of privacy cost whatever its settings.
 //!
-//! This room takes a model, prompts and public settings; it has no handle to private records.
+//! This room takes a model, prompts and public settings; it has no handle to private records. Records are drawn
+//! ([`decode`], [`choose`]), scored under all labels by the model that drew them ([`score`]), kept, drawn anew or
+//! relabelled by that ([`refine`]), and written ([`shards`]).
 
 pub mod choose;
 pub mod decode;

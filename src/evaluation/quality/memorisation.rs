@@ -66,7 +66,8 @@ pub struct Repeated {
 }
 
 /// Longest common spans with the training records. The reference is what held-out records share with them: texts of the
-/// same kind that cannot have been learned from them.
+/// same kind that cannot have been learned from them. Each is cut to the length of a synthetic record, since a longer
+/// text shares more by chance, which would excuse what is no chance; copies are counted of whole records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Memorisation {
     /// Spans of at least this many words are counted.
@@ -90,18 +91,26 @@ impl Memorisation {
         looked_up: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
         let index = SpanIndex::new(sides.training);
-        let mut look_up = |records: &[Words]| -> Result<(Spans, Vec<Span>)> {
+        let mut look_up = |records: &[&[u32]]| -> Result<Vec<Span>> {
             let mut spans = Vec::with_capacity(records.len());
             for chunk in records.chunks(256) {
                 spans.par_extend(chunk.par_iter().map(|r| index.longest(r)));
                 looked_up(chunk.len())?;
             }
-            let copies = records.iter().filter(|r| index.copy_of(r).is_some()).count();
-            Ok((Spans::of(&spans, copies, limit), spans))
+            Ok(spans)
         };
-        let (synthetic, found) = look_up(sides.synthetic)?;
-        let (zero_shot, _) = look_up(sides.zero_shot)?;
-        let (reference, _) = look_up(sides.held_out)?;
+        let copies = |records: &[Words]| records.iter().filter(|r| index.copy_of(r).is_some()).count();
+        let lengths = sides.synthetic.iter().map(Vec::len).cycle();
+        let cut = sides.held_out.iter().zip(lengths);
+        let cut: Vec<&[u32]> = cut
+            .map(|(record, length)| &record[..length.min(record.len())])
+            .collect();
+        let found = look_up(&slices(sides.synthetic))?;
+        let spans = Compared {
+            zero_shot: Spans::of(&look_up(&slices(sides.zero_shot))?, copies(sides.zero_shot), limit),
+            reference: Spans::of(&look_up(&cut)?, copies(sides.held_out), limit),
+            synthetic: Spans::of(&found, copies(sides.synthetic), limit),
+        };
         let mut worst: Vec<(usize, Span)> = found
             .into_iter()
             .enumerate()
@@ -116,11 +125,7 @@ impl Memorisation {
         };
         Ok(Memorisation {
             limit,
-            spans: Compared {
-                synthetic,
-                zero_shot,
-                reference,
-            },
+            spans,
             worst: worst.into_iter().take(WORST).map(repeated).collect(),
         })
     }
@@ -164,7 +169,7 @@ pub struct MemorisationCheck {
     pub over_limit: usize,
     /// How many are, word by word, a training record.
     pub exact_copies: usize,
-    /// The same of held-out records.
+    /// The same of held-out records, each cut to the length of a synthetic one, but for the copies.
     pub held_out_records: usize,
     pub held_out_longest: usize,
     pub held_out_over_limit: usize,
@@ -172,6 +177,10 @@ pub struct MemorisationCheck {
     /// One-sided Fisher exact test: how likely at least so many of the records that reach the limit would be synthetic,
     /// were synthetic and held-out records as likely to reach it. Small where the model repeats what it was trained on.
     pub p_value: f64,
+}
+
+fn slices(records: &[Words]) -> Vec<&[u32]> {
+    records.iter().map(Vec::as_slice).collect()
 }
 
 /// P(X ≥ a) of Fisher's exact test (1922) for `a` of `n` against `b` of `m`; 1 where there is nothing to compare.
