@@ -768,3 +768,37 @@ fn p8_rows_that_are_left_out_still_belong_to_the_dataset() {
         plain
     );
 }
+
+#[test]
+fn p9_a_warm_start_reads_no_record_and_training_goes_on_from_it() {
+    let warm = ["--set", "finetune.warm_start.records=4", "--set", "finetune.warm_start.batch_size=2"];
+    let make = |rows: usize, more: &[&str]| {
+        let place = Place::new();
+        fs::write(place.path("train.csv"), common::records(rows)).expect("writes");
+        place.done("prepare", more);
+        place.done("finetune", more);
+        place
+    };
+    let (some, others, cold) = (make(40, &warm), make(30, &warm), make(40, &[]));
+    let start = |place: &Place| fs::read(place.run("model/warm_start.safetensors")).expect("a warm start");
+    assert_eq!(start(&some), start(&others), "other private records, the same warm start");
+    assert!(!cold.run("model/warm_start.safetensors").exists());
+    // What was trained stays near where it began: a few steps move each value by at most a few learning rates.
+    let values = |place: &Place, file: &str| -> Vec<f32> {
+        let bytes = fs::read(place.run(file)).expect("reads");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+        let mut named: Vec<_> = tensors.tensors();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        let floats = |data: &[u8]| -> Vec<f32> {
+            data.chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")))
+                .collect()
+        };
+        named.iter().flat_map(|(_, t)| floats(t.data())).collect()
+    };
+    let moved = |from: &[f32], to: &[f32]| from.iter().zip(to).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    let (begun, trained) = (values(&some, "model/warm_start.safetensors"), values(&some, "model/trained.safetensors"));
+    let steps = some.ledger_shown()["runs"][0]["charged_steps"].as_u64().expect("a number") as f32;
+    assert!(begun.iter().any(|v| *v != 0.0));
+    assert!(moved(&begun, &trained) <= 1.1e-3 * steps, "{}", moved(&begun, &trained));
+}

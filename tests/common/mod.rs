@@ -184,7 +184,7 @@ impl Place {
 }
 
 /// Short made-up reviews with two labels, as CSV.
-fn records(count: usize) -> String {
+pub fn records(count: usize) -> String {
     let who = ["the cast", "the story", "the music", "the camera", "the director"];
     let good = [
         "is a delight",
