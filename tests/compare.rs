@@ -187,3 +187,16 @@ fn what_is_no_run_is_refused_and_what_is_of_another_version_is_read() {
         .call(&["compare", "runs/one-quick"])
         .refused(3, &["config.toml is damaged"]);
 }
+
+#[test]
+fn scores_stand_beside_the_settings_that_made_them() {
+    let place = Place::new();
+    go(&place, "run", "changed", &["sample.guidance=1"]);
+    let stages = || compared(&place, &["runs/changed-quick"])["runs"][0]["done"].clone();
+    assert_eq!(texts(&stages()), ["prepare", "finetune", "sample", "evaluate"]);
+    // Another command writes other settings into the folder and does not draw by them.
+    go(&place, "prepare", "changed", &["sample.guidance=3"]);
+    let c = compared(&place, &["runs/changed-quick"]);
+    assert_eq!(texts(&stages()), ["prepare", "finetune"]);
+    assert_eq!(c["runs"][0]["utility"]["rows"], Value::Array(Vec::new()));
+}

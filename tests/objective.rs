@@ -3,7 +3,7 @@
 
 mod support;
 
-use dpsynth::config::{Clipping, ObjectiveConfig, Precision};
+use dpsynth::config::{Clipping, FinetuneConfig, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
 use dpsynth::models::llama::Llama;
 use dpsynth::models::weights::Weights;
 use dpsynth::records::{Encoded, Units};
@@ -227,4 +227,23 @@ fn adam_bc_takes_the_noise_out_of_the_second_moment() {
     // Far above the noise both are the same.
     assert!((step(variance, 20.0) - 1.0).abs() < 1e-3);
     assert!((step(variance, 0.5) - 0.5 / 0.21f32.sqrt()).abs() < 1e-5);
+}
+
+#[test]
+fn keys_that_came_later_mean_for_earlier_runs_what_they_mean_today() {
+    // They are left out of what a run is known by while they have these values: other defaults would make earlier runs
+    // something that they are not. Who changes one raises the version of what training writes.
+    assert_eq!(
+        serde_json::to_string(&ObjectiveConfig::default()).unwrap(),
+        r#"{"contrast":0.0,"mismatch":0.0,"labels":1}"#
+    );
+    assert_eq!(
+        serde_json::to_string(&WarmStartConfig::default()).unwrap(),
+        r#"{"records":0,"guidance":1.0,"epochs":1,"batch_size":32,"learning_rate":0.001}"#
+    );
+    assert_eq!(serde_json::to_string(&Optimizer::default()).unwrap(), r#""adamw""#);
+    let known_by = serde_json::to_string(&FinetuneConfig::default()).unwrap();
+    for key in ["objective", "warm_start", "optimizer"] {
+        assert!(!known_by.contains(key), "{key}");
+    }
 }

@@ -771,7 +771,13 @@ fn p8_rows_that_are_left_out_still_belong_to_the_dataset() {
 
 #[test]
 fn p9_a_warm_start_reads_no_record_and_training_goes_on_from_it() {
-    let warm = ["--set", "finetune.warm_start.records=4", "--set", "finetune.warm_start.batch_size=2"];
+    let warm = [
+        "--set",
+        "finetune.warm_start.records=4",
+        "--set",
+        "finetune.warm_start.batch_size=2",
+    ];
+    model();
     let make = |rows: usize, more: &[&str]| {
         let place = Place::new();
         fs::write(place.path("train.csv"), common::records(rows)).expect("writes");
@@ -781,7 +787,11 @@ fn p9_a_warm_start_reads_no_record_and_training_goes_on_from_it() {
     };
     let (some, others, cold) = (make(40, &warm), make(30, &warm), make(40, &[]));
     let start = |place: &Place| fs::read(place.run("model/warm_start.safetensors")).expect("a warm start");
-    assert_eq!(start(&some), start(&others), "other private records, the same warm start");
+    assert_eq!(
+        start(&some),
+        start(&others),
+        "other private records, the same warm start"
+    );
     assert!(!cold.run("model/warm_start.safetensors").exists());
     // What was trained stays near where it began: a few steps move each value by at most a few learning rates.
     let values = |place: &Place, file: &str| -> Vec<f32> {
@@ -797,8 +807,39 @@ fn p9_a_warm_start_reads_no_record_and_training_goes_on_from_it() {
         named.iter().flat_map(|(_, t)| floats(t.data())).collect()
     };
     let moved = |from: &[f32], to: &[f32]| from.iter().zip(to).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-    let (begun, trained) = (values(&some, "model/warm_start.safetensors"), values(&some, "model/trained.safetensors"));
-    let steps = some.ledger_shown()["runs"][0]["charged_steps"].as_u64().expect("a number") as f32;
+    let (begun, trained) = (
+        values(&some, "model/warm_start.safetensors"),
+        values(&some, "model/trained.safetensors"),
+    );
+    let steps = some.ledger_shown()["runs"][0]["charged_steps"]
+        .as_u64()
+        .expect("a number") as f32;
     assert!(begun.iter().any(|v| *v != 0.0));
     assert!(moved(&begun, &trained) <= 1.1e-3 * steps, "{}", moved(&begun, &trained));
+}
+
+#[test]
+fn a_warm_start_that_diverges_is_refused_before_anything_is_charged() {
+    model();
+    let place = Place::new();
+    place.done(
+        "prepare",
+        &[
+            "--set",
+            "finetune.warm_start.records=4",
+            "--set",
+            "finetune.warm_start.learning_rate=1e30",
+        ],
+    );
+    let said = place.stage(
+        "finetune",
+        &[
+            "--set",
+            "finetune.warm_start.records=4",
+            "--set",
+            "finetune.warm_start.learning_rate=1e30",
+        ],
+    );
+    said.refused(2, &["warm start diverged"]);
+    assert!(!place.path("ledgers").exists() || place.ledgers() == 0);
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use dpsynth::assets::Locations;
-use dpsynth::config::RunConfig;
+use dpsynth::config::{Profile, RunConfig};
 use dpsynth::pipeline::estimate::{Cost, Estimate, Hours, estimate, propose, respent};
 use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
 use dpsynth::{Error, Result};
@@ -75,7 +75,7 @@ impl Proposed {
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, profile: Profile) -> String {
         let header = ["steps", "batch", "noise", "signal-to-noise", "worth", "training", ""];
         let mut table = show::table(header, ..6);
         for timed in &self.offers {
@@ -101,10 +101,11 @@ impl Proposed {
         } = self.proposed.offer;
         format!(
             "\nin {} of training, the most steps that are worth at least {:.0} % of the best split:\n{table}\n\
-             take it over with {}, or in the TOML:\n[finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
+             take it over with {}, or in the TOML:\n[profile.{}.finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
             duration(self.hours * 3600.0),
             100.0 * TIE,
             set.join(" "),
+            profile.name(),
         )
     }
 }
@@ -144,7 +145,7 @@ impl Plan {
             Some(c) => {
                 out.push(cost(c));
                 out.push(match &proposal {
-                    Some(proposal) => proposal.text(),
+                    Some(proposal) => proposal.text(profile),
                     None => format!("planner           {}", advice(&config, c)?),
                 });
             }

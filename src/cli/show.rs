@@ -25,6 +25,23 @@ pub fn table(header: impl Into<Row>, numbers: impl RangeBounds<usize>) -> Table 
     table
 }
 
+const QUALITY_OF_REAL: &str = "real: training records measured against held-out ones; for labels and shared words held-out records, for variety training records";
+
+/// How many of an arm's records refinement kept; nothing where none was refined.
+fn kept(arm: &str, sampled: &Value) -> Option<String> {
+    let number = |key: &str| sampled[key].as_u64();
+    sampled["agreement"].as_f64()?;
+    Some(format!(
+        "{}: {} of {} records kept, {} of {} drawn were dropped, {} relabelled",
+        arm.replace('_', "-"),
+        number("kept")?,
+        number("wanted")?,
+        number("dropped")?,
+        number("drawn")?,
+        number("relabelled")?
+    ))
+}
+
 /// The report: utility, guarantee, where things are.
 pub fn report(report: &Report, folder: &RunFolder) -> String {
     let mut out = Vec::new();
@@ -37,7 +54,9 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     out.extend(report.references.iter().map(reference));
     if let Some(q) = &report.quality {
         out.push(quality(q).to_string());
+        out.push(QUALITY_OF_REAL.into());
     }
+    out.extend(report.sampling.iter().filter_map(|(arm, sampled)| kept(arm, sampled)));
     if let Some(p) = &report.privacy {
         out.push(guarantee(p));
     }
@@ -164,7 +183,7 @@ fn guarantee(p: &Value) -> String {
     let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
     let mark = p["caveat"].as_str().map(|c| format!("{c}; ")).unwrap_or_default();
     format!(
-        "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, sampling rate {:.5}, {} steps",
+        "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.5}, {} steps",
         up(number("epsilon"), 3),
         down(number("epsilon_lower"), 3),
         delta(number("delta"), 2),
@@ -172,6 +191,7 @@ fn guarantee(p: &Value) -> String {
         text("unit"),
         text("sampler"),
         text("accountant"),
+        text("mechanism"),
         number("noise_multiplier"),
         number("sampling_rate"),
         p["steps"]

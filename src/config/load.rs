@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Contrast, LabelPrior, NamedPrior, RunConfig};
+use super::{Contrast, ExtraArm, LabelPrior, Method, NamedPrior, RunConfig};
 use crate::{Error, Result};
 
 /// How much work a run does.
@@ -282,6 +282,19 @@ fn check(c: &RunConfig) -> Result<()> {
             return refuse(key, "at least 1", "0".into());
         }
     }
+    // Where all weights are trained, a norm is a sum over pairs of positions, in f32: it must not be what little is left of
+    // rows that cancel, or a record could pass its bound (P5). Below this the norm is right to 1e-5 (docs/privacy.md).
+    let rows = 1.0 + f.objective.contrast + f.objective.mismatch;
+    if f.method == Method::Full && rows > 20.0 * (1.0 - f.objective.mismatch) {
+        return refuse(
+            "finetune.objective",
+            "such that (1 + contrast + mismatch) / (1 − mismatch) is at most 20 where all weights are trained",
+            format!(
+                "contrast {} and mismatch {}",
+                f.objective.contrast, f.objective.mismatch
+            ),
+        );
+    }
     let not_negative = [
         ("finetune.weight_decay", f.weight_decay),
         ("finetune.objective.contrast", f.objective.contrast),
@@ -357,6 +370,14 @@ fn check(c: &RunConfig) -> Result<()> {
             "`sample.label_prior` is \"noisy\" and no epsilon is set aside for counting the labels",
         )
         .hint("finetune.label_histogram_epsilon = 0.1 takes it from the run's epsilon"));
+    }
+    if c.evaluate.arms.contains(&ExtraArm::DpDirect) && c.dataset.total_epsilon.is_none_or(|total| total <= f.epsilon) {
+        // Refused now, not after training and sampling.
+        return Err(Error::usage(format!(
+            "the arm `dp_direct` spends budget a second time, and the dataset's total is {}",
+            c.dataset.total_epsilon.unwrap_or(f.epsilon)
+        ))
+        .hint("leave it out of evaluate.arms, or declare a larger dataset.total_epsilon"));
     }
     if c.dataset.labels.is_empty() {
         return Err(Error::usage("`dataset.labels` is empty").hint("name at least one label column and its values"));

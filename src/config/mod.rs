@@ -273,6 +273,16 @@ pub struct ObjectiveConfig {
     pub labels: usize,
 }
 
+impl ObjectiveConfig {
+    /// How many rows of a batch a record takes, where there are so many labels.
+    pub fn rows_per_record(&self, labels: usize) -> usize {
+        match self.contrast > 0.0 || self.mismatch > 0.0 {
+            true => 1 + self.labels.min(labels.saturating_sub(1)),
+            false => 1,
+        }
+    }
+}
+
 impl Default for ObjectiveConfig {
     fn default() -> Self {
         ObjectiveConfig {

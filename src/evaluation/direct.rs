@@ -147,7 +147,7 @@ impl Direct<'_> {
     /// charge is on disk before anything is drawn; a step that was charged and lost is not taken again).
     ///
     /// # Errors
-    /// A refused charge, a full disk, a text that the tokenizer refuses, or [`Error::interrupted`] when asked to stop.
+    /// A refused charge, a full disk, or [`Error::interrupted`] when asked to stop.
     pub fn train(&self, run: &mut PrivateRun, resume: Option<Checkpoint>) -> Result<Softmax> {
         let mut model = Softmax::zeros(self.num_labels, self.encoder.width());
         let mut optimizer = AdamW::new(model.values.len(), 0.0);
@@ -167,7 +167,7 @@ impl Direct<'_> {
             let members = step.members().to_vec();
             for unit in &members {
                 if !embedded.contains_key(unit) {
-                    embedded.insert(*unit, self.embed(*unit)?);
+                    embedded.insert(*unit, self.embed(*unit));
                 }
             }
             let drawn: Vec<&[Point]> = members.iter().map(|unit| embedded[unit].as_slice()).collect();
@@ -195,15 +195,17 @@ impl Direct<'_> {
 
     /// The records of a unit. Each goes through the encoder by itself: side by side, rounding would let one record move
     /// another's vector.
-    fn embed(&self, unit: usize) -> Result<Vec<Point>> {
+    fn embed(&self, unit: usize) -> Vec<Point> {
         let records = self.units.records(unit).iter();
         records
             .map(|record| {
-                let mut vectors = self.encoder.embed([record.text.as_str()], &mut |_| Ok(()))?;
-                Ok(Point {
-                    vector: vectors.pop().unwrap_or_default(),
+                // What cannot be embedded contributes zero (P5): to stop at it would show that it was drawn.
+                let vectors = self.encoder.embed([record.text.as_str()], &mut |_| Ok(()));
+                let vector = vectors.ok().and_then(|mut v| v.pop());
+                Point {
+                    vector: vector.unwrap_or_else(|| vec![f32::NAN; self.encoder.width()]),
                     label: record.label,
-                })
+                }
             })
             .collect()
     }

@@ -13,7 +13,7 @@ use toml::Table;
 use super::files::read_json;
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{RunPaths, Stage, evaluate, report, table};
+use super::{RunPaths, Stage, evaluate, report, section, table};
 use crate::config::RunConfig;
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier, Utility};
@@ -106,8 +106,8 @@ pub fn compare(folders: &[PathBuf]) -> Result<SideBySide> {
 /// The run in `folder`, and all its settings by dotted key.
 fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     let paths = RunPaths::of(folder);
-    let (config_hash, settings) = configuration(folder)?;
-    let done = done(&paths)?;
+    let (config_hash, settings, config) = configuration(folder)?;
+    let done = done(&paths, config.as_ref())?;
     let is_done = |stage: Stage| done.contains(&stage.name());
     let mut utility = match is_done(Stage::Evaluate) {
         true => evaluate::utility(&paths)?,
@@ -147,8 +147,8 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     Ok((standing, settings))
 }
 
-/// The configuration's hash and its settings. One of another version of the program is read as far as it goes.
-fn configuration(folder: &Path) -> Result<(String, BTreeMap<String, Value>)> {
+/// The configuration's hash, its settings, and itself. One of another version of the program is read as far as it goes.
+fn configuration(folder: &Path) -> Result<(String, BTreeMap<String, Value>, Option<RunConfig>)> {
     let path = folder.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
@@ -175,7 +175,7 @@ fn configuration(folder: &Path) -> Result<(String, BTreeMap<String, Value>)> {
         Some(c) => stamp::sha256(stamp::text(c).as_bytes()),
         None => stamp::sha256(text.as_bytes()),
     };
-    Ok((hash, settings))
+    Ok((hash, settings, config))
 }
 
 fn flatten(under: &str, table: Table, into: &mut BTreeMap<String, Value>) {
@@ -193,13 +193,14 @@ fn flatten(under: &str, table: Table, into: &mut BTreeMap<String, Value>) {
     }
 }
 
-/// Stages that are done, each on what the stage before it has now.
-fn done(paths: &RunPaths) -> Result<Vec<&'static str>> {
+/// Stages that are done, each on what the stage before it has now, and with the settings that are shown.
+fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
     let (mut before, mut out) = (String::new(), Vec::new());
     for stage in Stage::ALL {
         let Some(stamp) = Stamp::read(paths, stage)? else { break };
         let follows = stamp.before.is_empty() || stamp.before == before;
-        if !(stamp.done && follows && paths.results(stage).iter().all(|p| p.exists())) {
+        let same = stamp.section.is_empty() || config.is_none_or(|c| stamp.section == section(c, stage));
+        if !(stamp.done && follows && same && paths.results(stage).iter().all(|p| p.exists())) {
             break;
         }
         before = stamp.key;
@@ -260,7 +261,7 @@ fn warnings(runs: &[Standing]) -> Vec<String> {
         );
         unlike(
             &format!(
-                "the {classifier} classifier is trained on different numbers of records: compare gaps, not scores"
+                "the {classifier} classifier is trained on different numbers of records, on which scores and gaps depend"
             ),
             &|r| Some(row(r)?.records.to_string()),
         );

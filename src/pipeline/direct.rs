@@ -61,7 +61,8 @@ fn trained(
 ) -> Result<(Softmax, serde_json::Value)> {
     let c = &p.config;
     let plan = PrivacyPlan::calibrate(&request(p))?;
-    let settings = settings(p, encoder);
+    let preparation = Preparation::read(&p.folder)?;
+    let settings = settings(p, encoder, &preparation.dataset_hash);
     require_same(p, &settings)?;
     let (checkpoint, guarantee) = (
         p.folder.direct("checkpoint.safetensors"),
@@ -83,7 +84,6 @@ fn trained(
         ));
     }
 
-    let preparation = Preparation::read(&p.folder)?;
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
     let ledger = Ledger::open(
         &p.places.ledgers,
@@ -150,12 +150,12 @@ fn request(p: &Pipeline) -> PlanRequest {
 }
 
 /// What the trained classifier depends on: with other settings it would be another run, and another charge.
-fn settings(p: &Pipeline, encoder: &ModelFiles) -> String {
+fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
     let c = &p.config;
     let f = &c.finetune;
     let files: Vec<&String> = encoder.files.iter().map(|f| &f.sha256).collect();
     stamp::text(&(
-        DIRECT,
+        (DIRECT, dataset_hash),
         folder::trained_on(c),
         &c.prepare,
         (f.epsilon, f.delta, f.expected_batch_size, f.steps, f.epochs),

@@ -139,7 +139,8 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let tape: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum::<usize>() * shape.layers;
     let trained_parameters = trainable::count(&c.finetune, shape);
     let record = (PROMPT_TOKENS + c.prepare.max_tokens) as f64;
-    let at_once = (workers * c.finetune.micro_batch_size) as f64 * record;
+    let rows_per_record = c.finetune.objective.rows_per_record(labels);
+    let at_once = (workers * c.finetune.micro_batch_size * rows_per_record) as f64 * record;
     // The base and what the forward sees of it; then values, two moments, the sum in f64, the noised one, and each
     // worker's own.
     let training = 8.0 * weights as f64
@@ -161,13 +162,17 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     };
     let speed = ceiling::matmul_flops_per_second(device, &side_by_side, DType::F32);
     let forward = shape.flops_per_token();
-    let unit = c.dataset.max_records_per_unit() as f64 * record;
+    let unit = (c.dataset.max_records_per_unit() * rows_per_record) as f64 * record;
     let units_per_second = speed * TRAINING_SHARE / (passes * forward * unit);
     // Each record is drawn once and scored once; how many are drawn anew is not known before.
     let scored = match c.sample.refine.is_on() {
         true => 1 + c.sample.refine.labels.min(labels - 1),
         false => 0,
     };
+    let warm_start = &c.finetune.warm_start;
+    let learned = (warm_start.records * warm_start.epochs * rows_per_record) as f64 * record;
+    let warm_start_s = forward * passes * learned / (speed * TRAINING_SHARE)
+        + forward * (2 * warm_start.records) as f64 * length / (speed * SAMPLING_SHARE);
     let records = c.sample.records + c.sample.zero_shot_records.unwrap_or(c.sample.records);
     let drawn = (records * (1 + contrasts + scored)) as f64;
     Cost {
@@ -175,7 +180,7 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         trained_parameters,
         training_memory_bytes: training,
         sampling_memory_bytes: sampling,
-        finetune_s: (steps * c.finetune.expected_batch_size) as f64 / units_per_second,
+        finetune_s: (steps * c.finetune.expected_batch_size) as f64 / units_per_second + warm_start_s,
         units_per_second,
         sample_s: forward * drawn * length / (speed * SAMPLING_SHARE),
         matmul_flops_per_second: speed,

@@ -89,7 +89,10 @@ fn atomically(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> std::io::Re
 /// Reads what a stage wrote as JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Error::data(format!("{} is damaged: {e}", path.display()))
+            .hint("delete it: the command that made it makes it again")
+    })
 }
 
 /// What an ordinary new file gets, the umask applied; temporary files alone would be the owner's only.

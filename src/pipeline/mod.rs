@@ -192,8 +192,7 @@ impl<'a> Pipeline<'a> {
                 stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
             }
             Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
-            Stage::Sample => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.sample, &c.prompt.marginal)),
-            Stage::Evaluate => stamp::text(&(env!("CARGO_PKG_VERSION"), &c.evaluate)),
+            Stage::Sample | Stage::Evaluate => format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage)),
         };
         Ok(stamp::key(stage.name(), before, &section))
     }
@@ -254,6 +253,7 @@ impl<'a> Pipeline<'a> {
         let mut stamp = Stamp {
             key: key.clone(),
             before: before.to_string(),
+            section: section(&self.config, stage),
             inputs: if stage == Stage::Prepare {
                 self.inputs()?
             } else {
@@ -298,6 +298,15 @@ impl<'a> Pipeline<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// What `config` says of a stage whose settings may change between commands; nothing of the others.
+fn section(config: &RunConfig, stage: Stage) -> String {
+    match stage {
+        Stage::Prepare | Stage::Finetune => String::new(),
+        Stage::Sample => stamp::text(&(&config.sample, &config.prompt.marginal)),
+        Stage::Evaluate => stamp::text(&config.evaluate),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::progress::Unit;
 use crate::records::{Encoded, Vocabulary};
-use crate::sampling::refine::{Score, posterior};
+use crate::sampling::refine::{Score, most_likely as largest, posterior};
 use crate::sampling::score::{Scorer, Text};
 use crate::training::trainable;
 use crate::training::workers::Workers;
@@ -94,8 +94,7 @@ fn bias(p: &Pipeline, arm: &str, num_labels: usize) -> Result<Vec<f64>> {
 fn most_likely(log_p: &[f64], bias: &[f64]) -> usize {
     let score = |(label, log_p): (usize, &f64)| Score { label, log_p: *log_p };
     let scores: Vec<Score> = log_p.iter().enumerate().map(score).collect();
-    let best = posterior(&scores, bias).into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
-    best.map_or(0, |(label, _)| label)
+    largest(&posterior(&scores, bias)).0
 }
 
 /// Of each text, under every label; kept line by line, so that a run that stops goes on where it was.

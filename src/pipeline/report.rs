@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::evaluate;
-use super::files::write_atomically;
+use super::files::{read_json, write_atomically};
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
 use super::{Pipeline, RunFolder, RunPaths, Stage, quality};
@@ -33,6 +33,8 @@ pub struct Report {
     pub size_curve: Vec<UtilityRow>,
     /// Classifiers that are not trained on an arm.
     pub references: Vec<Reference>,
+    /// What came of drawing each arm's records: how many were kept, dropped and relabelled.
+    pub sampling: BTreeMap<String, Value>,
     /// What the records are like, beside real ones; none where it was not measured.
     pub quality: Option<Quality>,
     pub records: Option<Records>,
@@ -182,6 +184,11 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         all_synthetic: utility.all_synthetic,
         size_curve: utility.size_curve,
         references: utility.references,
+        sampling: if done.contains(&Stage::Sample) {
+            sampling(folder)?
+        } else {
+            BTreeMap::new()
+        },
         quality: if done.contains(&Stage::Evaluate) {
             quality::for_report(folder)?
         } else {
@@ -201,6 +208,18 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
     let text = serde_json::to_string_pretty(&report).expect("a report serialises");
     write_atomically(&folder.report(), text.as_bytes())?;
     Ok(report)
+}
+
+fn sampling(folder: &RunPaths) -> Result<BTreeMap<String, Value>> {
+    let mut out = BTreeMap::new();
+    for arm in ["synthetic", "zero_shot"] {
+        // Runs of earlier versions of the program have none.
+        let path = folder.sampled(arm);
+        if path.exists() {
+            out.insert(arm.to_string(), read_json(&path)?);
+        }
+    }
+    Ok(out)
 }
 
 /// What the ledger of the run's dataset says; none where it is not on this machine.

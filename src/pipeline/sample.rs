@@ -371,6 +371,14 @@ impl Arm<'_> {
         let sum = |part: fn(&LabelOutcome) -> usize| outcome.labels.iter().map(part).sum::<usize>();
         let refine = &self.p.config.sample.refine;
         let (wanted, kept) = (sum(|l| l.wanted), sum(|l| l.kept));
+        if kept == 0 {
+            return Err(Error::data(format!(
+                "{}: none of {} records shows its label well enough to be kept",
+                self.name,
+                sum(|l| l.drawn)
+            ))
+            .hint("a smaller sample.refine.min_posterior, or a larger sample.guidance"));
+        }
         let sampled = Sampled {
             arm: self.name,
             wanted,

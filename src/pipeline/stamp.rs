@@ -19,6 +19,10 @@ pub struct Stamp {
     /// The key of the stage before it; empty where an earlier version of the program did not say.
     #[serde(default)]
     pub before: String,
+    /// What the configuration said of it, where that may change between commands; empty where an earlier version of the
+    /// program did not say.
+    #[serde(default)]
+    pub section: String,
     /// Hashes of the files the configuration names, each under its path; kept so that a stage that is done stays done
     /// when the private files have gone away.
     #[serde(default)]

@@ -8,6 +8,7 @@ use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Vocabulary};
 use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
+use crate::sampling::prior;
 use crate::sampling::queue::Queue;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
@@ -18,9 +19,6 @@ use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-
-/// Other labels in the contrast that guides the samples, at most.
-const CONTRASTS: usize = 4;
 
 /// What the warm start reads and where it keeps what it made.
 pub struct WarmStart<'a> {
@@ -41,7 +39,20 @@ pub struct WarmStart<'a> {
 pub fn initial(config: &FinetuneConfig, model: &Llama, path: &Path) -> Result<Box<dyn Trainable>> {
     match config.warm_start.records {
         0 => Ok(trainable::initial(config, model)),
-        _ => trainable::load(config, model, path),
+        _ => {
+            let trained = trainable::load(config, model, path)?;
+            finite(trained.as_ref())?;
+            Ok(trained)
+        }
+    }
+}
+
+/// Refused before anything is charged: from values that are not finite no step leads anywhere.
+fn finite(trained: &dyn Trainable) -> Result<()> {
+    match trained.values().iter().all(|v| v.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::usage("the warm start diverged: its values are not finite")
+            .hint("a smaller finetune.warm_start.learning_rate, or finetune.objective.mismatch = 0")),
     }
 }
 
@@ -72,10 +83,11 @@ impl WarmStart<'_> {
             seed: 0,
         };
         training.train(trained.as_mut(), &records, passes)?;
+        finite(trained.as_ref())?;
         trained.save(self.path)
     }
 
-    /// Records by the guided model as it came, the labels in turn.
+    /// Records by the guided model as it came, of labels by the public prior.
     fn samples(&self) -> Result<Vec<Encoded>> {
         let warm_start = &self.config.finetune.warm_start;
         let max_tokens = self.config.prepare.max_tokens;
@@ -85,19 +97,16 @@ impl WarmStart<'_> {
                 ..Choice::PLAIN
             },
             guidance_end: None,
-            contrasts: CONTRASTS,
+            contrasts: self.config.sample.guidance_labels,
             max_tokens,
             end: self.vocabulary.end(),
             seed: 0,
         };
         let decoder = Decoder::new(self.model, self.prompts, settings)?;
         let workers = Workers::new(self.model);
-        let queue = Queue::new((0..warm_start.records).map(|id| Request {
-            id: id as u64,
-            attempt: 0,
-            label: id % self.prompts.len(),
-        }))
-        .until(self.stop);
+        let prior = &self.config.sample.label_prior;
+        let wanted = prior::labels(&prior::counts(prior, None, self.prompts.len(), warm_start.records)?);
+        let queue = Queue::new((0..).zip(wanted).map(|(id, label)| Request { id, attempt: 0, label })).until(self.stop);
         let task = self
             .progress
             .begin("samples for the warm start", warm_start.records as u64, Unit::Records);

@@ -1,5 +1,7 @@
 //! A label becomes a conversation: the user asks for a record with that label, the assistant's turn is the record.
 
+use std::collections::HashMap;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
@@ -31,13 +33,21 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
             .hint(format!("it may use the label columns: {}", columns.join(", ")))
     })?;
     let out = chats(config, turns, template)?;
-    if labels.len() > 1 && out[0] == out[1] {
+    let mut first = HashMap::new();
+    let same = out
+        .iter()
+        .enumerate()
+        .find_map(|(i, text)| Some((first.insert(text, i)?, i)));
+    if let Some((one, other)) = same {
+        // Such labels could not be told apart, by guidance and by the objective least of all.
         return Err(Error::usage(format!(
-            "`prompt.user` says the same for every label: {:?}",
+            "`prompt.user` says the same for the labels `{}` and `{}`: {:?}",
+            labels.name(one),
+            labels.name(other),
             config.user
         ))
         .hint(format!(
-            "name the label columns in it: {{{{ {} }}}}",
+            "name all label columns in it: {{{{ {} }}}}",
             columns.join(" }}, {{ ")
         )));
     }

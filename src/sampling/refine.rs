@@ -18,6 +18,8 @@
 //! ```
 //!
 //! ```
+//! // What the two above name is there: it is the types that do not fit.
+//! use dpsynth::records::{Encoded, Record};
 //! use dpsynth::{config::RefineConfig, sampling::refine::{Candidate, Refinement}};
 //! fn refine(refinement: &mut Refinement, drawn: Vec<Candidate>) {
 //!     refinement.take(drawn);
@@ -338,7 +340,7 @@ pub fn bias(candidates: &[Candidate], labels: usize) -> Vec<f64> {
 }
 
 /// The label of the largest posterior, the first of equals; the wanted one comes first.
-fn most_likely(posterior: &[(usize, f64)]) -> (usize, f64) {
+pub fn most_likely(posterior: &[(usize, f64)]) -> (usize, f64) {
     let larger = |best: (usize, f64), next: &(usize, f64)| if next.1 > best.1 { *next } else { best };
     posterior.iter().fold((usize::MAX, f64::NEG_INFINITY), larger)
 }

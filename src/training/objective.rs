@@ -4,11 +4,11 @@
 //! the same text behind other labels' prompts. Its gradient is one weighted sum over its rows, bounded as one (rule P5).
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 
 use crate::config::ObjectiveConfig;
 use crate::records::Encoded;
@@ -41,14 +41,10 @@ impl Objective {
 
     /// As `config` says, over labels with these `prompts`.
     pub fn new(config: &ObjectiveConfig, prompts: &[Vec<u32>]) -> Self {
-        let labels = config.contrast > 0.0 || config.mismatch > 0.0;
         Objective {
             contrast: config.contrast,
             mismatch: config.mismatch,
-            others: match labels {
-                true => config.labels.min(prompts.len().saturating_sub(1)),
-                false => 0,
-            },
+            others: config.rows_per_record(prompts.len()) - 1,
             prompts: prompts.to_vec(),
         }
     }
@@ -87,9 +83,9 @@ impl Objective {
         let chosen: Vec<usize> = match self.others {
             all if all == others => (0..others).collect(),
             some => {
-                let mut hash = DefaultHasher::new();
-                record.tokens.hash(&mut hash);
-                index::sample(&mut ChaCha8Rng::seed_from_u64(hash.finish()), others, some).into_vec()
+                let bytes: Vec<u8> = record.tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
+                let seed = Sha256::digest(bytes).into();
+                index::sample(&mut ChaCha8Rng::from_seed(seed), others, some).into_vec()
             }
         };
         let own = record.label;

@@ -1,6 +1,8 @@
 //! AdamW (Loshchilov and Hutter 2019) on a flat vector. It sees only noised gradients: post-processing, free of privacy cost.
 
-/// Share of the noise's variance below which DP-AdamBC takes no second moment to lie.
+/// Share of the noise's variance below which DP-AdamBC takes no second moment to lie: no step is more than √10 times
+/// AdamW's. Over few steps the estimate is mostly error and would else come near zero by chance; Tang et al. tune an
+/// absolute floor, which a private run cannot.
 const FLOOR: f32 = 0.1;
 
 /// AdamW's state and settings.
