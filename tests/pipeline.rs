@@ -822,24 +822,13 @@ fn p9_a_warm_start_reads_no_record_and_training_goes_on_from_it() {
 fn a_warm_start_that_diverges_is_refused_before_anything_is_charged() {
     model();
     let place = Place::new();
-    place.done(
-        "prepare",
-        &[
-            "--set",
-            "finetune.warm_start.records=4",
-            "--set",
-            "finetune.warm_start.learning_rate=1e30",
-        ],
-    );
-    let said = place.stage(
-        "finetune",
-        &[
-            "--set",
-            "finetune.warm_start.records=4",
-            "--set",
-            "finetune.warm_start.learning_rate=1e30",
-        ],
-    );
-    said.refused(2, &["warm start diverged"]);
+    let wild = [
+        "--set",
+        "finetune.warm_start.records=4",
+        "--set",
+        "finetune.warm_start.learning_rate=1e30",
+    ];
+    place.done("prepare", &wild);
+    place.stage("finetune", &wild).refused(2, &["warm start diverged"]);
     assert!(!place.path("ledgers").exists() || place.ledgers() == 0);
 }

@@ -173,13 +173,15 @@ fn explain(path: &Path, error: &toml::de::Error) -> Error {
         Some((wrong, known)) if message.starts_with("unknown") => {
             let nearest = known
                 .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)));
+                .map(|name| (strsim::jaro_winkler(name, wrong), name))
+                .max_by(|a, b| a.0.total_cmp(&b.0));
             match nearest {
-                Some(name) => out.hint(format!("did you mean `{name}`?")),
+                Some((alike, name)) if alike > 0.7 => out.hint(format!("did you mean `{name}`?")),
+                Some(_) => out.hint(format!("it may be one of: {}", known.join(", "))),
                 None => out,
             }
         }
-        _ => out.hint("pipelines/imdb.toml shows every section; `dpsynth plan` checks a file without touching data"),
+        _ => out.hint("the config.toml of any run has every section; `dpsynth plan` checks a file without touching data"),
     }
 }
 

@@ -263,7 +263,7 @@ pub enum Optimizer {
 
 /// What a record's loss rewards besides its text; each term costs a pass more for each other label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { contrast = 4.0 }")]
 pub struct ObjectiveConfig {
     /// Weight of −log p(label | text) a token, with p(label | text) ∝ p(text | label): the text tells its label.
     pub contrast: f64,
@@ -296,7 +296,7 @@ impl Default for ObjectiveConfig {
 /// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
 /// private: free of privacy cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { records = 512 }")]
 pub struct WarmStartConfig {
     /// Records that are drawn and learned from; 0 leaves the warm start out.
     pub records: usize,
@@ -519,7 +519,7 @@ impl Default for SampleConfig {
 /// Refinement: the model that drew a record scores it under all labels. Free of privacy cost, and done alike to the
 /// trained model's records and to the zero-shot ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { min_posterior = 0.7 }")]
 pub struct RefineConfig {
     /// What becomes of a record by its posterior.
     pub action: RefineAction,
@@ -582,7 +582,7 @@ pub enum ExtraArm {
 
 /// How the arm `non_private` is trained, besides what `finetune` says of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { epochs = 1 }")]
 pub struct NonPrivateConfig {
     /// Passes over the records.
     pub epochs: usize,
@@ -604,7 +604,7 @@ impl Default for NonPrivateConfig {
 /// Softmax regression on frozen sentence vectors, trained by the same private step as the language model: epsilon, delta,
 /// unit, clipping and noise are those of `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { steps = 40 }")]
 pub struct DpDirectConfig {
     /// Mean size of a Poisson batch; default: that of `finetune`.
     pub expected_batch_size: Option<u64>,

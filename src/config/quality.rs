@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Measuring what synthetic records are like, beside real ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { enabled = false }")]
 pub struct QualityConfig {
     /// Whether it is measured at all.
     pub enabled: bool,

@@ -60,7 +60,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// The mean of a score over seeds with its 95 % confidence interval.
 ///
 /// The seeds change the order of training and, where an arm is larger than the others, which of its records are
-/// taken. The interval covers that, not the chance in the choice of the test records.
+/// taken. The interval covers that, not the chance in the choice of the test records; and of a small arm, whose seeds
+/// share most of its records, little of the chance in theirs: there it is narrower than it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Mean over seeds.

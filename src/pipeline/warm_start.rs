@@ -10,6 +10,7 @@ use crate::sampling::choose::Choice;
 use crate::sampling::decode::{Decoder, Decoding, Request};
 use crate::sampling::prior;
 use crate::sampling::queue::Queue;
+use crate::training::gradients::Trainee;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable::{self, Trainable};
@@ -19,6 +20,9 @@ use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+
+/// Samples on which it is checked whether the warm start diverged.
+const CHECKED: usize = 64;
 
 /// What the warm start reads and where it keeps what it made.
 pub struct WarmStart<'a> {
@@ -39,20 +43,7 @@ pub struct WarmStart<'a> {
 pub fn initial(config: &FinetuneConfig, model: &Llama, path: &Path) -> Result<Box<dyn Trainable>> {
     match config.warm_start.records {
         0 => Ok(trainable::initial(config, model)),
-        _ => {
-            let trained = trainable::load(config, model, path)?;
-            finite(trained.as_ref())?;
-            Ok(trained)
-        }
-    }
-}
-
-/// Refused before anything is charged: from values that are not finite no step leads anywhere.
-fn finite(trained: &dyn Trainable) -> Result<()> {
-    match trained.values().iter().all(|v| v.is_finite()) {
-        true => Ok(()),
-        false => Err(Error::usage("the warm start diverged: its values are not finite")
-            .hint("a smaller finetune.warm_start.learning_rate, or finetune.objective.mismatch = 0")),
+        _ => trainable::load(config, model, path),
     }
 }
 
@@ -82,9 +73,26 @@ impl WarmStart<'_> {
             learning_rate: c.warm_start.learning_rate,
             seed: 0,
         };
-        training.train(trained.as_mut(), &records, passes)?;
-        finite(trained.as_ref())?;
+        let losses = training.train(trained.as_mut(), &records, passes)?;
+        self.check(trained.as_ref(), &records, losses[0])?;
         trained.save(self.path)
+    }
+
+    /// Refuses a model that its own samples taught to write worse, before a step is paid for from there.
+    fn check(&self, trained: &dyn Trainable, records: &[Encoded], before: f64) -> Result<()> {
+        let (trainee, workers) = (Trainee::new(self.model), Workers::new(self.model));
+        let placed = trainee.place(trained);
+        let records: Vec<&Encoded> = records.iter().take(CHECKED).collect();
+        let chunks: Vec<&[&Encoded]> = records.chunks(self.config.finetune.micro_batch_size).collect();
+        let losses = workers.map(&chunks, |chunk| trainee.losses(&placed, chunk)).concat();
+        let after = losses.iter().sum::<f64>() / losses.len() as f64;
+        if after < before + 1.0 {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "the warm start diverged: its loss went from {before:.2} to {after:.2} a token"
+        ))
+        .hint("a smaller finetune.warm_start.learning_rate, or finetune.objective.mismatch = 0"))
     }
 
     /// Records by the guided model as it came, of labels by the public prior.

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# What synthetic records are worth: the tables of docs/results.md, row by row, then side by side.
+#   benches/utility.sh ablation [PIPELINE]   plain → guidance → refinement → objective, one budget, the same seeds
+#   benches/utility.sh epsilon  [PIPELINE]   epsilon 1, 3, 8 and without privacy
+# ARGS go to every row (--profile full on a GPU). About an hour each on two cores; a row that is there is kept.
+set -euo pipefail
+
+table=${1:?ablation or epsilon}
+pipeline=${2:-pipelines/movie-snippets.toml}
+program=${PROGRAM:-${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dpsynth/target}/release/dpsynth}
+out=runs/utility/$table-$(basename "$pipeline" .toml)
+mkdir -p "$out"
+
+contrast=(--set finetune.objective.contrast=16)
+guided=(--set sample.guidance=1)
+refined=(--set sample.refine.min_posterior=0.7)
+
+# row NAME RUN SETTINGS…: rows of one RUN share what was trained.
+row() {
+    local name=$1 run=$2
+    shift 2
+    [ -e "$out/$name" ] && return
+    "$program" run "$pipeline" --runs-dir "$out/work" --set name="$run" "$@" ${ARGS:-}
+    cp -r "$out/work/$run"-* "$out/$name.part"
+    mv "$out/$name.part" "$out/$name"
+}
+
+case $table in
+ablation)
+    row 1-plain text --set sample.guidance=0 --set 'evaluate.arms=["model_posterior"]'
+    row 2-guidance text "${guided[@]}"
+    row 3-refinement text "${guided[@]}" "${refined[@]}"
+    row 4-objective label "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set 'evaluate.arms=["model_posterior"]'
+    row 5-warm-start warm "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set finetune.warm_start.records=512
+    row 6-adam-bc adam-bc "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set finetune.optimizer=adam-bc
+    row 7-mismatch mismatch --set finetune.objective.mismatch=0.3 "${guided[@]}" "${refined[@]}"
+    ;;
+epsilon)
+    for epsilon in 1 3 8; do
+        extra=()
+        [ "$epsilon" = 8 ] && extra=(--set 'evaluate.arms=["non_private", "model_posterior"]')
+        row "epsilon-$epsilon" "epsilon-$epsilon" --set finetune.epsilon=$epsilon "${contrast[@]}" "${guided[@]}" \
+            "${refined[@]}" "${extra[@]}"
+    done
+    ;;
+*)
+    sed -n '2,5s/^# *//p' "$0" >&2
+    exit 2
+    ;;
+esac
+"$program" compare "$out"/[0-9e]*
