@@ -641,7 +641,7 @@ fn p7_what_a_trained_run_lost_is_made_again_from_its_checkpoint_and_nothing_is_p
     fs::remove_dir_all(place.run("model")).expect("removes");
     place
         .stage("finetune", &other)
-        .refused(3, &["more steps applied than this run has charged"]);
+        .refused(3, &["more steps applied than its run has charged"]);
     assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
 }
 

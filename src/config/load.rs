@@ -181,7 +181,9 @@ fn explain(path: &Path, error: &toml::de::Error) -> Error {
                 None => out,
             }
         }
-        _ => out.hint("the config.toml of any run has every section; `dpsynth plan` checks a file without touching data"),
+        _ => {
+            out.hint("the config.toml of any run has every section; `dpsynth plan` checks a file without touching data")
+        }
     }
 }
 

@@ -2,18 +2,16 @@
 //!
 //! What it leaves stays when the evaluation is done anew: it was paid for.
 
-use rand::RngExt;
-
 use super::files::{read_json, write_atomically};
 use super::prepare::Preparation;
 use super::report::plan_request;
-use super::{Pipeline, folder, stamp, table};
+use super::{Pipeline, account, folder, stamp, table};
 use crate::assets::ModelFiles;
 use crate::evaluation::direct::{Bound, Direct, Softmax};
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
-use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivacyStatement};
+use crate::privacy::{PlanRequest, PrivacyPlan, PrivacyStatement};
 use crate::records::{Record, Units};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -84,31 +82,13 @@ fn trained(
         ));
     }
 
-    let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
-    let ledger = Ledger::open(
-        &p.places.ledgers,
-        &preparation.dataset_hash,
-        total,
-        plan.delta(),
-        plan.unit(),
-    )?;
-    let run_id = run_id(p)?;
-    let view = ledger.view();
-    let known = view.runs.iter().find(|r| r.run == run_id);
-    if let Some(saved) = &resume {
-        // P7: as for the language model.
-        ledger.require_head(&saved.ledger)?;
-        if saved.applied_steps > known.map_or(0, |r| r.charged_steps) {
-            return Err(Error::data(format!(
-                "{} has more steps applied than its run has charged: it is another run's",
-                checkpoint.display()
-            ))
-            .hint("delete that folder to train dp_direct anew; what it charged stays charged"));
-        }
-        if let Some(ended) = known.filter(|r| r.ended) {
-            let statement = write_guarantee(p, &plan.statement(ended.charged_steps))?;
-            return Ok((Softmax::of(sentences.width(), saved.values.clone()), statement));
-        }
+    let ledger = account::open(p, &preparation, &plan)?;
+    let run_id = account::run_id(&p.folder.direct("run-id"), &format!("{}-dp-direct", p.folder.name()))?;
+    if let Some(saved) = &resume
+        && let Some(steps) = account::check(&ledger, &run_id, saved, &checkpoint)?
+    {
+        let statement = write_guarantee(p, &plan.statement(steps))?;
+        return Ok((Softmax::of(sentences.width(), saved.values.clone()), statement));
     }
     p.progress.note(&format!(
         "dp_direct spends budget of its own, besides the language model's: {}",
@@ -197,15 +177,4 @@ fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement) -> Result<serde_j
     }
     write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())?;
     Ok(guarantee)
-}
-
-/// Its name in the ledger: drawn once, kept beside what is trained.
-fn run_id(p: &Pipeline) -> Result<String> {
-    let path = p.folder.direct("run-id");
-    if let Ok(id) = std::fs::read_to_string(&path) {
-        return Ok(id.trim().to_string());
-    }
-    let id = format!("{}-dp-direct-{:016x}", p.folder.name(), rand::rng().random::<u64>());
-    write_atomically(&path, id.as_bytes())?;
-    Ok(id)
 }

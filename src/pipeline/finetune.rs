@@ -2,22 +2,18 @@
 
 use std::io::Write;
 
-use rand::RngExt;
-
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::report::privacy_plan;
 use super::warm_start::{self, WarmStart};
-use super::{Pipeline, stamp, table};
+use super::{Pipeline, account, stamp, table};
 use crate::models::device;
-use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
-use crate::privacy::{Ledger, PrivacyStatement, PrivateRun};
-use crate::records::{LabelSpace, Units, Vocabulary};
+use crate::privacy::{PrivacyStatement, PrivateRun};
+use crate::records::{LabelSpace, Units};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::trainable;
 use crate::training::trainer::{StepLog, Training};
-use crate::{Error, Result, assets};
+use crate::{Error, Result};
 
 pub fn run(p: &Pipeline) -> Result<()> {
     if p.folder.guarantee().exists() && p.folder.trained().exists() {
@@ -27,15 +23,13 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
     let preparation = Preparation::read(&p.folder)?;
     let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
-    let device = device::choose(c.device)?;
-    let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let gguf = Gguf::open(&model.with_extension("gguf")?.path)?;
-    let model = Llama::from_gguf(&gguf, &device)?;
+    let (vocabulary, model) = p.language_model()?;
+    let device = model.device();
 
     WarmStart {
         config: c,
         model: &model,
-        vocabulary: &Vocabulary::from_gguf(&gguf)?,
+        vocabulary: &vocabulary,
         prompts: &preparation.prompts,
         path: &p.folder.warm_start(),
         stop: p.stop,
@@ -45,15 +39,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let initial = warm_start::initial(&c.finetune, &model, &p.folder.warm_start())?;
 
     let plan = privacy_plan(c)?;
-    let run_id = run_id(p)?;
-    let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
-    let ledger = Ledger::open(
-        &p.places.ledgers,
-        &preparation.dataset_hash,
-        total,
-        plan.delta(),
-        plan.unit(),
-    )?;
+    let run_id = account::run_id(&p.folder.ledger_run(), p.folder.name())?;
+    let ledger = account::open(p, &preparation, &plan)?;
     p.progress.note(&format!(
         "training on {}: {}",
         device::name(&device),
@@ -65,31 +52,17 @@ pub fn run(p: &Pipeline) -> Result<()> {
         true => {
             let len = trainable::count(&c.finetune, model.config());
             let saved = Checkpoint::load(&p.folder.checkpoint(), len, c.finetune.weight_decay as f32)?;
-            // P7: a ledger that has forgotten what this state was paid with was rolled back.
-            ledger.require_head(&saved.ledger)?;
+            if let Some(steps) = account::check(&ledger, &run_id, &saved, &p.folder.checkpoint())? {
+                // All steps are paid for and applied; only what was made of them is missing.
+                let mut trained = initial;
+                trained.values_mut().copy_from_slice(&saved.values);
+                trained.save(&p.folder.trained())?;
+                return write_guarantee(p, &plan.statement(steps), device::name(&device));
+            }
             Some(saved)
         }
         false => None,
     };
-    let view = ledger.view();
-    let charged = view.runs.iter().find(|r| r.run == run_id);
-    if let Some(saved) = &resume {
-        if saved.applied_steps > charged.map_or(0, |r| r.charged_steps) {
-            // P7: the state would carry steps that the guarantee does not count.
-            return Err(Error::data(format!(
-                "{} has more steps applied than this run has charged: it is another run's",
-                p.folder.checkpoint().display()
-            ))
-            .hint("delete the run's folder to begin anew; what it charged stays charged"));
-        }
-        if let Some(ended) = charged.filter(|r| r.ended) {
-            // All steps are paid for and applied; only what was made of them is missing.
-            let mut trained = initial;
-            trained.values_mut().copy_from_slice(&saved.values);
-            trained.save(&p.folder.trained())?;
-            return write_guarantee(p, &plan.statement(ended.charged_steps), device::name(&device));
-        }
-    }
     let mut run = plan.begin(ledger, &run_id, units.len())?;
 
     count_labels(p, &mut run, &units)?;
@@ -161,15 +134,4 @@ fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement, device: &str) -> 
         guarantee.extend(fields);
     }
     write_atomically(&p.folder.guarantee(), stamp::text(&guarantee).as_bytes())
-}
-
-/// The run's name in the ledger: drawn once, kept in the folder. A folder that is deleted and made anew is another run.
-fn run_id(p: &Pipeline) -> Result<String> {
-    let path = p.folder.ledger_run();
-    if let Ok(id) = std::fs::read_to_string(&path) {
-        return Ok(id.trim().to_string());
-    }
-    let id = format!("{}-{:016x}", p.folder.name(), rand::rng().random::<u64>());
-    write_atomically(&path, id.as_bytes())?;
-    Ok(id)
 }

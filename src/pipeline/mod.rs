@@ -3,6 +3,7 @@
 //! A run lives in one folder. A stage reads what the stage before it wrote there, writes its outputs whole, then its
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
+mod account;
 pub mod compare;
 mod direct;
 pub mod estimate;
@@ -29,10 +30,13 @@ use std::time::Instant;
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
 pub use report::{Report, plan_request, privacy_plan};
 
-use crate::assets::{Locations, sha256_file};
+use crate::assets::{self, Locations, sha256_file};
 use crate::config::{Profile, RunConfig};
 use crate::models::device;
+use crate::models::llama::Llama;
+use crate::models::load::gguf::Gguf;
 use crate::progress::Progress;
+use crate::records::Vocabulary;
 use crate::{Error, Result};
 use stamp::Stamp;
 
@@ -132,6 +136,15 @@ impl<'a> Pipeline<'a> {
             }
             false => Ok(()),
         }
+    }
+
+    /// The language model as it came, and its tokenizer.
+    fn language_model(&self) -> Result<(Vocabulary, Llama)> {
+        let c = &self.config;
+        let file = assets::language_model(&c.model, &self.places.assets, self.progress)?;
+        let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
+        let base = Llama::from_gguf(&gguf, &device::choose(c.device)?)?;
+        Ok((Vocabulary::from_gguf(&gguf)?, base))
     }
 
     /// The run's folder.

@@ -6,14 +6,11 @@ use super::prepare::Preparation;
 use super::sample::sample_arm;
 use super::warm_start;
 use super::{NON_PRIVATE, Pipeline, stamp, table};
-use crate::models::device;
 use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
-use crate::records::Vocabulary;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable;
-use crate::{Error, Result, assets};
+use crate::{Error, Result};
 
 /// Version of what is made here; raised when its meaning changes.
 const PLAIN: u32 = 1;
@@ -41,10 +38,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     if p.folder.shards(NON_PRIVATE).exists() {
         return Ok(());
     }
-    let device = device::choose(c.device)?;
-    let file = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
-    let base = Llama::from_gguf(&gguf, &device)?;
+    let (vocabulary, base) = p.language_model()?;
     let weights = p.folder.non_private("NOT_PRIVATE-trained.safetensors");
     if !weights.exists() {
         train(p, &base)?.save(&weights)?;
@@ -58,7 +52,6 @@ pub fn run(p: &Pipeline) -> Result<()> {
         ),
         ("dp.private".to_string(), "false".to_string()),
     ];
-    let vocabulary = Vocabulary::from_gguf(&gguf)?;
     sample_arm(p, NON_PRIVATE, &tuned, &vocabulary, c.sample.records, metadata)
 }
 

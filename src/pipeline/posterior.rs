@@ -9,18 +9,16 @@ use super::files::read_json;
 use super::journal::Journal;
 use super::prepare::Preparation;
 use super::{Pipeline, table};
+use crate::Result;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Reference, ReferenceName};
-use crate::models::device;
 use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
 use crate::progress::Unit;
-use crate::records::{Encoded, Vocabulary};
+use crate::records::Encoded;
 use crate::sampling::refine::{Score, most_likely as largest, posterior};
 use crate::sampling::score::{Scorer, Text};
 use crate::training::trainable;
 use crate::training::workers::Workers;
-use crate::{Result, assets};
 
 /// A test record's log p(text | label), in nats, of each label.
 #[derive(Serialize, Deserialize)]
@@ -36,12 +34,10 @@ struct Scored {
 pub fn run(p: &Pipeline, num_labels: usize) -> Result<Vec<Reference>> {
     let c = &p.config;
     let preparation = Preparation::read(&p.folder)?;
-    let file = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
-    let base = Llama::from_gguf(&gguf, &device::choose(c.device)?)?;
+    let (vocabulary, base) = p.language_model()?;
     let mut test = table::read_records(&p.folder.test_records())?;
     test.truncate(c.evaluate.encoder_test_records.unwrap_or(usize::MAX));
-    let texts = Vocabulary::from_gguf(&gguf)?.records(&test, &preparation.prompts, c.prepare.max_tokens)?;
+    let texts = vocabulary.records(&test, &preparation.prompts, c.prepare.max_tokens)?;
 
     let tuned = trainable::load(&c.finetune, &base, &p.folder.trained())?.merged(&base);
     let of = |name, what: &str, model: &Llama, arm: &str| {

@@ -13,9 +13,7 @@ use super::journal::Journal;
 use super::prepare::Preparation;
 use super::report::guarantee_metadata;
 use crate::config::{Contrast, LabelPrior, NamedPrior, RefineConfig};
-use crate::models::device;
 use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
 use crate::progress::Unit;
 use crate::records::{LabelSpace, Vocabulary, prompt};
 use crate::sampling::choose::Choice;
@@ -27,15 +25,11 @@ use crate::sampling::score::{Scorer, Text};
 use crate::sampling::shards::{self, Schema, Synthetic};
 use crate::training::trainable;
 use crate::training::workers::Workers;
-use crate::{Error, Result, assets};
+use crate::{Error, Result};
 
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
-    let device = device::choose(c.device)?;
-    let file = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
-    let vocabulary = Vocabulary::from_gguf(&gguf)?;
-    let base = Llama::from_gguf(&gguf, &device)?;
+    let (vocabulary, base) = p.language_model()?;
     let tuned = trainable::load(&c.finetune, &base, &p.folder.trained())?.merged(&base);
 
     let zero_shot = c.sample.zero_shot_records.unwrap_or(c.sample.records);

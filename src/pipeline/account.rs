@@ -1,0 +1,60 @@
+//! A stage's run in the dataset's ledger: its name, the ledger it is in, and a saved state held against it (rule P7).
+
+use std::path::Path;
+
+use rand::RngExt;
+
+use super::Pipeline;
+use super::files::write_atomically;
+use super::prepare::Preparation;
+use crate::privacy::{Ledger, PrivacyPlan};
+use crate::training::checkpoint::Checkpoint;
+use crate::{Error, Result};
+
+/// The run's name in the ledger, `prefix` and a random number: drawn once and kept in `path`. A folder that is deleted
+/// and made anew is another run.
+pub fn run_id(path: &Path, prefix: &str) -> Result<String> {
+    if let Ok(id) = std::fs::read_to_string(path) {
+        return Ok(id.trim().to_string());
+    }
+    let id = format!("{prefix}-{:016x}", rand::rng().random::<u64>());
+    write_atomically(path, id.as_bytes())?;
+    Ok(id)
+}
+
+/// The ledger of the private records.
+///
+/// # Errors
+/// As [`Ledger::open`].
+pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Result<Ledger> {
+    let c = &p.config;
+    let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
+    Ledger::open(
+        &p.places.ledgers,
+        &preparation.dataset_hash,
+        total,
+        plan.delta(),
+        plan.unit(),
+    )
+}
+
+/// Holds the state that was `saved` in `path` against what `run` was charged; the charged steps where the run was ended, so
+/// that nothing is left but to use the state.
+///
+/// # Errors
+/// Data: the ledger has forgotten what the state was paid with, or the state has steps that were never charged.
+pub fn check(ledger: &Ledger, run: &str, saved: &Checkpoint, path: &Path) -> Result<Option<u64>> {
+    // A ledger that has forgotten it was rolled back.
+    ledger.require_head(&saved.ledger)?;
+    let view = ledger.view();
+    let charged = view.runs.iter().find(|r| r.run == run);
+    if saved.applied_steps > charged.map_or(0, |r| r.charged_steps) {
+        // The state would carry steps that the guarantee does not count.
+        return Err(Error::data(format!(
+            "{} has more steps applied than its run has charged: it is another run's",
+            path.display()
+        ))
+        .hint("delete the folder it belongs to and begin anew; what it charged stays charged"));
+    }
+    Ok(charged.filter(|r| r.ended).map(|r| r.charged_steps))
+}
