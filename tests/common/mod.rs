@@ -57,10 +57,17 @@ expected_batch_size = 4
 steps = 2
 rank = 2
 
+[finetune.objective]
+contrast = 0.0
+
 [sample]
 records = 8
 max_tokens = 8
 batch_size = 2
+guidance = 1.0
+
+[sample.refine]
+min_posterior = 0.0
 
 [evaluate]
 encoder = false
