@@ -11,8 +11,10 @@ program=${PROGRAM:-${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dpsynth/t
 out=runs/utility/$table-$(basename "$pipeline" .toml)
 mkdir -p "$out"
 
+# The profile has all of it: rows begin without and add. A later --set wins.
+text=(--set finetune.objective.contrast=0 --set sample.guidance=0 --set sample.refine.min_posterior=0)
 contrast=(--set finetune.objective.contrast=16)
-guided=(--set sample.guidance=1)
+guided=(--set sample.guidance=2)
 refined=(--set sample.refine.min_posterior=0.7)
 
 # row NAME RUN SETTINGS…: rows of one RUN share what was trained.
@@ -20,19 +22,19 @@ row() {
     local name=$1 run=$2
     shift 2
     [ -e "$out/$name" ] && return
-    "$program" run "$pipeline" --runs-dir "$out/work" --set name="$run" "$@" ${ARGS:-}
+    "$program" run "$pipeline" --runs-dir "$out/work" --set name="$run" "${text[@]}" "$@" ${ARGS:-}
     cp -r "$out/work/$run"-* "$out/$name.part"
     mv "$out/$name.part" "$out/$name"
 }
 
 case $table in
 ablation)
-    row 1-plain text --set sample.guidance=0 --set 'evaluate.arms=["model_posterior"]'
+    row 1-plain text --set 'evaluate.arms=["model_posterior"]'
     row 2-guidance text "${guided[@]}"
     row 3-refinement text "${guided[@]}" "${refined[@]}"
     row 4-objective label "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set 'evaluate.arms=["model_posterior"]'
-    row 5-warm-start warm "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set finetune.warm_start.records=512
-    row 6-adam-bc adam-bc "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set finetune.optimizer=adam-bc
+    row 5-warm-start warm "${guided[@]}" "${refined[@]}" --set finetune.warm_start.records=512
+    row 6-adam-bc adam-bc "${guided[@]}" "${refined[@]}" --set finetune.optimizer=adam-bc
     row 7-mismatch mismatch --set finetune.objective.mismatch=0.3 "${guided[@]}" "${refined[@]}"
     ;;
 epsilon)
