@@ -704,13 +704,7 @@ fn units_and_truncated_batches_are_audited_as_they_are() {
         "finetune.max_batch_size=52",
         "sample.records=20",
     ]);
-    let rows: String = (0..200)
-        .map(|i| {
-            let label = if i % 2 == 0 { "negative" } else { "positive" };
-            format!("film {i} was what it was,{label},viewer {}\n", i / 4)
-        })
-        .collect();
-    place.write("train.csv", format!("text,label,who\n{rows}"));
+    place.write("train.csv", common::records_by_viewer(2));
     let found = made_and_audited(&place, &set, &["--replay-seconds=2"]);
     assert_eq!(found["claim"]["unit"], "who (at most 2 records of each)");
     assert_eq!(

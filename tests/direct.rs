@@ -327,13 +327,7 @@ fn p4_with_a_seed_dp_direct_is_marked_not_private() {
 #[test]
 fn p10_dp_direct_protects_the_runs_own_unit() {
     let place = Place::new();
-    let rows: String = (0..200)
-        .map(|i| {
-            let label = if i % 2 == 0 { "negative" } else { "positive" };
-            format!("film {i} was what it was,{label},viewer {}\n", i / 4)
-        })
-        .collect();
-    place.write("train.csv", format!("text,label,who\n{rows}"));
+    place.write("train.csv", common::records_by_viewer(2));
     let said = place.done(
         "run",
         &with(&[

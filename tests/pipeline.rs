@@ -650,13 +650,7 @@ fn p7_what_a_trained_run_lost_is_made_again_from_its_checkpoint_and_nothing_is_p
 fn p10_units_of_several_records_and_counted_labels_go_the_whole_way() {
     model();
     let place = Place::new();
-    let rows: String = (0..200)
-        .map(|i| {
-            let label = if i % 10 == 0 { "negative" } else { "positive" };
-            format!("film {i} was what it was,{label},viewer {}\n", i / 4)
-        })
-        .collect();
-    place.write("train.csv", format!("text,label,who\n{rows}"));
+    place.write("train.csv", common::records_by_viewer(10));
     let settings = [
         "--set",
         "dataset.unit={ column = \"who\", max_records = 3 }",

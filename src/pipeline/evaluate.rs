@@ -1,9 +1,9 @@
 //! Stage 4: the same classifiers on real, synthetic and zero-shot records, all tested on the real held-out ones.
 
-use std::io::Write;
 use std::sync::atomic::Ordering;
 
 use super::files::{read_json, write_atomically};
+use super::journal::Journal;
 use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, quality, stamp, table};
 use crate::assets::ModelFiles;
 use crate::config::ExtraArm;
@@ -62,17 +62,11 @@ pub fn run(p: &Pipeline) -> Result<()> {
         .into_iter()
         .map(|(name, examples)| Arm { name, examples })
         .collect();
-    let path = p.folder.scores();
-    let finished = read_scores(&path)?;
-    let mut log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|e| Error::io("open", &path, e))?;
+    let mut journal: Journal<Finished> = Journal::open(&p.folder.scores())?;
+    let finished = journal.lines().to_vec();
     let mut done = |fit: &Finished| {
-        writeln!(log, "{}", stamp::text(fit))
-            .and_then(|()| log.sync_data())
-            .map_err(|e| Error::io("write", &path, e))
+        journal.add(fit.clone())?;
+        journal.sync()
     };
     let stop = || p.stop.load(Ordering::Relaxed);
     let comparison = Comparison {
@@ -134,17 +128,4 @@ fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>>
         out.extend(examples(read(&file, &dataset, labels, &as_written)?.0));
     }
     Ok(out)
-}
-
-/// Whole lines; one that was cut off by a crash is trained again.
-fn read_scores(path: &std::path::Path) -> Result<Vec<Finished>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(t) => t,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io("read", path, e)),
-    };
-    let scores: Vec<Finished> = text.lines().map_while(|l| serde_json::from_str(l).ok()).collect();
-    let whole: String = scores.iter().map(|s| stamp::text(s) + "\n").collect();
-    write_atomically(path, whole.as_bytes())?;
-    Ok(scores)
 }

@@ -125,10 +125,13 @@ pub fn sample_arm(
     let mut arm = Arm {
         p,
         name,
-        model,
         vocabulary,
-        prompts: &preparation.prompts,
         decoder: decoder(p, model, vocabulary, &preparation.prompts)?,
+        scorer: c
+            .sample
+            .refine
+            .is_on()
+            .then(|| Scorer::new(model, &preparation.prompts)),
         workers: Workers::new(model),
         journal: Journal::open(&p.folder.journal(name))?,
     };
@@ -210,10 +213,10 @@ fn decoding(p: &Pipeline, vocabulary: &Vocabulary) -> Decoding {
 struct Arm<'a> {
     p: &'a Pipeline<'a>,
     name: &'a str,
-    model: &'a Llama,
     vocabulary: &'a Vocabulary,
-    prompts: &'a [Vec<u32>],
     decoder: Decoder,
+    /// Where anything is refined.
+    scorer: Option<Scorer>,
     workers: Workers,
     journal: Journal<Drawn>,
 }
@@ -227,8 +230,7 @@ impl Arm<'_> {
         let open: Vec<Request> = requests.iter().copied().filter(|r| !have.contains(&r.id)).collect();
         // The last of them are shared out too.
         let side_by_side = s.batch_size.min(open.len().div_ceil(self.workers.count())).max(1);
-        let (keep_tokens, longest) = (s.refine.is_on(), self.decoder.settings().max_tokens);
-        let (vocabulary, end) = (self.vocabulary, self.decoder.settings().end);
+        let (vocabulary, settings, keep_tokens) = (self.vocabulary, self.decoder.settings(), self.scorer.is_some());
 
         let task = match round {
             0 => self.name.to_string(),
@@ -237,7 +239,7 @@ impl Arm<'_> {
         let task = self.p.progress.begin(&task, requests.len() as u64, Unit::Records);
         let begun = Instant::now();
         let keeper = Mutex::new((&mut self.journal, task, have.len() as u64, 0u64));
-        let done = |request: Request, mut tokens: Vec<u32>| {
+        let done = |request: Request, tokens: Vec<u32>| {
             let text = whole_characters(&vocabulary.decode(&tokens)?).trim().to_string();
             let (journal, task, records, drawn) = &mut *keeper.lock().expect("nobody panics with the journal in hand");
             *drawn += tokens.len() as u64;
@@ -247,16 +249,13 @@ impl Arm<'_> {
                     ..request
                 }));
             }
-            if tokens.len() < longest {
-                tokens.push(end);
-            }
             let text = (!text.is_empty()).then_some(text);
             journal.add(Drawn {
                 id: request.id,
                 label: request.label,
                 round,
                 tokens: if keep_tokens && text.is_some() {
-                    tokens
+                    settings.ended(tokens)
                 } else {
                     Vec::new()
                 },
@@ -293,9 +292,9 @@ impl Arm<'_> {
                 (d, request)
             })
             .collect();
-        let mut found = match self.p.config.sample.refine.is_on() {
-            true => self.scores(refinement, &drawn)?,
-            false => HashMap::new(),
+        let mut found = match &self.scorer {
+            Some(scorer) => self.scores(scorer, refinement, &drawn)?,
+            None => HashMap::new(),
         };
         let candidate = |(d, request): (&Drawn, Request)| Candidate {
             request,
@@ -305,7 +304,12 @@ impl Arm<'_> {
     }
 
     /// The scores of a round's records by id: the journal's, and those that it has not got yet.
-    fn scores(&self, refinement: &Refinement, drawn: &[(&Drawn, Request)]) -> Result<HashMap<u64, Vec<Score>>> {
+    fn scores(
+        &self,
+        scorer: &Scorer,
+        refinement: &Refinement,
+        drawn: &[(&Drawn, Request)],
+    ) -> Result<HashMap<u64, Vec<Score>>> {
         let round = refinement.round();
         let mut journal: Journal<Scored> = Journal::open(&self.p.folder.score_journal(self.name))?;
         let of_round = |journal: &Journal<Scored>| -> HashMap<u64, Vec<Score>> {
@@ -324,7 +328,6 @@ impl Arm<'_> {
         let task = format!("{}, scored", self.name);
         let task = Mutex::new(self.p.progress.begin(&task, drawn.len() as u64, Unit::Records));
         let (begun, mut records, mut tokens) = (Instant::now(), have.len(), 0);
-        let scorer = Scorer::new(self.model, self.prompts);
         let whole = scorer.score_on(&self.workers, &texts, self.p.stop, |i, values| {
             let scores = labels[i]
                 .iter()

@@ -98,7 +98,6 @@ impl WarmStart<'_> {
     /// Records by the guided model as it came, of labels by the public prior.
     fn samples(&self) -> Result<Vec<Encoded>> {
         let warm_start = &self.config.finetune.warm_start;
-        let max_tokens = self.config.prepare.max_tokens;
         let settings = Decoding {
             choice: Choice {
                 guidance: warm_start.guidance,
@@ -106,7 +105,7 @@ impl WarmStart<'_> {
             },
             guidance_end: None,
             contrasts: self.config.sample.guidance_labels,
-            max_tokens,
+            max_tokens: self.config.prepare.max_tokens,
             end: self.vocabulary.end(),
             seed: 0,
         };
@@ -119,13 +118,10 @@ impl WarmStart<'_> {
             .progress
             .begin("samples for the warm start", warm_start.records as u64, Unit::Records);
         let drawn: Mutex<(_, Vec<(u64, Encoded)>)> = Mutex::new((task, Vec::new()));
-        let keep = |request: Request, mut own: Vec<u32>| {
+        let keep = |request: Request, own: Vec<u32>| {
             let prompt = &self.prompts[request.label];
-            if own.len() < max_tokens {
-                own.push(self.vocabulary.end());
-            }
             let record = Encoded {
-                tokens: [prompt.as_slice(), &own].concat(),
+                tokens: [prompt.as_slice(), &settings.ended(own)].concat(),
                 prompt: prompt.len(),
                 label: request.label,
             };

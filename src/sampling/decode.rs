@@ -67,6 +67,16 @@ impl Decoding {
     }
 }
 
+impl Decoding {
+    /// A drawn record's tokens as the model learns and scores them: with the end token, unless it was cut off.
+    pub fn ended(&self, mut tokens: Vec<u32>) -> Vec<u32> {
+        if tokens.len() < self.max_tokens {
+            tokens.push(self.end);
+        }
+        tokens
+    }
+}
+
 /// What decoding took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DecodeStats {

@@ -217,6 +217,20 @@ pub fn records(count: usize) -> String {
     format!("text,label\n{rows}")
 }
 
+/// 200 records of 50 viewers, four each, in the column `who`; one in `every` is negative.
+pub fn records_by_viewer(every: usize) -> String {
+    let row = |i: usize| {
+        let label = if i.is_multiple_of(every) {
+            "negative"
+        } else {
+            "positive"
+        };
+        format!("film {i} was what it was,{label},viewer {}\n", i / 4)
+    };
+    let rows: String = (0..200).map(row).collect();
+    format!("text,label,who\n{rows}")
+}
+
 /// What a command said and how it ended.
 #[derive(Debug)]
 pub struct Said {
