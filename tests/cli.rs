@@ -53,6 +53,7 @@ fn help_of_each_command() {
         "finetune",
         "sample",
         "evaluate",
+        "status",
         "compare",
         "audit",
         "fetch",
@@ -67,6 +68,8 @@ fn help_of_each_command() {
         "ledger show",
         "ledger verify",
         "ledger set-budget",
+        "completions",
+        "man",
     ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

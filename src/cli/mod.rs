@@ -5,15 +5,18 @@ mod audit;
 mod bench;
 mod calibrate;
 mod compare;
+mod completions;
 mod doctor;
 mod fetch;
 mod ledger;
+mod man;
 mod meaning;
 mod number;
 mod plan;
 mod quality;
 mod run;
 mod show;
+mod status;
 mod ui;
 
 pub use ui::Ui;
@@ -52,6 +55,7 @@ enum Command {
     ///
     /// The last stage of a run.
     Evaluate(run::OneStage),
+    Status(status::StatusOf),
     Compare(compare::Compare),
     Audit(audit::Audit),
     Bench(bench::Bench),
@@ -60,6 +64,8 @@ enum Command {
     Account(account::Account),
     Calibrate(calibrate::Calibrate),
     Ledger(ledger::Ledger),
+    Completions(completions::Completions),
+    Man(man::Manual),
 }
 
 impl Cli {
@@ -72,6 +78,7 @@ impl Cli {
             Command::Finetune(command) => command.run(Stage::Finetune, ui),
             Command::Sample(command) => command.run(Stage::Sample, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
+            Command::Status(command) => command.run(ui),
             Command::Compare(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
@@ -80,6 +87,8 @@ impl Cli {
             Command::Account(command) => command.run(ui),
             Command::Calibrate(command) => command.run(ui),
             Command::Ledger(command) => command.run(ui),
+            Command::Completions(command) => command.run(ui),
+            Command::Man(command) => command.run(ui),
         }
     }
 }
