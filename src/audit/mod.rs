@@ -20,9 +20,10 @@ mod locate;
 pub mod membership;
 mod ngram;
 pub mod one_run;
-mod paid;
+pub(crate) mod paid;
 pub mod replay;
 pub mod retrain;
+mod subject;
 pub mod threshold;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use serde::Serialize;
 
 pub use claim::Claim;
 pub use locate::run_in;
+pub use subject::Subject;
 
 use crate::config::{FinetuneConfig, PrepareConfig, RunConfig};
 use crate::models::device;
@@ -44,6 +46,7 @@ use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
 use crate::records::{LabelSpace, Record, Vocabulary, read};
+use crate::sampling::shards;
 use crate::training::trainable;
 use crate::{Error, Result, assets};
 
@@ -128,6 +131,8 @@ pub struct Findings {
     /// Why it failed; empty where it passed.
     pub refuted_by: Vec<String>,
     pub claim: Claim,
+    /// The files that were audited.
+    pub subject: Subject,
     /// Together with confidence `confidence`.
     pub lower_bounds: Vec<LowerBound>,
     pub confidence: f64,
@@ -151,6 +156,7 @@ impl Audit<'_> {
     pub fn run(&self) -> Result<Findings> {
         let stop = Stop(self.stop);
         let claim = Claim::read(self.folder)?;
+        let subject = Subject::of(self.folder)?;
         let mut notes = Vec::new();
         if !claim.private {
             notes.push("NOT PRIVATE: the run's randomness came from a fixed seed, so it guarantees nothing; audited is its plan with secure randomness".to_string());
@@ -228,6 +234,7 @@ impl Audit<'_> {
             lower_bounds: lower_bounds(&canaries, losses.as_ref(), membership.as_ref()),
             confidence: 1.0 - ALPHA,
             claim,
+            subject,
             replay,
             canaries,
             losses,
@@ -371,10 +378,7 @@ impl Audit<'_> {
 
     /// All records of an arm, as they were written.
     fn shards(&self, folder: &std::path::Path, labels: &LabelSpace) -> Result<Vec<Record>> {
-        let listing = std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
-        let mut files: Vec<PathBuf> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
-        files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
-        files.sort();
+        let files = shards::files(folder)?;
         let as_written = PrepareConfig {
             replace_html_breaks: false,
             ..self.config.prepare.clone()

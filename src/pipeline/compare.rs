@@ -194,7 +194,7 @@ fn flatten(under: &str, table: Table, into: &mut BTreeMap<String, Value>) {
 }
 
 /// Stages that are done, each on what the stage before it has now, and with the settings that are shown.
-fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
+pub(crate) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
     let (mut before, mut out) = (String::new(), Vec::new());
     for stage in Stage::ALL {
         let Some(stamp) = Stamp::read(paths, stage)? else { break };

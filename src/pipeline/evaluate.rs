@@ -13,7 +13,8 @@ use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
 use crate::records::{LabelSpace, Record, read};
-use crate::{Error, Result, assets};
+use crate::sampling::shards;
+use crate::{Result, assets};
 
 /// What the stage wrote. Internal (P9).
 pub fn utility(folder: &RunPaths) -> Result<Utility> {
@@ -113,14 +114,10 @@ fn examples(records: Vec<Record>) -> Vec<Example> {
 /// The shards of an arm, read as anyone else would read them.
 fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>> {
     let folder = p.folder.shards(arm);
-    let listing = std::fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))?;
-    let mut files: Vec<_> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
-    files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
-    files.sort();
     // Synthetic records belong to nobody.
     let dataset = p.config.dataset.without_unit();
     let mut out = Vec::new();
-    for file in files {
+    for file in shards::files(&folder)? {
         let as_written = crate::config::PrepareConfig {
             replace_html_breaks: false,
             ..p.config.prepare.clone()
