@@ -23,6 +23,7 @@ pub mod config;
 pub mod error;
 pub mod evaluation;
 pub mod models;
+pub mod number;
 pub mod pipeline;
 pub mod privacy;
 pub mod progress;
