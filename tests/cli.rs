@@ -55,6 +55,8 @@ fn help_of_each_command() {
         "evaluate",
         "compare",
         "audit",
+        "release",
+        "verify",
         "fetch",
         "bench",
         "bench train",

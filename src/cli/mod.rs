@@ -12,9 +12,11 @@ mod meaning;
 mod number;
 mod plan;
 mod quality;
+mod release;
 mod run;
 mod show;
 mod ui;
+mod verify;
 
 pub use ui::Ui;
 
@@ -54,6 +56,8 @@ enum Command {
     Evaluate(run::OneStage),
     Compare(compare::Compare),
     Audit(audit::Audit),
+    Release(release::Release),
+    Verify(verify::Verify),
     Bench(bench::Bench),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
@@ -74,6 +78,8 @@ impl Cli {
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
             Command::Compare(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
+            Command::Release(command) => command.run(ui),
+            Command::Verify(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
             Command::Doctor(command) => command.run(ui),

@@ -155,13 +155,21 @@ pub fn limits(facts: &Facts) -> Vec<String> {
         "The guarantee is for {}. Whoever stands behind several of these is protected less, the more the less.",
         unit(facts)
     )];
-    out.push("Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into());
+    out.push(
+        "Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into(),
+    );
     out.push("The records are written by a language model: names, places and events in them are made up or taken from what the base model knew, facts are unreliable, and the base model's biases are passed on.".into());
     out.push(format!(
         "A record has at most {} tokens; longer ones are cut.",
-        facts.config.sample.max_tokens.unwrap_or(facts.config.prepare.max_tokens)
+        facts
+            .config
+            .sample
+            .max_tokens
+            .unwrap_or(facts.config.prepare.max_tokens)
     ));
-    out.push("Labels are what the records were drawn for (or relabelled to by the model); no person checked them.".into());
+    out.push(
+        "Labels are what the records were drawn for (or relabelled to by the model); no person checked them.".into(),
+    );
     out
 }
 
