@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use common::{Place, Said};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -49,11 +49,26 @@ fn released() -> &'static Place {
     })
 }
 
+/// Whose turn it is: a run's folder is locked while it is looked at.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// `dpsynth release` with these arguments.
+fn release(arguments: &[&str]) -> Said {
+    let _turn = TURN.lock();
+    released().call(&[&["release", "runs/tiny-quick"], arguments].concat())
+}
+
+/// The same, which must work.
+fn release_ok(arguments: &[&str]) -> Said {
+    let said = release(arguments);
+    assert_eq!(said.code, Some(0), "{arguments:?}\n{said:?}");
+    said
+}
+
 /// A bundle of it in a folder of its own.
 fn bundle(name: &str) -> PathBuf {
-    let place = released();
-    place.ok(&["release", "runs/tiny-quick", "--to", name]);
-    place.path(name)
+    release_ok(&["--to", name]);
+    released().path(name)
 }
 
 fn verify(folder: &Path) -> Said {
@@ -210,7 +225,7 @@ fn a_dry_run_lists_what_would_be_written_and_writes_nothing() {
         .expect("a folder")
         .map(|e| e.expect("an entry").path())
         .collect();
-    let said = place.ok(&["release", "runs/tiny-quick", "--to", "dry/run", "--dry-run"]);
+    let said = release_ok(&["--to", "dry/run", "--dry-run"]);
     for part in [
         "data/train-00000-of-00003.parquet",
         "post-processing",
@@ -221,12 +236,8 @@ fn a_dry_run_lists_what_would_be_written_and_writes_nothing() {
     ] {
         assert!(said.stdout.contains(part), "no {part:?} in {}", said.stdout);
     }
-    let list: Value = serde_json::from_str(
-        &place
-            .ok(&["release", "runs/tiny-quick", "--to", "dry/run", "--dry-run", "--json"])
-            .stdout,
-    )
-    .expect("JSON");
+    let list: Value =
+        serde_json::from_str(&release_ok(&["--to", "dry/run", "--dry-run", "--json"]).stdout).expect("JSON");
     let after: BTreeSet<_> = fs::read_dir(place.path(""))
         .expect("a folder")
         .map(|e| e.expect("an entry").path())
@@ -251,29 +262,23 @@ fn nothing_is_written_over() {
     let place = released();
     let kept = place.path("kept");
     fs::create_dir(&kept).expect("makes");
-    place.ok(&["release", "runs/tiny-quick", "--to", "kept"]);
+    release_ok(&["--to", "kept"]);
     let before = files(&kept);
-    place
-        .call(&["release", "runs/tiny-quick", "--to", "kept"])
-        .refused(2, &["is not empty"]);
+    release(&["--to", "kept"]).refused(2, &["is not empty"]);
     place.write("a-file", "");
-    place
-        .call(&["release", "runs/tiny-quick", "--to", "a-file"])
-        .refused(2, &["is there already"]);
+    release(&["--to", "a-file"]).refused(2, &["is there already"]);
     symlink(place.path("nowhere"), place.path("a-link")).expect("links");
-    place
-        .call(&["release", "runs/tiny-quick", "--to", "a-link"])
-        .refused(2, &["is there already"]);
+    release(&["--to", "a-link"]).refused(2, &["is there already"]);
     assert_eq!(before, files(&kept));
     // Below a folder that is not there yet; below a file.
     assert_eq!(
         before,
         files(&{
-            place.ok(&["release", "runs/tiny-quick", "--to", "a/b/c"]);
+            release_ok(&["--to", "a/b/c"]);
             place.path("a/b/c")
         })
     );
-    let said = place.call(&["release", "runs/tiny-quick", "--to", "a-file/b"]);
+    let said = release(&["--to", "a-file/b"]);
     assert!(
         matches!(said.code, Some(1 | 2)) && said.stderr.contains("hint: "),
         "{said:?}"
@@ -416,4 +421,58 @@ fn sums_are_read_by_sha256sum() {
         .output();
     let checked = checked.expect("coreutils");
     assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn whoever_stops_a_release_finds_nothing_of_it() {
+    let place = released();
+    let places = dpsynth::pipeline::Places {
+        runs: place.path("runs"),
+        ledgers: place.path("ledgers"),
+        assets: dpsynth::assets::Locations::from_env(),
+    };
+    let _turn = TURN.lock();
+    let examined = dpsynth::release::examine(&place.run(""), &places).expect("examined");
+    let cleared = examined.clear().expect("cleared");
+    let bundle = dpsynth::release::Bundle::of(&cleared).expect("a bundle");
+    let (folder, stopped) = (tempfile::tempdir().expect("a folder"), true.into());
+    let error = bundle
+        .write(&folder.path().join("bundle"), &stopped)
+        .expect_err("stopped");
+    assert_eq!(error.exit_code(), 130);
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn what_is_said_of_a_release_changes_no_stage() {
+    let place = Place::new();
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    place.done("run", &["--set", &model]);
+    assert!(!place.text("runs/tiny-quick/config.toml").contains("[release]"));
+    let again = place.done(
+        "run",
+        &[
+            "--set",
+            &model,
+            "--set",
+            "release.license=mit",
+            "--set",
+            "release.language=[\"de\"]",
+        ],
+    );
+    assert_eq!(again.stderr.matches("done before, kept").count(), 4, "{again:?}");
+    assert!(
+        place
+            .text("runs/tiny-quick/config.toml")
+            .contains("[release]\nlicense = \"mit\"")
+    );
+    for (wrong, told) in [
+        ("release.license=CC BY", "release.license"),
+        ("release.language=[\"english\"]", "release.language"),
+        ("release.date=2026-02-29", "release.date"),
+        ("release.contact=\" \"", "release.contact"),
+        ("release.licence=mit", "did you mean `license`?"),
+    ] {
+        place.stage("plan", &["--set", wrong]).refused(2, &[told]);
+    }
 }
