@@ -66,7 +66,9 @@ pub fn unit(facts: &Facts) -> String {
 /// What epsilon bounds, in plain words.
 pub fn plain(facts: &Facts) -> String {
     let epsilon = facts.number("epsilon");
-    let sure = (100.0 * epsilon.exp() / (1.0 + epsilon.exp()) * 10.0).ceil() / 10.0;
+    // As many decimals as it takes to show that it is not everything.
+    let doubt = 100.0 / (1.0 + epsilon.exp());
+    let sure = up(100.0 - doubt, (-doubt.log10().floor()).clamp(1.0, 6.0) as usize);
     format!(
         "This dataset tells only so much about whether {} was among the private data. Adding or \
          removing it changes the probability of every possible outcome by a factor of at most e^{} ≈ {}, except for an \
