@@ -1,5 +1,6 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes
+# make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -13,10 +14,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow interop lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -4
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -38,6 +39,15 @@ test:
 # What takes minutes: CI does not call it.
 test-slow:
 	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
+
+# What others read of a bundle. The readers are installed once; no network after that.
+READERS := $(dir $(CARGO_TARGET_DIR))readers
+interop: build
+	test -x $(READERS)/bin/python || python3 -m venv $(READERS)
+	$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		tests/interop/bundle.sh $(PROGRAM) "$$folder/bundle" && \
+		HF_HOME="$$folder/hf" HF_HUB_OFFLINE=1 $(READERS)/bin/python tests/interop/check.py "$$folder/bundle"
 
 lint:
 	cargo fmt --check

@@ -56,6 +56,8 @@ fn help_of_each_command() {
         "status",
         "compare",
         "audit",
+        "release",
+        "verify",
         "fetch",
         "bench",
         "bench train",

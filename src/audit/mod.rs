@@ -47,6 +47,7 @@ use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
 use crate::records::{LabelSpace, Record, Vocabulary, read};
 use crate::sampling::shards;
+use crate::training::objective::Objective;
 use crate::training::trainable;
 use crate::{Error, Result, assets};
 
@@ -186,13 +187,15 @@ impl Audit<'_> {
         let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;
         let initial = warm_start::initial(c, &model, &self.folder.warm_start())?;
         let trained = trainable::load(c, &model, &self.folder.trained())?;
+        let vocabulary = Vocabulary::from_gguf(&gguf)?;
+        let objective = Objective::of(self.config, &preparation.prompts, &vocabulary)?;
         let canaries = self.canaries(&plan, stop, &mut notes)?;
         let replay = replay::Replaying {
             model: &model,
             states: &[("initial", initial.as_ref()), ("trained", trained.as_ref())],
             units: &units,
             config: c,
-            prompts: &preparation.prompts,
+            objective: &objective,
             seconds: self.settings.replay_seconds,
         }
         .run(stop, self.progress)?;
@@ -221,6 +224,7 @@ impl Audit<'_> {
             plan: &plan,
             units: &units,
             prompts: &preparation.prompts,
+            objective: &objective,
             warm_start: &self.folder.warm_start(),
             canaries: self.settings.retrain.unwrap_or(0),
         };

@@ -14,10 +14,12 @@ mod meaning;
 mod number;
 mod plan;
 mod quality;
+mod release;
 mod run;
 mod show;
 mod status;
 mod ui;
+mod verify;
 
 pub use ui::Ui;
 
@@ -58,6 +60,8 @@ enum Command {
     Status(status::StatusOf),
     Compare(compare::Compare),
     Audit(audit::Audit),
+    Release(release::Release),
+    Verify(verify::Verify),
     Bench(bench::Bench),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
@@ -81,6 +85,8 @@ impl Cli {
             Command::Status(command) => command.run(ui),
             Command::Compare(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
+            Command::Release(command) => command.run(ui),
+            Command::Verify(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
             Command::Doctor(command) => command.run(ui),

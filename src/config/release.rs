@@ -71,9 +71,17 @@ pub enum DeployerType {
 impl ReleaseConfig {
     /// Refuses what a dataset card or a registry would not take.
     pub(super) fn check(&self) -> Result<()> {
-        let identifier = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+        let identifier = |s: &str| {
+            !s.is_empty()
+                && s.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+        };
         if !identifier(&self.license) {
-            return refuse("release.license", "an identifier such as cc-by-4.0 or other", &self.license);
+            return refuse(
+                "release.license",
+                "an identifier such as cc-by-4.0 or other",
+                &self.license,
+            );
         }
         let code = |s: &str| {
             let (main, rest) = s.split_once('-').unwrap_or((s, "x"));
@@ -94,7 +102,10 @@ impl ReleaseConfig {
             ("release.url", &self.url),
         ];
         for (key, value) in lines {
-            if let Some(value) = value.as_ref().filter(|v| v.trim().is_empty() || v.contains(char::is_control)) {
+            if let Some(value) = value
+                .as_ref()
+                .filter(|v| v.trim().is_empty() || v.contains(char::is_control))
+            {
                 return refuse(key, "a line of text", value);
             }
         }

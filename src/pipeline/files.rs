@@ -130,7 +130,10 @@ pub fn parquet(
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties))?;
     for batch in batches {
-        let batch = batch.clone().with_schema(schema.clone()).expect("only metadata differs");
+        let batch = batch
+            .clone()
+            .with_schema(schema.clone())
+            .expect("only metadata differs");
         writer.write(&batch)?;
     }
     writer.close()?;

@@ -69,6 +69,23 @@ pub fn marginal(config: &PromptConfig, template: &ChatTemplate) -> Result<Option
     Ok(chats(config, vec![turn], template)?.pop())
 }
 
+/// The conversation that asks which label `text` bears.
+///
+/// # Errors
+/// A question or template that does not render.
+pub fn question(config: &PromptConfig, text: &str, template: &ChatTemplate) -> Result<String> {
+    let turn = turn(config.question(), context! { text }).map_err(|e| {
+        Error::usage(format!(
+            "`prompt.question` {:?} does not render: {e}",
+            config.question()
+        ))
+        .hint("it has {{ text }} where the record goes, and nothing else to fill in")
+    })?;
+    Ok(chats(config, vec![turn], template)?
+        .pop()
+        .expect("one turn, one conversation"))
+}
+
 fn turn(text: &str, values: Value) -> std::result::Result<String, minijinja::Error> {
     let mut turns = Environment::new();
     turns.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);

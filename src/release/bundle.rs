@@ -176,7 +176,16 @@ pub fn target(to: &Path) -> Result<PathBuf> {
     if to.symlink_metadata().is_ok() {
         return taken("is there already");
     }
-    std::path::absolute(to).map_err(|e| Error::io("find", to, e))
+    let full = std::path::absolute(to).map_err(|e| Error::io("find", to, e))?;
+    match full.ancestors().skip(1).find(|p| p.exists()).filter(|p| !p.is_dir()) {
+        Some(file) => Err(Error::usage(format!(
+            "{} is below {}, which is no folder",
+            to.display(),
+            file.display()
+        ))
+        .hint("name a folder that is not there yet")),
+        None => Ok(full),
+    }
 }
 
 impl Piece {

@@ -1,6 +1,8 @@
 //! The dataset card: a README with a YAML header as the Hugging Face hub reads it (huggingface.co/docs/hub/datasets-cards).
 
-use minijinja::{Environment, context};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
@@ -15,41 +17,48 @@ use crate::{Error, Result};
 /// Other: the template does not render, which its test would have shown.
 pub fn render(facts: &Facts, records: &Records) -> Result<String> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_keep_trailing_newline(true);
-    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    environment.add_filter("cell", |text: String| text.replace('|', "\\|").replace(['\n', '\r'], " "));
-    let release = &facts.config.release;
-    let composed = facts.composed.map(|c| {
-        json!({ "epsilon": up(c.epsilon, 3), "delta": delta(c.delta, 2), "runs": c.runs })
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true)
+        .build();
+    environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_filter("cell", |text: String| {
+        text.replace('|', "\\|").replace(['\n', '\r'], " ")
     });
+    let release = &facts.config.release;
+    let composed = facts
+        .composed
+        .map(|c| json!({ "epsilon": up(c.epsilon, 3), "delta": delta(c.delta, 2), "runs": c.runs }));
     let text = environment
         .render_str(
             include_str!("templates/card.md"),
-            context! {
-                header => yaml::text(&header(facts, records))?,
-                title => title(facts),
-                description => description(facts),
-                release,
-                looks => &records.looks,
-                rows => rows(&records.looks.synthetic, records.looks.zero_shot.as_ref()),
-                columns => &records.columns,
-                plain => wording::plain(facts),
-                sentence => wording::sentence(&facts.guarantee),
-                guarantee => &facts.guarantee,
-                neighbours => wording::neighbours(facts),
-                declared => wording::declared(facts),
-                trust => wording::TRUST,
-                outside => wording::OUTSIDE,
-                composed,
-                base => &facts.base_model,
-                making => wording::making(facts),
-                limits => wording::limits(facts),
-                withheld => wording::WITHHELD,
-                contamination => wording::CONTAMINATION,
-                version => facts.program_version,
-            },
+            Serde(json!({
+                "header": yaml::text(&header(facts, records))?,
+                "title": title(facts),
+                "description": description(facts),
+                "deployer": release.deployer,
+                "contact": release.contact,
+                "looks": &records.looks,
+                "rows": rows(&records.looks.synthetic, records.looks.zero_shot.as_ref()),
+                "columns": &records.columns,
+                "plain": wording::plain(facts),
+                "sentence": wording::sentence(&facts.guarantee),
+                "guarantee": &facts.guarantee,
+                "parameters": facts.guarantee.iter().map(|(k, v)| json!([k, v])).collect::<Vec<Value>>(),
+                "neighbours": wording::neighbours(facts),
+                "declared": wording::declared(facts),
+                "trust": wording::TRUST,
+                "outside": wording::OUTSIDE,
+                "composed": composed,
+                "base": &facts.base_model,
+                "making": wording::making(facts),
+                "limits": wording::limits(facts),
+                "withheld": wording::WITHHELD,
+                "contamination": wording::CONTAMINATION,
+                "version": facts.program_version,
+            })),
         )
         .map_err(|e| Error::other(format!("the dataset card does not render: {e}")))?;
     Ok(text)
@@ -57,7 +66,12 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
 
 /// The dataset's name for people.
 pub fn title(facts: &Facts) -> String {
-    facts.config.release.pretty_name.clone().unwrap_or_else(|| facts.run.clone())
+    facts
+        .config
+        .release
+        .pretty_name
+        .clone()
+        .unwrap_or_else(|| facts.run.clone())
 }
 
 /// What the records are, in a sentence or two.
@@ -122,6 +136,8 @@ fn rows(synthetic: &Look, zero_shot: Option<&Look>) -> Vec<[String; 3]> {
             let shares: Option<Vec<String>> = l.distinct.iter().map(|d| share(*d)).collect();
             Some(shares?.join(" / "))
         }),
-        row("wanted label found by the model that wrote the record", &|l| share(l.agreement)),
+        row("wanted label found by the model that wrote the record", &|l| {
+            share(l.agreement)
+        }),
     ]
 }

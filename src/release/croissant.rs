@@ -20,14 +20,34 @@ pub fn render(facts: &Facts, records: &Records) -> Value {
     set("@type", json!("sc:Dataset"));
     set(
         "conformsTo",
-        json!(["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]),
+        json!([
+            "http://mlcommons.org/croissant/1.0",
+            "http://mlcommons.org/croissant/RAI/1.0"
+        ]),
     );
     set("name", json!(card::title(facts)));
-    set("description", json!(format!("{} {}.", card::description(facts), wording::sentence(&facts.guarantee))));
+    set(
+        "description",
+        json!(format!(
+            "{} {}.",
+            card::description(facts),
+            wording::sentence(&facts.guarantee)
+        )),
+    );
     set("license", json!(release.license));
     set("version", json!("1.0.0"));
-    set("citeAs", json!(format!("{}, made with dpsynth {}", card::title(facts), facts.program_version)));
-    set("keywords", json!(["synthetic", "differential privacy", "text classification"]));
+    set(
+        "citeAs",
+        json!(format!(
+            "{}, made with dpsynth {}",
+            card::title(facts),
+            facts.program_version
+        )),
+    );
+    set(
+        "keywords",
+        json!(["synthetic", "differential privacy", "text classification"]),
+    );
     if !release.language.is_empty() {
         set("inLanguage", json!(release.language));
     }
@@ -130,7 +150,11 @@ fn record_set(records: &Records) -> Value {
     let mut fields = vec![field("id", "sc:Integer", "Number of the record.")];
     for (i, (name, integer)) in records.columns.iter().enumerate() {
         let kind = if *integer { "sc:Integer" } else { "sc:Text" };
-        let description = if i == 0 { "The synthetic text." } else { "The label that the text was written for." };
+        let description = if i == 0 {
+            "The synthetic text."
+        } else {
+            "The label that the text was written for."
+        };
         fields.push(field(name, kind, description));
     }
     json!([{
@@ -146,11 +170,22 @@ fn record_set(records: &Records) -> Value {
 fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
     let making = wording::making(facts).join(" ");
     vec![
-        ("dataCollection", json!(format!("No record was collected: all were written by a language model. {making}"))),
+        (
+            "dataCollection",
+            json!(format!(
+                "No record was collected: all were written by a language model. {making}"
+            )),
+        ),
         ("dataCollectionType", json!(["Others"])),
         ("dataManipulationProtocol", json!(making)),
-        ("dataAnnotationProtocol", json!(["Each text was written for its label; no person checked it."])),
-        ("machineAnnotationTools", json!([format!("dpsynth {}", facts.program_version)])),
+        (
+            "dataAnnotationProtocol",
+            json!(["Each text was written for its label; no person checked it."]),
+        ),
+        (
+            "machineAnnotationTools",
+            json!([format!("dpsynth {}", facts.program_version)]),
+        ),
         ("dataLimitations", json!(wording::limits(facts))),
         (
             "dataBiases",
@@ -177,7 +212,9 @@ fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
         ("dataSocialImpact", json!(wording::CONTAMINATION)),
         (
             "dataReleaseMaintenancePlan",
-            json!("The records do not change: another release has another manifest.json, and what it costs is added to the same ledger."),
+            json!(
+                "The records do not change: another release has another manifest.json, and what it costs is added to the same ledger."
+            ),
         ),
     ]
 }

@@ -30,7 +30,9 @@ const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 /// A file of label names cannot be read.
 pub fn render(facts: &Facts, files: &BTreeMap<String, String>) -> Result<Value> {
     let c = &facts.config;
-    let subjects = files.iter().map(|(path, hash)| json!({ "name": path, "digest": { "sha256": hash } }));
+    let subjects = files
+        .iter()
+        .map(|(path, hash)| json!({ "name": path, "digest": { "sha256": hash } }));
     let labels: Map<String, Value> = LabelSpace::from_config(&c.dataset.labels)?
         .columns()
         .iter()

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Metadata};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use serde_json::Value;
@@ -145,7 +145,13 @@ impl Looks {
 impl Look {
     fn of(records: &[Words], words: usize, sampled: &Value) -> Self {
         let lengths = sorted(records.iter().map(|w| w.len() as f64));
-        let at = |share: f64| if lengths.is_empty() { 0.0 } else { quantile(&lengths, share) };
+        let at = |share: f64| {
+            if lengths.is_empty() {
+                0.0
+            } else {
+                quantile(&lengths, share)
+            }
+        };
         Look {
             records: records.len(),
             mean_words: lengths.iter().sum::<f64>() / lengths.len().max(1) as f64,
@@ -185,21 +191,30 @@ fn read(path: &Path, facts: &Facts, columns: &[(String, bool)]) -> Result<Vec<Re
         .hint("draw the records again"));
     }
     agrees(path, reader.schema().metadata(), facts)?;
+    let schema = reader.schema().clone();
     let batches = reader.build().map_err(|e| damaged(path, &e.to_string()))?;
     let batches: std::result::Result<Vec<RecordBatch>, _> = batches.collect();
-    let batches = batches.map_err(|e| damaged(path, &e.to_string()))?;
-    match batches.iter().flat_map(RecordBatch::columns).any(|c| c.null_count() > 0) {
+    let mut batches = batches.map_err(|e| damaged(path, &e.to_string()))?;
+    if batches.is_empty() {
+        batches.push(RecordBatch::new_empty(schema));
+    }
+    match batches
+        .iter()
+        .flat_map(RecordBatch::columns)
+        .any(|c| c.null_count() > 0)
+    {
         true => Err(damaged(path, "an empty cell")),
         false => Ok(batches),
     }
 }
 
 /// A shard of another training than the guarantee is of is not published under it.
-fn agrees(path: &Path, said: &std::collections::HashMap<String, String>, facts: &Facts) -> Result<()> {
+fn agrees(path: &Path, said: &Metadata, facts: &Facts) -> Result<()> {
     let ours = wording::metadata(&facts.guarantee, "", "");
     let epsilon = said.get("dp.epsilon");
     // Zero-shot records have none.
-    let differs = |(key, value): &&(String, String)| key != "dp.run" && key != "dp.base_model" && said.get(key) != Some(value);
+    let differs =
+        |(key, value): &&(String, String)| key != "dp.run" && key != "dp.base_model" && said.get(key) != Some(value);
     match ours.iter().find(differs) {
         Some((key, _)) if epsilon.is_some() => Err(Error::data(format!(
             "{} and model/privacy.json do not agree on {key}",

@@ -21,7 +21,11 @@ pub fn missing(facts: &Facts) -> Vec<(&'static str, &'static str)> {
         (r.region.is_none(), "release.region", "data_product_region"),
         (r.date.is_none(), "release.date", "publication_date"),
     ];
-    asked.iter().filter(|(none, ..)| *none).map(|(_, key, field)| (*key, *field)).collect()
+    asked
+        .iter()
+        .filter(|(none, ..)| *none)
+        .map(|(_, key, field)| (*key, *field))
+        .collect()
 }
 
 /// The entry.
@@ -31,7 +35,9 @@ pub fn missing(facts: &Facts) -> Vec<(&'static str, &'static str)> {
 pub fn render(facts: &Facts) -> Result<String> {
     let mut out = String::from("# A draft for the Differential Privacy Deployments Registry (registry.opendp.org).\n");
     for (key, field) in missing(facts) {
-        out.push_str(&format!("# Missing, and required there: {field} ({key} in the configuration)\n"));
+        out.push_str(&format!(
+            "# Missing, and required there: {field} ({key} in the configuration)\n"
+        ));
     }
     out.push_str(&yaml::text(&entry(facts))?);
     Ok(out)
@@ -145,6 +151,9 @@ fn without_null(value: Value) -> Value {
 /// Letters and digits in lower case, runs of anything else as one hyphen.
 fn slug(name: &str) -> String {
     let lower = name.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> = lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .collect();
     words.join("-")
 }

@@ -61,8 +61,10 @@ impl Verified {
         let each: Vec<String> = (self.failures.iter())
             .map(|f| format!("\n  - {}: {}", f.path, f.what))
             .collect();
-        Err(Error::data(format!("the bundle is not what was released:{}", each.concat()))
-            .hint("get it once more from who published it"))
+        Err(
+            Error::data(format!("the bundle is not what was released:{}", each.concat()))
+                .hint("get it once more from who published it"),
+        )
     }
 }
 
@@ -73,7 +75,9 @@ impl Verified {
 /// is no error here: see [`Verified::require_whole`].
 pub fn verify(folder: &Path) -> Result<Verified> {
     if !folder.is_dir() {
-        return Err(Error::usage(format!("there is no folder {}", folder.display())).hint("name the folder of a bundle"));
+        return Err(
+            Error::usage(format!("there is no folder {}", folder.display())).hint("name the folder of a bundle")
+        );
     }
     if !folder.join(manifest::MANIFEST).exists() && !folder.join(manifest::SUMS).exists() {
         return Err(Error::usage(format!("{} holds no bundle", folder.display()))
@@ -229,9 +233,12 @@ impl Look<'_> {
                 self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
             }
         }
-        let expected: BTreeMap<String, String> =
-            wording::metadata(&said.guarantee, &said.run, &said.base_model).into_iter().collect();
-        let shards: Vec<String> = (self.found.keys().filter(|p| p.ends_with(".parquet"))).cloned().collect();
+        let expected: BTreeMap<String, String> = wording::metadata(&said.guarantee, &said.run, &said.base_model)
+            .into_iter()
+            .collect();
+        let shards: Vec<String> = (self.found.keys().filter(|p| p.ends_with(".parquet")))
+            .cloned()
+            .collect();
         if shards.is_empty() {
             self.fail("data/", "no records");
         }

@@ -66,7 +66,9 @@ pub fn unit(facts: &Facts) -> String {
 /// What epsilon bounds, in plain words.
 pub fn plain(facts: &Facts) -> String {
     let epsilon = facts.number("epsilon");
-    let sure = (100.0 * epsilon.exp() / (1.0 + epsilon.exp()) * 10.0).ceil() / 10.0;
+    // As many decimals as it takes to show that it is not everything.
+    let doubt = 100.0 / (1.0 + epsilon.exp());
+    let sure = up(100.0 - doubt, (-doubt.log10().floor()).clamp(1.0, 6.0) as usize);
     format!(
         "This dataset tells only so much about whether {} was among the private data. Adding or \
          removing it changes the probability of every possible outcome by a factor of at most e^{} ≈ {}, except for an \
@@ -155,13 +157,21 @@ pub fn limits(facts: &Facts) -> Vec<String> {
         "The guarantee is for {}. Whoever stands behind several of these is protected less, the more the less.",
         unit(facts)
     )];
-    out.push("Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into());
+    out.push(
+        "Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into(),
+    );
     out.push("The records are written by a language model: names, places and events in them are made up or taken from what the base model knew, facts are unreliable, and the base model's biases are passed on.".into());
     out.push(format!(
         "A record has at most {} tokens; longer ones are cut.",
-        facts.config.sample.max_tokens.unwrap_or(facts.config.prepare.max_tokens)
+        facts
+            .config
+            .sample
+            .max_tokens
+            .unwrap_or(facts.config.prepare.max_tokens)
     ));
-    out.push("Labels are what the records were drawn for (or relabelled to by the model); no person checked them.".into());
+    out.push(
+        "Labels are what the records were drawn for (or relabelled to by the model); no person checked them.".into(),
+    );
     out
 }
 

@@ -7,5 +7,6 @@ use crate::{Error, Result};
 /// A value as YAML, whose texts are quoted where a reader could take them for something else.
 pub fn text<T: Serialize>(value: &T) -> Result<String> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    serde_saphyr::to_string_with_options(value, options).map_err(|e| Error::other(format!("cannot be written as YAML: {e}")))
+    serde_saphyr::to_string_with_options(value, options)
+        .map_err(|e| Error::other(format!("cannot be written as YAML: {e}")))
 }
