@@ -57,6 +57,7 @@ fn help_of_each_command() {
         "compare",
         "audit",
         "release",
+        "export",
         "verify",
         "fetch",
         "bench",

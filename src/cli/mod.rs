@@ -7,6 +7,7 @@ mod calibrate;
 mod compare;
 mod completions;
 mod doctor;
+mod export;
 mod fetch;
 mod ledger;
 mod man;
@@ -62,6 +63,7 @@ enum Command {
     Audit(audit::Audit),
     Release(release::Release),
     Verify(verify::Verify),
+    Export(export::ExportOf),
     Bench(bench::Bench),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
@@ -87,6 +89,7 @@ impl Cli {
             Command::Audit(command) => command.run(ui),
             Command::Release(command) => command.run(ui),
             Command::Verify(command) => command.run(ui),
+            Command::Export(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
             Command::Doctor(command) => command.run(ui),
