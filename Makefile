@@ -1,5 +1,7 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes
+# make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
+# make interop-model          an exported model in transformers and PEFT
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -13,10 +15,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow interop interop-model lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -5
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -38,6 +40,15 @@ test:
 # What takes minutes: CI does not call it.
 test-slow:
 	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
+
+# What others read of a bundle. The readers are installed once; no network after that.
+READERS := $(dir $(CARGO_TARGET_DIR))readers
+interop: build
+	test -x $(READERS)/bin/python || python3 -m venv $(READERS)
+	$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		tests/interop/bundle.sh $(PROGRAM) "$$folder/bundle" && \
+		HF_HOME="$$folder/hf" HF_HUB_OFFLINE=1 $(READERS)/bin/python tests/interop/check.py "$$folder/bundle"
 
 lint:
 	cargo fmt --check
@@ -68,3 +79,11 @@ bench-peers-training: build
 	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
 	$(TORCH)/bin/python benches/peers/compare.py $(PROGRAM) $(ARGS)
+
+# An exported model in transformers and PEFT beside our own logits: RUN=runs/imdb-quick, or a tiny run made for it. CI does
+# not call it: torch is large. tests/export.rs holds the same against what transformers and PEFT said once.
+interop-model: build
+	cargo build --release --locked $(FEATURES) --example next_token
+	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
+	$(TORCH)/bin/python tests/interop/model.py $(PROGRAM) $(CARGO_TARGET_DIR)/release/examples/next_token $(RUN)

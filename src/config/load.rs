@@ -215,6 +215,7 @@ fn check(c: &RunConfig) -> Result<()> {
     let refuse = |key: &str, rule: &str, value: String| {
         Err(Error::usage(format!("`{key}` must be {rule}, not {value}")).hint(format!("--set {key}=… overrides it")))
     };
+    c.release.check()?;
     let f = &c.finetune;
     let positive = [
         ("finetune.epsilon", f.epsilon),

@@ -2,9 +2,11 @@
 
 mod load;
 mod quality;
+mod release;
 
 pub use load::{Profile, load};
 pub use quality::QualityConfig;
+pub use release::{DeployerType, ReleaseConfig};
 
 use std::path::PathBuf;
 
@@ -38,6 +40,9 @@ pub struct RunConfig {
     /// Measuring what they are worth.
     #[serde(default)]
     pub evaluate: EvaluateConfig,
+    /// What is said of what is published; part of no stage.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub release: ReleaseConfig,
 }
 
 /// Where the models compute.
