@@ -12,6 +12,7 @@
 //! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
+//! - [`page`]: what a run came to, as one HTML file to look at.
 //! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
 
 pub mod assets;
@@ -21,6 +22,8 @@ pub mod config;
 pub mod error;
 pub mod evaluation;
 pub mod models;
+pub mod number;
+pub mod page;
 pub mod pipeline;
 pub mod privacy;
 pub mod progress;

@@ -34,7 +34,7 @@ use serde::Serialize;
 pub use claim::Claim;
 pub use locate::run_in;
 
-use crate::config::{FinetuneConfig, PrepareConfig, RunConfig};
+use crate::config::{FinetuneConfig, RunConfig};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
@@ -43,7 +43,7 @@ use crate::pipeline::prepare::Preparation;
 use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
-use crate::records::{LabelSpace, Record, Vocabulary, read};
+use crate::records::{LabelSpace, Record, Vocabulary};
 use crate::training::trainable;
 use crate::{Error, Result, assets};
 
@@ -245,7 +245,7 @@ impl Audit<'_> {
 
     /// Where the findings are written.
     pub fn path(&self) -> PathBuf {
-        self.folder.internal("audit.json")
+        self.folder.audit()
     }
 
     /// The run's plan, with secure randomness whatever the run had.
@@ -327,7 +327,7 @@ impl Audit<'_> {
             let encoded = vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)?;
             Ok(encoded.into_iter().map(|e| e.tokens[e.prompt..].to_vec()).collect())
         };
-        let [synthetic, zero_shot] = arms.map(|folder| tokens(self.shards(&folder, &labels)?));
+        let [synthetic, zero_shot] = arms.map(|folder| tokens(table::read_shards(&folder, self.config, &labels)?));
         let texts = membership::Texts {
             members: tokens(self.trained_on()?)?,
             others: tokens(table::read_records(&self.folder.test_records())?)?,
@@ -367,23 +367,6 @@ impl Audit<'_> {
             *count <= most
         });
         Ok(records)
-    }
-
-    /// All records of an arm, as they were written.
-    fn shards(&self, folder: &std::path::Path, labels: &LabelSpace) -> Result<Vec<Record>> {
-        let listing = std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
-        let mut files: Vec<PathBuf> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
-        files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
-        files.sort();
-        let as_written = PrepareConfig {
-            replace_html_breaks: false,
-            ..self.config.prepare.clone()
-        };
-        let mut out = Vec::new();
-        for file in files {
-            out.extend(read(&file, &self.config.dataset.without_unit(), labels, &as_written)?.0);
-        }
-        Ok(out)
     }
 
     /// From what training took the first time.

@@ -9,9 +9,9 @@ mod doctor;
 mod fetch;
 mod ledger;
 mod meaning;
-mod number;
 mod plan;
 mod quality;
+mod report;
 mod run;
 mod show;
 mod ui;
@@ -19,8 +19,8 @@ mod ui;
 pub use ui::Ui;
 
 use clap::{Parser, Subcommand};
-use dpsynth::Result;
 use dpsynth::pipeline::Stage;
+use dpsynth::{Result, number};
 
 /// Turns a labelled private text dataset into a synthetic one under differential privacy.
 ///
@@ -53,6 +53,7 @@ enum Command {
     /// The last stage of a run.
     Evaluate(run::OneStage),
     Compare(compare::Compare),
+    Report(report::MakeReport),
     Audit(audit::Audit),
     Bench(bench::Bench),
     Fetch(fetch::Fetch),
@@ -73,6 +74,7 @@ impl Cli {
             Command::Sample(command) => command.run(Stage::Sample, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
             Command::Compare(command) => command.run(ui),
+            Command::Report(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
