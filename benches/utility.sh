@@ -11,39 +11,37 @@ program=${PROGRAM:-${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dpsynth/t
 out=runs/utility/$table-$(basename "$pipeline" .toml)
 mkdir -p "$out"
 
-# The profile has all of it: rows begin without and add. A later --set wins.
+# What a profile has of it is taken away and given back, a thing at a time. A later --set wins.
 text=(--set finetune.objective.contrast=0 --set sample.guidance=0 --set sample.refine.min_posterior=0)
-contrast=(--set finetune.objective.contrast=16)
 guided=(--set sample.guidance=2)
-refined=(--set sample.refine.min_posterior=0.7)
+refined=("${guided[@]}" --set sample.refine.min_posterior=0.7)
 
 # row NAME RUN SETTINGS…: rows of one RUN share what was trained.
 row() {
     local name=$1 run=$2
     shift 2
     [ -e "$out/$name" ] && return
-    "$program" run "$pipeline" --runs-dir "$out/work" --set name="$run" "${text[@]}" "$@" ${ARGS:-}
+    "$program" run "$pipeline" --runs-dir "$out/work" --set name="$run" "$@" ${ARGS:-}
     cp -r "$out/work/$run"-* "$out/$name.part"
     mv "$out/$name.part" "$out/$name"
 }
 
 case $table in
 ablation)
-    row 1-plain text --set 'evaluate.arms=["model_posterior"]'
-    row 2-guidance text "${guided[@]}"
-    row 3-refinement text "${guided[@]}" "${refined[@]}"
-    row 4-objective label "${contrast[@]}" "${guided[@]}" "${refined[@]}" --set 'evaluate.arms=["model_posterior"]'
-    row 5-warm-start warm "${guided[@]}" "${refined[@]}" --set finetune.warm_start.records=512
-    row 6-adam-bc adam-bc "${guided[@]}" "${refined[@]}" --set finetune.optimizer=adam-bc
-    row 7-mismatch mismatch --set finetune.objective.mismatch=0.3 "${guided[@]}" "${refined[@]}"
+    row 1-plain text "${text[@]}"
+    row 2-guidance text "${text[@]}" "${guided[@]}"
+    row 3-refinement text "${text[@]}" "${refined[@]}"
+    row 4-objective label "${text[@]}" "${refined[@]}" --set finetune.objective.contrast=16
+    row 5-warm-start warm "${text[@]}" "${refined[@]}" --set finetune.warm_start.records=512
+    row 6-adam-bc adam-bc "${text[@]}" "${refined[@]}" --set finetune.optimizer=adam-bc
+    row 7-mismatch mismatch "${text[@]}" "${refined[@]}" --set finetune.objective.mismatch=0.3
     ;;
 epsilon)
-    for epsilon in 1 3 8; do
-        extra=()
-        [ "$epsilon" = 8 ] && extra=(--set 'evaluate.arms=["non_private", "model_posterior"]')
-        row "epsilon-$epsilon" "epsilon-$epsilon" --set finetune.epsilon=$epsilon "${contrast[@]}" "${guided[@]}" \
-            "${refined[@]}" "${extra[@]}"
+    for epsilon in 1 3; do
+        row "epsilon-$epsilon" "epsilon-$epsilon" --set finetune.epsilon=$epsilon
     done
+    # Without privacy is an arm of its own, trained on the same records for the same steps.
+    row epsilon-8 epsilon-8 --set finetune.epsilon=8 --set 'evaluate.arms=["non_private"]'
     ;;
 *)
     sed -n '2,5s/^# *//p' "$0" >&2

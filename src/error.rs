@@ -12,6 +12,8 @@ pub enum Kind {
     Data,
     /// The privacy budget does not allow it: exit code 4.
     Budget,
+    /// What was made may not leave: exit code 4.
+    Refused,
     /// The person asked the run to stop (Ctrl-C): exit code 130.
     Interrupted,
     /// Everything else: exit code 1.
@@ -51,6 +53,11 @@ impl Error {
     /// A step, run or query that the privacy budget does not allow.
     pub fn budget(message: impl Into<String>) -> Self {
         Error::new(Kind::Budget, message)
+    }
+
+    /// Something that may not be handed out.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Error::new(Kind::Refused, message)
     }
 
     /// The person asked to stop; state is saved.
@@ -98,7 +105,7 @@ impl Error {
         match self.kind {
             Kind::Usage => 2,
             Kind::Data => 3,
-            Kind::Budget => 4,
+            Kind::Budget | Kind::Refused => 4,
             Kind::Interrupted => 130,
             Kind::Other => 1,
         }

@@ -13,6 +13,7 @@
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
 //! - [`page`]: what a run came to, as one HTML file to look at.
+//! - [`release`]: what may leave a run, the bundle that carries it, and every reason to refuse.
 //! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
 
 pub mod assets;
@@ -28,6 +29,7 @@ pub mod pipeline;
 pub mod privacy;
 pub mod progress;
 pub mod records;
+pub mod release;
 pub mod sampling;
 pub mod training;
 

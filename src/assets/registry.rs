@@ -128,6 +128,12 @@ impl Registry {
         model.or_else(|| self.datasets.get(name).map(|d| d.license.as_str()))
     }
 
+    /// A model's repository on the Hugging Face hub, and its revision.
+    pub fn hub(&self, model: &str) -> Option<(&str, &str)> {
+        let hub = &self.models.get(model)?.hub;
+        Some((&hub.repo, &hub.revision))
+    }
+
     pub(super) fn model(&self, name: &str) -> Result<&ModelEntry> {
         self.models
             .get(name)

@@ -20,9 +20,10 @@ mod locate;
 pub mod membership;
 mod ngram;
 pub mod one_run;
-mod paid;
+pub(crate) mod paid;
 pub mod replay;
 pub mod retrain;
+mod subject;
 pub mod threshold;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use serde::Serialize;
 
 pub use claim::Claim;
 pub use locate::run_in;
+pub use subject::Subject;
 
 use crate::config::{FinetuneConfig, RunConfig};
 use crate::models::device;
@@ -128,6 +130,8 @@ pub struct Findings {
     /// Why it failed; empty where it passed.
     pub refuted_by: Vec<String>,
     pub claim: Claim,
+    /// The files that were audited.
+    pub subject: Subject,
     /// Together with confidence `confidence`.
     pub lower_bounds: Vec<LowerBound>,
     pub confidence: f64,
@@ -151,6 +155,7 @@ impl Audit<'_> {
     pub fn run(&self) -> Result<Findings> {
         let stop = Stop(self.stop);
         let claim = Claim::read(self.folder)?;
+        let subject = Subject::of(self.folder)?;
         let mut notes = Vec::new();
         if !claim.private {
             notes.push("NOT PRIVATE: the run's randomness came from a fixed seed, so it guarantees nothing; audited is its plan with secure randomness".to_string());
@@ -228,6 +233,7 @@ impl Audit<'_> {
             lower_bounds: lower_bounds(&canaries, losses.as_ref(), membership.as_ref()),
             confidence: 1.0 - ALPHA,
             claim,
+            subject,
             replay,
             canaries,
             losses,

@@ -332,6 +332,8 @@ pub fn intervals(frame: Frame, rows: &[Row], show: Show) -> Plot {
         plot.mark(row.series, (place(row.value), y), format!("{}: {}", row.name, row.text));
         y += 4.0;
     }
+    // The lines of the axis lie below the whiskers.
+    let whiskers = std::mem::take(&mut plot.lines);
     for tick in &axis.ticks {
         for band in &bands {
             plot.line(
@@ -346,6 +348,7 @@ pub fn intervals(frame: Frame, rows: &[Row], show: Show) -> Plot {
     for band in &bands {
         plot.line("grid", Series::Plain, (0.0, *band), (100.0, *band));
     }
+    plot.lines.extend(whiskers);
     plot.height = y + 28.0;
     plot
 }

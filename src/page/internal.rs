@@ -85,26 +85,34 @@ fn view(d: &Data, paths: &RunPaths) -> View {
     }
 }
 
-/// The answer in a sentence.
+/// The answer in a sentence: of the classifier that learns most from real records.
 fn lead(d: &Data) -> String {
-    let row = |arm: ArmName| {
-        let rows = [Classifier::Linear, Classifier::Encoder]
-            .into_iter()
-            .filter_map(|classifier| {
-                let mut rows = d.report.utility.iter();
-                rows.find(|r| r.arm == arm && r.classifier == classifier)
-            });
-        rows.max_by(|a, b| a.accuracy.mean.total_cmp(&b.accuracy.mean))
+    let row = |arm: ArmName, c: Classifier| {
+        let mut rows = d.report.utility.iter();
+        rows.find(|r| r.arm == arm && r.classifier == c)
     };
-    let best = |arm: ArmName| row(arm).map(|r| percent(r.accuracy.mean));
-    match (best(ArmName::Synthetic), best(ArmName::Real), best(ArmName::ZeroShot)) {
-        (Some(synthetic), Some(real), Some(zero_shot)) => format!(
-            "On real held-out records a classifier trained on synthetic records is right {synthetic} of the time; trained on as many real ones {real}, on zero-shot ones {zero_shot}."
-        ),
-        _ => match Stage::ALL.into_iter().filter(|s| d.report.is_done(*s)).next_back() {
-            Some(last) => format!("This run is not finished: it is done up to {}.", last.name()),
-            None => "This run has not begun.".into(),
-        },
+    let best = [Classifier::Linear, Classifier::Encoder]
+        .into_iter()
+        .filter_map(|c| Some((c, row(ArmName::Real, c)?)))
+        .max_by(|a, b| a.1.accuracy.mean.total_cmp(&b.1.accuracy.mean));
+    if let Some((c, real)) = best
+        && let (Some(synthetic), Some(zero_shot)) = (row(ArmName::Synthetic, c), row(ArmName::ZeroShot, c))
+    {
+        return format!(
+            "{} trained on {} synthetic records is right on {} of real held-out records; trained on as many real ones on {}, on zero-shot ones on {}.",
+            match c {
+                Classifier::Linear => "A linear classifier",
+                Classifier::Encoder => "An encoder",
+            },
+            thousands(synthetic.records as u64),
+            percent(synthetic.accuracy.mean),
+            percent(real.accuracy.mean),
+            percent(zero_shot.accuracy.mean)
+        );
+    }
+    match Stage::ALL.into_iter().filter(|s| d.report.is_done(*s)).next_back() {
+        Some(last) => format!("This run is not finished: it is done up to {}.", last.name()),
+        None => "This run has not begun.".into(),
     }
 }
 

@@ -108,7 +108,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     let paths = RunPaths::of(folder);
     let (config_hash, settings, config) = configuration(folder)?;
     let done = done(&paths, config.as_ref())?;
-    let is_done = |stage: Stage| done.contains(&stage);
+    let is_done = |stage: Stage| done.contains(&stage.name());
     let mut utility = match is_done(Stage::Evaluate) {
         true => evaluate::utility(&paths)?,
         false => Utility::default(),
@@ -137,7 +137,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
             false => None,
         },
         gaps: gaps(&utility),
-        done: done.iter().map(|s| s.name()).collect(),
+        done,
         utility,
         config_hash: reported.unwrap_or(config_hash),
         dataset_hash,
@@ -194,7 +194,7 @@ fn flatten(under: &str, table: Table, into: &mut BTreeMap<String, Value>) {
 }
 
 /// Stages that are done, each on what the stage before it has now, and with the settings that are shown.
-pub(super) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<Stage>> {
+pub(crate) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
     let (mut before, mut out) = (String::new(), Vec::new());
     for stage in Stage::ALL {
         let Some(stamp) = Stamp::read(paths, stage)? else { break };
@@ -204,7 +204,7 @@ pub(super) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<S
             break;
         }
         before = stamp.key;
-        out.push(stage);
+        out.push(stage.name());
     }
     Ok(out)
 }

@@ -18,7 +18,7 @@ pub(crate) mod prepare;
 mod quality;
 mod report;
 mod sample;
-mod stamp;
+pub(crate) mod stamp;
 pub(crate) mod table;
 pub(crate) mod warm_start;
 

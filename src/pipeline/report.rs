@@ -151,7 +151,9 @@ impl Report {
     /// # Errors
     /// A file of the run is damaged.
     pub fn read(config: &RunConfig, folder: &RunPaths, ledgers: &Path) -> Result<Self> {
-        gather(config, folder, ledgers, &compare::done(folder, Some(config))?)
+        let names = compare::done(folder, Some(config))?;
+        let done: Vec<Stage> = Stage::ALL.into_iter().filter(|s| names.contains(&s.name())).collect();
+        gather(config, folder, ledgers, &done)
     }
 }
 

@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::files::write_batch;
 use crate::config::{PrepareConfig, RunConfig};
 use crate::records::{Encoded, LabelSpace, Record, Units, read};
+use crate::sampling::shards;
 use crate::{Error, Result};
 
 /// Records with their joint labels; `encoded` adds their tokens and prompt lengths.
@@ -53,10 +54,6 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
 
 /// The records of an arm's shards, read as anyone else would read them.
 pub fn read_shards(folder: &Path, config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
-    let listing = std::fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
-    let mut files: Vec<_> = listing.filter_map(|e| Some(e.ok()?.path())).collect();
-    files.retain(|f| f.extension().is_some_and(|e| e == "parquet"));
-    files.sort();
     // Synthetic records belong to nobody, and stand as they were written.
     let dataset = config.dataset.without_unit();
     let as_written = PrepareConfig {
@@ -64,7 +61,7 @@ pub fn read_shards(folder: &Path, config: &RunConfig, labels: &LabelSpace) -> Re
         ..config.prepare.clone()
     };
     let mut out = Vec::new();
-    for file in files {
+    for file in shards::files(folder)? {
         out.extend(read(&file, &dataset, labels, &as_written)?.0);
     }
     Ok(out)

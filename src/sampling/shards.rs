@@ -1,6 +1,6 @@
 //! Synthetic records as Parquet shards that pandas, polars, DuckDB and `datasets.load_dataset` read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -46,6 +46,23 @@ pub fn write(folder: &Path, records: &[Synthetic], shard_records: usize, schema:
         std::fs::remove_dir_all(folder).map_err(|e| Error::io("replace", folder, e))?;
     }
     std::fs::rename(&inside, folder).map_err(|e| Error::io("move the shards to", folder, e))
+}
+
+/// The shards in `folder`, in order.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io("read", folder, e);
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|e| e == "parquet") {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
 }
 
 fn batch(records: &[Synthetic], schema: &Schema) -> RecordBatch {

@@ -1,0 +1,343 @@
+//! Every reason not to hand a run out.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::class;
+use super::facts::Facts;
+use crate::audit::{self, Claim, Subject, paid};
+use crate::config::RunConfig;
+use crate::evaluation::quality::Quality;
+use crate::pipeline::compare::done;
+use crate::pipeline::files::read_json;
+use crate::pipeline::prepare::Preparation;
+use crate::pipeline::{Places, RunFolder, Stage, privacy_plan};
+use crate::privacy::{LedgerView, find_ledger};
+use crate::{Error, Result};
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// P7: the ledger is there, whole, and paid for what is claimed.
+    Ledger,
+    /// P4: the randomness was secure.
+    Private,
+    /// P11: the mechanism has a proof.
+    Proven,
+    /// The audit was of these files and did not refute the claim.
+    Audit,
+    /// P9: each value that would leave is classified.
+    Classified,
+    /// No synthetic record repeats a run of words of a training record.
+    Memorisation,
+}
+
+/// A reason to refuse.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    pub check: Check,
+    /// In a sentence. For the run's owner: it may come from private records.
+    pub reason: String,
+    /// How to mend it.
+    pub mend: String,
+}
+
+/// A run that was looked at. It is locked as long as this value lives.
+pub struct Examined {
+    folder: RunFolder,
+    facts: Facts,
+    refusals: Vec<Refusal>,
+}
+
+/// A run that may leave: there was no reason to refuse. Locked as long as this value lives.
+pub struct Cleared {
+    _folder: RunFolder,
+    facts: Facts,
+}
+
+impl Cleared {
+    /// All that a release is made of.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+impl Examined {
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Every reason to refuse; none where the run may leave.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// The run, where it may leave.
+    ///
+    /// # Errors
+    /// Refused (exit code 4), with every reason.
+    pub fn clear(self) -> Result<Cleared> {
+        if self.refusals.is_empty() {
+            return Ok(Cleared {
+                _folder: self.folder,
+                facts: self.facts,
+            });
+        }
+        let reasons: Vec<String> = self
+            .refusals
+            .iter()
+            .map(|r| format!("\n  - {} ({})", r.reason, r.mend))
+            .collect();
+        Err(Error::refused(format!(
+            "{} may not be handed out:{}",
+            self.folder.root().display(),
+            reasons.concat()
+        )))
+    }
+}
+
+/// Looks at the run in `run` from every side.
+///
+/// Whether a run is refused depends on its private records: the refusals are for its owner.
+///
+/// # Errors
+/// Usage: the folder holds no run, or one that is not trained and sampled. Data: a file of it is damaged. Other: another
+/// program is at work in it.
+pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
+    let (config, profile, runs) = audit::run_in(run)?;
+    let folder = RunFolder::open(&runs, &config, profile)?;
+    let done = done(&folder, Some(&config))?;
+    if let Some(missing) = [Stage::Prepare, Stage::Finetune, Stage::Sample]
+        .into_iter()
+        .find(|stage| !done.contains(&stage.name()))
+    {
+        return Err(Error::usage(format!(
+            "the stage `{}` of {} is not done",
+            missing.name(),
+            folder.root().display()
+        ))
+        .hint("`dpsynth run` with its configuration does what is missing"));
+    }
+    let evaluated = done.contains(&Stage::Evaluate.name());
+    let guarantee: Map<String, Value> = read_json(&folder.guarantee())?;
+    let mut refusals = Vec::new();
+    let ledger = ledger(&folder, &config, places, &mut refusals)?;
+    private(&guarantee, &mut refusals);
+    audited(&folder, &guarantee, &mut refusals)?;
+    let facts = Facts::read(&folder, &config, ledger.as_ref())?;
+    classified(&facts, &mut refusals)?;
+    memorised(&folder, evaluated, &mut refusals)?;
+    Ok(Examined {
+        folder,
+        facts,
+        refusals,
+    })
+}
+
+fn refuse(refusals: &mut Vec<Refusal>, check: Check, reason: impl Into<String>, mend: impl Into<String>) {
+    refusals.push(Refusal {
+        check,
+        reason: reason.into(),
+        mend: mend.into(),
+    });
+}
+
+/// The dataset's ledger, where it is whole.
+fn ledger(
+    folder: &RunFolder,
+    config: &RunConfig,
+    places: &Places,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Option<LedgerView>> {
+    let hash = Preparation::read(folder)?.dataset_hash;
+    let view = match find_ledger(&places.ledgers, &hash) {
+        Ok(Some((_, view))) => view,
+        Ok(None) => {
+            refuse(
+                refusals,
+                Check::Ledger,
+                format!("the ledger {hash}.jsonl is not in {}", places.ledgers.display()),
+                "DPSYNTH_LEDGERS says where ledgers are: without one nobody knows what was spent on these records",
+            );
+            return Ok(None);
+        }
+        Err(e) => {
+            refuse(
+                refusals,
+                Check::Ledger,
+                format!("the ledger does not verify: {e}"),
+                "put back the ledger that the run was charged to",
+            );
+            return Ok(None);
+        }
+    };
+    let contradictions = paid::contradictions(
+        &Claim::read(folder)?,
+        &privacy_plan(config)?,
+        &hash,
+        folder,
+        places,
+        &mut Vec::new(),
+    )?;
+    for contradiction in contradictions {
+        refuse(
+            refusals,
+            Check::Ledger,
+            format!("the claim is not what was paid for: {contradiction}"),
+            "put back the run's own model/privacy.json and ledger",
+        );
+    }
+    Ok(Some(view))
+}
+
+fn private(guarantee: &Map<String, Value>, refusals: &mut Vec<Refusal>) {
+    if guarantee.get("private").and_then(Value::as_bool) != Some(true) {
+        refuse(
+            refusals,
+            Check::Private,
+            "NOT PRIVATE: the randomness came from a fixed seed",
+            "train anew without `finetune.seed`",
+        );
+    }
+    // Such a run cannot be made yet; where one is read, from another version of the program, it stays.
+    let marked = guarantee
+        .values()
+        .any(|v| v.as_str().is_some_and(|s| s.contains("NOT A DP GUARANTEE")));
+    if marked || guarantee.get("research").is_some_and(|v| v != &Value::Bool(false)) {
+        refuse(
+            refusals,
+            Check::Proven,
+            "NOT A DP GUARANTEE: the run was for research, by a mechanism without a proof",
+            "train anew by a mechanism that has one",
+        );
+    }
+}
+
+/// As much of `internal/audit.json` as decides.
+#[derive(serde::Deserialize)]
+struct Audited {
+    verdict: String,
+    #[serde(default)]
+    refuted_by: Vec<String>,
+    lower_bounds: Vec<Bound>,
+    subject: Option<Subject>,
+    claim: Claim,
+}
+
+#[derive(serde::Deserialize)]
+struct Bound {
+    attack: String,
+    epsilon_lower: f64,
+}
+
+fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Vec<Refusal>) -> Result<()> {
+    let again = format!("dpsynth audit {}", folder.root().display());
+    let path = folder.internal("audit.json");
+    if !path.exists() {
+        refuse(refusals, Check::Audit, "the run was not audited", again);
+        return Ok(());
+    }
+    let audit: Audited = match read_json(&path) {
+        Ok(audit) => audit,
+        Err(e) => {
+            refuse(refusals, Check::Audit, e.to_string(), again);
+            return Ok(());
+        }
+    };
+    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
+    let same_claim = Some(audit.claim.epsilon) == number("epsilon") && Some(audit.claim.delta) == number("delta");
+    if audit.subject.as_ref() != Some(&Subject::of(folder)?) || !same_claim {
+        refuse(
+            refusals,
+            Check::Audit,
+            "the audit was of another model, other records or another claim",
+            again.clone(),
+        );
+    }
+    let claimed = number("epsilon").unwrap_or(0.0);
+    for bound in audit.lower_bounds.iter().filter(|b| b.epsilon_lower > claimed) {
+        refuse(
+            refusals,
+            Check::Audit,
+            format!(
+                "{}: epsilon is at least {:.3}, {claimed:.3} is claimed",
+                bound.attack, bound.epsilon_lower
+            ),
+            "a second audit tells a fault from chance",
+        );
+    }
+    if audit.verdict != "pass" {
+        refuse(
+            refusals,
+            Check::Audit,
+            format!("the audit refuted the claim: {}", audit.refuted_by.join("; ")),
+            "a second audit tells a fault from chance",
+        );
+    }
+    Ok(())
+}
+
+fn classified(facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
+    let mut found: Vec<String> = Vec::new();
+    let guarantee = class::of_guarantee(&Value::Object(facts.guarantee.clone()));
+    found.extend(guarantee.iter().map(|key| format!("model/privacy.json: `{key}`")));
+    for (arm, sampled) in [("synthetic", &facts.synthetic), ("zero_shot", &facts.zero_shot)] {
+        let unknown = class::of_sampling(sampled);
+        found.extend(unknown.iter().map(|key| format!("sampling/{arm}.json: `{key}`")));
+    }
+    for shard in facts.shards.iter().chain(&facts.zero_shot_shards) {
+        let name = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        found.extend(
+            class::of_shard(shard, &facts.config)?
+                .iter()
+                .map(|what| format!("{name}: {what}")),
+        );
+    }
+    for what in found {
+        refuse(
+            refusals,
+            Check::Classified,
+            format!("{what} is neither public, charged nor computed from that, as far as anyone has said (P9)"),
+            "take it out, or draw the records again",
+        );
+    }
+    Ok(())
+}
+
+fn memorised(folder: &RunFolder, evaluated: bool, refusals: &mut Vec<Refusal>) -> Result<()> {
+    let path = folder.quality();
+    let quality: Option<Quality> = if evaluated && path.exists() {
+        read_json(&path)?
+    } else {
+        None
+    };
+    let Some(found) = quality.and_then(|q| q.memorisation).map(|m| m.check()) else {
+        refuse(
+            refusals,
+            Check::Memorisation,
+            "whether records repeat training records was not measured",
+            "`dpsynth evaluate` with `evaluate.quality.enabled = true` measures it",
+        );
+        return Ok(());
+    };
+    if found.over_limit > 0 {
+        refuse(
+            refusals,
+            Check::Memorisation,
+            format!(
+                "{} of {} synthetic records share {} words or more with a training record, {} at most; of {} held-out records {} do",
+                found.over_limit,
+                found.records,
+                found.limit,
+                found.longest,
+                found.held_out_records,
+                found.held_out_over_limit
+            ),
+            "internal/quality.json names them; draw again, or raise `evaluate.quality.shared_words` where such phrases are common property",
+        );
+    }
+    Ok(())
+}

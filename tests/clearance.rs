@@ -1,0 +1,241 @@
+//! What is refused: each reason is found in a run that is spoilt in just that way.
+
+mod common;
+#[allow(unused)]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::Place;
+use dpsynth::assets::Locations;
+use dpsynth::pipeline::Places;
+use dpsynth::release::{Check, Examined, Refusal, examine};
+use serde_json::{Value, json};
+
+/// A finished run of the tiny model.
+fn finished(more: &[&str]) -> Place {
+    let place = Place::new();
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    let set = [&[model.as_str()], more].concat();
+    let set: Vec<&str> = set.iter().flat_map(|s| ["--set", s]).collect();
+    place.done("run", &set);
+    place
+}
+
+fn audit(place: &Place) {
+    place.ok(&[
+        "audit",
+        "runs/tiny-quick",
+        "--canaries",
+        "1000",
+        "--replay-seconds",
+        "1",
+    ]);
+}
+
+fn examined(place: &Place) -> Examined {
+    let places = Places {
+        runs: place.path("runs"),
+        ledgers: place.path("ledgers"),
+        assets: Locations::from_env(),
+    };
+    examine(&place.path("runs/tiny-quick"), &places).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn refusals(place: &Place) -> Vec<Refusal> {
+    examined(place).refusals().to_vec()
+}
+
+/// Changes a JSON file of the run.
+fn edit(place: &Place, file: &str, change: &dyn Fn(&mut Value)) {
+    let file = format!("runs/tiny-quick/{file}");
+    let mut value = place.json(&file);
+    change(&mut value);
+    place.write(&file, value.to_string());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// A way to spoil a run, the check that must find it, and words of the reason.
+type Spoilt = (&'static str, fn(&Place), Check, &'static str);
+
+const SPOILT: [Spoilt; 11] = [
+    (
+        "an edited ledger",
+        |p| {
+            let text = fs::read_to_string(p.ledger()).unwrap();
+            fs::write(p.ledger(), text.replacen("\"index\":0", "\"index\":7", 1)).unwrap();
+        },
+        Check::Ledger,
+        "does not verify",
+    ),
+    (
+        "no ledger",
+        |p| fs::remove_file(p.ledger()).unwrap(),
+        Check::Ledger,
+        "is not in",
+    ),
+    (
+        "a smaller claim than was paid for",
+        |p| edit(p, "model/privacy.json", &|g| g["noise_multiplier"] = json!(9.0)),
+        Check::Ledger,
+        "not what was paid for",
+    ),
+    (
+        "research",
+        |p| edit(p, "model/privacy.json", &|g| g["research"] = json!(true)),
+        Check::Proven,
+        "NOT A DP GUARANTEE",
+    ),
+    (
+        "no audit",
+        |p| fs::remove_file(p.path("runs/tiny-quick/internal/audit.json")).unwrap(),
+        Check::Audit,
+        "not audited",
+    ),
+    (
+        "a lower bound above the claim",
+        |p| {
+            edit(p, "internal/audit.json", &|a| {
+                a["lower_bounds"][0]["epsilon_lower"] = json!(99.0)
+            })
+        },
+        Check::Audit,
+        "epsilon is at least 99.000, ",
+    ),
+    (
+        "a failed audit",
+        |p| {
+            edit(p, "internal/audit.json", &|a| {
+                a["verdict"] = json!("fail");
+                a["refuted_by"] = json!(["replay"]);
+            })
+        },
+        Check::Audit,
+        "refuted the claim: replay",
+    ),
+    (
+        "records drawn after the audit",
+        |p| {
+            edit(p, "internal/audit.json", &|a| {
+                a["subject"]["shards"] = json!({ "train-00000-of-00001.parquet": "0" })
+            })
+        },
+        Check::Audit,
+        "of another model, other records",
+    ),
+    (
+        "a statistic that nobody classified",
+        |p| edit(p, "sampling/synthetic.json", &|s| s["mean_loss"] = json!(4.0)),
+        Check::Classified,
+        "sampling/synthetic.json: `mean_loss`",
+    ),
+    (
+        "no memorisation check",
+        |p| fs::write(p.path("runs/tiny-quick/internal/quality.json"), "null").unwrap(),
+        Check::Memorisation,
+        "not measured",
+    ),
+    (
+        "a span of a training record",
+        |p| {
+            edit(p, "internal/quality.json", &|q| {
+                let spans = &mut q["memorisation"]["spans"]["synthetic"];
+                spans["over_limit"] = json!(1);
+                spans["longest"] = json!(12);
+            })
+        },
+        Check::Memorisation,
+        "1 of 8 synthetic records share 10 words or more",
+    ),
+];
+
+#[test]
+fn p9_a_run_is_refused_for_each_reason_and_for_that_alone() {
+    let whole = finished(&[]);
+    audit(&whole);
+    assert_eq!(refusals(&whole), [], "a finished and audited run may leave");
+    let facts = examined(&whole).clear().expect("cleared").facts().clone();
+    assert_eq!(facts.base_model.name, "local");
+    assert_eq!(facts.composed.expect("a ledger").runs, 1);
+    let hash = whole.json("runs/tiny-quick/internal/prepare.json")["dataset_hash"].to_string();
+    let salted = facts.dataset_commitment.clone();
+    assert!(!hash.contains(&salted), "the records' own hash stays inside");
+    assert_eq!(examined(&whole).facts().dataset_commitment, salted, "the salt is kept");
+
+    for (what, spoil, check, words) in SPOILT {
+        let place = Place::new();
+        for folder in ["runs", "ledgers"] {
+            copy(&whole.path(folder), &place.path(folder));
+        }
+        spoil(&place);
+        let found = refusals(&place);
+        assert!(
+            found.iter().any(|r| r.check == check && r.reason.contains(words)),
+            "{what}: {found:?}"
+        );
+        // What nobody knows is not classified either.
+        let others = found
+            .iter()
+            .filter(|r| r.check != check && r.check != Check::Classified);
+        assert_eq!(others.count(), 0, "{what}: {found:?}");
+        let error = examined(&place).clear().err().expect("refused");
+        assert_eq!(error.exit_code(), 4, "{what}");
+        assert!(error.to_string().contains(words), "{what}: {error}");
+    }
+}
+
+#[test]
+fn p4_p9_a_run_with_a_fixed_seed_or_a_column_of_its_own_is_refused() {
+    let place = finished(&["finetune.seed=1"]);
+    audit(&place);
+    let found = refusals(&place);
+    assert!(found.iter().any(|r| r.check == Check::Private), "{found:?}");
+
+    // A shard with one column more, and metadata of its own.
+    let shard: PathBuf = place.path("runs/tiny-quick/synthetic/train-00000-of-00001.parquet");
+    let nearest = arrow::array::Int64Array::from(vec![3]);
+    let batch = arrow::array::RecordBatch::try_from_iter([(
+        "nearest_training_record",
+        std::sync::Arc::new(nearest) as arrow::array::ArrayRef,
+    )])
+    .unwrap();
+    let metadata = vec![("dp.train_records".to_string(), "199".to_string())];
+    dpsynth::pipeline::files::write_batch(&shard, &batch, metadata).unwrap();
+    let found = refusals(&place);
+    for words in ["column `nearest_training_record`", "metadata `dp.train_records`"] {
+        assert!(
+            found
+                .iter()
+                .any(|r| r.check == Check::Classified && r.reason.contains(words)),
+            "{words}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_run_that_is_not_sampled_has_nothing_to_hand_out() {
+    let place = Place::new();
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    place.done("prepare", &["--set", &model]);
+    let places = Places {
+        runs: place.path("runs"),
+        ledgers: place.path("ledgers"),
+        assets: Locations::from_env(),
+    };
+    let error = examine(&place.path("runs/tiny-quick"), &places)
+        .err()
+        .expect("unfinished");
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("`finetune`"), "{error}");
+}
