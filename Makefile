@@ -1,5 +1,5 @@
 # make pipeline DATASET=imdb   the whole way
-# make test, make lint         what CI runs; make test-slow: what takes minutes
+# make test, make lint, make browser  what CI runs; make test-slow: what takes minutes
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -13,7 +13,7 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
@@ -38,6 +38,10 @@ test:
 # What takes minutes: CI does not call it.
 test-slow:
 	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
+
+# The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
+browser: build
+	NODE_FOLDER=$(dir $(CARGO_TARGET_DIR))browser tests/browser/run.sh $(PROGRAM)
 
 lint:
 	cargo fmt --check

@@ -385,30 +385,52 @@ pub struct Scale {
     pub show: Show,
 }
 
+impl Scale {
+    /// The ticks' names; of a linear axis with equally many decimals.
+    fn names(&self) -> Vec<String> {
+        let names: Vec<String> = self.axis.ticks.iter().map(|t| (self.show)(*t)).collect();
+        let decimals = |name: &str| {
+            let number = name.split(' ').next().unwrap_or("");
+            number.split_once('.').map_or(0, |(_, d)| d.len())
+        };
+        let most = names.iter().map(|n| decimals(n)).max().unwrap_or(0);
+        let padded = |name: String| {
+            let (number, unit) = name.split_at(name.find(' ').unwrap_or(name.len()));
+            let missing = most - decimals(number);
+            let point = if missing > 0 && missing == most { "." } else { "" };
+            format!("{number}{point}{}{unit}", "0".repeat(missing))
+        };
+        match self.axis.logarithmic {
+            true => names,
+            false => names.into_iter().map(padded).collect(),
+        }
+    }
+}
+
 /// Curves or points on two axes. The names of ticks stand above their lines, the name of the upright axis on top.
 pub fn curves(frame: Frame, x: &Scale, y: &Scale, curves: &[Curve]) -> Plot {
-    const TOP: f64 = 34.0;
+    const TOP: f64 = 40.0;
     const HIGH: f64 = 210.0;
     const FROM: f64 = 13.0;
     const ACROSS: f64 = 84.0;
     let mut plot = Plot::new(frame);
     let place = |px: f64, py: f64| (FROM + ACROSS * x.axis.at(px), TOP + HIGH * (1.0 - y.axis.at(py)));
     plot.text("title", "start", (0.0, 14.0), &y.name);
-    for tick in &y.axis.ticks {
+    for (tick, name) in y.axis.ticks.iter().zip(y.names()) {
         let at = TOP + HIGH * (1.0 - y.axis.at(*tick));
         plot.line("grid", Series::Plain, (0.0, at), (100.0, at));
-        plot.text("tick", "start", (0.0, at - 4.0), (y.show)(*tick));
+        plot.text("tick", "start", (0.0, at - 4.0), name);
     }
     let bottom = TOP + HIGH;
     plot.line("axis", Series::Plain, (0.0, bottom), (100.0, bottom));
-    for tick in &x.axis.ticks {
+    for (tick, name) in x.axis.ticks.iter().zip(x.names()) {
         let at = FROM + ACROSS * x.axis.at(*tick);
         plot.line("axis", Series::Plain, (at, bottom), (at, bottom + 5.0));
         plot.text(
             "tick",
             if at > 94.0 { "end" } else { "middle" },
             (at.min(100.0), bottom + 20.0),
-            (x.show)(*tick),
+            name,
         );
     }
     plot.text("title", "end", (100.0, bottom + 40.0), &x.name);
@@ -446,8 +468,8 @@ pub struct Level {
     /// The value as text.
     pub text: String,
     pub series: Series,
-    /// `filled`, or `hatched` for what is set aside.
-    pub class: &'static str,
+    /// Up to here the bar goes on lighter: what is not spent and not free either.
+    pub set_aside: f64,
 }
 
 /// Bars from 0 to at most `full`, a row each; `limit` is drawn across all of them.
@@ -467,7 +489,10 @@ pub fn bars(frame: Frame, levels: &[Level], full: f64, limit: Option<(f64, Strin
         } else {
             0.0
         };
-        plot.bar(level.class, level.series, (0.0, y + 21.0), (width, 9.0));
+        if level.set_aside > level.value {
+            plot.bar("aside", level.series, (0.0, y + 21.0), (place(level.set_aside), 9.0));
+        }
+        plot.bar("filled", level.series, (0.0, y + 21.0), (width, 9.0));
         y += 44.0;
     }
     if let Some((value, name)) = limit {

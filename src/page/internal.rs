@@ -417,46 +417,47 @@ fn size_curve(rows: &[UtilityRow]) -> Option<Block> {
 
 fn confusions(all: &[ArmConfusion], labels: &LabelSpace) -> Vec<Block> {
     let sized = |c: &&ArmConfusion| c.counts.len() == labels.len() && c.counts.iter().all(|r| r.len() == labels.len());
-    let shown = all.iter().filter(sized).enumerate();
-    let name = |label: usize| labels.name(label);
-    shown
-        .map(|(i, c)| {
-            let title = format!(
-                "{}, trained on {} records",
-                classifier(c.classifier),
-                series(c.arm).name()
-            );
-            let shares: Vec<Vec<f64>> = c
-                .counts
-                .iter()
-                .map(|row| {
-                    let total: f64 = row.iter().sum();
-                    row.iter().map(|n| if total > 0.0 { n / total } else { 0.0 }).collect()
-                })
-                .collect();
-            if labels.len() <= READABLE {
-                return Block::Heat(Heat {
-                    id: format!("confusion-{i}"),
-                    caption: format!("{title}: true label by row, predicted label by column"),
-                    head: (0..labels.len()).map(name).collect(),
-                    rows: (0..labels.len())
-                        .map(|label| HeatRow {
-                            name: name(label),
-                            cells: (0..labels.len())
-                                .map(|said| HeatCell {
-                                    count: charts::plain(c.counts[label][said]),
-                                    share: percent(shares[label][said]),
-                                    strength: (100.0 * shares[label][said]).round() / 100.0,
-                                    right: label == said,
-                                })
-                                .collect(),
-                        })
-                        .collect(),
-                });
-            }
-            large(c, &shares, &title, labels)
-        })
-        .collect()
+    let mut shown: Vec<&ArmConfusion> = all.iter().filter(sized).collect();
+    // A classifier's arms stand beside each other.
+    shown.sort_by_key(|c| c.classifier as usize);
+    let title = |c: &ArmConfusion| format!("{}, trained on {}", classifier(c.classifier), series(c.arm).name());
+    let shares = |c: &ArmConfusion| -> Vec<Vec<f64>> {
+        let share = |row: &Vec<f64>| {
+            let total: f64 = row.iter().sum();
+            row.iter().map(|n| if total > 0.0 { n / total } else { 0.0 }).collect()
+        };
+        c.counts.iter().map(share).collect()
+    };
+    if shown.is_empty() {
+        return Vec::new();
+    }
+    if labels.len() > READABLE {
+        return shown.iter().map(|c| large(c, &shares(c), &title(c), labels)).collect();
+    }
+    let names: Vec<String> = (0..labels.len()).map(|label| labels.name(label)).collect();
+    let heat = |c: &&ArmConfusion| {
+        let shares = shares(c);
+        let cell = |label: usize, said: usize| HeatCell {
+            count: format!("{:.0}", c.counts[label][said]),
+            share: percent(shares[label][said]),
+            strength: (100.0 * shares[label][said]).round() / 100.0,
+            right: label == said,
+        };
+        let row = |label: usize| HeatRow {
+            name: names[label].clone(),
+            cells: (0..labels.len()).map(|said| cell(label, said)).collect(),
+        };
+        Heat {
+            caption: title(c),
+            head: names.clone(),
+            rows: (0..labels.len()).map(row).collect(),
+        }
+    };
+    vec![Block::Heats {
+        title: "Which labels are confused".into(),
+        note: "True label by row, predicted label by column: the share of the row, and the mean count over seeds. Blue is right, orange is wrong.".into(),
+        heats: shown.iter().map(heat).collect(),
+    }]
 }
 
 /// A matrix of many labels: a picture, and a row a label, the most confused first.
@@ -629,8 +630,8 @@ fn attacks(d: &Data) -> Vec<Block> {
             name,
             value: lower,
             text: format!("at least {}", down(lower, 3)),
+            set_aside: lower,
             series: Series::Synthetic,
-            class: "filled",
         });
     }
     let most = levels.iter().map(|l| l.value).fold(claim, f64::max);
@@ -787,30 +788,14 @@ fn budget(d: &Data) -> Option<Block> {
         delta(ledger.delta, 2),
         ledger.unit
     );
-    let mut levels = vec![Level {
-        name: "All runs together: spent".into(),
-        value: spent,
-        text: format!("{} of {}", up(spent, 3), charts::plain(total)),
-        series: Series::Synthetic,
-        class: "filled",
-    }];
-    if reserved > spent {
-        levels.push(Level {
-            name: "With what open runs may still spend".into(),
-            value: reserved,
-            text: format!("{} of {}", up(reserved, 3), charts::plain(total)),
-            series: Series::Synthetic,
-            class: "hatched",
-        });
-    }
     let left = (total - reserved).max(0.0);
-    levels.push(Level {
-        name: "Left".into(),
-        value: left,
-        text: down(left, 3),
-        series: Series::Plain,
-        class: "hatched",
-    });
+    let mut levels = vec![Level {
+        name: format!("All runs together: {} spent", up(spent, 3)),
+        value: spent,
+        set_aside: reserved,
+        text: format!("{} left of {}", down(left, 3), charts::plain(total)),
+        series: Series::Synthetic,
+    }];
     let mut table = Table::new(
         format!("The ledger of these records: epsilon at {meaning}"),
         &["", "epsilon", "steps charged", "state"],
@@ -863,8 +848,8 @@ fn budget(d: &Data) -> Option<Block> {
                 name,
                 value: e,
                 text: up(e, 3),
+                set_aside: e,
                 series: if own { Series::Synthetic } else { Series::Real },
-                class: "filled",
             });
         }
     }
@@ -1105,7 +1090,6 @@ fn made(d: &Data) -> Section {
             train.dropped.values().sum(),
             thousands(test.dropped.values().sum::<usize>() as u64),
         );
-        row("used for evaluation", 0, thousands(records.test_evaluated as u64));
         row("cut at the longest length", records.cut, "–".into());
         row(
             "texts that stand in both",
@@ -1114,7 +1098,10 @@ fn made(d: &Data) -> Section {
         );
         blocks.push(Block::Table {
             table,
-            note: None,
+            note: Some(format!(
+                "Evaluation is on {} held-out records.",
+                thousands(records.test_evaluated as u64)
+            )),
             folded: false,
         });
     }
@@ -1148,8 +1135,8 @@ fn timings(d: &Data) -> Option<Block> {
             name: stage.clone(),
             value: *s,
             text: duration(*s),
+            set_aside: *s,
             series: Series::Synthetic,
-            class: "filled",
         }
     });
     let levels: Vec<Level> = levels.collect();

@@ -24,7 +24,7 @@ const ROWS: usize = 240;
 /// Rows of a label that are seen before it is unfolded.
 const FIRST: usize = 4;
 /// Characters of a record that are shown.
-const SHOWN: usize = 480;
+const SHOWN: usize = 360;
 
 /// Evenly spread over all of `items`, at most `count` of them.
 pub fn spread<T>(items: &[T], count: usize) -> impl Iterator<Item = &T> {
@@ -253,7 +253,7 @@ impl Counted {
             })
             .collect();
         scored.sort_by(|x, y| y.0.total_cmp(&x.0).then(x.1.cmp(&y.1)));
-        let half = 10.min(scored.len() / 2);
+        let half = 8.min(scored.len() / 2);
         if half == 0 {
             return None;
         }

@@ -69,7 +69,11 @@ pub enum Block {
         note: Option<String>,
     },
     /// Counts small enough to be read as they are.
-    Heat(Heat),
+    Heats {
+        title: String,
+        note: String,
+        heats: Vec<Heat>,
+    },
     Table {
         table: Table,
         note: Option<String>,
@@ -111,7 +115,6 @@ impl Table {
 /// A table of counts whose cells are shaded.
 #[derive(Debug, Serialize)]
 pub struct Heat {
-    pub id: String,
     pub caption: String,
     pub head: Vec<String>,
     pub rows: Vec<HeatRow>,
