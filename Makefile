@@ -1,6 +1,7 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
+# make browser                the report in a browser, at two widths and in both colour schemes
 # make interop-model          an exported model in transformers and PEFT
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
@@ -15,10 +16,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow interop interop-model lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -5
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -6
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -49,6 +50,9 @@ interop: build
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		tests/interop/bundle.sh $(PROGRAM) "$$folder/bundle" && \
 		HF_HOME="$$folder/hf" HF_HUB_OFFLINE=1 $(READERS)/bin/python tests/interop/check.py "$$folder/bundle"
+# The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
+browser: build
+	NODE_FOLDER=$(dir $(CARGO_TARGET_DIR))browser tests/browser/run.sh $(PROGRAM)
 
 lint:
 	cargo fmt --check
