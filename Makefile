@@ -1,5 +1,8 @@
 # make pipeline DATASET=imdb   the whole way
-# make test, make lint, make browser  what CI runs; make test-slow: what takes minutes
+# make test, make lint         what CI runs; make test-slow: what takes minutes
+# make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
+# make interop-model          an exported model in transformers and PEFT
+# make browser                the report in Chromium; PAGE=FILE.html opens that one
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -13,10 +16,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow browser lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -3
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -6
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -42,6 +45,15 @@ test-slow:
 # The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
 browser: build
 	NODE_FOLDER=$(dir $(CARGO_TARGET_DIR))browser tests/browser/run.sh $(PROGRAM)
+
+# What others read of a bundle. The readers are installed once; no network after that.
+READERS := $(dir $(CARGO_TARGET_DIR))readers
+interop: build
+	test -x $(READERS)/bin/python || python3 -m venv $(READERS)
+	$(READERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		tests/interop/bundle.sh $(PROGRAM) "$$folder/bundle" && \
+		HF_HOME="$$folder/hf" HF_HUB_OFFLINE=1 $(READERS)/bin/python tests/interop/check.py "$$folder/bundle"
 
 lint:
 	cargo fmt --check
@@ -72,3 +84,11 @@ bench-peers-training: build
 	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
 	$(TORCH)/bin/python benches/peers/compare.py $(PROGRAM) $(ARGS)
+
+# An exported model in transformers and PEFT beside our own logits: RUN=runs/imdb-quick, or a tiny run made for it. CI does
+# not call it: torch is large. tests/export.rs holds the same against what transformers and PEFT said once.
+interop-model: build
+	cargo build --release --locked $(FEATURES) --example next_token
+	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
+	$(TORCH)/bin/python tests/interop/model.py $(PROGRAM) $(CARGO_TARGET_DIR)/release/examples/next_token $(RUN)

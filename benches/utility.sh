@@ -35,6 +35,7 @@ ablation)
     row 5-warm-start warm "${text[@]}" "${refined[@]}" --set finetune.warm_start.records=512
     row 6-adam-bc adam-bc "${text[@]}" "${refined[@]}" --set finetune.optimizer=adam-bc
     row 7-mismatch mismatch "${text[@]}" "${refined[@]}" --set finetune.objective.mismatch=0.3
+    row 8-label-words words "${text[@]}" "${refined[@]}" --set finetune.objective.label_words=1
     ;;
 epsilon)
     for epsilon in 1 3; do

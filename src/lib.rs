@@ -14,6 +14,7 @@
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
 //! - [`page`]: what a run came to, as one HTML file to look at.
 //! - [`release`]: what may leave a run, the bundle that carries it, and every reason to refuse.
+//! - [`status`]: how far a run is, what it has spent and what comes next.
 //! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
 
 pub mod assets;
@@ -31,6 +32,7 @@ pub mod progress;
 pub mod records;
 pub mod release;
 pub mod sampling;
+pub mod status;
 pub mod training;
 
 #[cfg(test)]

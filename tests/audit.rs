@@ -21,6 +21,7 @@ use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
+use dpsynth::training::objective::Objective;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -341,7 +342,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
         states: &[("initial", &initial), ("trained", &support::adapter(&model))],
         units: &Units::of_records(made_up_records(200, 1)),
         config: &config,
-        prompts: &[],
+        objective: &Objective::text(),
         seconds: 60.0,
     }
     .run(Stop(&GO), &Silent)
@@ -403,6 +404,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         plan: &plan,
         units: &Units::of_records(made_up_records(4, 2)),
         prompts: &[vec![5, 6, 7], vec![8, 9]],
+        objective: &Objective::text(),
         warm_start: Path::new("none"),
         canaries: 200,
     }

@@ -53,8 +53,13 @@ fn help_of_each_command() {
         "finetune",
         "sample",
         "evaluate",
+        "status",
         "compare",
+        "report",
         "audit",
+        "release",
+        "export",
+        "verify",
         "fetch",
         "bench",
         "bench train",
@@ -67,6 +72,8 @@ fn help_of_each_command() {
         "ledger show",
         "ledger verify",
         "ledger set-budget",
+        "completions",
+        "man",
     ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

@@ -3,10 +3,12 @@
 
 mod support;
 
-use dpsynth::config::{Clipping, FinetuneConfig, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
+use dpsynth::config::{
+    Clipping, FinetuneConfig, LabelConfig, ObjectiveConfig, Optimizer, Precision, PromptConfig, WarmStartConfig,
+};
 use dpsynth::models::llama::Llama;
 use dpsynth::models::weights::Weights;
-use dpsynth::records::{Encoded, Units};
+use dpsynth::records::{Encoded, LabelSpace, Question, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Compute, Trainee};
 use dpsynth::training::memory::AtOnce;
@@ -33,13 +35,16 @@ fn prompts(labels: usize) -> Vec<Vec<u32>> {
     (0..labels).map(prompt).collect()
 }
 
+/// Ends a record; no other token of it is this.
+const END: u32 = 2;
+
 fn records(n: usize, prompts: &[Vec<u32>], seed: u64) -> Vec<Encoded> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let record = |i: usize| {
         let label = i % prompts.len();
         let own = (0..rng.random_range(2..=20)).map(|_| rng.random_range(3..300));
         Encoded {
-            tokens: prompts[label].iter().copied().chain(own).collect(),
+            tokens: prompts[label].iter().copied().chain(own).chain([END]).collect(),
             prompt: prompts[label].len(),
             label,
         }
@@ -47,8 +52,23 @@ fn records(n: usize, prompts: &[Vec<u32>], seed: u64) -> Vec<Encoded> {
     (0..n).map(record).collect()
 }
 
+/// A question of five tokens around the text, with answers of different lengths.
+fn question(config: &ObjectiveConfig, labels: usize) -> Option<Question> {
+    let answer = |label: usize| {
+        let words = (0..1 + label % 2).map(|i| (40 + 7 * label + i) as u32);
+        words.chain([END]).collect()
+    };
+    (config.label_words > 0.0).then(|| Question {
+        before: vec![11, 12, 13],
+        after: vec![14, 15],
+        answers: (0..labels).map(answer).collect(),
+        end: END,
+    })
+}
+
 fn rewarding(model: &Llama, config: &ObjectiveConfig, prompts: &[Vec<u32>]) -> Trainee {
-    Trainee::with(model, COMPUTE, Objective::new(config, prompts))
+    let question = question(config, prompts.len());
+    Trainee::with(model, COMPUTE, Objective::new(config, prompts, question))
 }
 
 /// The loss as the documentation has it, from the plain losses behind every prompt.
@@ -69,7 +89,19 @@ fn loss(model: &Llama, state: &dyn Trainable, record: &Encoded, prompts: &[Vec<u
     let total: f64 = losses.iter().map(|l| (-n * l).exp()).sum();
     let posterior = (-n * losses[record.label]).exp() / total;
     let others = losses.iter().sum::<f64>() - losses[record.label];
+    let named = question(config, prompts.len()).map_or(0.0, |q| {
+        // The end of the record does not stand before the question.
+        let text: Vec<u32> = own.iter().copied().filter(|t| *t != END).collect();
+        let asked = [&q.before[..], &text, &q.after].concat();
+        let answered = Encoded {
+            tokens: [&asked[..], &q.answers[record.label]].concat(),
+            prompt: asked.len(),
+            label: 0,
+        };
+        trainee.losses(&placed, &[&answered])[0]
+    });
     losses[record.label] - config.contrast * posterior.ln() / n - config.mismatch * others / (prompts.len() - 1) as f64
+        + config.label_words * named
 }
 
 fn gradient(trainee: &Trainee, state: &dyn Trainable, record: &Encoded) -> Vec<f32> {
@@ -83,6 +115,7 @@ fn its_gradient_is_the_slope_of_its_loss() {
         contrast: 3.0,
         mismatch: 0.25,
         labels: 2,
+        label_words: 1.5,
     };
     let trainee = rewarding(&model, &config, &prompts);
     let (lora, full) = (adapter(&model), Weights::of(&model));
@@ -111,8 +144,9 @@ fn norms_and_losses_are_those_of_the_whole_record() {
     let (model, prompts) = (model(), prompts(4));
     let config = ObjectiveConfig {
         contrast: 2.0,
-        mismatch: 0.0,
         labels: 3,
+        label_words: 0.5,
+        ..ObjectiveConfig::default()
     };
     let trainee = rewarding(&model, &config, &prompts);
     let records = records(6, &prompts, 2);
@@ -162,6 +196,7 @@ fn p5_sensitivity_holds_with_an_objective_over_labels() {
         mismatch: 0.5,
         // Some of the other labels: which ones must not depend on a neighbour.
         labels: 2,
+        label_words: 4.0,
     };
     let records = records(14, &prompts, 4);
     let workers = Workers::with(2);
@@ -194,10 +229,10 @@ fn p5_a_records_other_labels_depend_on_itself_alone() {
     let prompts = prompts(9);
     let config = ObjectiveConfig {
         contrast: 1.0,
-        mismatch: 0.0,
         labels: 3,
+        ..ObjectiveConfig::default()
     };
-    let objective = Objective::new(&config, &prompts);
+    let objective = Objective::new(&config, &prompts, None);
     let records = records(30, &prompts, 5);
     let labels = |records: &[&Encoded]| -> Vec<usize> { objective.rows(records).iter().map(|r| r.label).collect() };
     let all: Vec<&Encoded> = records.iter().collect();
@@ -211,6 +246,49 @@ fn p5_a_records_other_labels_depend_on_itself_alone() {
         chosen.extend(together[1..].to_vec());
     }
     assert_eq!(chosen.len(), 9, "every label is somebody's other");
+}
+
+#[test]
+fn a_question_holds_the_text_and_is_answered_by_the_labels_words() {
+    let vocabulary = vocabulary();
+    let label: LabelConfig = toml::from_str("column = \"label\"\nnames = [\"poor\", \"very good\"]").unwrap();
+    let labels = LabelSpace::from_config(&[label]).unwrap();
+    let prompt = |question: Option<&str>| PromptConfig {
+        system: None,
+        user: "{{ label }}".into(),
+        marginal: None,
+        question: question.map(str::to_string),
+    };
+    let question = Question::new(&prompt(Some("Read: {{ text }} Is it good?")), &labels, &vocabulary).unwrap();
+    let text = vocabulary.prompt("a film").unwrap();
+    let record = Encoded {
+        tokens: [&[5, 6][..], &text, &[vocabulary.end()]].concat(),
+        prompt: 2,
+        label: 1,
+    };
+    let asked = question.ask(&record);
+    let (before, answer) = asked.tokens.split_at(asked.prompt);
+    let shown = vocabulary.decode(before).unwrap();
+    assert!(shown.contains("Read: a film Is it good?"), "{shown}");
+    assert_eq!(answer.last(), Some(&vocabulary.end()));
+    assert_eq!(vocabulary.decode(answer).unwrap(), "very good");
+    assert!(asked.tokens.len() <= question.most_tokens() + text.len());
+    // What is cut off has no end token, and loses nothing.
+    let cut = Encoded {
+        tokens: [&[5, 6][..], &text].concat(),
+        ..record.clone()
+    };
+    assert_eq!(question.ask(&cut).tokens, asked.tokens);
+
+    for (wrong, words) in [
+        ("Is it good?", "does not hold the text once"),
+        ("{{ text }} {{ text }}", "does not hold the text once"),
+        ("{{ text }} {{ label }}", "does not render"),
+    ] {
+        let error = Question::new(&prompt(Some(wrong)), &labels, &vocabulary).unwrap_err();
+        assert!(error.to_string().contains(words) && error.exit_code() == 2, "{error}");
+    }
+    Question::new(&prompt(None), &labels, &vocabulary).expect("there is one by default");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use dpsynth::training::contribution::Contribution;
 use dpsynth::training::cross_entropy::cross_entropy;
 use dpsynth::training::gradients::{Clip, ClippedSum, Trainee};
 use dpsynth::training::memory::AtOnce;
+use dpsynth::training::objective::Objective;
 use dpsynth::training::optimizer::AdamW;
 use dpsynth::training::trainable::{self, Trainable};
 use dpsynth::training::trainer::{StepLog, Training};
@@ -614,7 +615,7 @@ impl Site {
         let training = Training {
             model: &self.model,
             config: &self.config,
-            prompts: &[],
+            objective: &Objective::text(),
             checkpoint: &self.path("checkpoint.safetensors"),
             stop: &AtomicBool::new(stop),
             progress: &Silent,

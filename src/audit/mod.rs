@@ -46,6 +46,7 @@ use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
 use crate::records::{LabelSpace, Record, Vocabulary};
+use crate::training::objective::Objective;
 use crate::training::trainable;
 use crate::{Error, Result, assets};
 
@@ -174,24 +175,21 @@ impl Audit<'_> {
         let device = device::choose(self.config.device)?;
         let file = assets::language_model(&self.config.model, &self.places.assets, self.progress)?;
         let file = file.with_extension("gguf")?;
-        if file.sha256 != preparation.model_sha256 {
-            return Err(
-                Error::data(format!("{} is not the model that was trained", file.path.display()))
-                    .hint("its sha256 is not the one in internal/prepare.json; put the earlier file back"),
-            );
-        }
+        file.require(&preparation.model_sha256)?;
         let gguf = Gguf::open(&file.path)?;
         let model = Llama::from_gguf(&gguf, &device)?;
         let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;
         let initial = warm_start::initial(c, &model, &self.folder.warm_start())?;
         let trained = trainable::load(c, &model, &self.folder.trained())?;
+        let vocabulary = Vocabulary::from_gguf(&gguf)?;
+        let objective = Objective::of(self.config, &preparation.prompts, &vocabulary)?;
         let canaries = self.canaries(&plan, stop, &mut notes)?;
         let replay = replay::Replaying {
             model: &model,
             states: &[("initial", initial.as_ref()), ("trained", trained.as_ref())],
             units: &units,
             config: c,
-            prompts: &preparation.prompts,
+            objective: &objective,
             seconds: self.settings.replay_seconds,
         }
         .run(stop, self.progress)?;
@@ -220,6 +218,7 @@ impl Audit<'_> {
             plan: &plan,
             units: &units,
             prompts: &preparation.prompts,
+            objective: &objective,
             warm_start: &self.folder.warm_start(),
             canaries: self.settings.retrain.unwrap_or(0),
         };

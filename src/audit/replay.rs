@@ -88,8 +88,7 @@ pub struct Replaying<'a> {
     /// The training records.
     pub units: &'a Units,
     pub config: &'a FinetuneConfig,
-    /// Each label's, in tokens.
-    pub prompts: &'a [Vec<u32>],
+    pub objective: &'a Objective,
     /// About how long it may take; decides the size of D, up to the expected batch size.
     pub seconds: f64,
 }
@@ -184,9 +183,8 @@ impl Replaying<'_> {
 
     /// S, as the trainer takes it.
     fn sum(&self, state: &dyn Trainable, batch: &[&[Encoded]]) -> Vec<f64> {
-        let objective = Objective::new(&self.config.objective, self.prompts);
         let contribution = Contribution {
-            trainee: &Trainee::with(self.model, Compute::of(self.config), objective),
+            trainee: &Trainee::with(self.model, Compute::of(self.config), self.objective.clone()),
             workers: &Workers::new(self.model),
             clip: Clip {
                 clipping: self.config.clipping,

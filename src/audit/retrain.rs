@@ -48,6 +48,7 @@ pub struct Retraining<'a> {
     pub units: &'a Units,
     /// The prompt of each joint label.
     pub prompts: &'a [Vec<u32>],
+    pub objective: &'a Objective,
     /// The run's warm start, where it has one.
     pub warm_start: &'a Path,
     pub canaries: usize,
@@ -102,7 +103,7 @@ impl Retraining<'_> {
         let training = Training {
             model: self.model,
             config: self.config,
-            prompts: self.prompts,
+            objective: self.objective,
             checkpoint: &scratch.path().join("checkpoint.safetensors"),
             stop: stop.0,
             progress,

@@ -215,6 +215,7 @@ fn check(c: &RunConfig) -> Result<()> {
     let refuse = |key: &str, rule: &str, value: String| {
         Err(Error::usage(format!("`{key}` must be {rule}, not {value}")).hint(format!("--set {key}=… overrides it")))
     };
+    c.release.check()?;
     let f = &c.finetune;
     let positive = [
         ("finetune.epsilon", f.epsilon),
@@ -288,14 +289,14 @@ fn check(c: &RunConfig) -> Result<()> {
     }
     // Where all weights are trained, a norm is a sum over pairs of positions, in f32: it must not be what little is left of
     // rows that cancel, or a record could pass its bound (P5). Below this the norm is right to 1e-5 (docs/privacy.md).
-    let rows = 1.0 + f.objective.contrast + f.objective.mismatch;
+    let rows = 1.0 + f.objective.contrast + f.objective.mismatch + f.objective.label_words;
     if f.method == Method::Full && rows > 20.0 * (1.0 - f.objective.mismatch) {
         return refuse(
             "finetune.objective",
-            "such that (1 + contrast + mismatch) / (1 − mismatch) is at most 20 where all weights are trained",
+            "such that (1 + contrast + mismatch + label_words) / (1 − mismatch) is at most 20 where all weights are trained",
             format!(
-                "contrast {} and mismatch {}",
-                f.objective.contrast, f.objective.mismatch
+                "contrast {}, mismatch {} and label_words {}",
+                f.objective.contrast, f.objective.mismatch, f.objective.label_words
             ),
         );
     }
@@ -303,6 +304,7 @@ fn check(c: &RunConfig) -> Result<()> {
         ("finetune.weight_decay", f.weight_decay),
         ("finetune.objective.contrast", f.objective.contrast),
         ("finetune.objective.mismatch", f.objective.mismatch),
+        ("finetune.objective.label_words", f.objective.label_words),
         ("finetune.warm_start.guidance", f.warm_start.guidance),
     ];
     for (key, value) in not_negative {

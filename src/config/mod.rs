@@ -2,9 +2,11 @@
 
 mod load;
 mod quality;
+mod release;
 
 pub use load::{Profile, load};
 pub use quality::QualityConfig;
+pub use release::{DeployerType, ReleaseConfig};
 
 use std::path::PathBuf;
 
@@ -38,6 +40,9 @@ pub struct RunConfig {
     /// Measuring what they are worth.
     #[serde(default)]
     pub evaluate: EvaluateConfig,
+    /// What is said of what is published; part of no stage.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub release: ReleaseConfig,
 }
 
 /// Where the models compute.
@@ -177,9 +182,20 @@ pub struct PromptConfig {
     /// with. Only sampling uses it, so that it may change after training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marginal: Option<String>,
+    /// The user turn that asks for a text's label, with `{{ text }}` where it goes: what `finetune.objective.label_words`
+    /// trains the answer to; default: "{{ text }}", a blank line, "What is the label of this text?".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
 }
 
 impl PromptConfig {
+    /// [`PromptConfig::question`], or its default.
+    pub fn question(&self) -> &str {
+        self.question
+            .as_deref()
+            .unwrap_or("{{ text }}\n\nWhat is the label of this text?")
+    }
+
     /// The prompts that training sees.
     pub fn of_labels(&self) -> Self {
         PromptConfig {
@@ -271,14 +287,22 @@ pub struct ObjectiveConfig {
     pub mismatch: f64,
     /// At most this many other labels beside a record's own.
     pub labels: usize,
+    /// Weight of −log p(label's words | text), a token, behind `prompt.question`: the model also learns to name the label.
+    #[serde(skip_serializing_if = "is_default")]
+    pub label_words: f64,
 }
 
 impl ObjectiveConfig {
     /// How many rows of a batch a record takes, where there are so many labels.
     pub fn rows_per_record(&self, labels: usize) -> usize {
+        1 + self.other_labels(labels) + usize::from(self.label_words > 0.0)
+    }
+
+    /// How many other labels a record's text is put behind, where there are so many labels.
+    pub fn other_labels(&self, labels: usize) -> usize {
         match self.contrast > 0.0 || self.mismatch > 0.0 {
-            true => 1 + self.labels.min(labels.saturating_sub(1)),
-            false => 1,
+            true => self.labels.min(labels.saturating_sub(1)),
+            false => 0,
         }
     }
 }
@@ -289,6 +313,7 @@ impl Default for ObjectiveConfig {
             contrast: 0.0,
             mismatch: 0.0,
             labels: 1,
+            label_words: 0.0,
         }
     }
 }

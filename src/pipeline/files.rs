@@ -40,11 +40,21 @@ pub fn write_tensors(path: &Path, tensors: Vec<Values>, metadata: HashMap<String
         assert_eq!(counted, tensor.values.len(), "the shape of `{}`", tensor.name);
         views.push((tensor.name, tensor));
     }
+    write_views(path, views, metadata)
+}
+
+/// The same of tensors of any type.
+pub fn write_views<V: View>(path: &Path, views: Vec<(&str, V)>, metadata: HashMap<String, String>) -> Result<()> {
     atomically(path, |file| {
+        let permissions = file.as_file().metadata()?.permissions();
         safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
             SafeTensorError::IoError(e) => e,
             e => std::io::Error::other(e),
-        })
+        })?;
+        // It puts a file of its own in the place of ours: for the owner only, and not on disk yet.
+        let written = std::fs::File::open(file.path())?;
+        written.set_permissions(permissions)?;
+        written.sync_all()
     })
 }
 
@@ -104,26 +114,42 @@ fn readable() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
-/// Writes one row group with zstd and the given key-value metadata, whole or not at all.
+/// Writes one row group with zstd and the given key-value metadata, whole or not at all; see [`parquet`].
+pub fn write_batch(path: &Path, batch: &RecordBatch, metadata: Vec<(String, String)>) -> Result<()> {
+    let bytes = parquet(std::slice::from_ref(batch), metadata)
+        .map_err(|e| Error::other(format!("cannot write {}: {e}", path.display())))?;
+    write_atomically(path, &bytes)
+}
+
+/// Batches of one schema as a Parquet file with zstd and the given key-value metadata in place of their own; the same
+/// bytes for the same values.
 ///
 /// The metadata stands twice: in the file's own, where DuckDB and others look, and in the Arrow schema, which pyarrow,
 /// pandas and `datasets` show in its place.
-pub fn write_batch(path: &Path, batch: &RecordBatch, metadata: Vec<(String, String)>) -> Result<()> {
+///
+/// # Panics
+/// Without a batch.
+pub fn parquet(
+    batches: &[RecordBatch],
+    metadata: Vec<(String, String)>,
+) -> std::result::Result<Vec<u8>, parquet::errors::ParquetError> {
     let seen: HashMap<String, String> = metadata.iter().cloned().collect();
-    let schema = batch.schema().as_ref().clone().with_metadata(seen);
-    let batch = batch
-        .clone()
-        .with_schema(Arc::new(schema))
-        .expect("only metadata is added");
+    let schema = batches.first().expect("a batch").schema();
+    let schema = Arc::new(schema.as_ref().clone().with_metadata(seen));
     let metadata = metadata.into_iter().map(|(k, v)| KeyValue::new(k, v)).collect();
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(metadata))
         .build();
-    let failed = |e: parquet::errors::ParquetError| Error::other(format!("cannot write {}: {e}", path.display()));
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(failed)?;
-    writer.write(&batch).map_err(failed)?;
-    writer.close().map_err(failed)?;
-    write_atomically(path, &bytes)
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties))?;
+    for batch in batches {
+        let batch = batch
+            .clone()
+            .with_schema(schema.clone())
+            .expect("only metadata differs");
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    Ok(bytes)
 }

@@ -11,6 +11,7 @@ use crate::models::device;
 use crate::privacy::{PrivacyStatement, PrivateRun};
 use crate::records::{LabelSpace, Units};
 use crate::training::checkpoint::Checkpoint;
+use crate::training::objective::Objective;
 use crate::training::trainable;
 use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result};
@@ -25,12 +26,14 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
     let (vocabulary, model) = p.language_model()?;
     let device = model.device();
+    let objective = Objective::of(c, &preparation.prompts, &vocabulary)?;
 
     WarmStart {
         config: c,
         model: &model,
         vocabulary: &vocabulary,
         prompts: &preparation.prompts,
+        objective: &objective,
         path: &p.folder.warm_start(),
         stop: p.stop,
         progress: p.progress,
@@ -76,7 +79,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let training = Training {
         model: &model,
         config: &c.finetune,
-        prompts: &preparation.prompts,
+        objective: &objective,
         checkpoint: &p.folder.checkpoint(),
         stop: p.stop,
         progress: p.progress,

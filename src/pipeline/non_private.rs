@@ -7,6 +7,7 @@ use super::sample::sample_arm;
 use super::warm_start;
 use super::{NON_PRIVATE, Pipeline, stamp, table};
 use crate::models::llama::Llama;
+use crate::records::Vocabulary;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable;
@@ -41,7 +42,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let (vocabulary, base) = p.language_model()?;
     let weights = p.folder.non_private("NOT_PRIVATE-trained.safetensors");
     if !weights.exists() {
-        train(p, &base)?.save(&weights)?;
+        train(p, &base, &vocabulary)?.save(&weights)?;
     }
     let tuned = trainable::load(&c.finetune, &base, &weights)?.merged(&base);
     drop(base);
@@ -55,7 +56,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     sample_arm(p, NON_PRIVATE, &tuned, &vocabulary, c.sample.records, metadata)
 }
 
-fn train(p: &Pipeline, base: &Llama) -> Result<Box<dyn trainable::Trainable>> {
+fn train(p: &Pipeline, base: &Llama, vocabulary: &Vocabulary) -> Result<Box<dyn trainable::Trainable>> {
     let c = &p.config;
     let plain = &c.evaluate.non_private;
     let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
@@ -63,7 +64,7 @@ fn train(p: &Pipeline, base: &Llama) -> Result<Box<dyn trainable::Trainable>> {
     let training = PlainTraining {
         model: base,
         config: &c.finetune,
-        objective: Objective::new(&c.finetune.objective, &Preparation::read(&p.folder)?.prompts),
+        objective: Objective::of(c, &Preparation::read(&p.folder)?.prompts, vocabulary)?,
         stop: p.stop,
         progress: p.progress,
         name: "training without privacy (non_private)",

@@ -8,7 +8,7 @@ use super::files::{read_json, write_atomically};
 use super::{Pipeline, RunPaths, stamp, table};
 use crate::models::load::gguf::Gguf;
 use crate::records::{
-    LabelSpace, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts, texts,
+    LabelSpace, Question, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts, texts,
 };
 use crate::sampling::prior;
 use crate::{Error, Result, assets};
@@ -79,7 +79,11 @@ pub fn run(p: &Pipeline) -> Result<()> {
         .map(|t| vocabulary.prompt(t))
         .collect::<Result<Vec<_>>>()?;
     let context = gguf.count("llama.context_length")?;
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + c.prepare.max_tokens;
+    let mut around = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    if c.finetune.objective.label_words > 0.0 {
+        around = around.max(Question::new(&c.prompt, &labels, &vocabulary)?.most_tokens());
+    }
+    let longest = around + c.prepare.max_tokens;
     if longest > context {
         return Err(Error::usage(format!(
             "a prompt and {} tokens make {longest}, the model's context is {context}",

@@ -31,6 +31,7 @@ pub struct WarmStart<'a> {
     pub vocabulary: &'a Vocabulary,
     /// Each label's, in tokens.
     pub prompts: &'a [Vec<u32>],
+    pub objective: &'a Objective,
     pub path: &'a Path,
     pub stop: &'a AtomicBool,
     pub progress: &'a dyn Progress,
@@ -62,7 +63,7 @@ impl WarmStart<'_> {
         let training = PlainTraining {
             model: self.model,
             config: c,
-            objective: Objective::new(&c.objective, self.prompts),
+            objective: self.objective.clone(),
             stop: self.stop,
             progress: self.progress,
             name: "warm start",

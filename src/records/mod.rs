@@ -3,6 +3,7 @@
 mod identity;
 mod labels;
 pub mod prompt;
+mod question;
 mod read;
 mod table;
 pub mod tokenise;
@@ -10,6 +11,7 @@ mod units;
 
 pub use identity::{content_hash, fixed_sample, shared_texts};
 pub use labels::{LabelColumn, LabelSpace, RawLabel};
+pub use question::Question;
 pub use read::{ReadReport, Record, read, texts};
 pub use tokenise::{Encoded, Vocabulary};
 pub use units::Units;

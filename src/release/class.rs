@@ -24,6 +24,17 @@ pub enum Class {
     PostProcessing,
 }
 
+impl Class {
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Public => "public",
+            Class::Charged => "charged",
+            Class::PostProcessing => "post-processing",
+        }
+    }
+}
+
 /// What `model/privacy.json` may hold, and every shard under `dp.`: all of it follows from the plan.
 const GUARANTEE: [&str; 16] = [
     "caveat",

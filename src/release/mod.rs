@@ -3,10 +3,26 @@
 //! [`examine`] reads a run's public [`Facts`] and looks for every reason to refuse; only an [`Examined`] without any
 //! becomes [`Cleared`], and only what is cleared can be written out. Each value that is published is classified (P9).
 
+pub mod bundle;
+mod card;
+mod claim;
 mod class;
 mod clearance;
+mod croissant;
+pub mod export;
 mod facts;
+pub mod folder;
+mod manifest;
+mod records;
+mod registry;
+mod template;
+pub mod verify;
+mod wording;
+mod yaml;
 
+pub use bundle::{Bundle, Piece};
 pub use class::Class;
 pub use clearance::{Check, Cleared, Examined, Refusal, examine};
+pub use export::{Dtype, Export, Options, Part};
 pub use facts::{BaseModel, Composed, Facts};
+pub use verify::{Verified, verify};

@@ -41,8 +41,7 @@ pub struct StepLog {
 pub struct Training<'a> {
     pub model: &'a Llama,
     pub config: &'a FinetuneConfig,
-    /// Each label's, in tokens.
-    pub prompts: &'a [Vec<u32>],
+    pub objective: &'a Objective,
     /// Where checkpoints are written.
     pub checkpoint: &'a Path,
     /// Set when the person asks to stop.
@@ -82,8 +81,7 @@ impl Training<'_> {
             self.progress
                 .note(&format!("training goes on: {applied} steps applied, {charged} charged"));
         }
-        let objective = Objective::new(&c.objective, self.prompts);
-        let trainee = Trainee::with(self.model, Compute::of(c), objective);
+        let trainee = Trainee::with(self.model, Compute::of(c), self.objective.clone());
         let workers = Workers::new(self.model);
         let contribution = Contribution {
             trainee: &trainee,

@@ -11,6 +11,7 @@ use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Trainee};
 use dpsynth::training::memory::AtOnce;
+use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable;
 use dpsynth::training::trainer::Training;
 use dpsynth::training::workers::Workers;
@@ -233,7 +234,7 @@ pub fn p6_an_empty_batch_is_a_step_like_any_other() -> Result<(), String> {
     let training = Training {
         model: &bench.model,
         config: &config,
-        prompts: &[],
+        objective: &Objective::text(),
         checkpoint: &bench.folder.path().join("checkpoint.safetensors"),
         stop: &AtomicBool::new(false),
         progress: &Silent,

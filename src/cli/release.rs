@@ -1,0 +1,85 @@
+//! `dpsynth release`: the bundle that a data team publishes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use dpsynth::Result;
+use dpsynth::pipeline::Places;
+use dpsynth::release::{Bundle, Piece, examine, folder};
+use serde::Serialize;
+
+use super::run::interrupts;
+use super::{Ui, show};
+
+/// Writes what may be published of a run: records, card, guarantee, manifest
+///
+/// The run must be audited (`dpsynth audit`), its ledger must verify, and no synthetic record may repeat a training record:
+/// else it is refused with every reason and exit code 4. Only what is public, was charged, or is computed from that is
+/// written; the [release] section of the configuration says licence, language and who publishes. The same run gives the
+/// same bytes.
+#[derive(Args)]
+pub struct Release {
+    /// A run's folder, such as runs/imdb-quick
+    run: PathBuf,
+    /// Where the bundle goes: a folder that is not there yet
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Lists what would be written and why it may be, and writes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Prints the list as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Released<'a> {
+    to: &'a PathBuf,
+    written: bool,
+    /// Epsilon with everything without which it means nothing (P10).
+    statement: &'a str,
+    files: &'a [Piece],
+    missing: &'a [String],
+}
+
+impl Release {
+    /// Writes the bundle, or says what it would be.
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        // Told before the run is looked at.
+        folder::target(&self.to)?;
+        let runs = self.run.parent().unwrap_or(&self.run);
+        let cleared = examine(&self.run, &Places::from_env(runs))?.clear()?;
+        let bundle = Bundle::of(&cleared)?;
+        if !self.dry_run {
+            bundle.write(&self.to, interrupts()?)?;
+        }
+        if self.json {
+            return ui.print_json(&Released {
+                to: &self.to,
+                written: !self.dry_run,
+                statement: bundle.sentence(),
+                files: bundle.pieces(),
+                missing: bundle.missing(),
+            });
+        }
+        let mut table = show::table(["file", "bytes", "class", "why it may leave"], 1..2);
+        for piece in bundle.pieces() {
+            table.add_row([
+                piece.path.clone(),
+                piece.size.to_string(),
+                piece.class.name().to_string(),
+                piece.why.to_string(),
+            ]);
+        }
+        let mut out = vec![table.to_string(), bundle.sentence().to_string()];
+        out.extend(bundle.missing().iter().map(|m| format!("note: {m}")));
+        out.push(match self.dry_run {
+            true => format!(
+                "nothing was written; without --dry-run this would be {}",
+                self.to.display()
+            ),
+            false => format!("bundle: {} (`dpsynth verify` checks it)", self.to.display()),
+        });
+        ui.print(&out.join("\n"))
+    }
+}

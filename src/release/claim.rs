@@ -1,0 +1,86 @@
+//! `privacy.json`: the claim for programs, in the order of NIST SP 800-226 (Near and Darais 2025): the guarantee, the
+//! algorithm, the deployment. `templates/privacy.schema.json` is its JSON Schema.
+
+use serde_json::{Map, Value, json};
+
+use super::facts::Facts;
+use super::wording;
+
+/// What the file says it is.
+pub const FORMAT: &str = "dpsynth privacy 1";
+
+/// Its JSON Schema (2020-12).
+pub const SCHEMA: &str = include_str!("templates/privacy.schema.json");
+
+/// The claim: of plans and settings alone.
+pub fn render(facts: &Facts) -> Value {
+    let (f, d) = (&facts.config.finetune, &facts.config.dataset);
+    json!({
+        "$schema": "privacy.schema.json",
+        "format": FORMAT,
+        "run": facts.run,
+        "guarantee": {
+            "variant": "approximate differential privacy",
+            "parameters": facts.guarantee,
+            "statement": wording::sentence(&facts.guarantee),
+            "plain": wording::plain("This dataset", facts),
+            "neighbours": wording::neighbours(facts),
+            "unit": {
+                "column": d.unit.as_ref().map(|u| &u.column),
+                "max_records": d.max_records_per_unit(),
+            },
+            "covers": ["the trained model", "the synthetic records", "whatever is computed from these and public values"],
+            "declared_public": wording::declared(facts),
+            "public_size": d.public_size,
+            "composition": facts.composed.map(|c| json!({
+                "runs": c.runs,
+                "epsilon": c.epsilon,
+                "delta": c.delta,
+                "adjacency": facts.text("adjacency"),
+                "unit": facts.text("unit"),
+                "sampler": facts.text("sampler"),
+                "accountant": facts.text("accountant"),
+            })),
+        },
+        "algorithm": {
+            "mechanism": facts.text("mechanism"),
+            "optimizer": f.optimizer,
+            "method": f.method,
+            "clipping": f.clipping,
+            "noise": f.noise,
+            "randomness": "ChaCha20, keyed by the operating system for every step and purpose; keys are not kept",
+            "post_processing": wording::making(facts),
+            "base_model": facts.base_model,
+            "utility_and_bias": wording::limits(facts),
+        },
+        "deployment": {
+            "trust_model": "central",
+            "trust": wording::TRUST,
+            "outside": wording::OUTSIDE,
+            "access": "non-interactive",
+            "audit": "passed: no attack refuted the guarantee; its numbers read private records and are withheld",
+            "memorisation": "checked: no synthetic record repeats a run of words of a training record that is longer than the run's limit",
+            "withheld": wording::WITHHELD,
+            "contamination": wording::CONTAMINATION,
+        },
+        "program": { "name": "dpsynth", "version": facts.program_version },
+    })
+}
+
+/// What `verify` needs of it.
+pub struct Said {
+    pub guarantee: Map<String, Value>,
+    pub run: String,
+    pub base_model: String,
+}
+
+/// Reads what [`render`] wrote; none where it is something else.
+pub fn read(bytes: &[u8]) -> Option<Said> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    (value["format"] == FORMAT).then_some(())?;
+    Some(Said {
+        guarantee: value["guarantee"]["parameters"].as_object()?.clone(),
+        run: value["run"].as_str()?.to_string(),
+        base_model: value["algorithm"]["base_model"]["name"].as_str()?.to_string(),
+    })
+}

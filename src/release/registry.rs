@@ -1,0 +1,159 @@
+//! `deployment.yaml`: a draft of an entry for the Differential Privacy Deployments Registry.
+//!
+//! The schema is `schemas/deployments-schema.yaml` of github.com/opendp/deployments-registry-data, as of its layout
+//! basic, dp_variant, privacy_loss, deployment_model, implementation, administrative; its tiers are described at
+//! registry.opendp.org/transparency-tiers. Keys stand in the schema's order, as its tests ask.
+
+use serde_json::{Map, Value, json};
+
+use super::facts::Facts;
+use super::{card, wording, yaml};
+use crate::Result;
+use crate::config::{DeployerType, NoiseKind};
+use crate::number::{delta, up};
+
+/// What the registry requires and only the configuration can say: setting, and field of the entry.
+pub fn missing(facts: &Facts) -> Vec<(&'static str, &'static str)> {
+    let r = &facts.config.release;
+    let asked = [
+        (r.deployer.is_none(), "release.deployer", "data_curator_name"),
+        (r.deployer_type.is_none(), "release.deployer_type", "data_curator_type"),
+        (r.region.is_none(), "release.region", "data_product_region"),
+        (r.date.is_none(), "release.date", "publication_date"),
+    ];
+    asked
+        .iter()
+        .filter(|(none, ..)| *none)
+        .map(|(_, key, field)| (*key, *field))
+        .collect()
+}
+
+/// The entry.
+///
+/// # Errors
+/// Other: it cannot be written as YAML.
+pub fn render(facts: &Facts) -> Result<String> {
+    let mut out = String::from("# A draft for the Differential Privacy Deployments Registry (registry.opendp.org).\n");
+    for (key, field) in missing(facts) {
+        out.push_str(&format!(
+            "# Missing, and required there: {field} ({key} in the configuration)\n"
+        ));
+    }
+    out.push_str(&yaml::text(&entry(facts))?);
+    Ok(out)
+}
+
+/// The lines that say epsilon and delta, without their indentation.
+///
+/// # Errors
+/// Other: they cannot be written as YAML.
+pub fn parameters(guarantee: &Map<String, Value>) -> Result<Vec<String>> {
+    let text = yaml::text(&json!({ "epsilon": guarantee.get("epsilon"), "delta": guarantee.get("delta") }))?;
+    Ok(text.lines().map(str::to_string).collect())
+}
+
+fn entry(facts: &Facts) -> Value {
+    let (config, release) = (&facts.config, &facts.config.release);
+    let name = card::title(facts);
+    json!({
+        "url_slug": slug(&name),
+        "deployment": {
+            "basic": without_null(json!({
+                "name": name,
+                "data_curators": [without_null(json!({
+                    "data_curator_name": release.deployer,
+                    "data_curator_type": release.deployer_type.map(|t| match t {
+                        DeployerType::Government => "Government",
+                        DeployerType::Industry => "Industry",
+                        DeployerType::Nonprofit => "Nonprofit",
+                    }),
+                }))],
+                "description": card::description(facts),
+                "intended_use": "Training and testing text classifiers where the private records cannot be shared.",
+                "data_product_type": "Synthetic data",
+                "data_product_region": release.region,
+                "publication_date": release.date,
+            })),
+            "dp_variant": {
+                "variant_name": "Approximate DP",
+                "data_domain": format!("Sets of labelled texts. {}", wording::neighbours(facts)),
+                "unprotected_quantities": wording::declared(facts),
+            },
+            "privacy_loss": {
+                "privacy_unit": match &config.dataset.unit {
+                    None => "Record-level".to_string(),
+                    Some(unit) => format!("{}-level", unit.column),
+                },
+                "privacy_unit_details": wording::neighbours(facts),
+                "number_of_privacy_units": config.dataset.public_size,
+                "privacy_parameters": { "epsilon": facts.guarantee.get("epsilon"), "delta": facts.guarantee.get("delta") },
+                "privacy_parameters_details": wording::sentence(&facts.guarantee),
+            },
+            "deployment_model": {
+                "model_name": "Central",
+                "trust_assumptions": format!("{} {}", wording::TRUST, wording::OUTSIDE),
+                "release_type": "One release",
+                "release_type_details": composition(facts),
+                "data_source_type": "Static",
+                "access_type": "Non-interactive",
+            },
+            "implementation": {
+                "preprocessing_and_hyperparameter_tuning": format!(
+                    "Texts are cleaned and cut at {} tokens before training; this reads each record on its own. Settings chosen by looking at results on private records are not covered by epsilon.",
+                    config.prepare.max_tokens
+                ),
+                "mechanisms": format!(
+                    "{} {} Program: dpsynth {}.",
+                    wording::making(facts).join(" "),
+                    match config.finetune.noise {
+                        NoiseKind::ExactGaussian => "Noise is an exact rounded Gaussian, drawn and added in integers, so that floating-point attacks are closed.",
+                        NoiseKind::Gaussian => "Noise is Gaussian in floating point: attacks on floating point are outside the guarantee.",
+                    },
+                    facts.program_version
+                ),
+                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), composition(facts)),
+                "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
+                "justification": "An audit (replay of records, canaries, membership inference) failed to refute the guarantee, and no synthetic record repeats a long run of words of a training record: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
+            },
+            "administrative": {
+                "status": "Draft",
+                "registry_authors": [release.deployer.as_deref().unwrap_or("dpsynth")],
+                "tier": 3,
+            },
+        },
+    })
+}
+
+/// What all runs on the dataset spent.
+fn composition(facts: &Facts) -> String {
+    match facts.composed {
+        None => "One run.".into(),
+        Some(c) => format!(
+            "All runs on the private dataset together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}); a ledger refuses what would pass the dataset's total.",
+            c.runs,
+            up(c.epsilon, 4),
+            delta(c.delta, 3),
+            facts.text("adjacency"),
+            facts.text("unit"),
+            facts.text("sampler"),
+            facts.text("accountant")
+        ),
+    }
+}
+
+fn without_null(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().filter(|(_, v)| !v.is_null()).collect(),
+        other => other,
+    }
+}
+
+/// Letters and digits in lower case, runs of anything else as one hyphen.
+fn slug(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words: Vec<&str> = lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .collect();
+    words.join("-")
+}

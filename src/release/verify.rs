@@ -1,0 +1,286 @@
+//! A bundle that someone else received: whether each byte is what it was, and whether its files say the same.
+//!
+//! It needs no run. It does not say who made the bundle: a signature of the manifest does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::Path;
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{claim, manifest, registry, wording};
+use crate::assets::sha256_file;
+use crate::{Error, Result};
+
+/// What a bundle must have beside its records.
+const NEEDED: [&str; 7] = [
+    "README.md",
+    manifest::SUMS,
+    "croissant.json",
+    "deployment.yaml",
+    manifest::MANIFEST,
+    "privacy.json",
+    "privacy.schema.json",
+];
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    pub files: usize,
+    pub bytes: u64,
+    /// Synthetic records.
+    pub records: u64,
+    /// The guarantee; empty where `privacy.json` has none.
+    pub guarantee: Map<String, Value>,
+    /// The same whole in a line (P10).
+    pub statement: String,
+    /// What was looked at.
+    pub checked: Vec<&'static str>,
+    /// What is wrong; empty where the bundle is whole.
+    pub failures: Vec<Failure>,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Failure {
+    pub path: String,
+    pub what: String,
+}
+
+impl Verified {
+    /// Refuses a bundle with a failure.
+    ///
+    /// # Errors
+    /// Data: each bad file with what is wrong with it.
+    pub fn require_whole(&self) -> Result<()> {
+        if self.failures.is_empty() {
+            return Ok(());
+        }
+        let each: Vec<String> = (self.failures.iter())
+            .map(|f| format!("\n  - {}: {}", f.path, f.what))
+            .collect();
+        Err(
+            Error::data(format!("the bundle is not what was released:{}", each.concat()))
+                .hint("get it once more from who published it"),
+        )
+    }
+}
+
+/// Looks at the bundle in `folder`.
+///
+/// # Errors
+/// Usage: it is no folder, or nothing in it says that it is a bundle. Other: it cannot be read. What is wrong with a bundle
+/// is no error here: see [`Verified::require_whole`].
+pub fn verify(folder: &Path) -> Result<Verified> {
+    if !folder.is_dir() {
+        return Err(
+            Error::usage(format!("there is no folder {}", folder.display())).hint("name the folder of a bundle")
+        );
+    }
+    if !folder.join(manifest::MANIFEST).exists() && !folder.join(manifest::SUMS).exists() {
+        return Err(Error::usage(format!("{} holds no bundle", folder.display()))
+            .hint("`dpsynth release` writes one; it has a manifest.json"));
+    }
+    let mut look = Look {
+        folder,
+        found: BTreeMap::new(),
+        bytes: 0,
+        failures: BTreeSet::new(),
+    };
+    look.walk(folder, "")?;
+    look.hashes()?;
+    let (guarantee, records) = look.agreement()?;
+    Ok(Verified {
+        files: look.found.len(),
+        bytes: look.bytes,
+        records,
+        statement: wording::sentence(&guarantee),
+        guarantee,
+        checked: vec![
+            "every file is in manifest.json and SHA256SUMS with its SHA-256, and no other file is there",
+            "every shard's metadata, privacy.json, README.md, croissant.json, deployment.yaml and manifest.json say the same guarantee",
+            "epsilon stands with delta, adjacency, unit, sampler and accountant",
+        ],
+        failures: look.failures.into_iter().collect(),
+    })
+}
+
+struct Look<'a> {
+    folder: &'a Path,
+    /// SHA-256 by path.
+    found: BTreeMap<String, String>,
+    bytes: u64,
+    failures: BTreeSet<Failure>,
+}
+
+impl Look<'_> {
+    fn fail(&mut self, path: &str, what: impl Into<String>) {
+        self.failures.insert(Failure {
+            path: path.into(),
+            what: what.into(),
+        });
+    }
+
+    fn walk(&mut self, folder: &Path, prefix: &str) -> Result<()> {
+        for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
+            let entry = entry.map_err(|e| Error::io("read", folder, e))?;
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|e| Error::io("read", &path, e))?;
+            let Ok(name) = entry.file_name().into_string() else {
+                self.fail(&format!("{prefix}{}", path.display()), "its name is no text");
+                continue;
+            };
+            let name = format!("{prefix}{name}");
+            if kind.is_dir() {
+                self.walk(&path, &format!("{name}/"))?;
+            } else if kind.is_file() {
+                let (hash, bytes) = sha256_file(&path).map_err(|e| Error::io("read", &path, e))?;
+                self.bytes += bytes;
+                self.found.insert(name, hash);
+            } else {
+                self.fail(&name, "a link or a device, not a file");
+            }
+        }
+        Ok(())
+    }
+
+    /// Files, manifest and sums, each against the others.
+    fn hashes(&mut self) -> Result<()> {
+        for needed in NEEDED {
+            if !self.found.contains_key(needed) {
+                self.fail(needed, "missing");
+            }
+        }
+        let stated = self.bytes_of(manifest::MANIFEST)?.map(|bytes| manifest::read(&bytes));
+        if matches!(stated, Some(None)) {
+            self.fail(manifest::MANIFEST, "no in-toto statement of a release");
+        }
+        let stated = stated.flatten().map(|s| s.files).unwrap_or_default();
+        let sums = self.bytes_of(manifest::SUMS)?;
+        let summed = sums.as_ref().map(|b| manifest::read_sums(&String::from_utf8_lossy(b)));
+        let summed = summed.unwrap_or_default();
+
+        let mut named: BTreeSet<&String> = self.found.keys().chain(stated.keys()).chain(summed.keys()).collect();
+        let last = manifest::SUMS.to_string();
+        named.remove(&last);
+        let mut failures = Vec::new();
+        for path in named {
+            let by_sums = summed.get(path);
+            let by_manifest = stated.get(path);
+            let is_manifest = path == manifest::MANIFEST;
+            match self.found.get(path) {
+                None => failures.push((path.clone(), "missing")),
+                Some(_) if by_sums.is_none() && by_manifest.is_none() => {
+                    failures.push((path.clone(), "not part of the bundle"));
+                }
+                Some(hash) => match (by_sums == Some(hash), is_manifest || by_manifest == Some(hash)) {
+                    (true, true) => {}
+                    (true, false) => failures.push((manifest::MANIFEST.into(), "disagrees with a file and SHA256SUMS")),
+                    (false, _) if is_manifest => failures.push((path.clone(), "changed: SHA-256 differs")),
+                    (false, true) => failures.push((manifest::SUMS.into(), "disagrees with a file and manifest.json")),
+                    (false, false) => failures.push((path.clone(), "changed: SHA-256 differs")),
+                },
+            }
+        }
+        for (path, what) in failures {
+            self.fail(&path, what);
+        }
+        // Byte for byte: a changed space or line end is a change too.
+        let mut files = self.found.clone();
+        files.remove(manifest::SUMS);
+        if self.failures.is_empty() && sums.is_some_and(|sums| sums != manifest::sums(&files).as_bytes()) {
+            self.fail(manifest::SUMS, "changed: it is not what the files make it");
+        }
+        Ok(())
+    }
+
+    /// Whether all files say one guarantee; it, and the number of records.
+    fn agreement(&mut self) -> Result<(Map<String, Value>, u64)> {
+        let said = self.bytes_of("privacy.json")?.map(|bytes| claim::read(&bytes));
+        let Some(Some(said)) = said else {
+            if said.is_some() {
+                self.fail("privacy.json", "no claim of a release");
+            }
+            return Ok((Map::new(), 0));
+        };
+        let lacking = wording::lacking(&said.guarantee);
+        if !lacking.is_empty() {
+            self.fail("privacy.json", format!("epsilon without {} (P10)", lacking.join(", ")));
+        }
+        if said.guarantee.get("private") != Some(&Value::Bool(true)) {
+            self.fail("privacy.json", "NOT PRIVATE");
+        }
+        let sentence = wording::sentence(&said.guarantee);
+        if let Some(bytes) = self.bytes_of(manifest::MANIFEST)?
+            && manifest::read(&bytes).is_some_and(|m| m.guarantee != said.guarantee)
+        {
+            self.fail(manifest::MANIFEST, "says another guarantee than privacy.json");
+        }
+        for file in ["README.md", "croissant.json"] {
+            if let Some(bytes) = self.bytes_of(file)?
+                && !String::from_utf8_lossy(&bytes).contains(&sentence)
+            {
+                self.fail(file, "says another guarantee than privacy.json");
+            }
+        }
+        if let Some(bytes) = self.bytes_of("deployment.yaml")? {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: BTreeSet<&str> = text.lines().map(str::trim).collect();
+            let parameters = registry::parameters(&said.guarantee)?;
+            if !parameters.iter().all(|line| lines.contains(line.as_str())) {
+                self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
+            }
+        }
+        let expected: BTreeMap<String, String> = wording::metadata(&said.guarantee, &said.run, &said.base_model)
+            .into_iter()
+            .collect();
+        let shards: Vec<String> = (self.found.keys().filter(|p| p.ends_with(".parquet")))
+            .cloned()
+            .collect();
+        if shards.is_empty() {
+            self.fail("data/", "no records");
+        }
+        let mut records = 0;
+        for shard in shards {
+            // What is damaged is not read, and is told of already.
+            if self.failures.iter().any(|f| f.path == shard) {
+                continue;
+            }
+            match metadata(&self.folder.join(&shard)) {
+                Some((metadata, rows)) => {
+                    records += rows;
+                    if metadata != expected {
+                        self.fail(&shard, "its metadata says another guarantee than privacy.json");
+                    }
+                }
+                None => self.fail(&shard, "no Parquet file"),
+            }
+        }
+        Ok((said.guarantee, records))
+    }
+
+    /// None where there is no such file.
+    fn bytes_of(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        if !self.found.contains_key(path) {
+            return Ok(None);
+        }
+        let path = self.folder.join(path);
+        fs::read(&path).map(Some).map_err(|e| Error::io("read", &path, e))
+    }
+}
+
+/// Key-value metadata and rows of a shard.
+fn metadata(path: &Path) -> Option<(BTreeMap<String, String>, u64)> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).ok()?).ok()?;
+    let file = reader.metadata().file_metadata();
+    let in_file = file.key_value_metadata().into_iter().flatten();
+    let in_file: BTreeMap<String, String> = in_file
+        .filter(|pair| pair.key != "ARROW:schema")
+        .map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default()))
+        .collect();
+    let in_schema: BTreeMap<String, String> = reader.schema().metadata().clone().into_iter().collect();
+    // pyarrow shows the one, DuckDB the other.
+    (in_schema == in_file).then_some((in_file, file.num_rows().max(0) as u64))
+}

@@ -1,0 +1,195 @@
+//! What every file of a release says in the same words: the guarantee whole (P10), what it means, and its limits.
+
+use serde_json::{Map, Value};
+
+use super::facts::Facts;
+use crate::number::{delta, down, up};
+
+/// Without one of these epsilon means nothing (P10).
+pub const NEEDED: [&str; 6] = ["epsilon", "delta", "adjacency", "unit", "sampler", "accountant"];
+
+/// What of [`NEEDED`] a guarantee lacks.
+pub fn lacking(guarantee: &Map<String, Value>) -> Vec<&'static str> {
+    let given = |key: &str| match guarantee.get(key) {
+        Some(Value::Number(n)) => n.as_f64().is_some_and(|v| v > 0.0 && v.is_finite()),
+        Some(Value::String(s)) => !s.is_empty(),
+        _ => false,
+    };
+    NEEDED.into_iter().filter(|key| !given(key)).collect()
+}
+
+/// Epsilon with everything without which it means nothing (P10), in a line; rounded away from what would claim too much.
+pub fn sentence(guarantee: &Map<String, Value>) -> String {
+    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or("?");
+    let mark = guarantee.get("caveat").and_then(Value::as_str);
+    let mark = mark.map(|c| format!("{c}; ")).unwrap_or_default();
+    let counted = guarantee.get("label_histogram_epsilon").and_then(Value::as_f64);
+    let counted = counted.map(|e| format!("; labels counted at epsilon {} of it", up(e, 4)));
+    format!(
+        "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps{}",
+        up(number("epsilon"), 4),
+        down(number("epsilon_lower"), 4),
+        delta(number("delta"), 3),
+        text("adjacency"),
+        text("unit"),
+        text("sampler"),
+        text("accountant"),
+        text("mechanism"),
+        number("noise_multiplier"),
+        number("sampling_rate"),
+        guarantee.get("steps").unwrap_or(&Value::Null),
+        counted.unwrap_or_default()
+    )
+}
+
+/// The guarantee as key-value metadata of a shard, with the run and the base model.
+pub fn metadata(guarantee: &Map<String, Value>, run: &str, base_model: &str) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+    let mut out: Vec<(String, String)> = guarantee.iter().map(|(k, v)| (format!("dp.{k}"), text(v))).collect();
+    out.push(("dp.run".into(), run.to_string()));
+    out.push(("dp.base_model".into(), base_model.to_string()));
+    out
+}
+
+/// Who is protected, in a few words.
+pub fn unit(facts: &Facts) -> String {
+    match &facts.config.dataset.unit {
+        None => "one record (one text with its labels)".into(),
+        Some(unit) => format!(
+            "everything that shares a value of `{}` (of which at most {} records were used)",
+            unit.column, unit.max_records
+        ),
+    }
+}
+
+/// What epsilon bounds of `what` ("This dataset"), in plain words.
+pub fn plain(what: &str, facts: &Facts) -> String {
+    let epsilon = facts.number("epsilon");
+    // As many decimals as it takes to show that it is not everything.
+    let doubt = 100.0 / (1.0 + epsilon.exp());
+    let sure = up(100.0 - doubt, (-doubt.log10().floor()).clamp(1.0, 6.0) as usize);
+    format!(
+        "{what} tells only so much about whether {} was among the private data. Adding or \
+         removing it changes the probability of every possible outcome by a factor of at most e^{} ≈ {}, except for an \
+         additional probability of at most {}. In other words: someone for whom it was an even chance before can be at \
+         most {sure} % sure afterwards (up to that additional probability), whatever else they know and whatever they \
+         compute.",
+        unit(facts),
+        up(epsilon, 3),
+        factor(epsilon.exp()),
+        delta(facts.number("delta"), 2),
+    )
+}
+
+/// A factor rounded up, with about three digits.
+fn factor(value: f64) -> String {
+    match value {
+        v if v < 100.0 => up(v, 2),
+        v if v < 1e6 => format!("{:.0}", v.ceil()),
+        v => delta(v, 1),
+    }
+}
+
+/// What neighbours are.
+pub fn neighbours(facts: &Facts) -> String {
+    format!(
+        "Two datasets are neighbours where one is the other with {} added or removed.",
+        unit(facts)
+    )
+}
+
+/// What was declared public, and is not protected.
+pub fn declared(facts: &Facts) -> String {
+    let size = facts.config.dataset.public_size;
+    let counts = match facts.guarantee.get("label_histogram_epsilon") {
+        Some(_) => "the label proportions were counted with noise that is part of epsilon",
+        None => "the label proportions were declared",
+    };
+    format!(
+        "Declared public and not protected: the number of units ({size}), the columns, the names of the labels, the \
+         prompts and every setting of the run; {counts}."
+    )
+}
+
+/// How the model was made, step by step.
+pub fn training(facts: &Facts) -> Vec<String> {
+    let f = &facts.config.finetune;
+    let trained = match f.method {
+        crate::config::Method::Lora => format!("factors of low rank ({}) beside its linear maps", f.rank),
+        crate::config::Method::Full => "all its weights".into(),
+    };
+    let mut out = Vec::new();
+    if f.warm_start.records > 0 {
+        out.push(format!(
+            "Before anything private was read, the base model was trained on {} records of its own making.",
+            f.warm_start.records
+        ));
+    }
+    out.push(format!(
+        "The base model was fine-tuned on the private records, which train {trained}: {} steps, each on a Poisson sample \
+         of about {} units, the gradient of each bounded in norm, noise added to their sum (differentially private \
+         stochastic gradient descent).",
+        facts.guarantee.get("steps").unwrap_or(&Value::Null),
+        facts.guarantee.get("expected_batch_size").unwrap_or(&Value::Null),
+    ));
+    out
+}
+
+/// How the records were made, step by step.
+pub fn making(facts: &Facts) -> Vec<String> {
+    let s = &facts.config.sample;
+    let mut out = training(facts);
+    out.push(format!(
+        "The fine-tuned model then wrote records label by label, at temperature {}{}.",
+        s.temperature,
+        match s.guidance > 0.0 {
+            true => format!(", guided by contrast with other labels (weight {})", s.guidance),
+            false => String::new(),
+        }
+    ));
+    if s.refine.is_on() {
+        out.push(
+            "It scored its own records under all labels; those that did not show their label were dropped, drawn again or \
+             relabelled. No private record and no classifier trained on private records took part."
+                .into(),
+        );
+    }
+    out
+}
+
+/// What one must not expect.
+pub fn limits(facts: &Facts) -> Vec<String> {
+    let mut out = vec![format!(
+        "The guarantee is for {}. Whoever stands behind several of these is protected less, the more the less.",
+        unit(facts)
+    )];
+    out.push(
+        "Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into(),
+    );
+    out.push("The records are written by a language model: names, places and events in them are made up or taken from what the base model knew, facts are unreliable, and the base model's biases are passed on.".into());
+    out.push(format!(
+        "A record has at most {} tokens; longer ones are cut.",
+        facts
+            .config
+            .sample
+            .max_tokens
+            .unwrap_or(facts.config.prepare.max_tokens)
+    ));
+    out.push(
+        "Labels are what the records were drawn for (or relabelled to by the model); no person checked them.".into(),
+    );
+    out
+}
+
+/// Why nothing measured on private records is published.
+pub const WITHHELD: &str = "Scores on private records (accuracy of classifiers tested on them, distance to them, the audit's numbers) are withheld: they are computed from private records without noise, so that publishing them would be outside the guarantee. The run was released only after an audit had failed to refute the guarantee and no record repeated a long run of words of a training record.";
+
+/// What the base model may have seen.
+pub const CONTAMINATION: &str = "The base model was trained on public text and may have seen public benchmarks, with their answers. What it knew before is not covered by the guarantee, and a model that is trained on these records and scored on such a benchmark may look better than it is.";
+
+/// Who is trusted with what.
+pub const TRUST: &str = "Central model: whoever ran the program saw the private records. The adversary sees the synthetic records, the trained model, all noised sums and every setting, and knows every record but one.";
+
+/// What the guarantee leaves out.
+pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before.";
