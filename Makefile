@@ -1,8 +1,8 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
-# make browser                the report in a browser, at two widths and in both colour schemes
 # make interop-model          an exported model in transformers and PEFT
+# make browser                the report in Chromium; PAGE=FILE.html opens that one
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -42,6 +42,10 @@ test:
 test-slow:
 	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
 
+# The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
+browser: build
+	NODE_FOLDER=$(dir $(CARGO_TARGET_DIR))browser tests/browser/run.sh $(PROGRAM)
+
 # What others read of a bundle. The readers are installed once; no network after that.
 READERS := $(dir $(CARGO_TARGET_DIR))readers
 interop: build
@@ -50,9 +54,6 @@ interop: build
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		tests/interop/bundle.sh $(PROGRAM) "$$folder/bundle" && \
 		HF_HOME="$$folder/hf" HF_HUB_OFFLINE=1 $(READERS)/bin/python tests/interop/check.py "$$folder/bundle"
-# The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
-browser: build
-	NODE_FOLDER=$(dir $(CARGO_TARGET_DIR))browser tests/browser/run.sh $(PROGRAM)
 
 lint:
 	cargo fmt --check

@@ -13,10 +13,14 @@ pub mod charts;
 mod data;
 pub mod guarantee;
 mod internal;
+mod made;
 mod neighbours;
+mod privacy;
 mod public;
+mod runs;
 mod sections;
 mod texts;
+mod usefulness;
 pub mod view;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! guarantee, declared settings, what came of sampling, and synthetic and zero-shot records. They have no place for a
 //! score, a loss, a timing, a path or a count of private records.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -17,6 +19,8 @@ use crate::evaluation::Example;
 use crate::pipeline::files::read_json;
 use crate::pipeline::{RunPaths, guarantee, table};
 use crate::records::{LabelSpace, Record};
+use crate::release::Facts;
+use crate::sampling::shards;
 use crate::{Error, Result};
 
 /// What may leave.
@@ -54,48 +58,83 @@ impl PublicFacts {
         let Some(Value::Object(guarantee)) = guarantee(paths)? else {
             return Err(missing("no trained model yet", "finetune"));
         };
-        if guarantee.get("private") != Some(&Value::Bool(true)) {
+        let files = |arm: &str| match paths.shards(arm) {
+            folder if folder.exists() => shards::files(&folder),
+            _ => Err(missing("no sampled records yet", "sample")),
+        };
+        let sampled = |arm: &str| match paths.sampled(arm) {
+            path if path.exists() => read_json(&path),
+            _ => Ok(Value::Null),
+        };
+        Self::made(Parts {
+            run: paths.name(),
+            config,
+            guarantee: &guarantee,
+            sampled: [&sampled("synthetic")?, &sampled("zero_shot")?],
+            shards: [&files("synthetic")?, &files("zero_shot")?],
+        })
+    }
+
+    /// The same of what was cleared for a release.
+    ///
+    /// # Errors
+    /// Budget: the run is NOT PRIVATE. Data: a shard is damaged.
+    pub fn of_release(facts: &Facts) -> Result<Self> {
+        Self::made(Parts {
+            run: &facts.run,
+            config: &facts.config,
+            guarantee: &facts.guarantee,
+            sampled: [&facts.synthetic, &facts.zero_shot],
+            shards: [&facts.shards, &facts.zero_shot_shards],
+        })
+    }
+
+    fn made(parts: Parts) -> Result<Self> {
+        let config = parts.config;
+        if parts.guarantee.get("private") != Some(&Value::Bool(true)) {
             return Err(Error::budget(format!(
                 "{} is NOT PRIVATE: nothing of it may be made public",
-                paths.root().display()
+                parts.run
             ))
             .hint("run again without `finetune.seed`, under another name"));
         }
         let labels = LabelSpace::from_config(&config.dataset.labels)?;
-        let records = |arm: &str| -> Result<Vec<Example>> {
-            let shards = paths.shards(arm);
-            if !shards.exists() {
-                return Err(missing("no sampled records yet", "sample"));
-            }
+        let records = |files: &[PathBuf]| -> Result<Vec<Example>> {
             let of = |r: Record| Example {
                 text: r.text,
                 label: r.label,
             };
-            Ok(table::read_shards(&shards, config, &labels)?
-                .into_iter()
-                .map(of)
-                .collect())
+            Ok(table::read_files(files, config, &labels)?.into_iter().map(of).collect())
         };
-        let (synthetic, zero_shot) = (records("synthetic")?, records("zero_shot")?);
-        let mut sampling = Vec::new();
-        for (series, arm) in [(Series::Synthetic, "synthetic"), (Series::ZeroShot, "zero_shot")] {
-            let path = paths.sampled(arm);
-            if path.exists() {
-                sampling.push((series, read_json(&path)?));
-            }
-        }
+        let [synthetic, zero_shot] = parts.shards.map(|files| records(files));
+        let arms = [Series::Synthetic, Series::ZeroShot].into_iter().zip(parts.sampled);
         Ok(PublicFacts {
-            run: paths.name().to_string(),
-            guarantee,
-            base_model: config.model.asset.clone(),
+            run: parts.run.to_string(),
+            guarantee: parts.guarantee.clone(),
+            base_model: match &config.model.path {
+                Some(_) => "of a local file".into(),
+                None => config.model.asset.clone(),
+            },
             settings: declared(config),
+            sampling: arms
+                .filter(|(_, v)| v.is_object())
+                .map(|(s, v)| (s, v.clone()))
+                .collect(),
+            synthetic: synthetic?,
+            zero_shot: zero_shot?,
             labels,
-            sampling,
-            synthetic,
-            zero_shot,
             program_version: env!("CARGO_PKG_VERSION").to_string(),
         })
     }
+}
+
+/// Of the synthetic and of the zero-shot arm, in this order.
+struct Parts<'a> {
+    run: &'a str,
+    config: &'a RunConfig,
+    guarantee: &'a Map<String, Value>,
+    sampled: [&'a Value; 2],
+    shards: [&'a [PathBuf]; 2],
 }
 
 /// Settings that say nothing of the private records or of this machine: no path, no seed of the noise, no device.
@@ -106,10 +145,6 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
         ("prompt.user", c.prompt.user.clone()),
         ("prepare.max_tokens", c.prepare.max_tokens.to_string()),
         ("finetune.method", named(&f.method)),
-        (
-            "finetune.epsilon",
-            format!("{} (asked for; the guarantee above is what was spent)", f.epsilon),
-        ),
         ("finetune.expected_batch_size", f.expected_batch_size.to_string()),
         ("finetune.learning_rate", f.learning_rate.to_string()),
         ("finetune.clipping", named(&f.clipping)),
@@ -181,13 +216,17 @@ impl PublicPage {
                 },
             ]);
         }
-        let mut privacy = Section {
+        let unit = facts.guarantee.get("unit").and_then(Value::as_str).unwrap_or("record");
+        let meaning = [
+            format!(
+                "The records were drawn from a language model that was trained under differential privacy. Whoever sees them, and all else that the training gave out, learns almost the same about a single {unit} as if it had never been there; epsilon and delta say how nearly."
+            ),
+            "It covers the records that were trained on. It does not cover what the language model had read before in public texts, nor what many records have in common: that is what the synthetic records are made to keep.".to_string(),
+        ];
+        let privacy = Section {
             id: "guarantee",
             title: "The guarantee",
-            intro: format!(
-                "The records were drawn from a language model that was trained under differential privacy. Whoever sees them, and all else that the training gave out, learns almost the same about a single {} as if it had never been there; epsilon and delta say how nearly.",
-                facts.guarantee.get("unit").and_then(Value::as_str).unwrap_or("record")
-            ),
+            intro: format!("{}.", guarantee.sentence),
             mark: None,
             blocks: vec![Block::Table {
                 table: terms(&guarantee),
@@ -195,9 +234,6 @@ impl PublicPage {
                 folded: false,
             }],
         };
-        privacy.blocks.push(Block::Text {
-            text: "It covers the records that were trained on. It does not cover what the language model had read before, in public texts, nor facts about groups: what many records have in common is what the synthetic records are made to keep.".into(),
-        });
         let mut made = Section {
             id: "made",
             title: "How they were made",
@@ -242,7 +278,8 @@ impl PublicPage {
             marks: guarantee.caveat.iter().cloned().collect(),
             missing: Vec::new(),
             guarantee: Some(guarantee),
-            answer: None,
+            answer_title: "In plain words",
+            answer: meaning.into_iter().map(|text| Block::Text { text }).collect(),
             verdict: None,
             sections: vec![privacy, records, texts, made],
             program_version: facts.program_version.clone(),

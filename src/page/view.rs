@@ -21,7 +21,8 @@ pub struct View {
     pub missing: Vec<Missing>,
     pub guarantee: Option<Guarantee>,
     /// Beside the guarantee, in the first view.
-    pub answer: Option<Block>,
+    pub answer_title: &'static str,
+    pub answer: Vec<Block>,
     pub verdict: Option<Verdict>,
     pub sections: Vec<Section>,
     pub program_version: String,

@@ -1,6 +1,6 @@
 //! Records as Parquet, inside the run's folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder};
@@ -52,8 +52,13 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
     Ok(out)
 }
 
-/// The records of an arm's shards, read as anyone else would read them.
+/// The records of an arm's folder of shards.
 pub fn read_shards(folder: &Path, config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
+    read_files(&shards::files(folder)?, config, labels)
+}
+
+/// The records of shards, read as anyone else would read them.
+pub fn read_files(files: &[PathBuf], config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
     // Synthetic records belong to nobody, and stand as they were written.
     let dataset = config.dataset.without_unit();
     let as_written = PrepareConfig {
@@ -61,8 +66,8 @@ pub fn read_shards(folder: &Path, config: &RunConfig, labels: &LabelSpace) -> Re
         ..config.prepare.clone()
     };
     let mut out = Vec::new();
-    for file in shards::files(folder)? {
-        out.extend(read(&file, &dataset, labels, &as_written)?.0);
+    for file in files {
+        out.extend(read(file, &dataset, labels, &as_written)?.0);
     }
     Ok(out)
 }
