@@ -46,7 +46,7 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
                 "plain": wording::plain(facts),
                 "sentence": wording::sentence(&facts.guarantee),
                 "guarantee": &facts.guarantee,
-                "parameters": facts.guarantee.iter().map(|(k, v)| json!([k, v])).collect::<Vec<Value>>(),
+                "parameters": wording::texts(&facts.guarantee),
                 "neighbours": wording::neighbours(facts),
                 "declared": wording::declared(facts),
                 "trust": wording::TRUST,
