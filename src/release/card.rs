@@ -31,7 +31,7 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
                 "plain": wording::plain("This dataset", facts),
                 "sentence": wording::sentence(&facts.guarantee),
                 "guarantee": &facts.guarantee,
-                "parameters": facts.guarantee.iter().map(|(k, v)| json!([k, v])).collect::<Vec<Value>>(),
+                "parameters": wording::texts(&facts.guarantee),
                 "neighbours": wording::neighbours(facts),
                 "declared": wording::declared(facts),
                 "trust": wording::TRUST,

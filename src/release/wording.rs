@@ -43,13 +43,17 @@ pub fn sentence(guarantee: &Map<String, Value>) -> String {
     )
 }
 
+/// Each value of a guarantee as text, a number as JSON writes it.
+pub fn texts(guarantee: &Map<String, Value>) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+    guarantee.iter().map(|(k, v)| (k.clone(), text(v))).collect()
+}
+
 /// The guarantee as key-value metadata of a shard, with the run and the base model.
 pub fn metadata(guarantee: &Map<String, Value>, run: &str, base_model: &str) -> Vec<(String, String)> {
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-    let mut out: Vec<(String, String)> = guarantee.iter().map(|(k, v)| (format!("dp.{k}"), text(v))).collect();
-    out.push(("dp.run".into(), run.to_string()));
-    out.push(("dp.base_model".into(), base_model.to_string()));
-    out
+    let named = texts(guarantee).into_iter().map(|(k, v)| (format!("dp.{k}"), v));
+    let more = [("dp.run", run), ("dp.base_model", base_model)];
+    named.chain(more.map(|(k, v)| (k.to_string(), v.to_string()))).collect()
 }
 
 /// Who is protected, in a few words.
@@ -192,4 +196,4 @@ pub const CONTAMINATION: &str = "The base model was trained on public text and m
 pub const TRUST: &str = "Central model: whoever ran the program saw the private records. The adversary sees the synthetic records, the trained model, all noised sums and every setting, and knows every record but one.";
 
 /// What the guarantee leaves out.
-pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before.";
+pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before; the decision to release, which an audit and a search for copied phrases took part in.";
