@@ -1,6 +1,7 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
+# make interop-model          an exported model in transformers and PEFT
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -14,10 +15,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow interop lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow interop interop-model lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -4
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -5
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -78,3 +79,11 @@ bench-peers-training: build
 	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
 	$(TORCH)/bin/python benches/peers/compare.py $(PROGRAM) $(ARGS)
+
+# An exported model in transformers and PEFT beside our own logits: RUN=runs/imdb-quick, or a tiny run made for it. CI does
+# not call it: torch is large. tests/export.rs holds the same against what transformers and PEFT said once.
+interop-model: build
+	cargo build --release --locked $(FEATURES) --example next_token
+	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benches/peers/training-requirements.txt
+	$(TORCH)/bin/python tests/interop/model.py $(PROGRAM) $(CARGO_TARGET_DIR)/release/examples/next_token $(RUN)

@@ -13,6 +13,7 @@
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
 //! - [`release`]: what may leave a run, the bundle that carries it, and every reason to refuse.
+//! - [`status`]: how far a run is, what it has spent and what comes next.
 //! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
 
 pub mod assets;
@@ -29,6 +30,7 @@ pub mod progress;
 pub mod records;
 pub mod release;
 pub mod sampling;
+pub mod status;
 pub mod training;
 
 #[cfg(test)]

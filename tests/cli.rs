@@ -53,9 +53,11 @@ fn help_of_each_command() {
         "finetune",
         "sample",
         "evaluate",
+        "status",
         "compare",
         "audit",
         "release",
+        "export",
         "verify",
         "fetch",
         "bench",
@@ -69,6 +71,8 @@ fn help_of_each_command() {
         "ledger show",
         "ledger verify",
         "ledger set-budget",
+        "completions",
+        "man",
     ];
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

@@ -55,6 +55,22 @@ pub struct AssetFile {
     pub bytes: u64,
 }
 
+impl AssetFile {
+    /// Refuses a file whose bytes are not those that a run was trained on.
+    ///
+    /// # Errors
+    /// Data: its sha256 is another.
+    pub fn require(&self, sha256: &str) -> Result<()> {
+        match self.sha256 == sha256 {
+            true => Ok(()),
+            false => Err(
+                Error::data(format!("{} is not the model that was trained", self.path.display()))
+                    .hint("its sha256 is not the one in internal/prepare.json; put the earlier file back"),
+            ),
+        }
+    }
+}
+
 /// What is looked for, be it a model or a dataset.
 pub(super) struct Wanted<'a> {
     kind: RepoType,

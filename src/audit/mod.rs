@@ -176,12 +176,7 @@ impl Audit<'_> {
         let device = device::choose(self.config.device)?;
         let file = assets::language_model(&self.config.model, &self.places.assets, self.progress)?;
         let file = file.with_extension("gguf")?;
-        if file.sha256 != preparation.model_sha256 {
-            return Err(
-                Error::data(format!("{} is not the model that was trained", file.path.display()))
-                    .hint("its sha256 is not the one in internal/prepare.json; put the earlier file back"),
-            );
-        }
+        file.require(&preparation.model_sha256)?;
         let gguf = Gguf::open(&file.path)?;
         let model = Llama::from_gguf(&gguf, &device)?;
         let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;

@@ -86,17 +86,8 @@ impl Audit {
 
     /// The configuration, profile and folder of runs that `RUN` names.
     fn find(&self) -> Result<(RunConfig, Profile, PathBuf)> {
-        if self.run.is_dir() {
-            if self.profile.is_some() || !self.overrides.is_empty() {
-                return Err(Error::usage(
-                    "a run's folder says all there is: `--profile` and `--set` go with a TOML file",
-                )
-                .hint(format!("dpsynth audit {}", self.run.display())));
-            }
-            return audit::run_in(&self.run);
-        }
         let is_toml = || std::fs::read_to_string(&self.run).is_ok_and(|text| text.parse::<toml::Table>().is_ok());
-        if self.run.extension().is_none_or(|e| e != "toml") && !is_toml() {
+        if !self.run.is_dir() && self.run.extension().is_none_or(|e| e != "toml") && !is_toml() {
             let run = self.run.display();
             return Err(Error::usage(match self.run.exists() {
                 true => format!("{run} is neither a run's folder nor a TOML file"),
@@ -110,8 +101,7 @@ impl Audit {
             overrides: self.overrides.clone(),
             data_dir: self.data_dir.clone(),
         };
-        let (config, profile) = which.load()?;
-        Ok((config, profile, self.runs_dir.clone()))
+        which.find(&self.runs_dir)
     }
 }
 

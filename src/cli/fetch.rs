@@ -3,6 +3,7 @@
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::assets::{Locations, Registry};
+use serde_json::json;
 
 use super::Ui;
 
@@ -15,6 +16,9 @@ pub struct Fetch {
     /// Names of models or datasets, for example `smollm2-135m-instruct imdb`; `dpsynth doctor` lists all
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// Prints one JSON object a name
+    #[arg(long)]
+    json: bool,
 }
 
 impl Fetch {
@@ -23,6 +27,14 @@ impl Fetch {
         let (registry, locations) = (Registry::built_in(), Locations::from_env());
         for name in &self.names {
             let (place, files) = registry.fetch(name, &locations, ui)?;
+            if self.json {
+                let files: Vec<_> = files
+                    .iter()
+                    .map(|f| json!({ "path": f.path, "sha256": f.sha256 }))
+                    .collect();
+                ui.print_json(&json!({ "name": name, "place": place.to_string(), "files": files }))?;
+                continue;
+            }
             ui.print(&format!("{name} ({place})"))?;
             for file in files {
                 ui.print(&format!("  {}", file.path.display()))?;

@@ -43,6 +43,9 @@ enum Action {
         /// The new total epsilon, above 0, at the ledger's delta.
         #[arg(long, value_name = "E", allow_negative_numbers = true)]
         epsilon: f64,
+        /// Writes one JSON object.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -63,14 +66,7 @@ impl Ledger {
     /// Does the one thing asked.
     pub fn run(self, ui: &Ui) -> Result<()> {
         match self.action {
-            Action::Show { file, json } => {
-                let shown = shown(privacy::verify(&file)?)?;
-                if json {
-                    ui.print_json(&shown)
-                } else {
-                    ui.print(&text(&shown))
-                }
-            }
+            Action::Show { file, json } => print(&shown(privacy::verify(&file)?)?, json, ui),
             Action::Verify { files, json } => {
                 for file in files {
                     let view = privacy::verify(&file)?;
@@ -82,12 +78,19 @@ impl Ledger {
                 }
                 Ok(())
             }
-            Action::SetBudget { file, epsilon } => {
+            Action::SetBudget { file, epsilon, json } => {
                 let mut ledger = privacy::Ledger::open_file(&file)?;
                 ledger.set_budget(epsilon)?;
-                ui.print(&text(&shown(ledger.view())?))
+                print(&shown(ledger.view())?, json, ui)
             }
         }
+    }
+}
+
+fn print(shown: &Shown, json: bool, ui: &Ui) -> Result<()> {
+    match json {
+        true => ui.print_json(shown),
+        false => ui.print(&text(shown)),
     }
 }
 

@@ -5,9 +5,12 @@ mod audit;
 mod bench;
 mod calibrate;
 mod compare;
+mod completions;
 mod doctor;
+mod export;
 mod fetch;
 mod ledger;
+mod man;
 mod meaning;
 mod number;
 mod plan;
@@ -15,6 +18,7 @@ mod quality;
 mod release;
 mod run;
 mod show;
+mod status;
 mod ui;
 mod verify;
 
@@ -54,16 +58,20 @@ enum Command {
     ///
     /// The last stage of a run.
     Evaluate(run::OneStage),
+    Status(status::StatusOf),
     Compare(compare::Compare),
     Audit(audit::Audit),
     Release(release::Release),
     Verify(verify::Verify),
+    Export(export::ExportOf),
     Bench(bench::Bench),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
     Account(account::Account),
     Calibrate(calibrate::Calibrate),
     Ledger(ledger::Ledger),
+    Completions(completions::Completions),
+    Man(man::Manual),
 }
 
 impl Cli {
@@ -76,16 +84,20 @@ impl Cli {
             Command::Finetune(command) => command.run(Stage::Finetune, ui),
             Command::Sample(command) => command.run(Stage::Sample, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
+            Command::Status(command) => command.run(ui),
             Command::Compare(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
             Command::Release(command) => command.run(ui),
             Command::Verify(command) => command.run(ui),
+            Command::Export(command) => command.run(ui),
             Command::Bench(command) => command.run(ui),
             Command::Fetch(command) => command.run(ui),
             Command::Doctor(command) => command.run(ui),
             Command::Account(command) => command.run(ui),
             Command::Calibrate(command) => command.run(ui),
             Command::Ledger(command) => command.run(ui),
+            Command::Completions(command) => command.run(ui),
+            Command::Man(command) => command.run(ui),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::pipeline::Places;
-use dpsynth::release::{Bundle, Piece, bundle, examine};
+use dpsynth::release::{Bundle, Piece, examine, folder};
 use serde::Serialize;
 
 use super::run::interrupts;
@@ -46,7 +46,7 @@ impl Release {
     /// Writes the bundle, or says what it would be.
     pub fn run(self, ui: &Ui) -> Result<()> {
         // Told before the run is looked at.
-        bundle::target(&self.to)?;
+        folder::target(&self.to)?;
         let runs = self.run.parent().unwrap_or(&self.run);
         let cleared = examine(&self.run, &Places::from_env(runs))?.clear()?;
         let bundle = Bundle::of(&cleared)?;

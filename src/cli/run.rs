@@ -1,11 +1,12 @@
 //! `dpsynth run` and the stages by name.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
+use dpsynth::audit;
 use dpsynth::config::{self, Profile, RunConfig};
 use dpsynth::models::device;
 use dpsynth::pipeline::{Pipeline, Places, Stage};
@@ -16,7 +17,7 @@ use super::{Ui, show};
 /// Which run: shared by every command that takes a configuration.
 #[derive(Args)]
 pub struct Which {
-    /// A TOML file, such as pipelines/imdb.toml
+    /// A TOML file, such as pipelines/imdb.toml, or a run's folder, such as runs/imdb-quick, to go on as it was begun
     pub(super) config: PathBuf,
     /// How much work: `quick` takes minutes on two CPU cores, `full` is for a GPU [default: full with a GPU, else quick]
     #[arg(long, value_enum)]
@@ -38,16 +39,28 @@ pub enum ProfileName {
 impl Which {
     /// The resolved configuration.
     pub fn load(&self) -> Result<(RunConfig, Profile)> {
+        self.find(Path::new("")).map(|(config, profile, _)| (config, profile))
+    }
+
+    /// The resolved configuration, and the folder of runs: a run's folder stands in its own, a TOML file's are in `runs`.
+    pub fn find(&self, runs: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
+        if self.config.is_dir() {
+            if self.profile.is_some() || !self.overrides.is_empty() {
+                return Err(Error::usage(
+                    "a run's folder says all there is: `--profile` and `--set` go with a TOML file",
+                )
+                .hint(format!("leave them out: {}", self.config.display())));
+            }
+            return audit::run_in(&self.config);
+        }
         let profile = match self.profile {
             Some(ProfileName::Quick) => Profile::Quick,
             Some(ProfileName::Full) => Profile::Full,
             None if device::has_cuda() => Profile::Full,
             None => Profile::Quick,
         };
-        Ok((
-            config::load(&self.config, profile, &self.overrides, &self.data_dir)?,
-            profile,
-        ))
+        let config = config::load(&self.config, profile, &self.overrides, &self.data_dir)?;
+        Ok((config, profile, runs.to_path_buf()))
     }
 }
 
@@ -96,8 +109,8 @@ impl OneStage {
 }
 
 fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pipeline) -> Result<()>) -> Result<()> {
-    let (config, profile) = which.load()?;
-    let places = Places::from_env(&output.runs_dir);
+    let (config, profile, runs) = which.find(&output.runs_dir)?;
+    let places = Places::from_env(&runs);
     let pipeline = Pipeline::open(config, profile, &places, interrupts()?, ui)?;
     let outcome = work(&pipeline);
     let report = pipeline.report();

@@ -178,7 +178,7 @@ pub fn interval(i: &Interval) -> String {
 }
 
 /// Epsilon with everything without which it means nothing (P10).
-fn guarantee(p: &Value) -> String {
+pub fn guarantee(p: &Value) -> String {
     let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
     let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
     let mark = p["caveat"].as_str().map(|c| format!("{c}; ")).unwrap_or_default();

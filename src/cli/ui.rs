@@ -1,5 +1,6 @@
 //! What a person sees: bars on a terminal, plain lines in a pipe, nothing on standard output but results.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,19 +8,21 @@ use std::time::{Duration, Instant};
 
 use dpsynth::progress::{Progress, Task, Unit};
 use dpsynth::{Error, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Progress and notes go to standard error; results to standard output.
 pub struct Ui {
-    terminal: bool,
+    /// None: plain lines.
+    bars: Option<MultiProgress>,
     deserted: AtomicBool,
 }
 
 impl Ui {
-    /// Bars where standard error is a terminal.
+    /// Bars where standard error is a terminal that can draw them and somebody looks at it.
     pub fn detect() -> Self {
+        let terminal = std::io::stderr().is_terminal();
         Ui {
-            terminal: std::io::stderr().is_terminal(),
+            bars: draws_bars(terminal, |name| std::env::var_os(name)).then(MultiProgress::new),
             deserted: AtomicBool::new(false),
         }
     }
@@ -56,10 +59,22 @@ impl Ui {
     }
 }
 
+/// Whether bars are drawn: on a terminal that moves its cursor (`TERM`), unless a CI service keeps what is written (`CI`).
+///
+/// Bars have no colours, so `NO_COLOR` and `CLICOLOR` say nothing about them; help and usage errors follow both.
+fn draws_bars(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let moves_cursor = match variable("TERM") {
+        Some(term) => !term.is_empty() && term != "dumb",
+        None => cfg!(windows),
+    };
+    let kept = variable("CI").is_some_and(|ci| !["", "0", "false"].iter().any(|no| ci == *no));
+    terminal && moves_cursor && !kept
+}
+
 impl Progress for Ui {
     fn begin(&self, task: &str, total: u64, unit: Unit) -> Box<dyn Task> {
-        if self.terminal {
-            let bar = ProgressBar::new(total);
+        if let Some(bars) = &self.bars {
+            let bar = bars.add(ProgressBar::new(total));
             let template = match unit {
                 Unit::Bytes => "{msg_head}{bar:30} {bytes}/{total_bytes} {bytes_per_sec} left {eta} {msg}",
                 _ => "{msg_head}{bar:30} {pos}/{len} left {eta} {msg}",
@@ -80,7 +95,12 @@ impl Progress for Ui {
     }
 
     fn note(&self, line: &str) {
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let write = || drop(writeln!(std::io::stderr(), "{line}"));
+        match &self.bars {
+            // A line in the middle of a bar would tear it.
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
     }
 }
 
@@ -133,5 +153,25 @@ impl Task for Lines {
             self.task,
             self.total
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_for_a_terminal_that_someone_looks_at() {
+        let draws = |terminal: bool, set: &[(&str, &str)]| {
+            draws_bars(terminal, |name| {
+                set.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into())
+            })
+        };
+        assert!(draws(true, &[("TERM", "xterm-256color")]));
+        assert!(draws(true, &[("TERM", "xterm"), ("CI", "false"), ("NO_COLOR", "1")]));
+        assert!(!draws(false, &[("TERM", "xterm")]));
+        assert!(!draws(true, &[("TERM", "dumb")]));
+        assert_eq!(draws(true, &[]), cfg!(windows));
+        assert!(!draws(true, &[("TERM", "xterm"), ("CI", "true")]));
     }
 }

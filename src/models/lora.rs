@@ -125,14 +125,20 @@ impl Adapter {
         (on_device(a, [p.input, self.rank]), on_device(b, [self.rank, p.output]))
     }
 
-    /// Writes safetensors with PEFT's names and shapes (`lora_A.weight [rank, input]`, `lora_B.weight [output, rank]`).
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut held: Vec<(String, [usize; 2], Vec<f32>)> = Vec::new();
+    /// PEFT's name, shape and values of each factor, row by row: `lora_A.weight [rank, input]`, `lora_B.weight [output, rank]`.
+    pub fn by_name(&self) -> Vec<(String, [usize; 2], Vec<f32>)> {
+        let mut out = Vec::with_capacity(2 * self.places.len());
         for p in &self.places {
             let (a, b) = self.slices(p);
-            held.push((p.name("A"), [self.rank, p.input], transposed(a, p.input, self.rank)));
-            held.push((p.name("B"), [p.output, self.rank], transposed(b, self.rank, p.output)));
+            out.push((p.name("A"), [self.rank, p.input], transposed(a, p.input, self.rank)));
+            out.push((p.name("B"), [p.output, self.rank], transposed(b, self.rank, p.output)));
         }
+        out
+    }
+
+    /// Writes safetensors with PEFT's names and shapes.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let held = self.by_name();
         let tensors = held.iter().map(|(name, shape, values)| Values {
             name,
             shape: shape.to_vec(),

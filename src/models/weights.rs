@@ -25,6 +25,11 @@ impl Weights {
         }
     }
 
+    /// Name in Hugging Face checkpoints and shape of each weight, in the order of the values.
+    pub fn names(&self) -> &[(String, Vec<usize>)] {
+        &self.names
+    }
+
     /// All values.
     pub fn values(&self) -> &[f32] {
         &self.values

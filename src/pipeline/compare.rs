@@ -12,8 +12,9 @@ use toml::Table;
 
 use super::files::read_json;
 use super::prepare::Preparation;
-use super::stamp::{self, Stamp};
-use super::{RunPaths, Stage, evaluate, report, section, table};
+use super::stamp;
+use super::states::{State, states};
+use super::{RunPaths, Stage, evaluate, report, table};
 use crate::config::RunConfig;
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier, Utility};
@@ -148,7 +149,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
 }
 
 /// The configuration's hash, its settings, and itself. One of another version of the program is read as far as it goes.
-fn configuration(folder: &Path) -> Result<(String, BTreeMap<String, Value>, Option<RunConfig>)> {
+pub(crate) fn configuration(folder: &Path) -> Result<(String, BTreeMap<String, Value>, Option<RunConfig>)> {
     let path = folder.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
@@ -195,18 +196,9 @@ fn flatten(under: &str, table: Table, into: &mut BTreeMap<String, Value>) {
 
 /// Stages that are done, each on what the stage before it has now, and with the settings that are shown.
 pub(crate) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
-    let (mut before, mut out) = (String::new(), Vec::new());
-    for stage in Stage::ALL {
-        let Some(stamp) = Stamp::read(paths, stage)? else { break };
-        let follows = stamp.before.is_empty() || stamp.before == before;
-        let same = stamp.section.is_empty() || config.is_none_or(|c| stamp.section == section(c, stage));
-        if !(stamp.done && follows && same && paths.results(stage).iter().all(|p| p.exists())) {
-            break;
-        }
-        before = stamp.key;
-        out.push(stage.name());
-    }
-    Ok(out)
+    let stages = states(paths, config)?.into_iter();
+    let done = stages.take_while(|(_, state, _)| *state == State::Done);
+    Ok(done.map(|(stage, ..)| stage.name()).collect())
 }
 
 fn test_hash(path: &Path) -> Result<String> {

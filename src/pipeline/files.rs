@@ -40,11 +40,21 @@ pub fn write_tensors(path: &Path, tensors: Vec<Values>, metadata: HashMap<String
         assert_eq!(counted, tensor.values.len(), "the shape of `{}`", tensor.name);
         views.push((tensor.name, tensor));
     }
+    write_views(path, views, metadata)
+}
+
+/// The same of tensors of any type.
+pub fn write_views<V: View>(path: &Path, views: Vec<(&str, V)>, metadata: HashMap<String, String>) -> Result<()> {
     atomically(path, |file| {
+        let permissions = file.as_file().metadata()?.permissions();
         safetensors::serialize_to_file(views, Some(metadata), file.path()).map_err(|e| match e {
             SafeTensorError::IoError(e) => e,
             e => std::io::Error::other(e),
-        })
+        })?;
+        // It puts a file of its own in the place of ours: for the owner only, and not on disk yet.
+        let written = std::fs::File::open(file.path())?;
+        written.set_permissions(permissions)?;
+        written.sync_all()
     })
 }
 

@@ -46,7 +46,13 @@ impl RunFolder {
         std::fs::create_dir_all(&root).map_err(|e| Error::io("make the run's folder", &root, e))?;
         let lock_path = root.join("lock");
         let lock = File::create(&lock_path).map_err(|e| Error::io("open", &lock_path, e))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        if let Err(std::fs::TryLockError::WouldBlock) = locked {
+            // Perhaps only someone who looked ([`RunPaths::is_busy`]), for a moment.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(
@@ -119,6 +125,13 @@ impl RunPaths {
             root: root.to_path_buf(),
             name: full.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         }
+    }
+
+    /// Whether a program is at work in the folder: it holds the lock as long as it lives.
+    pub fn is_busy(&self) -> bool {
+        let lock = File::open(self.root.join("lock"));
+        // Let go of at once.
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
     }
 
     /// `<name>-<profile>`.

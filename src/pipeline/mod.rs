@@ -16,9 +16,10 @@ mod non_private;
 mod posterior;
 pub(crate) mod prepare;
 mod quality;
-mod report;
+pub(crate) mod report;
 mod sample;
 pub(crate) mod stamp;
+pub mod states;
 pub(crate) mod table;
 pub(crate) mod warm_start;
 

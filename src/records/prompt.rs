@@ -25,14 +25,7 @@ pub struct ChatTemplate {
 /// # Errors
 /// A prompt or template that does not render, or a prompt that names no label column.
 pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTemplate) -> Result<Vec<String>> {
-    let columns: Vec<&str> = labels.columns().iter().map(|c| c.column()).collect();
-    let turn = |label: usize| turn(&config.user, Value::from_pairs(labels.parts(label)));
-    let turns: std::result::Result<Vec<String>, minijinja::Error> = (0..labels.len()).map(turn).collect();
-    let turns = turns.map_err(|e| {
-        Error::usage(format!("`prompt.user` {:?} does not render: {e}", config.user))
-            .hint(format!("it may use the label columns: {}", columns.join(", ")))
-    })?;
-    let out = chats(config, turns, template)?;
+    let out = chats(config, turns(config, labels)?, template)?;
     let mut first = HashMap::new();
     let same = out
         .iter()
@@ -48,13 +41,30 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
         ))
         .hint(format!(
             "name all label columns in it: {{{{ {} }}}}",
-            columns.join(" }}, {{ ")
+            columns(labels).join(" }}, {{ ")
         )));
     }
     Ok(out)
 }
 
-/// The same of the prompt that names no label, where there is one.
+/// What the user asks for, for each joint label: the configured turn alone.
+///
+/// # Errors
+/// One that does not render.
+pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> {
+    let turn = |label: usize| turn(&config.user, Value::from_pairs(labels.parts(label)));
+    let turns: std::result::Result<Vec<String>, minijinja::Error> = (0..labels.len()).map(turn).collect();
+    turns.map_err(|e| {
+        Error::usage(format!("`prompt.user` {:?} does not render: {e}", config.user))
+            .hint(format!("it may use the label columns: {}", columns(labels).join(", ")))
+    })
+}
+
+fn columns(labels: &LabelSpace) -> Vec<&str> {
+    labels.columns().iter().map(|c| c.column()).collect()
+}
+
+/// The text before the record of the prompt that names no label, where there is one.
 ///
 /// # Errors
 /// A prompt or template that does not render: one that uses a label column does not.

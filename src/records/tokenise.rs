@@ -104,6 +104,16 @@ impl Vocabulary {
         &self.chat_template
     }
 
+    /// The tokenizer as Hugging Face's `tokenizer.json`: it reads control tokens where they are written.
+    ///
+    /// # Errors
+    /// Other: it does not serialise.
+    pub fn to_json(&self) -> Result<String> {
+        self.prompts
+            .to_string(false)
+            .map_err(|e| Error::other(format!("the tokenizer cannot be written: {e}")))
+    }
+
     /// A prompt's tokens.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
         encode(&self.prompts, text)

@@ -1,9 +1,7 @@
 //! The bundle: a folder with the synthetic records and everything that says what they are.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
@@ -12,7 +10,7 @@ use serde_json::Value;
 use super::class::Class;
 use super::clearance::Cleared;
 use super::records::Records;
-use super::{card, claim, croissant, manifest, registry, wording};
+use super::{card, claim, croissant, folder, manifest, registry, wording};
 use crate::pipeline::stamp::sha256;
 use crate::{Error, Result};
 
@@ -133,58 +131,14 @@ impl Bundle {
     /// # Errors
     /// Usage: there is something at `to`. Interrupted: `stop` was set. Other: it cannot be written.
     pub fn write(&self, to: &Path, stop: &AtomicBool) -> Result<()> {
-        let to = target(to)?;
-        // Built where a rename reaches the target: beside it, or beside the first of its folders that is not there yet.
-        let parent = to.ancestors().skip(1).find(|p| p.is_dir()).unwrap_or(Path::new("/"));
-        let building = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent);
-        let building = building.map_err(|e| Error::io("make a folder in", parent, e))?;
-        let inside = building.path().join("bundle");
-        for piece in &self.pieces {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::interrupted("stopped; nothing was written").hint("the same command begins anew"));
-            }
-            write_synced(&inside.join(&piece.path), &piece.bytes)?;
-        }
-        sync_folders(&inside)?;
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
-        }
-        // Onto an empty folder or into nothing; were something put there meanwhile, this fails.
-        fs::rename(&inside, &to).map_err(|e| Error::io("move the bundle to", &to, e))?;
-        let folder = to.parent().unwrap_or(Path::new("/"));
-        sync(folder)
-    }
-}
-
-/// Where a bundle would be written.
-///
-/// # Errors
-/// Usage: there is a file or a folder that is not empty.
-pub fn target(to: &Path) -> Result<PathBuf> {
-    let taken = |what: &str| {
-        Err(Error::usage(format!("{} {what}", to.display()))
-            .hint("name a folder that is not there yet: a bundle is never written over another"))
-    };
-    if to.is_dir() {
-        let mut entries = fs::read_dir(to).map_err(|e| Error::io("read", to, e))?;
-        return match entries.next() {
-            Some(_) => taken("is not empty"),
-            // Itself, not a link to it.
-            None => fs::canonicalize(to).map_err(|e| Error::io("find", to, e)),
-        };
-    }
-    if to.symlink_metadata().is_ok() {
-        return taken("is there already");
-    }
-    let full = std::path::absolute(to).map_err(|e| Error::io("find", to, e))?;
-    match full.ancestors().skip(1).find(|p| p.exists()).filter(|p| !p.is_dir()) {
-        Some(file) => Err(Error::usage(format!(
-            "{} is below {}, which is no folder",
-            to.display(),
-            file.display()
-        ))
-        .hint("name a folder that is not there yet")),
-        None => Ok(full),
+        folder::write(to, |inside| {
+            self.pieces.iter().try_for_each(|piece| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::interrupted("stopped; nothing was written").hint("the same command begins anew"));
+                }
+                folder::write_file(&inside.join(&piece.path), &piece.bytes)
+            })
+        })
     }
 }
 
@@ -209,28 +163,4 @@ impl Piece {
 
 fn hashes(pieces: &[Piece]) -> BTreeMap<String, String> {
     pieces.iter().map(|p| (p.path.clone(), p.sha256.clone())).collect()
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
-    let mut file = File::create_new(path).map_err(|e| Error::io("write", path, e))?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|e| Error::io("write", path, e))
-}
-
-/// The names in a folder and in those below it are on disk too.
-fn sync_folders(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))? {
-        let path = entry.map_err(|e| Error::io("read", folder, e))?.path();
-        if path.is_dir() {
-            sync_folders(&path)?;
-        }
-    }
-    sync(folder)
-}
-
-fn sync(folder: &Path) -> Result<()> {
-    let synced = File::open(folder).and_then(|f| f.sync_all());
-    synced.map_err(|e| Error::io("write", folder, e))
 }

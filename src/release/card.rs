@@ -1,40 +1,25 @@
 //! The dataset card: a README with a YAML header as the Hugging Face hub reads it (huggingface.co/docs/hub/datasets-cards).
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
 use super::records::{Look, Records};
-use super::{wording, yaml};
+use super::{template, wording, yaml};
+use crate::Result;
 use crate::number::{delta, up};
-use crate::{Error, Result};
 
 /// The card of a release.
 ///
 /// # Errors
 /// Other: the template does not render, which its test would have shown.
 pub fn render(facts: &Facts, records: &Records) -> Result<String> {
-    let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .keep_trailing_newline(true)
-        .build();
-    environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_filter("cell", |text: String| {
-        text.replace('|', "\\|").replace(['\n', '\r'], " ")
-    });
     let release = &facts.config.release;
     let composed = facts
         .composed
         .map(|c| json!({ "epsilon": up(c.epsilon, 3), "delta": delta(c.delta, 2), "runs": c.runs }));
-    let text = environment
-        .render_str(
-            include_str!("templates/card.md"),
-            Serde(json!({
+    template::render(
+        include_str!("templates/card.md"),
+        &json!({
                 "header": yaml::text(&header(facts, records))?,
                 "title": title(facts),
                 "description": description(facts),
@@ -43,7 +28,7 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
                 "looks": &records.looks,
                 "rows": rows(&records.looks.synthetic, records.looks.zero_shot.as_ref()),
                 "columns": &records.columns,
-                "plain": wording::plain(facts),
+                "plain": wording::plain("This dataset", facts),
                 "sentence": wording::sentence(&facts.guarantee),
                 "guarantee": &facts.guarantee,
                 "parameters": wording::texts(&facts.guarantee),
@@ -58,10 +43,8 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
                 "withheld": wording::WITHHELD,
                 "contamination": wording::CONTAMINATION,
                 "version": facts.program_version,
-            })),
-        )
-        .map_err(|e| Error::other(format!("the dataset card does not render: {e}")))?;
-    Ok(text)
+        }),
+    )
 }
 
 /// The dataset's name for people.

@@ -23,7 +23,7 @@ pub fn render(facts: &Facts) -> Value {
             "variant": "approximate differential privacy",
             "parameters": facts.guarantee,
             "statement": wording::sentence(&facts.guarantee),
-            "plain": wording::plain(facts),
+            "plain": wording::plain("This dataset", facts),
             "neighbours": wording::neighbours(facts),
             "unit": {
                 "column": d.unit.as_ref().map(|u| &u.column),

@@ -67,14 +67,14 @@ pub fn unit(facts: &Facts) -> String {
     }
 }
 
-/// What epsilon bounds, in plain words.
-pub fn plain(facts: &Facts) -> String {
+/// What epsilon bounds of `what` ("This dataset"), in plain words.
+pub fn plain(what: &str, facts: &Facts) -> String {
     let epsilon = facts.number("epsilon");
     // As many decimals as it takes to show that it is not everything.
     let doubt = 100.0 / (1.0 + epsilon.exp());
     let sure = up(100.0 - doubt, (-doubt.log10().floor()).clamp(1.0, 6.0) as usize);
     format!(
-        "This dataset tells only so much about whether {} was among the private data. Adding or \
+        "{what} tells only so much about whether {} was among the private data. Adding or \
          removing it changes the probability of every possible outcome by a factor of at most e^{} ≈ {}, except for an \
          additional probability of at most {}. In other words: someone for whom it was an even chance before can be at \
          most {sure} % sure afterwards (up to that additional probability), whatever else they know and whatever they \
@@ -116,9 +116,9 @@ pub fn declared(facts: &Facts) -> String {
     )
 }
 
-/// How the records were made, step by step.
-pub fn making(facts: &Facts) -> Vec<String> {
-    let (f, s) = (&facts.config.finetune, &facts.config.sample);
+/// How the model was made, step by step.
+pub fn training(facts: &Facts) -> Vec<String> {
+    let f = &facts.config.finetune;
     let trained = match f.method {
         crate::config::Method::Lora => format!("factors of low rank ({}) beside its linear maps", f.rank),
         crate::config::Method::Full => "all its weights".into(),
@@ -137,6 +137,13 @@ pub fn making(facts: &Facts) -> Vec<String> {
         facts.guarantee.get("steps").unwrap_or(&Value::Null),
         facts.guarantee.get("expected_batch_size").unwrap_or(&Value::Null),
     ));
+    out
+}
+
+/// How the records were made, step by step.
+pub fn making(facts: &Facts) -> Vec<String> {
+    let s = &facts.config.sample;
+    let mut out = training(facts);
     out.push(format!(
         "The fine-tuned model then wrote records label by label, at temperature {}{}.",
         s.temperature,

@@ -1,0 +1,326 @@
+//! How far a run is, what it has spent and what comes next, by what stands in its folder.
+//!
+//! Nothing is written or computed anew, and no lock is kept: a run may be unfinished, at work, damaged, or of an earlier
+//! version of the program. Internal, since an audit's verdict comes from private records (P9).
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::audit::{self, Subject};
+use crate::config::RunConfig;
+use crate::pipeline::compare::configuration;
+use crate::pipeline::files::read_json;
+use crate::pipeline::prepare::Preparation;
+use crate::pipeline::states::{State, states};
+use crate::pipeline::{RunPaths, Stage, report};
+use crate::privacy::find_ledger;
+use crate::{Error, Result};
+
+/// How far a run is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The folder's name.
+    pub run: String,
+    pub folder: PathBuf,
+    /// "internal": not for release.
+    pub classification: &'static str,
+    /// Every stage in order.
+    pub stages: Vec<StageStatus>,
+    /// The guarantee of what was trained, whole (P10); none before training is done.
+    pub privacy: Option<Value>,
+    /// What training has charged so far; none before the first step, and once training is done.
+    pub charged: Option<Charged>,
+    /// None where there was no audit.
+    pub audit: Option<Audited>,
+    /// Whether another program is at work in the folder.
+    pub at_work: bool,
+    pub next: Next,
+    /// What could not be read, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// How far a stage is.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageStatus {
+    pub stage: &'static str,
+    #[serde(flatten)]
+    pub state: State,
+    /// What its stamp says; none where it has none.
+    pub stamp: Option<Stamped>,
+}
+
+/// A stamp, as far as a person reads it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stamped {
+    /// SHA-256 of everything the stage depends on.
+    pub key: String,
+    /// Wall time over all attempts that ended in order.
+    pub seconds: f64,
+    /// Peak memory of the process when the stage ended; 0 where the system did not say.
+    pub peak_rss_bytes: u64,
+    /// When it was written, in seconds since 1970.
+    pub at_unix_s: Option<u64>,
+}
+
+/// What a run's training has charged so far, with everything without which epsilon means nothing (P10).
+#[derive(Clone, Debug, Serialize)]
+pub struct Charged {
+    pub steps: u64,
+    pub planned_steps: u64,
+    /// Of the charged steps, at `delta`.
+    pub epsilon: f64,
+    /// Of the whole plan, as configured; none where the configuration cannot be read.
+    pub planned_epsilon: Option<f64>,
+    pub delta: f64,
+    pub adjacency: &'static str,
+    pub unit: String,
+    pub sampler: String,
+    pub accountant: &'static str,
+    /// False where the randomness comes from a fixed seed: then nothing is guaranteed.
+    pub private: bool,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audited {
+    /// "pass" or "fail".
+    pub verdict: String,
+    /// Whether it was of the files and the claim that stand there now.
+    pub current: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, Serialize)]
+pub struct Next {
+    pub what: String,
+    /// Ready for a shell; none where there is nothing to do, or it is not known.
+    pub command: Option<String>,
+}
+
+/// How far the run in `folder` is; `ledgers` is where ledgers are kept.
+///
+/// # Errors
+/// Usage: the folder holds no run. What is damaged is no error: it stands in [`Status::problems`].
+pub fn status(folder: &Path, ledgers: &Path) -> Result<Status> {
+    if !is_run(folder) {
+        return Err(Error::usage(format!("{} is not the folder of a run", folder.display()))
+            .hint("name a folder such as runs/imdb-quick; without one, `dpsynth status` lists the runs in ./runs"));
+    }
+    let paths = RunPaths::of(folder);
+    let mut problems = Problems(Vec::new());
+    let config = problems.note(configuration(folder)).and_then(|(.., config)| config);
+    if config.is_none() && problems.0.is_empty() {
+        problems.0.push(format!(
+            "{} was written by another version of the program",
+            folder.join("config.toml").display()
+        ));
+    }
+    // Before the stamps: a stage that ends in between is not taken for one that was stopped.
+    let at_work = paths.is_busy();
+    let stages = problems.note(states(&paths, config.as_ref())).unwrap_or_default();
+    let is_done = |stage: Stage| stages.iter().any(|(s, state, _)| *s == stage && *state == State::Done);
+    for (stage, state, _) in &stages {
+        if *state == State::NotBegun && paths.stamp(*stage).exists() {
+            problems.0.push(format!(
+                "{} is damaged: the stage runs again",
+                paths.stamp(*stage).display()
+            ));
+        }
+    }
+    let trained = is_done(Stage::Finetune);
+    let privacy = problems.note(report::guarantee(&paths)).flatten().filter(|_| trained);
+    let charged = match !trained && paths.ledger_run().exists() {
+        true => problems.note(charged(&paths, config.as_ref(), ledgers)).flatten(),
+        false => None,
+    };
+    let audit = match trained && paths.internal("audit.json").exists() {
+        true => problems.note(audited(&paths, privacy.as_ref())),
+        false => None,
+    };
+    let stages: Vec<StageStatus> = stages
+        .into_iter()
+        .map(|(stage, state, stamp)| StageStatus {
+            stage: stage.name(),
+            state,
+            stamp: stamp.map(|s| Stamped {
+                key: s.key,
+                seconds: s.seconds,
+                peak_rss_bytes: s.peak_rss_bytes,
+                at_unix_s: modified(&paths.stamp(stage)),
+            }),
+        })
+        .collect();
+    let mut out = Status {
+        run: paths.name().to_string(),
+        folder: folder.to_path_buf(),
+        classification: "internal",
+        stages,
+        privacy,
+        charged,
+        audit,
+        at_work,
+        next: Next {
+            what: String::new(),
+            command: None,
+        },
+        problems: problems.0,
+    };
+    out.next = next(&out);
+    Ok(out)
+}
+
+/// Every run in `runs`, in order of name; none where there is no such folder.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list(runs: &Path, ledgers: &Path) -> Result<Vec<Status>> {
+    let entries = match std::fs::read_dir(runs) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", runs, e)),
+    };
+    let mut folders = entries
+        .map(|e| e.map(|e| e.path()))
+        .collect::<std::io::Result<Vec<PathBuf>>>()
+        .map_err(|e| Error::io("read", runs, e))?;
+    folders.retain(|f| is_run(f));
+    folders.sort();
+    folders.iter().map(|f| status(f, ledgers)).collect()
+}
+
+/// Whether it is a run's, finished or not.
+fn is_run(folder: &Path) -> bool {
+    folder.join("config.toml").is_file() || folder.join("internal").is_dir()
+}
+
+impl Status {
+    /// The first stage that is not done; none where all are.
+    pub fn open_stage(&self) -> Option<&StageStatus> {
+        self.stages.iter().find(|s| s.state != State::Done)
+    }
+
+    /// Whether this stage is being worked on.
+    pub fn is_running(&self, stage: &StageStatus) -> bool {
+        let open = self.open_stage().map(|s| s.stage);
+        self.at_work && stage.state == State::Begun && open == Some(stage.stage)
+    }
+
+    /// Whether what was trained is private, as far as its guarantee says.
+    fn is_private(&self) -> bool {
+        self.privacy.as_ref().is_some_and(|p| p["private"] == true)
+    }
+}
+
+/// Gathers what went wrong, so that the rest is still shown.
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn note<T>(&mut self, outcome: Result<T>) -> Option<T> {
+        outcome.map_err(|e| self.0.push(e.to_string())).ok()
+    }
+}
+
+fn modified(path: &Path) -> Option<u64> {
+    let at = std::fs::metadata(path).ok()?.modified().ok()?;
+    Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// What the ledger says of a run that is not trained yet; none before it is entered there.
+fn charged(paths: &RunPaths, config: Option<&RunConfig>, ledgers: &Path) -> Result<Option<Charged>> {
+    let path = paths.ledger_run();
+    let id = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+    let Some((_, view)) = find_ledger(ledgers, &Preparation::read(paths)?.dataset_hash)? else {
+        return Err(Error::data(format!(
+            "the ledger of the run's dataset is not in {}: what was charged is not known",
+            ledgers.display()
+        )));
+    };
+    let Some(run) = view.runs.iter().find(|r| r.run == id.trim()) else {
+        return Ok(None);
+    };
+    let p = &run.parameters;
+    Ok(Some(Charged {
+        steps: run.charged_steps,
+        planned_steps: p.steps,
+        epsilon: run.epsilon()?,
+        planned_epsilon: config.map(|c| c.finetune.epsilon),
+        delta: p.delta,
+        adjacency: "add-or-remove-one",
+        unit: view.unit.clone(),
+        sampler: p.sampler(),
+        accountant: "pld",
+        private: p.private,
+    }))
+}
+
+/// As much of `internal/audit.json` as is shown.
+#[derive(Deserialize)]
+struct Findings {
+    verdict: String,
+    subject: Option<Subject>,
+    claim: Value,
+}
+
+fn audited(paths: &RunPaths, privacy: Option<&Value>) -> Result<Audited> {
+    let found: Findings = read_json(&paths.internal("audit.json"))?;
+    let claims = |key: &str| privacy.map(|p| &p[key]) == Some(&found.claim[key]);
+    Ok(Audited {
+        current: claims("epsilon") && claims("delta") && found.subject == Some(Subject::of(paths)?),
+        verdict: found.verdict,
+    })
+}
+
+fn next(s: &Status) -> Next {
+    let folder = quoted(&s.folder);
+    let audit = |what: &str| Next {
+        what: what.into(),
+        command: Some(format!("dpsynth audit {folder}")),
+    };
+    let nothing = |what: &str| Next {
+        what: what.into(),
+        command: None,
+    };
+    match (s.open_stage(), &s.audit) {
+        (open, _) if s.at_work => nothing(match open {
+            Some(_) => "wait: another program is at work here",
+            None => "wait: another program is at work here (an audit or a release)",
+        }),
+        _ if s.stages.is_empty() => nothing("give the run its stamps back, or delete its folder"),
+        (Some(_), _) => Next {
+            what: format!("go on: {}", missing(s)),
+            // Not where another version of the program wrote the configuration, or the folder was renamed.
+            command: audit::run_in(&s.folder).ok().map(|_| format!("dpsynth run {folder}")),
+        },
+        (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
+        (None, None) => audit("try to break the run's own claim"),
+        (None, Some(a)) if !a.current => audit("the audit was of other files: audit again"),
+        (None, Some(a)) if a.verdict != "pass" => {
+            audit("the audit refuted the claim (internal/audit.json): a second one tells a fault from chance")
+        }
+        (None, Some(_)) => Next {
+            what: "hand it out: the records, or with `dpsynth export` the model".into(),
+            command: Some(format!("dpsynth release {folder} --to DIR --dry-run")),
+        },
+    }
+}
+
+fn missing(s: &Status) -> String {
+    let open = s.stages.iter().filter(|s| s.state != State::Done).map(|s| s.stage);
+    open.collect::<Vec<_>>().join(", ")
+}
+
+/// As a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = match path.to_string_lossy() {
+        empty if empty.is_empty() => ".".into(),
+        text => text,
+    };
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%~".contains(c);
+    match text.chars().all(plain) {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
