@@ -2,6 +2,7 @@
 # make test, make lint         what CI runs; make test-slow: what takes minutes
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
 # make interop-model          an exported model in transformers and PEFT
+# make browser                the report in Chromium; PAGE=FILE.html opens that one
 # make bench, make bench-peers, make bench-peers-training  timings: ours, beside Python's accountants, beside PyTorch's
 
 SHELL := /bin/bash
@@ -15,10 +16,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow interop interop-model lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -5
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -6
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -40,6 +41,10 @@ test:
 # What takes minutes: CI does not call it.
 test-slow:
 	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
+
+# The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
+browser: build
+	NODE_FOLDER=$(dir $(CARGO_TARGET_DIR))browser tests/browser/run.sh $(PROGRAM)
 
 # What others read of a bundle. The readers are installed once; no network after that.
 READERS := $(dir $(CARGO_TARGET_DIR))readers

@@ -12,6 +12,7 @@
 //! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
 //! - [`pipeline`]: the stages, their stamps, resume, the report.
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
+//! - [`page`]: what a run came to, as one HTML file to look at.
 //! - [`release`]: what may leave a run, the bundle that carries it, and every reason to refuse.
 //! - [`status`]: how far a run is, what it has spent and what comes next.
 //! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
@@ -24,6 +25,7 @@ pub mod error;
 pub mod evaluation;
 pub mod models;
 pub mod number;
+pub mod page;
 pub mod pipeline;
 pub mod privacy;
 pub mod progress;

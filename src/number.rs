@@ -39,6 +39,11 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// A share between 0 and 1 in per cent, with one decimal.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
 /// One in the last of so many decimals of a number of that power of ten.
 fn unit(power: i32, decimals: usize) -> f64 {
     10f64.powi(power - decimals as i32)

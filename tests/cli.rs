@@ -55,6 +55,7 @@ fn help_of_each_command() {
         "evaluate",
         "status",
         "compare",
+        "report",
         "audit",
         "release",
         "export",

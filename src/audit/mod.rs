@@ -36,7 +36,7 @@ pub use claim::Claim;
 pub use locate::run_in;
 pub use subject::Subject;
 
-use crate::config::{FinetuneConfig, PrepareConfig, RunConfig};
+use crate::config::{FinetuneConfig, RunConfig};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
@@ -45,8 +45,7 @@ use crate::pipeline::prepare::Preparation;
 use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
-use crate::records::{LabelSpace, Record, Vocabulary, read};
-use crate::sampling::shards;
+use crate::records::{LabelSpace, Record, Vocabulary};
 use crate::training::objective::Objective;
 use crate::training::trainable;
 use crate::{Error, Result, assets};
@@ -251,7 +250,7 @@ impl Audit<'_> {
 
     /// Where the findings are written.
     pub fn path(&self) -> PathBuf {
-        self.folder.internal("audit.json")
+        self.folder.audit()
     }
 
     /// The run's plan, with secure randomness whatever the run had.
@@ -333,7 +332,7 @@ impl Audit<'_> {
             let encoded = vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)?;
             Ok(encoded.into_iter().map(|e| e.tokens[e.prompt..].to_vec()).collect())
         };
-        let [synthetic, zero_shot] = arms.map(|folder| tokens(self.shards(&folder, &labels)?));
+        let [synthetic, zero_shot] = arms.map(|folder| tokens(table::read_shards(&folder, self.config, &labels)?));
         let texts = membership::Texts {
             members: tokens(self.trained_on()?)?,
             others: tokens(table::read_records(&self.folder.test_records())?)?,
@@ -373,20 +372,6 @@ impl Audit<'_> {
             *count <= most
         });
         Ok(records)
-    }
-
-    /// All records of an arm, as they were written.
-    fn shards(&self, folder: &std::path::Path, labels: &LabelSpace) -> Result<Vec<Record>> {
-        let files = shards::files(folder)?;
-        let as_written = PrepareConfig {
-            replace_html_breaks: false,
-            ..self.config.prepare.clone()
-        };
-        let mut out = Vec::new();
-        for file in files {
-            out.extend(read(&file, &self.config.dataset.without_unit(), labels, &as_written)?.0);
-        }
-        Ok(out)
     }
 
     /// From what training took the first time.

@@ -7,8 +7,9 @@ use comfy_table::Table;
 use dpsynth::audit::binomial::Rate;
 use dpsynth::audit::{self, Claim, Findings, Settings, Verdict};
 use dpsynth::config::{Profile, RunConfig};
-use dpsynth::pipeline::{Places, RunFolder};
-use dpsynth::{Error, Result};
+use dpsynth::pipeline::{Places, Report, RunFolder};
+use dpsynth::progress::Progress;
+use dpsynth::{Error, Result, page};
 
 use super::number::{delta, down, up};
 use super::run::{ProfileName, Which, interrupts};
@@ -75,13 +76,21 @@ impl Audit {
             progress: ui,
         };
         let findings = audit.run()?;
+        let page = Report::read(&config, &folder, &places.ledgers)
+            .and_then(|report| page::write_internal(&folder, &config, &report, &places.ledgers));
         let printed = if self.json {
+            ui.note(&format!("to look at: {} (internal)", folder.page().display()));
             ui.print_json(&findings)
         } else {
-            ui.print(&format!("{}\nfindings: {}", text(&findings), audit.path().display()))
+            ui.print(&format!(
+                "{}\nfindings: {}\nto look at: {} (internal)",
+                text(&findings),
+                audit.path().display(),
+                folder.page().display()
+            ))
         };
         // A refuted claim is told whether or not the findings could be printed.
-        findings.require_pass().and(printed)
+        findings.require_pass().and(printed).and(page.map(drop))
     }
 
     /// The configuration, profile and folder of runs that `RUN` names.

@@ -12,10 +12,10 @@ mod fetch;
 mod ledger;
 mod man;
 mod meaning;
-mod number;
 mod plan;
 mod quality;
 mod release;
+mod report;
 mod run;
 mod show;
 mod status;
@@ -25,8 +25,8 @@ mod verify;
 pub use ui::Ui;
 
 use clap::{Parser, Subcommand};
-use dpsynth::Result;
 use dpsynth::pipeline::Stage;
+use dpsynth::{Result, number};
 
 /// Turns a labelled private text dataset into a synthetic one under differential privacy.
 ///
@@ -60,6 +60,7 @@ enum Command {
     Evaluate(run::OneStage),
     Status(status::StatusOf),
     Compare(compare::Compare),
+    Report(report::MakeReport),
     Audit(audit::Audit),
     Release(release::Release),
     Verify(verify::Verify),
@@ -86,6 +87,7 @@ impl Cli {
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
             Command::Status(command) => command.run(ui),
             Command::Compare(command) => command.run(ui),
+            Command::Report(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
             Command::Release(command) => command.run(ui),
             Command::Verify(command) => command.run(ui),

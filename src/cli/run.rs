@@ -10,6 +10,7 @@ use dpsynth::audit;
 use dpsynth::config::{self, Profile, RunConfig};
 use dpsynth::models::device;
 use dpsynth::pipeline::{Pipeline, Places, Stage};
+use dpsynth::progress::Progress;
 use dpsynth::{Error, Result};
 
 use super::{Ui, show};
@@ -114,13 +115,22 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
     let pipeline = Pipeline::open(config, profile, &places, interrupts()?, ui)?;
     let outcome = work(&pipeline);
     let report = pipeline.report();
+    let page = report.as_ref().ok().map(|report| pipeline.page(report));
     outcome?;
     let report = report?;
-    if output.json {
+    let page = page.transpose();
+    // What came of hours of work is told whether or not the page could be written.
+    let printed = if output.json {
+        ui.note(&format!(
+            "to look at: {} (internal)",
+            pipeline.folder().page().display()
+        ));
         ui.print_json(&report)
     } else {
         ui.print(&show::report(&report, pipeline.folder()))
-    }
+    };
+    printed?;
+    page.map(drop)
 }
 
 /// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.

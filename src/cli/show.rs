@@ -91,6 +91,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
         out.push(format!("synthetic records: {}", synthetic.display()));
     }
     out.push(format!("report: {}", folder.report().display()));
+    out.push(format!("to look at: {} (internal)", folder.page().display()));
     out.join("\n")
 }
 

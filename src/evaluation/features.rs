@@ -3,13 +3,13 @@
 use rayon::prelude::*;
 
 /// Number of hash buckets; a power of two.
-pub(super) const BUCKETS: usize = 1 << 18;
+pub(crate) const BUCKETS: usize = 1 << 18;
 
 /// A text's buckets in rising order, each with a weight.
-pub(super) type SparseRow = Vec<(u32, f32)>;
+pub(crate) type SparseRow = Vec<(u32, f32)>;
 
 /// Counts the lower-cased words and pairs of neighbouring words of each text: each bucket with 1 + ln(count).
-pub(super) fn term_frequencies<'a>(texts: impl IntoParallelIterator<Item = &'a str>) -> Vec<SparseRow> {
+pub(crate) fn term_frequencies<'a>(texts: impl IntoParallelIterator<Item = &'a str>) -> Vec<SparseRow> {
     texts.into_par_iter().map(term_frequency).collect()
 }
 
@@ -53,10 +53,10 @@ fn bucket(hash: u64) -> u32 {
 }
 
 /// Weights of buckets, ln((1 + n) / (1 + df)) + 1, learned from one arm alone.
-pub(super) struct InverseDocumentFrequency(Vec<f32>);
+pub(crate) struct InverseDocumentFrequency(Vec<f32>);
 
 impl InverseDocumentFrequency {
-    pub(super) fn of(rows: &[SparseRow]) -> Self {
+    pub(crate) fn of(rows: &[SparseRow]) -> Self {
         let mut document_frequency = vec![0u32; BUCKETS];
         for &(bucket, _) in rows.iter().flatten() {
             document_frequency[bucket as usize] += 1;
@@ -71,7 +71,7 @@ impl InverseDocumentFrequency {
     }
 
     /// Multiplies each row by the weights and scales it to length 1.
-    pub(super) fn apply(&self, rows: &mut [SparseRow]) {
+    pub(crate) fn apply(&self, rows: &mut [SparseRow]) {
         rows.par_iter_mut().for_each(|row| {
             row.iter_mut()
                 .for_each(|(bucket, value)| *value *= self.0[*bucket as usize]);

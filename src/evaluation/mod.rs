@@ -6,7 +6,7 @@
 pub mod direct;
 pub mod embed;
 pub mod encoder;
-mod features;
+pub(crate) mod features;
 pub mod linear;
 pub mod metrics;
 pub mod quality;

@@ -12,8 +12,7 @@ use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
-use crate::records::{LabelSpace, Record, read};
-use crate::sampling::shards;
+use crate::records::{LabelSpace, Record};
 use crate::{Result, assets};
 
 /// What the stage wrote. Internal (P9).
@@ -111,18 +110,7 @@ fn examples(records: Vec<Record>) -> Vec<Example> {
         .collect()
 }
 
-/// The shards of an arm, read as anyone else would read them.
+/// The records of an arm.
 fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>> {
-    let folder = p.folder.shards(arm);
-    // Synthetic records belong to nobody.
-    let dataset = p.config.dataset.without_unit();
-    let mut out = Vec::new();
-    for file in shards::files(&folder)? {
-        let as_written = crate::config::PrepareConfig {
-            replace_html_breaks: false,
-            ..p.config.prepare.clone()
-        };
-        out.extend(examples(read(&file, &dataset, labels, &as_written)?.0));
-    }
-    Ok(out)
+    Ok(examples(table::read_shards(&p.folder.shards(arm), &p.config, labels)?))
 }

@@ -81,7 +81,11 @@ impl View for Values<'_> {
 }
 
 fn atomically(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // A bare name stands in the working folder.
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
     let failed = |e| Error::io("write", path, e);
     let mut file = tempfile::Builder::new()

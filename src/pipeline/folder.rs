@@ -262,6 +262,21 @@ impl RunPaths {
         self.root.join("report.json")
     }
 
+    /// The report as a page to look at. Internal, as the report is (P9).
+    pub fn page(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    /// The page that may leave.
+    pub fn public_page(&self) -> PathBuf {
+        self.root.join("report-public.html")
+    }
+
+    /// What the audit found. Internal (P9).
+    pub fn audit(&self) -> PathBuf {
+        self.internal("audit.json")
+    }
+
     /// The stamp of a stage.
     pub fn stamp(&self, stage: Stage) -> PathBuf {
         self.internal("stamps").join(format!("{}.json", stage.name()))

@@ -28,7 +28,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+pub(crate) use evaluate::utility;
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
+pub(crate) use report::guarantee;
 pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{self, Locations, sha256_file};
@@ -191,6 +193,14 @@ impl<'a> Pipeline<'a> {
             done.push(stage);
         }
         report::write(&self.config, &self.folder, &self.places.ledgers, &done)
+    }
+
+    /// Writes the report as a page to look at; where it is.
+    ///
+    /// # Errors
+    /// As [`crate::page::write_internal`].
+    pub fn page(&self, report: &Report) -> Result<PathBuf> {
+        crate::page::write_internal(&self.folder, &self.config, report, &self.places.ledgers)
     }
 
     /// What the stage depends on: its section, the files it names, the stage before it.

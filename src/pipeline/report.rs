@@ -10,7 +10,7 @@ use super::evaluate;
 use super::files::{read_json, write_atomically};
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{Pipeline, RunFolder, RunPaths, Stage, quality};
+use super::{Pipeline, RunFolder, RunPaths, Stage, compare, quality};
 use crate::config::RunConfig;
 use crate::evaluation::quality::Quality;
 use crate::evaluation::{Reference, Utility, UtilityRow};
@@ -140,8 +140,32 @@ pub fn guarantee(folder: &RunPaths) -> Result<Option<Value>> {
     }
 }
 
+impl Report {
+    /// Whether the stage is done.
+    pub fn is_done(&self, stage: Stage) -> bool {
+        self.timings_s.contains_key(stage.name())
+    }
+
+    /// The report of the run in `folder` as it stands: nothing is locked or written, and another program may be at work.
+    ///
+    /// # Errors
+    /// A file of the run is damaged.
+    pub fn read(config: &RunConfig, folder: &RunPaths, ledgers: &Path) -> Result<Self> {
+        let names = compare::done(folder, Some(config))?;
+        let done: Vec<Stage> = Stage::ALL.into_iter().filter(|s| names.contains(&s.name())).collect();
+        gather(config, folder, ledgers, &done)
+    }
+}
+
 /// Gathers what is done and writes `report.json`.
 pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Stage]) -> Result<Report> {
+    let report = gather(config, folder, ledgers, done)?;
+    let text = serde_json::to_string_pretty(&report).expect("a report serialises");
+    write_atomically(&folder.report(), text.as_bytes())?;
+    Ok(report)
+}
+
+fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage]) -> Result<Report> {
     let mut timings_s = Map::new();
     let mut peak_rss_bytes = 0;
     for stage in done {
@@ -172,7 +196,7 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         true => evaluate::utility(folder)?,
         false => Utility::default(),
     };
-    let report = Report {
+    Ok(Report {
         run: folder.name().to_string(),
         classification: "internal",
         privacy: if done.contains(&Stage::Finetune) {
@@ -204,10 +228,7 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
         peak_rss_bytes,
         config_hash: stamp::sha256(stamp::text(config).as_bytes()),
         program_version: env!("CARGO_PKG_VERSION"),
-    };
-    let text = serde_json::to_string_pretty(&report).expect("a report serialises");
-    write_atomically(&folder.report(), text.as_bytes())?;
-    Ok(report)
+    })
 }
 
 fn sampling(folder: &RunPaths) -> Result<BTreeMap<String, Value>> {
@@ -223,7 +244,7 @@ fn sampling(folder: &RunPaths) -> Result<BTreeMap<String, Value>> {
 }
 
 /// What the ledger of the run's dataset says; none where it is not on this machine.
-fn spent(folder: &RunFolder, ledgers: &Path) -> Result<Option<Spent>> {
+fn spent(folder: &RunPaths, ledgers: &Path) -> Result<Option<Spent>> {
     let Some((path, view)) = find_ledger(ledgers, &Preparation::read(folder)?.dataset_hash)? else {
         return Ok(None);
     };

@@ -1,6 +1,6 @@
 //! Records as Parquet, inside the run's folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder};
@@ -8,7 +8,9 @@ use arrow::datatypes::UInt32Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::files::write_batch;
-use crate::records::{Encoded, Record, Units};
+use crate::config::{PrepareConfig, RunConfig};
+use crate::records::{Encoded, LabelSpace, Record, Units, read};
+use crate::sampling::shards;
 use crate::{Error, Result};
 
 /// Records with their joint labels; `encoded` adds their tokens and prompt lengths.
@@ -46,6 +48,26 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
             label: *l as usize,
             unit: *u,
         }));
+    }
+    Ok(out)
+}
+
+/// The records of an arm's folder of shards.
+pub fn read_shards(folder: &Path, config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
+    read_files(&shards::files(folder)?, config, labels)
+}
+
+/// The records of shards, read as anyone else would read them.
+pub fn read_files(files: &[PathBuf], config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
+    // Synthetic records belong to nobody, and stand as they were written.
+    let dataset = config.dataset.without_unit();
+    let as_written = PrepareConfig {
+        replace_html_breaks: false,
+        ..config.prepare.clone()
+    };
+    let mut out = Vec::new();
+    for file in files {
+        out.extend(read(file, &dataset, labels, &as_written)?.0);
     }
     Ok(out)
 }

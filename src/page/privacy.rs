@@ -1,0 +1,371 @@
+//! What was claimed, tried and spent: the audit, loss against epsilon, the ledger.
+
+use serde_json::Value;
+
+use super::charts::{self, Axis, Curve, Frame, Level, Point, Scale, Series};
+use super::data::{Data, Step};
+use super::guarantee::Guarantee;
+use super::sections::terms;
+use super::view::{Block, Section, Table, Verdict};
+use crate::number::{delta, down, up};
+use crate::pipeline::RunPaths;
+
+/// Runs that the ledger's picture shows, the latest.
+const RUNS_SHOWN: usize = 20;
+
+pub fn verdict(d: &Data, paths: &RunPaths) -> Option<Verdict> {
+    d.report.privacy.as_ref()?;
+    let command = format!("dpsynth audit {}", paths.root().display());
+    let Some(audit) = &d.audit else {
+        return Some(Verdict {
+            state: "none",
+            headline: "Not audited yet".into(),
+            text: "Nobody has tried to break this claim.".into(),
+            command: Some(command),
+        });
+    };
+    if !same_claim(d, audit) {
+        return Some(Verdict {
+            state: "none",
+            headline: "Not audited as it is now".into(),
+            text: "The findings that are kept are of another training.".into(),
+            command: Some(command),
+        });
+    }
+    let bounds = audit["lower_bounds"].as_array();
+    let best = bounds
+        .into_iter()
+        .flatten()
+        .filter_map(|b| b["epsilon_lower"].as_f64())
+        .fold(0.0, f64::max);
+    Some(match audit["verdict"].as_str() {
+        Some("pass") => Verdict {
+            state: "pass",
+            headline: "The claim stood".into(),
+            text: format!(
+                "No attack refuted it; the best proved epsilon to be at least {} (at the claim's delta, adjacency, unit, sampler). That is no proof of the claim.",
+                down(best, 3)
+            ),
+            command: None,
+        },
+        _ => {
+            let why = audit["refuted_by"].as_array().into_iter().flatten();
+            let why: Vec<&str> = why.filter_map(Value::as_str).collect();
+            Verdict {
+                state: "fail",
+                headline: "THE CLAIM DOES NOT HOLD".into(),
+                text: format!("{}. Release nothing of this run.", why.join("; ")),
+                command: Some(command),
+            }
+        }
+    })
+}
+
+/// Whether the audit was of what the run claims now.
+fn same_claim(d: &Data, audit: &Value) -> bool {
+    let now = d.report.privacy.as_ref();
+    now.is_some_and(|p| {
+        ["epsilon", "delta", "noise_multiplier", "steps"]
+            .iter()
+            .all(|k| audit["claim"][*k] == p[*k])
+    })
+}
+
+pub fn privacy(d: &Data, guarantee: Option<&Guarantee>) -> Section {
+    let mut blocks = Vec::new();
+    blocks.extend(attacks(d));
+    blocks.extend(guarantee.and_then(|g| training(d, g)));
+    blocks.extend(budget(d));
+    blocks.extend(guarantee.map(|g| Block::Table {
+        table: terms(g),
+        note: None,
+        folded: true,
+    }));
+    Section {
+        id: "privacy",
+        title: "Privacy",
+        intro: guarantee.map_or("Nothing is guaranteed before the model is trained.".into(), |g| {
+            format!("{}.", g.sentence)
+        }),
+        mark: None,
+        blocks,
+    }
+}
+
+/// What each attack proved, beside the claim.
+fn attacks(d: &Data) -> Vec<Block> {
+    let Some(audit) = d.audit.as_ref().filter(|a| same_claim(d, a)) else {
+        return Vec::new();
+    };
+    let claim = audit["claim"]["epsilon"].as_f64().unwrap_or(f64::NAN);
+    let meaning = Guarantee::of(&audit["claim"]);
+    let bounds: Vec<&Value> = audit["lower_bounds"].as_array().into_iter().flatten().collect();
+    let mut table = Table::new(
+        format!("What each attack proved against {}", meaning.sentence),
+        &["attack", "epsilon is at least", "of the claim", "rests on"],
+        1,
+    );
+    let mut levels = Vec::new();
+    for bound in &bounds {
+        let lower = bound["epsilon_lower"].as_f64().unwrap_or(0.0);
+        let name = bound["attack"].as_str().unwrap_or("?").to_string();
+        table.rows.push(vec![
+            name.clone(),
+            down(lower, 3),
+            format!("{:.0} %", 100.0 * lower / claim),
+            bound["rests_on"].as_str().unwrap_or("?").into(),
+        ]);
+        levels.push(Level {
+            name,
+            value: lower,
+            text: format!("at least {}", down(lower, 3)),
+            set_aside: lower,
+            series: Series::Synthetic,
+        });
+    }
+    let most = levels.iter().map(|l| l.value).fold(claim, f64::max);
+    let mut out = vec![Block::Plot {
+        plot: charts::bars(
+            Frame {
+                id: "attacks",
+                title: "What the attacks proved".into(),
+                description: format!(
+                    "Lower bounds on epsilon by attack, beside the claim of {}.",
+                    meaning.sentence
+                ),
+            },
+            &levels,
+            1.08 * most,
+            Some((claim, format!("claimed {}", up(claim, 3)))),
+        ),
+        table,
+        note: Some(format!(
+            "Together with {:.0} % confidence, at the claim's delta, adjacency, unit and sampler. A bound above the claim would refute it; none below proves it.",
+            100.0 * audit["confidence"].as_f64().unwrap_or(0.95)
+        )),
+    }];
+    let replay = &audit["replay"];
+    let mut items = Vec::new();
+    if let (Some(worst), Some(within)) = (replay["worst_ratio"].as_f64(), replay["within_charge"].as_bool()) {
+        items.push(format!(
+            "Replay: one record moved the clipped sum by at most {worst:.9} of the clipping norm, {} what is charged.",
+            if within { "within" } else { "BEYOND" }
+        ));
+    }
+    if let Some(m) = audit["membership"].as_object() {
+        let auc = |key: &str| m[key]["value"].as_f64().map_or("?".into(), |v| format!("{v:.3}"));
+        items.push(format!(
+            "Membership: from the synthetic texts alone, training records were told from held-out ones with AUC {}; without any synthetic text {}. 0.5 is guessing.",
+            auc("auc"),
+            auc("blind_auc")
+        ));
+    }
+    let notes = audit["notes"].as_array().into_iter().flatten();
+    items.extend(notes.filter_map(Value::as_str).map(str::to_string));
+    out.push(Block::List {
+        title: "What the audit noted".into(),
+        items,
+    });
+    out
+}
+
+/// Loss against what was spent.
+fn training(d: &Data, guarantee: &Guarantee) -> Option<Block> {
+    let losses: Vec<f64> = d.steps.iter().filter_map(|s| s.mean_loss).collect();
+    if losses.is_empty() {
+        return None;
+    }
+    let known = d.steps.iter().all(|s| s.epsilon.is_some_and(f64::is_finite));
+    let x = |s: &Step| match known {
+        true => s.epsilon.unwrap_or(0.0),
+        false => s.charged as f64,
+    };
+    let (low, high) = charts::range(losses.iter().copied());
+    let most = charts::range(d.steps.iter().map(x)).1;
+    let mut table = Table::new(
+        format!("Training steps; {}", guarantee.sentence),
+        &[
+            "step",
+            "epsilon by then",
+            "mean loss a token",
+            "mean norm before clipping",
+            "drawn",
+        ],
+        0,
+    );
+    let optional = |v: Option<f64>| v.map_or("–".into(), |v| format!("{v:.4}"));
+    for s in &d.steps {
+        table.rows.push(vec![
+            s.charged.to_string(),
+            s.epsilon.map_or("–".into(), |e| up(e, 3)),
+            optional(s.mean_loss),
+            optional(s.mean_norm),
+            s.drawn.to_string(),
+        ]);
+    }
+    let points = (d.steps.iter().filter_map(|s| Some((s, s.mean_loss?)))).map(|(s, loss)| Point {
+        x: x(s),
+        y: loss,
+        interval: None,
+        tip: format!("step {}: {loss:.3}", s.charged),
+    });
+    let points: Vec<Point> = points.collect();
+    let marked = points.len() <= 30;
+    let mut plot = charts::curves(
+        Frame {
+            id: "loss",
+            title: "Loss against epsilon".into(),
+            description: format!(
+                "Mean loss a token against the epsilon spent so far: {:.2} after the first step, {:.2} after the last of {}.",
+                losses[0],
+                losses[losses.len() - 1],
+                d.logged
+            ),
+        },
+        &Scale {
+            axis: Axis::linear(0.0, most, 4),
+            name: match known {
+                true => format!("epsilon spent ({})", at(guarantee)),
+                false => "steps charged".into(),
+            },
+            show: charts::plain,
+        },
+        &Scale {
+            axis: Axis::linear(low, high, 4),
+            name: "mean loss a token".into(),
+            show: charts::plain,
+        },
+        &[Curve {
+            series: Series::Synthetic,
+            points,
+            joined: true,
+            marked,
+        }],
+    );
+    // One curve needs no legend.
+    plot.legend.clear();
+    Some(Block::Plot {
+        plot,
+        table,
+        note: Some(format!(
+            "Losses are of private records, by private batch. {}.",
+            guarantee.sentence
+        )),
+    })
+}
+
+/// Without which epsilon at an axis means nothing (P10).
+pub fn at(guarantee: &Guarantee) -> String {
+    let term = |name: &str| {
+        let mut terms = guarantee.terms.iter();
+        terms
+            .find(|(term, _)| *term == name)
+            .map_or("?", |(_, value)| value.as_str())
+    };
+    format!("delta {}", term("delta"))
+}
+
+/// What all runs on the records have spent, and what is left.
+fn budget(d: &Data) -> Option<Block> {
+    let ledger = d.ledger.as_ref()?;
+    let spent = ledger.charged_epsilon().ok()?;
+    let reserved = ledger.reserved_epsilon().ok()?.max(spent);
+    let total = ledger.total_epsilon;
+    let sampler = ledger.runs.last().map_or("poisson".into(), |r| r.parameters.sampler());
+    let meaning = format!(
+        "delta {}, adjacency add or remove one, unit {}, sampler {sampler}, accountant pld",
+        delta(ledger.delta, 2),
+        ledger.unit
+    );
+    let left = (total - reserved).max(0.0);
+    let mut levels = vec![Level {
+        name: format!("All runs together: {} spent", up(spent, 3)),
+        value: spent,
+        set_aside: reserved,
+        text: format!("{} left of {}", down(left, 3), charts::plain(total)),
+        series: Series::Synthetic,
+    }];
+    let mut table = Table::new(
+        format!("The ledger of these records: epsilon at {meaning}"),
+        &["", "epsilon", "steps charged", "state"],
+        1,
+    );
+    table.rows.push(vec![
+        "budget".into(),
+        charts::plain(total),
+        String::new(),
+        String::new(),
+    ]);
+    table.rows.push(vec![
+        "all runs together, spent".into(),
+        up(spent, 3),
+        String::new(),
+        String::new(),
+    ]);
+    if reserved > spent {
+        table.rows.push(vec![
+            "with open runs as planned".into(),
+            up(reserved, 3),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    table
+        .rows
+        .push(vec!["left".into(), down(left, 3), String::new(), String::new()]);
+    let hidden = ledger.runs.len().saturating_sub(RUNS_SHOWN);
+    for run in &ledger.runs[hidden..] {
+        let epsilon = run.epsilon().ok();
+        let private = run.parameters.private;
+        let own = Some(&run.run) == d.ledger_run.as_ref();
+        let name = match own {
+            true => format!("{} (this run)", run.run),
+            false => run.run.clone(),
+        };
+        table.rows.push(vec![
+            name.clone(),
+            match (private, epsilon) {
+                (false, _) => "NOT PRIVATE: not counted".into(),
+                (true, Some(e)) => format!("{} at delta {}", up(e, 3), delta(run.parameters.delta, 2)),
+                (true, None) => "?".into(),
+            },
+            format!("{} of {}", run.charged_steps, run.parameters.steps),
+            if run.ended { "ended" } else { "open" }.into(),
+        ]);
+        if let (true, Some(e)) = (private, epsilon) {
+            levels.push(Level {
+                name,
+                value: e,
+                text: up(e, 3),
+                set_aside: e,
+                series: if own { Series::Synthetic } else { Series::Real },
+            });
+        }
+    }
+    let mut note =
+        format!("Epsilon at {meaning}. Runs compose: together they cost less than the sum of each by itself.");
+    if hidden > 0 {
+        note.push_str(&format!(
+            " {hidden} earlier runs are not shown one by one; they are counted."
+        ));
+    }
+    Some(Block::Plot {
+        plot: charts::bars(
+            Frame {
+                id: "ledger",
+                title: "The budget of these records".into(),
+                description: format!(
+                    "Of a total epsilon of {} all runs have spent {}, and {} is left, at {meaning}.",
+                    charts::plain(total),
+                    up(spent, 3),
+                    down(left, 3)
+                ),
+            },
+            &levels,
+            total,
+            None,
+        ),
+        table,
+        note: Some(note),
+    })
+}

@@ -1,0 +1,296 @@
+//! The page for everyone: what is public, charged, or made of synthetic records alone (P9).
+//!
+//! [`PublicPage`] is made of [`PublicFacts`] and nothing else: it has no way to a run's folder. The facts hold the
+//! guarantee, declared settings, what came of sampling, and synthetic and zero-shot records. They have no place for a
+//! score, a loss, a timing, a path or a count of private records.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::charts::Series;
+use super::guarantee::Guarantee;
+use super::sections::{sampling, settings, terms};
+use super::texts::{Arm, Counted, samples};
+use super::view::{Block, Section, Table, View};
+use crate::config::{Method, RunConfig};
+use crate::evaluation::Example;
+use crate::pipeline::files::read_json;
+use crate::pipeline::{RunPaths, guarantee, table};
+use crate::records::{LabelSpace, Record};
+use crate::release::Facts;
+use crate::sampling::shards;
+use crate::{Error, Result};
+
+/// What may leave.
+pub struct PublicFacts {
+    /// The run's name.
+    pub run: String,
+    /// `model/privacy.json`.
+    pub guarantee: Map<String, Value>,
+    /// The language model's name, as the configuration has it.
+    pub base_model: String,
+    /// Declared labels.
+    pub labels: LabelSpace,
+    /// Declared settings by their dotted key.
+    pub settings: Vec<(&'static str, String)>,
+    /// What came of sampling, by arm: `sampling/synthetic.json` and `sampling/zero_shot.json`.
+    pub sampling: Vec<(Series, Value)>,
+    pub synthetic: Vec<Example>,
+    pub zero_shot: Vec<Example>,
+    pub program_version: String,
+}
+
+impl PublicFacts {
+    /// The facts of the run in `paths`: its configuration, and what it keeps outside `internal/`.
+    ///
+    /// # Errors
+    /// Usage: nothing is sampled yet. Budget: the run is NOT PRIVATE. Data: a file is damaged.
+    pub fn read(paths: &RunPaths, config: &RunConfig) -> Result<Self> {
+        let missing = |what: &str, command: &str| {
+            Error::usage(format!(
+                "{} has {what}: there is nothing to make public",
+                paths.root().display()
+            ))
+            .hint(format!("`dpsynth {command}` comes first"))
+        };
+        let Some(Value::Object(guarantee)) = guarantee(paths)? else {
+            return Err(missing("no trained model yet", "finetune"));
+        };
+        let files = |arm: &str| match paths.shards(arm) {
+            folder if folder.exists() => shards::files(&folder),
+            _ => Err(missing("no sampled records yet", "sample")),
+        };
+        let sampled = |arm: &str| match paths.sampled(arm) {
+            path if path.exists() => read_json(&path),
+            _ => Ok(Value::Null),
+        };
+        Self::made(Parts {
+            run: paths.name(),
+            config,
+            guarantee: &guarantee,
+            sampled: [&sampled("synthetic")?, &sampled("zero_shot")?],
+            shards: [&files("synthetic")?, &files("zero_shot")?],
+        })
+    }
+
+    /// The same of what was cleared for a release.
+    ///
+    /// # Errors
+    /// Budget: the run is NOT PRIVATE. Data: a shard is damaged.
+    pub fn of_release(facts: &Facts) -> Result<Self> {
+        Self::made(Parts {
+            run: &facts.run,
+            config: &facts.config,
+            guarantee: &facts.guarantee,
+            sampled: [&facts.synthetic, &facts.zero_shot],
+            shards: [&facts.shards, &facts.zero_shot_shards],
+        })
+    }
+
+    fn made(parts: Parts) -> Result<Self> {
+        let config = parts.config;
+        if parts.guarantee.get("private") != Some(&Value::Bool(true)) {
+            return Err(Error::budget(format!(
+                "{} is NOT PRIVATE: nothing of it may be made public",
+                parts.run
+            ))
+            .hint("run again without `finetune.seed`, under another name"));
+        }
+        let labels = LabelSpace::from_config(&config.dataset.labels)?;
+        let records = |files: &[PathBuf]| -> Result<Vec<Example>> {
+            let of = |r: Record| Example {
+                text: r.text,
+                label: r.label,
+            };
+            Ok(table::read_files(files, config, &labels)?.into_iter().map(of).collect())
+        };
+        let [synthetic, zero_shot] = parts.shards.map(|files| records(files));
+        let arms = [Series::Synthetic, Series::ZeroShot].into_iter().zip(parts.sampled);
+        Ok(PublicFacts {
+            run: parts.run.to_string(),
+            guarantee: parts.guarantee.clone(),
+            base_model: match &config.model.path {
+                Some(_) => "of a local file".into(),
+                None => config.model.asset.clone(),
+            },
+            settings: declared(config),
+            sampling: arms
+                .filter(|(_, v)| v.is_object())
+                .map(|(s, v)| (s, v.clone()))
+                .collect(),
+            synthetic: synthetic?,
+            zero_shot: zero_shot?,
+            labels,
+            program_version: env!("CARGO_PKG_VERSION").to_string(),
+        })
+    }
+}
+
+/// Of the synthetic and of the zero-shot arm, in this order.
+struct Parts<'a> {
+    run: &'a str,
+    config: &'a RunConfig,
+    guarantee: &'a Map<String, Value>,
+    sampled: [&'a Value; 2],
+    shards: [&'a [PathBuf]; 2],
+}
+
+/// Settings that say nothing of the private records or of this machine: no path, no seed of the noise, no device.
+pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
+    let (f, s) = (&c.finetune, &c.sample);
+    let mut out = vec![
+        ("dataset.public_size", c.dataset.public_size.to_string()),
+        ("prompt.user", c.prompt.user.clone()),
+        ("prepare.max_tokens", c.prepare.max_tokens.to_string()),
+        ("finetune.method", named(&f.method)),
+        ("finetune.expected_batch_size", f.expected_batch_size.to_string()),
+        ("finetune.learning_rate", f.learning_rate.to_string()),
+        ("finetune.clipping", named(&f.clipping)),
+        ("finetune.objective.contrast", f.objective.contrast.to_string()),
+        ("finetune.objective.mismatch", f.objective.mismatch.to_string()),
+        ("finetune.warm_start.records", f.warm_start.records.to_string()),
+        ("sample.records", s.records.to_string()),
+        ("sample.label_prior", named(&s.label_prior)),
+        ("sample.temperature", s.temperature.to_string()),
+        ("sample.top_p", s.top_p.to_string()),
+        ("sample.guidance", s.guidance.to_string()),
+        ("sample.refine.min_posterior", s.refine.min_posterior.to_string()),
+        ("sample.refine.rounds", s.refine.rounds.to_string()),
+    ];
+    if f.method == Method::Lora {
+        out.insert(4, ("finetune.rank", f.rank.to_string()));
+    }
+    out
+}
+
+/// A setting as its TOML has it.
+fn named<T: Serialize>(setting: &T) -> String {
+    match serde_json::to_value(setting) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => value.to_string(),
+        Err(_) => "?".into(),
+    }
+}
+
+/// The page for everyone.
+pub struct PublicPage(View);
+
+impl PublicPage {
+    /// Of what may leave.
+    pub fn of(facts: &PublicFacts) -> Self {
+        let guarantee = Guarantee::of(&Value::Object(facts.guarantee.clone()));
+        let arm = |series, examples: &[Example]| Arm {
+            series,
+            examples: examples.to_vec(),
+        };
+        let arms = [
+            arm(Series::Synthetic, &facts.synthetic),
+            arm(Series::ZeroShot, &facts.zero_shot),
+        ];
+        let records = Section {
+            id: "records",
+            title: "Records",
+            intro: "What the synthetic records look like, beside zero-shot ones: what the language model writes for the same prompts without ever having seen a private record.".into(),
+            mark: None,
+            blocks: vec![samples(&arms, &facts.labels)],
+        };
+        let mut texts = Section {
+            id: "texts",
+            title: "Length and words",
+            intro:
+                "How long the records are and how varied their words. Nothing here was compared with private records."
+                    .into(),
+            mark: None,
+            blocks: Vec::new(),
+        };
+        if let Some(counted) = Counted::of(&arms) {
+            texts.blocks.extend([
+                counted.lengths(),
+                counted.ranks(1),
+                Block::Table {
+                    table: counted.variety(),
+                    note: None,
+                    folded: false,
+                },
+            ]);
+        }
+        let unit = facts.guarantee.get("unit").and_then(Value::as_str).unwrap_or("record");
+        let meaning = [
+            format!(
+                "The records were drawn from a language model that was trained under differential privacy. Whoever sees them, and all else that the training gave out, learns almost the same about a single {unit} as if it had never been there; epsilon and delta say how nearly."
+            ),
+            "It covers the records that were trained on. It does not cover what the language model had read before in public texts, nor what many records have in common: that is what the synthetic records are made to keep.".to_string(),
+        ];
+        let privacy = Section {
+            id: "guarantee",
+            title: "The guarantee",
+            intro: format!("{}.", guarantee.sentence),
+            mark: None,
+            blocks: vec![Block::Table {
+                table: terms(&guarantee),
+                note: None,
+                folded: false,
+            }],
+        };
+        let mut made = Section {
+            id: "made",
+            title: "How they were made",
+            intro: "Declared settings, and what came of drawing the records.".into(),
+            mark: None,
+            blocks: Vec::new(),
+        };
+        made.blocks
+            .extend(sampling(facts.sampling.iter().map(|(s, v)| (*s, v))));
+        made.blocks.push(Block::Table {
+            table: settings(&facts.settings),
+            note: None,
+            folded: false,
+        });
+        let mut labels = Table::new("Synthetic records by label", &["label", "synthetic", "zero-shot"], 1);
+        for label in 0..facts.labels.len() {
+            let count = |examples: &[Example]| examples.iter().filter(|e| e.label == label).count().to_string();
+            labels.rows.push(vec![
+                facts.labels.name(label),
+                count(&facts.synthetic),
+                count(&facts.zero_shot),
+            ]);
+        }
+        let many = facts.labels.len() > 12;
+        made.blocks.push(Block::Table {
+            table: labels,
+            note: None,
+            folded: many,
+        });
+        let n = super::charts::thousands(facts.synthetic.len() as u64);
+        PublicPage(View {
+            title: format!("{}: synthetic records", facts.run),
+            run: facts.run.clone(),
+            lead: format!(
+                "{n} synthetic records with {} labels, made from private ones under differential privacy.",
+                facts.labels.len()
+            ),
+            facts: vec![
+                format!("base model {}", facts.base_model),
+                format!("dpsynth {}", facts.program_version),
+            ],
+            marks: guarantee.caveat.iter().cloned().collect(),
+            missing: Vec::new(),
+            guarantee: Some(guarantee),
+            answer_title: "In plain words",
+            answer: meaning.into_iter().map(|text| Block::Text { text }).collect(),
+            verdict: None,
+            sections: vec![privacy, records, texts, made],
+            program_version: facts.program_version.clone(),
+        })
+    }
+
+    /// As one HTML file.
+    ///
+    /// # Errors
+    /// The template does not render: a fault of the program.
+    pub fn html(&self) -> Result<String> {
+        super::render(&self.0, false)
+    }
+}
