@@ -549,6 +549,7 @@ fn prompts_equal_transformers_chat_template() {
             system,
             user: "Write a film review that is {{ label }}.".into(),
             marginal: None,
+            question: None,
         };
         let template = ChatTemplate {
             text: case["template"].as_str().unwrap().into(),
