@@ -296,7 +296,7 @@ fn a_flipped_byte_anywhere_is_found() {
     let said = verify(&folder);
     assert_eq!(said.code, Some(0), "{said:?}");
     for part in [
-        "10 files",
+        "11 files",
         "8 synthetic records",
         "claimed: epsilon",
         "not checked: who made",

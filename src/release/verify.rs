@@ -179,7 +179,11 @@ impl Look<'_> {
                 Some(hash) => match (by_sums == Some(hash), is_manifest || by_manifest == Some(hash)) {
                     (true, true) => {}
                     (true, false) => failures.push((manifest::MANIFEST.into(), "disagrees with a file and SHA256SUMS")),
-                    (false, _) if is_manifest => failures.push((path.clone(), "changed: SHA-256 differs")),
+                    // Only the sums cover the manifest: which of the two was changed nobody can tell.
+                    (false, _) if is_manifest => failures.extend([
+                        (path.clone(), "changed, or SHA256SUMS was: its SHA-256 differs"),
+                        (last.clone(), "changed, or manifest.json was: they disagree"),
+                    ]),
                     (false, true) => failures.push((manifest::SUMS.into(), "disagrees with a file and manifest.json")),
                     (false, false) => failures.push((path.clone(), "changed: SHA-256 differs")),
                 },
