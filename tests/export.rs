@@ -284,7 +284,7 @@ fn p10_the_model_card_says_the_guarantee_whole_and_names_no_file_of_this_machine
         "| positive | Write a positive film review. |",
         "PeftModel.from_pretrained(base",
         "In plain words: This model tells only so much about whether one record",
-        "epsilon 3.9997 (at least ",
+        "epsilon 3.9996 (at least ",
         "at delta 9.437e-4; adjacency add-or-remove-one, unit record, sampler poisson, accountant pld",
         "may have seen public benchmarks",
         "cut at 16 tokens",
