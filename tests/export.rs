@@ -276,6 +276,11 @@ fn p10_the_model_card_says_the_guarantee_whole_and_names_no_file_of_this_machine
     let place = with_pefts_adapter();
     let said = export(&place, &["--to", "out", "--with-base"]).stdout;
     let card = place.text("out/README.md");
+    let claimed = place.json(&format!("{RUN}/model/privacy.json"))["epsilon"].as_f64();
+    let epsilon = format!(
+        "epsilon {} (at least ",
+        dpsynth::number::up(claimed.expect("a number"), 4)
+    );
     for part in [
         "---\nlibrary_name: transformers\n",
         "\n---\n\n# tiny-quick: a language model fine-tuned under differential privacy",
@@ -284,7 +289,7 @@ fn p10_the_model_card_says_the_guarantee_whole_and_names_no_file_of_this_machine
         "| positive | Write a positive film review. |",
         "PeftModel.from_pretrained(base",
         "In plain words: This model tells only so much about whether one record",
-        "epsilon 3.9996 (at least ",
+        &epsilon,
         "at delta 9.437e-4; adjacency add-or-remove-one, unit record, sampler poisson, accountant pld",
         "may have seen public benchmarks",
         "cut at 16 tokens",
