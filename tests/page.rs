@@ -3,11 +3,14 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use common::Place;
+use dpsynth::assets::Locations;
 use dpsynth::page::{self, PublicFacts};
-use dpsynth::pipeline::RunPaths;
+use dpsynth::pipeline::Places;
+use dpsynth::release::examine;
 use serde_json::Value;
 
 /// A tiny model: a whole run takes a second.
@@ -29,32 +32,52 @@ fn begin(place: &Place, stage: &str, more: &[&str]) -> String {
 /// A finished run on records with a hostile text and a secret word, shared by the tests that only read it.
 fn place() -> &'static Place {
     static PLACE: OnceLock<Place> = OnceLock::new();
+    PLACE.get_or_init(finished)
+}
+
+/// The same, audited: its public page may be made.
+fn audited() -> &'static Place {
+    static PLACE: OnceLock<Place> = OnceLock::new();
     PLACE.get_or_init(|| {
-        let place = Place::new();
-        let rows: String = (0..200)
-            .map(|i| {
-                let label = if i % 2 == 0 { "positive" } else { "negative" };
-                format!("\"{SECRET} film {i} {HOSTILE}\",{label}\n")
-            })
-            .collect();
-        place.write("train.csv", format!("text,label\n{rows}"));
-        begin(
-            &place,
-            "run",
-            &[
-                "evaluate.size_curve=[0.5, 1.0]",
-                "dataset.labels=[{column=\"label\", names=[\"negative\", \"</script><script>alert(3)</script>\"], values=[\"negative\", \"positive\"]}]",
-            ],
-        );
+        let place = finished();
+        place.ok(&[
+            "audit",
+            "runs/tiny-quick",
+            "--canaries",
+            "1000",
+            "--replay-seconds",
+            "1",
+        ]);
         place
     })
+}
+
+fn finished() -> Place {
+    let place = Place::new();
+    let rows: String = (0..200)
+        .map(|i| {
+            let label = if i % 2 == 0 { "positive" } else { "negative" };
+            format!("\"{SECRET} film {i} {HOSTILE}\",{label}\n")
+        })
+        .collect();
+    place.write("train.csv", format!("text,label\n{rows}"));
+    begin(
+        &place,
+        "run",
+        &[
+            "evaluate.size_curve=[0.5, 1.0]",
+            "dataset.labels=[{column=\"label\", names=[\"negative\", \"</script><script>alert(3)</script>\"], values=[\"negative\", \"positive\"]}]",
+        ],
+    );
+    place
 }
 
 fn html(place: &Place, file: &str) -> String {
     fs::read_to_string(place.run(file)).expect("a page")
 }
 
-fn public(place: &Place) -> String {
+fn public() -> String {
+    let place = audited();
     place.ok(&["report", "runs/tiny-quick", "--public", "--to", "public.html"]);
     place.text("public.html")
 }
@@ -167,7 +190,7 @@ fn the_commands_say_where_the_page_is() {
     assert!(!page.contains("epsilon 0"), "nothing is guaranteed yet: {page}");
     place
         .call(&["report", "runs/tiny-quick", "--public"])
-        .refused(2, &["no trained model yet", "dpsynth finetune"]);
+        .refused(2, &["the stage `finetune`", "dpsynth run"]);
     assert!(!place.run("report-public.html").exists());
 
     fs::remove_file(place.run("report.html")).expect("removes");
@@ -187,8 +210,8 @@ fn the_commands_say_where_the_page_is() {
 
 #[test]
 fn p9_the_public_page_holds_nothing_that_reads_private_records() {
-    let place = place();
-    let page = public(place);
+    let place = audited();
+    let page = public();
     assert!(
         page.contains("Public") && !page.contains(SECRET),
         "a real record is in the public page"
@@ -215,24 +238,49 @@ fn p9_the_public_page_holds_nothing_that_reads_private_records() {
     assert!(zero_shot > 0 && said.contains("zero-shot") && said.contains("synthetic records"));
 
     // Not a byte of it changes with what is internal.
-    let paths = RunPaths::of(&place.run(""));
-    let config =
-        toml::from_str(&fs::read_to_string(place.run("config.toml")).expect("reads")).expect("a configuration");
-    let facts = PublicFacts::read(&paths, &config).expect("facts");
-    let before = page::public(&facts).expect("a page");
-    assert_eq!(before, page);
-    let copy = tempfile::tempdir().expect("a folder");
-    let root = copy.path().join("tiny-quick");
-    for part in ["model", "sampling", "synthetic", "zero_shot"] {
-        fs::create_dir_all(root.join(part)).expect("makes");
-        for file in fs::read_dir(place.run(part)).expect("lists") {
-            let file = file.expect("an entry");
-            fs::copy(file.path(), root.join(part).join(file.file_name())).expect("copies");
+    let copied = Place::new();
+    for folder in ["runs", "ledgers"] {
+        copy(&place.path(folder), &copied.path(folder));
+    }
+    for file in [
+        "train.parquet",
+        "test.parquet",
+        "utility.json",
+        "scores.jsonl",
+        "training.jsonl",
+    ] {
+        let file = copied.run("internal").join(file);
+        assert!(file.exists(), "{file:?}");
+        fs::write(file, "other words").expect("writes");
+    }
+    let places = Places {
+        runs: copied.path("runs"),
+        ledgers: copied.path("ledgers"),
+        assets: Locations::from_env(),
+    };
+    let examined = examine(&copied.run(""), &places).unwrap_or_else(|e| panic!("{e}"));
+    let facts = PublicFacts::of(examined.facts()).expect("facts");
+    assert_eq!(page::public(&facts).expect("a page"), page);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes");
+    for entry in fs::read_dir(from).expect("lists").map(|e| e.expect("an entry")) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a kind").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("copies")),
         }
     }
-    let without =
-        PublicFacts::read(&RunPaths::of(&root), &config).expect("without internal/, report.json and config.toml");
-    assert_eq!(page::public(&without).expect("a page"), before);
+}
+
+#[test]
+fn p9_a_run_that_may_not_leave_has_no_public_page() {
+    let place = place();
+    place
+        .call(&["report", "runs/tiny-quick", "--public", "--to", "unaudited.html"])
+        .refused(4, &["may not be handed out", "the run was not audited"]);
+    assert!(!place.path("unaudited.html").exists());
 }
 
 #[test]
@@ -255,7 +303,7 @@ fn p4_what_is_not_private_is_never_made_public() {
 #[test]
 fn p10_every_epsilon_stands_with_what_it_means() {
     let place = place();
-    for page in [html(place, "report.html"), public(place)] {
+    for page in [html(place, "report.html"), public()] {
         let said = text(&page);
         let guarantee = place.json("runs/tiny-quick/model/privacy.json");
         let epsilon = format!("{:.3}", guarantee["epsilon"].as_f64().expect("a number") + 0.0005);
@@ -286,7 +334,7 @@ fn p10_every_epsilon_stands_with_what_it_means() {
 #[test]
 fn no_text_breaks_out_of_the_page_and_nothing_is_loaded() {
     let place = place();
-    for page in [html(place, "report.html"), public(place)] {
+    for page in [html(place, "report.html"), public()] {
         assert_eq!(page.matches("<script").count(), 1, "the page's own alone");
         assert_eq!(page.matches("</script").count(), 1);
         assert!(!page.contains("<img") && !page.contains("onerror=alert(2)>"));
@@ -294,6 +342,8 @@ fn no_text_breaks_out_of_the_page_and_nothing_is_loaded() {
             page.contains("&lt;&#x2f;script&gt;&lt;script&gt;alert(3)"),
             "the label is shown as it is"
         );
+        // Of the hostile text, which may be shown: it is text.
+        let page = page.replace("&lt;img src=x", "");
         for loading in [
             "src=",
             "url(",

@@ -113,6 +113,7 @@ fn a_bundle_holds_records_and_everything_that_says_what_they_are() {
             "manifest.json",
             "privacy.json",
             "privacy.schema.json",
+            "report.html",
         ]
     );
 

@@ -7,6 +7,7 @@ use dpsynth::audit::run_in;
 use dpsynth::page::{self, PublicFacts};
 use dpsynth::pipeline::files::write_atomically;
 use dpsynth::pipeline::{Places, Report, RunPaths, Stage};
+use dpsynth::release::examine;
 use dpsynth::{Error, Result};
 use serde_json::json;
 
@@ -15,7 +16,8 @@ use super::Ui;
 /// Writes a run as one HTML page: what it guarantees, what its records are worth, and the records themselves
 ///
 /// The page needs no network and no script. It is internal: it shows scores, losses and some private records. With
-/// --public it holds only what may leave: the guarantee, declared settings, and synthetic and zero-shot records. An
+/// --public it holds only what may leave: the guarantee, declared settings, and synthetic and zero-shot records; it is
+/// refused (exit code 4) where `dpsynth release` would refuse. An
 /// unfinished run is shown as far as it got; a run at work is not disturbed.
 #[derive(Args)]
 pub struct MakeReport {
@@ -39,7 +41,8 @@ impl MakeReport {
         let (paths, places) = (RunPaths::of(&self.run), Places::from_env(&runs));
         let report = Report::read(&config, &paths, &places.ledgers)?;
         let html = match self.public {
-            true => page::public(&PublicFacts::read(&paths, &config)?)?,
+            // What may leave is decided where releases are.
+            true => page::public(&PublicFacts::of(examine(&self.run, &places)?.clear()?.facts())?)?,
             false => page::internal(&paths, &config, &report, &places.ledgers)?,
         };
         let to = self.to.unwrap_or_else(|| match self.public {

@@ -118,9 +118,11 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
     let page = report.as_ref().ok().map(|report| pipeline.page(report));
     outcome?;
     let report = report?;
-    let page = page.transpose();
-    // What came of hours of work is told whether or not the page could be written.
-    let printed = if output.json {
+    if let Some(Err(e)) = page {
+        // The page is for looking: what came of hours of work stands without it.
+        ui.note(&format!("warning: the page was not written: {e}"));
+    }
+    if output.json {
         ui.note(&format!(
             "to look at: {} (internal)",
             pipeline.folder().page().display()
@@ -128,9 +130,7 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
         ui.print_json(&report)
     } else {
         ui.print(&show::report(&report, pipeline.folder()))
-    };
-    printed?;
-    page.map(drop)
+    }
 }
 
 /// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.

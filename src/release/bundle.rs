@@ -11,6 +11,7 @@ use super::class::Class;
 use super::clearance::Cleared;
 use super::records::Records;
 use super::{card, claim, croissant, folder, manifest, registry, wording};
+use crate::page::{self, PublicFacts};
 use crate::pipeline::stamp::sha256;
 use crate::{Error, Result};
 
@@ -78,6 +79,12 @@ impl Bundle {
                 "the same for every run",
             ),
         ];
+        pieces.push(Piece::new(
+            "report.html",
+            page::public(&PublicFacts::of(facts)?)?.into_bytes(),
+            Class::PostProcessing,
+            "settings and the plan's guarantee, synthetic and zero-shot records, and statistics of those alone",
+        ));
         pieces.extend(records.shards.into_iter().map(|shard| {
             Piece::new(
                 &shard.path,

@@ -95,7 +95,8 @@ impl Examined {
             "{} may not be handed out:{}",
             self.folder.root().display(),
             reasons.concat()
-        )))
+        ))
+        .hint("nothing was written; mend each of these and run the same command again"))
     }
 }
 

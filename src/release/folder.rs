@@ -26,7 +26,12 @@ pub fn target(to: &Path) -> Result<PathBuf> {
     if to.symlink_metadata().is_ok() {
         return taken("is there already");
     }
-    std::path::absolute(to).map_err(|e| Error::io("find", to, e))
+    let to = std::path::absolute(to).map_err(|e| Error::io("find", to, e))?;
+    let above = to.ancestors().skip(1).find(|p| p.symlink_metadata().is_ok());
+    match above.filter(|above| !above.is_dir()) {
+        Some(file) => taken(&format!("is below {}, which is no folder", file.display())),
+        None => Ok(to),
+    }
 }
 
 /// Lets `fill` write into a folder beside `to` and moves it there: all of it is on disk then, or nothing is left.

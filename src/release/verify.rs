@@ -15,7 +15,7 @@ use crate::assets::sha256_file;
 use crate::{Error, Result};
 
 /// What a bundle must have beside its records.
-const NEEDED: [&str; 7] = [
+const NEEDED: [&str; 8] = [
     "README.md",
     manifest::SUMS,
     "croissant.json",
@@ -23,6 +23,7 @@ const NEEDED: [&str; 7] = [
     manifest::MANIFEST,
     "privacy.json",
     "privacy.schema.json",
+    "report.html",
 ];
 
 /// What was found.

@@ -4,9 +4,8 @@
 //
 //   node page.mjs --modules NODE_MODULES --screenshots DIR PAGE.html…
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -25,9 +24,8 @@ const { chromium } = load("playwright-core");
 const axe = readFileSync(load.resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(values.screenshots, { recursive: true });
 
-// Nothing of a person's own browser, and nothing that goes out by itself.
-const profile = mkdtempSync(join(tmpdir(), "dpsynth-browser-"));
-const launch = {
+// A new profile, nothing of a person's own browser, and nothing that goes out by itself.
+const browser = await chromium.launch({
   executablePath: values.chromium,
   headless: true,
   chromiumSandbox: false,
@@ -41,7 +39,7 @@ const launch = {
     "--disable-component-update",
     "--disable-sync",
   ],
-};
+});
 
 let passed = 0;
 const failures = [];
@@ -51,7 +49,7 @@ const check = (name, so, more = "") => {
 };
 
 async function opened(file, options, look) {
-  const context = await chromium.launchPersistentContext(mkdtempSync(join(profile, "p-")), { ...launch, ...options });
+  const context = await browser.newContext(options);
   const page = await context.newPage();
   const said = [];
   const requests = [];
@@ -194,7 +192,7 @@ try {
     await withoutScript(file);
   }
 } finally {
-  rmSync(profile, { recursive: true, force: true });
+  await browser.close();
 }
 for (const failure of failures) console.error(`FAILED ${failure}`);
 console.log(`${passed} passed, ${failures.length} failed`);

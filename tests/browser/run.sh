@@ -15,7 +15,7 @@ if [ ! -x "$chromium" ]; then
 		exit 1
 	fi
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-inter >/dev/null
 fi
 for tool in node npm; do
 	command -v "$tool" >/dev/null || { echo "make browser needs $tool" >&2; exit 1; }
