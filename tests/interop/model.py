@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -82,6 +83,13 @@ def tiny(program, folder):
     return run
 
 
+def base_model(program, run, folder):
+    model = tomllib.loads((run / "config.toml").read_text())["model"]
+    if "path" in model:
+        return Path(model["path"])
+    return Path(json.loads(call(program, "fetch", model["asset"], "--json", folder=folder))["files"][0]["path"])
+
+
 def next_token(model, tokens):
     with torch.no_grad():
         return model(torch.tensor([tokens])).logits[0, -1]
@@ -122,9 +130,7 @@ def main():
             # The base's own logits are taken before PEFT puts the adapter into it.
             differences = {"base": furthest(base, ours, "base")}
             models["adapter on base/"] = (PeftModel.from_pretrained(base, out / "adapter").eval(), "trained")
-            gguf = Path(json.loads(call(program, "fetch", "smollm2-135m-instruct", "--json", folder=folder))["files"][0]["path"])
-            if len(sys.argv) <= 3:
-                gguf = ROOT / "tests/fixtures/llama/model.gguf"
+            gguf = base_model(program, run, folder)
             read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **float32).eval()
             models["adapter on the GGUF as transformers reads it"] = (
                 PeftModel.from_pretrained(read, out / "adapter").eval(),
