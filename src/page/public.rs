@@ -19,7 +19,7 @@ use crate::config::{Method, RunConfig};
 use crate::evaluation::Example;
 use crate::pipeline::table;
 use crate::records::{LabelSpace, Record};
-use crate::release::Facts;
+use crate::release::{Facts, wording};
 
 /// What may leave.
 pub struct PublicFacts {
@@ -27,6 +27,8 @@ pub struct PublicFacts {
     pub run: String,
     /// `model/privacy.json`.
     pub guarantee: Map<String, Value>,
+    /// What it means, in plain words.
+    pub plain: String,
     /// The language model's name, as the configuration has it.
     pub base_model: String,
     /// Declared labels.
@@ -62,6 +64,7 @@ impl PublicFacts {
         Ok(PublicFacts {
             run: facts.run.clone(),
             guarantee: facts.guarantee.clone(),
+            plain: wording::plain("This dataset", facts),
             base_model: facts.base_model.name.clone(),
             settings: declared(config),
             sampling: sampled
@@ -156,11 +159,8 @@ impl PublicPage {
                 },
             ]);
         }
-        let unit = facts.guarantee.get("unit").and_then(Value::as_str).unwrap_or("record");
         let meaning = [
-            format!(
-                "The records were drawn from a language model that was trained under differential privacy. Whoever sees them, and all else that the training gave out, learns almost the same about a single {unit} as if it had never been there; epsilon and delta say how nearly."
-            ),
+            facts.plain.clone(),
             "It covers the records that were trained on. It does not cover what the language model had read before in public texts, nor what many records have in common: that is what the synthetic records are made to keep.".to_string(),
         ];
         let privacy = Section {

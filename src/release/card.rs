@@ -60,7 +60,7 @@ pub fn title(facts: &Facts) -> String {
 /// What the records are, in a sentence or two.
 pub fn description(facts: &Facts) -> String {
     let said = facts.config.release.description.clone();
-    let synthetic = "Synthetic labelled texts, written by a language model that was fine-tuned on private records under differential privacy. No private record is in it.";
+    let synthetic = "Synthetic labelled texts, written by a language model that was fine-tuned on private records under differential privacy. The private records are not part of it.";
     match said {
         Some(said) => format!("{said} {synthetic}"),
         None => synthetic.into(),

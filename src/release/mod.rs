@@ -17,7 +17,7 @@ mod records;
 mod registry;
 mod template;
 pub mod verify;
-mod wording;
+pub(crate) mod wording;
 mod yaml;
 
 pub use bundle::{Bundle, Piece};
