@@ -12,10 +12,14 @@ use dpsynth::assets::Locations;
 use dpsynth::pipeline::Places;
 use dpsynth::release::{Check, Examined, Refusal, examine};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// A finished run of the tiny model.
 fn finished(more: &[&str]) -> Place {
-    let place = Place::new();
+    finish(Place::new(), more)
+}
+
+fn finish(place: Place, more: &[&str]) -> Place {
     let model = format!("model.path={}", support::fixture("model.gguf").display());
     let set = [&[model.as_str()], more].concat();
     let set: Vec<&str> = set.iter().flat_map(|s| ["--set", s]).collect();
@@ -69,7 +73,21 @@ fn copy(from: &Path, to: &Path) {
 /// A way to spoil a run, the check that must find it, and words of the reason.
 type Spoilt = (&'static str, fn(&Place), Check, &'static str);
 
-const SPOILT: [Spoilt; 11] = [
+/// The ledger as it was after so many lines, and its head.
+fn roll_back(place: &Place, lines: usize) {
+    let path = place.ledger();
+    let text = fs::read_to_string(&path).unwrap();
+    let kept: Vec<&str> = text.lines().take(lines).collect();
+    fs::write(&path, format!("{}\n", kept.join("\n"))).unwrap();
+    let hash: String = Sha256::digest(kept[lines - 1])
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let head = json!({ "seq": lines - 1, "hash": hash });
+    fs::write(path.with_extension("jsonl.head"), head.to_string()).unwrap();
+}
+
+const SPOILT: [Spoilt; 13] = [
     (
         "an edited ledger",
         |p| {
@@ -90,6 +108,18 @@ const SPOILT: [Spoilt; 11] = [
         |p| edit(p, "model/privacy.json", &|g| g["noise_multiplier"] = json!(9.0)),
         Check::Ledger,
         "not what was paid for",
+    ),
+    (
+        "a ledger of before the run's steps",
+        |p| roll_back(p, 2),
+        Check::Ledger,
+        "0 steps of the run charged, 2 are claimed",
+    ),
+    (
+        "another unit than was planned",
+        |p| edit(p, "model/privacy.json", &|g| g["unit"] = json!("person")),
+        Check::Ledger,
+        "does not say what the run's plan says: unit",
     ),
     (
         "research",
@@ -238,4 +268,34 @@ fn a_run_that_is_not_sampled_has_nothing_to_hand_out() {
         .expect("unfinished");
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("`finetune`"), "{error}");
+}
+
+#[test]
+fn p9_training_records_put_among_the_synthetic_ones_are_found_however_late() {
+    for arm in ["synthetic", "zero_shot"] {
+        let place = Place::new();
+        let secret = "my name is Ada and I live at number twelve of the long street by the old mill";
+        place.write("train.csv", format!("{}{secret},positive\n", common::records(199)));
+        let place = finish(place, &[]);
+        // After they were measured, and audited as they are.
+        let shard = place.path(&format!("runs/tiny-quick/{arm}/train-00000-of-00001.parquet"));
+        let ids = arrow::array::Int64Array::from(vec![0]);
+        let texts = arrow::array::StringArray::from(vec![secret]);
+        let labels = arrow::array::StringArray::from(vec!["positive"]);
+        let columns: [(&str, arrow::array::ArrayRef); 3] = [
+            ("id", std::sync::Arc::new(ids)),
+            ("text", std::sync::Arc::new(texts)),
+            ("label", std::sync::Arc::new(labels)),
+        ];
+        let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
+        dpsynth::pipeline::files::write_batch(&shard, &batch, Vec::new()).unwrap();
+        audit(&place);
+        let found = refusals(&place);
+        assert!(
+            found
+                .iter()
+                .any(|r| r.check == Check::Memorisation && r.reason.contains("as they stand now")),
+            "{arm}: {found:?}"
+        );
+    }
 }

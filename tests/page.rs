@@ -242,13 +242,7 @@ fn p9_the_public_page_holds_nothing_that_reads_private_records() {
     for folder in ["runs", "ledgers"] {
         copy(&place.path(folder), &copied.path(folder));
     }
-    for file in [
-        "train.parquet",
-        "test.parquet",
-        "utility.json",
-        "scores.jsonl",
-        "training.jsonl",
-    ] {
+    for file in ["utility.json", "scores.jsonl", "training.jsonl"] {
         let file = copied.run("internal").join(file);
         assert!(file.exists(), "{file:?}");
         fs::write(file, "other words").expect("writes");

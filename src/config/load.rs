@@ -266,6 +266,14 @@ fn check(c: &RunConfig) -> Result<()> {
             return refuse(key, "at least 1", value.to_string());
         }
     }
+    if c.evaluate.quality.shared_words > 50 {
+        // A release rests on it.
+        return refuse(
+            "evaluate.quality.shared_words",
+            "at most 50",
+            c.evaluate.quality.shared_words.to_string(),
+        );
+    }
     // Found here rather than hours later, in the stage that uses them.
     let counts_if_given = [
         ("prepare.max_test_records", c.prepare.max_test_records),

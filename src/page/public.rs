@@ -29,6 +29,8 @@ pub struct PublicFacts {
     pub guarantee: Map<String, Value>,
     /// What it means, in plain words.
     pub plain: String,
+    /// The same whole, in a line (P10).
+    pub sentence: String,
     /// The language model's name, as the configuration has it.
     pub base_model: String,
     /// Declared labels.
@@ -65,6 +67,7 @@ impl PublicFacts {
             run: facts.run.clone(),
             guarantee: facts.guarantee.clone(),
             plain: wording::plain("This dataset", facts),
+            sentence: wording::sentence(&facts.guarantee),
             base_model: facts.base_model.name.clone(),
             settings: declared(config),
             sampling: sampled
@@ -161,6 +164,7 @@ impl PublicPage {
         }
         let meaning = [
             facts.plain.clone(),
+            format!("In full: {}.", facts.sentence),
             "It covers the records that were trained on. It does not cover what the language model had read before in public texts, nor what many records have in common: that is what the synthetic records are made to keep.".to_string(),
         ];
         let privacy = Section {

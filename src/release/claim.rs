@@ -59,7 +59,10 @@ pub fn render(facts: &Facts) -> Value {
             "outside": wording::OUTSIDE,
             "access": "non-interactive",
             "audit": "passed: no attack refuted the guarantee; its numbers read private records and are withheld",
-            "memorisation": "checked: no synthetic record repeats a run of words of a training record that is longer than the run's limit",
+            "memorisation": format!(
+                "checked: no synthetic or zero-shot record shares {} words or more in a row with a training record",
+                facts.config.evaluate.quality.shared_words
+            ),
             "withheld": wording::WITHHELD,
             "contamination": wording::CONTAMINATION,
         },

@@ -1,7 +1,8 @@
 //! Every reason not to hand a run out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -9,12 +10,14 @@ use super::class;
 use super::facts::Facts;
 use crate::audit::{self, Claim, Subject, paid};
 use crate::config::RunConfig;
-use crate::evaluation::quality::Quality;
+use crate::evaluation::quality::words::Lexicon;
+use crate::evaluation::quality::{Memorisation, Quality, Sides};
 use crate::pipeline::compare::done;
 use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
-use crate::pipeline::{Places, RunFolder, Stage, privacy_plan};
+use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
 use crate::privacy::{LedgerView, find_ledger};
+use crate::records::LabelSpace;
 use crate::{Error, Result};
 
 /// What was looked at.
@@ -126,11 +129,16 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     let guarantee: Map<String, Value> = read_json(&folder.guarantee())?;
     let mut refusals = Vec::new();
     let ledger = ledger(&folder, &config, places, &mut refusals)?;
+    claimed(&guarantee, &config, &mut refusals)?;
     private(&guarantee, &mut refusals);
     audited(&folder, &guarantee, &mut refusals)?;
     let facts = Facts::read(&folder, &config, ledger.as_ref())?;
     classified(&facts, &mut refusals)?;
     memorised(&folder, evaluated, &mut refusals)?;
+    // What is not classified may not even be readable as records.
+    if refusals.iter().all(|r| r.check != Check::Classified) {
+        repeated(&folder, &facts, &mut refusals)?;
+    }
     Ok(Examined {
         folder,
         facts,
@@ -175,14 +183,24 @@ fn ledger(
             return Ok(None);
         }
     };
-    let contradictions = paid::contradictions(
-        &Claim::read(folder)?,
-        &privacy_plan(config)?,
-        &hash,
-        folder,
-        places,
-        &mut Vec::new(),
-    )?;
+    let claim = Claim::read(folder)?;
+    let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
+    let counted = claim.rest.contains_key("label_histogram_epsilon");
+    if let Some(run) = view.runs.iter().find(|r| r.run == name.trim())
+        && (run.charged_steps != claim.steps || (counted && !run.charged_histogram))
+    {
+        // Fewer than claimed: the ledger is an older copy, and what it says of all runs together is too little.
+        refuse(
+            refusals,
+            Check::Ledger,
+            format!(
+                "the ledger has {} steps of the run charged, {} are claimed: it was rolled back, or is another's",
+                run.charged_steps, claim.steps
+            ),
+            "put back the ledger that the run was charged to",
+        );
+    }
+    let contradictions = paid::contradictions(&claim, &privacy_plan(config)?, &hash, folder, places, &mut Vec::new())?;
     for contradiction in contradictions {
         refuse(
             refusals,
@@ -193,6 +211,37 @@ fn ledger(
     }
     Ok(Some(view))
 }
+
+/// What the plan says of itself, key by key: a guarantee that was edited is nobody's.
+fn claimed(guarantee: &Map<String, Value>, config: &RunConfig, refusals: &mut Vec<Refusal>) -> Result<()> {
+    let plan = privacy_plan(config)?;
+    let steps = guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default();
+    let planned = serde_json::to_value(plan.statement(steps)).expect("a statement serialises");
+    let same = |said: &Value, planned: &Value| match (said.as_f64(), planned.as_f64()) {
+        // Versions of the program calibrate to within this.
+        (Some(a), Some(b)) => (a / b - 1.0).abs() <= SAME_NUMBER,
+        _ => said == planned,
+    };
+    let differs: Vec<&str> = (planned.as_object().into_iter().flatten())
+        .filter(|(key, planned)| !guarantee.get(*key).is_some_and(|said| same(said, planned)))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    if !differs.is_empty() {
+        refuse(
+            refusals,
+            Check::Ledger,
+            format!(
+                "model/privacy.json does not say what the run's plan says: {}",
+                differs.join(", ")
+            ),
+            "put back the run's own model/privacy.json",
+        );
+    }
+    Ok(())
+}
+
+/// Relative difference of numbers that versions of the program may have.
+const SAME_NUMBER: f64 = 1e-3;
 
 fn private(guarantee: &Map<String, Value>, refusals: &mut Vec<Refusal>) {
     if guarantee.get("private").and_then(Value::as_bool) != Some(true) {
@@ -339,6 +388,42 @@ fn memorised(folder: &RunFolder, evaluated: bool, refusals: &mut Vec<Refusal>) -
             ),
             "internal/quality.json names them; draw again, or raise `evaluate.quality.shared_words` where such phrases are common property",
         );
+    }
+    Ok(())
+}
+
+/// The same of the very files that would leave, synthetic and zero-shot: they may have changed since they were measured.
+fn repeated(folder: &RunFolder, facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
+    let labels = LabelSpace::from_config(&facts.config.dataset.labels)?;
+    let sampled = |files: &[PathBuf]| table::read_files(files, &facts.config, &labels);
+    let sides = Sides {
+        training: table::read_records(&folder.train_records())?,
+        held_out: table::read_records(&folder.test_records())?,
+        synthetic: sampled(&facts.shards)?,
+        zero_shot: sampled(&facts.zero_shot_shards)?,
+    };
+    let mut lexicon = Lexicon::default();
+    let words = sides.map(|records| lexicon.read(records.par_iter().map(|r| r.text.as_str())));
+    let limit = facts.config.evaluate.quality.shared_words;
+    let found = Memorisation::of(words.map(Vec::as_slice), &lexicon, limit, &mut |_| Ok(()))?;
+    let held_out = &found.spans.reference;
+    let by_chance = held_out.exact_copies as f64 / held_out.records.max(1) as f64;
+    for (arm, spans) in [
+        ("synthetic", &found.spans.synthetic),
+        ("zero-shot", &found.spans.zero_shot),
+    ] {
+        let copies = spans.exact_copies as f64 / spans.records.max(1) as f64;
+        if spans.over_limit > 0 || copies > by_chance {
+            refuse(
+                refusals,
+                Check::Memorisation,
+                format!(
+                    "of {} {arm} records as they stand now, {} share {limit} words or more with a training record and {} are one, word by word (of {} held-out records {} are)",
+                    spans.records, spans.over_limit, spans.exact_copies, held_out.records, held_out.exact_copies
+                ),
+                "draw the records again",
+            );
+        }
     }
     Ok(())
 }

@@ -197,7 +197,7 @@ fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
         (
             "personalSensitiveInformation",
             json!([format!(
-                "None was copied: {}. {} Names in the texts are made up or were known to the base model.",
+                "The private records are not part of it: {}. {} Names in the texts are made up, were known to the base model, or come from private records within the guarantee.",
                 wording::sentence(&facts.guarantee),
                 wording::neighbours(facts)
             )]),

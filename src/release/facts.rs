@@ -64,6 +64,7 @@ pub struct BaseModel {
 pub struct Composed {
     pub epsilon: f64,
     pub delta: f64,
+    /// Private ones: a run with a fixed seed is covered by no epsilon, and may not leave.
     pub runs: usize,
 }
 
@@ -87,7 +88,7 @@ impl Facts {
             Ok(Composed {
                 epsilon: view.charged_epsilon()?,
                 delta: view.delta,
-                runs: view.runs.len(),
+                runs: view.runs.iter().filter(|r| r.parameters.private).count(),
             })
         });
         Ok(Facts {

@@ -113,7 +113,7 @@ fn entry(facts: &Facts) -> Value {
                 ),
                 "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), composition(facts)),
                 "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
-                "justification": "An audit (replay of records, canaries, membership inference) failed to refute the guarantee, and no synthetic record repeats a long run of words of a training record: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
+                "justification": "An audit did not refute the guarantee, and no synthetic record shares as many words in a row with a training record as the limit that privacy.json names: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
             },
             "administrative": {
                 "status": "Draft",

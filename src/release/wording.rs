@@ -171,7 +171,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     out.push(
         "Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into(),
     );
-    out.push("The records are written by a language model: names, places and events in them are made up or taken from what the base model knew, facts are unreliable, and the base model's biases are passed on.".into());
+    out.push("The records are written by a language model: names, places and events in them are made up, taken from what the base model knew, or come from private records within the guarantee; facts are unreliable, and the base model's biases are passed on.".into());
     out.push(format!(
         "A record has at most {} tokens; longer ones are cut.",
         facts

@@ -106,7 +106,11 @@ impl Export {
             model: &base,
             vocabulary: &vocabulary,
             special: &special,
-            file: &file.path.file_name().unwrap_or_default().to_string_lossy(),
+            // A local file's name is the machine's.
+            file: &match facts.base_model.repo {
+                Some(_) => file.path.file_name().unwrap_or_default().to_string_lossy(),
+                None => "the base model.gguf".into(),
+            },
             options,
         };
         let mut parts = sources.described()?;
