@@ -39,6 +39,13 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// A number with so many digits that count, such as a sampling rate: 0.01024, 0.00001234.
+pub fn significant(value: f64, digits: usize) -> String {
+    let power = value.abs().log10().floor().clamp(-300.0, 300.0);
+    let decimals = (digits as f64 - 1.0 - power).clamp(0.0, 300.0) as usize;
+    format!("{value:.decimals$}")
+}
+
 /// A share between 0 and 1 in per cent, with one decimal.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
@@ -52,6 +59,19 @@ fn unit(power: i32, decimals: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn significant_digits_are_kept_however_small_a_number_is() {
+        assert_eq!(
+            [significant(0.01024, 4), significant(0.000_012_344, 4)],
+            ["0.01024", "0.00001234"]
+        );
+        assert_eq!([significant(1.0, 4), significant(12345.6, 4)], ["1.000", "12346"]);
+        assert_eq!(
+            [significant(0.0, 4), significant(f64::NAN, 4)].map(|s| s.len() < 400),
+            [true, true]
+        );
+    }
 
     #[test]
     fn p10_no_number_claims_more_than_was_computed() {

@@ -87,7 +87,23 @@ fn roll_back(place: &Place, lines: usize) {
     fs::write(path.with_extension("jsonl.head"), head.to_string()).unwrap();
 }
 
-const SPOILT: [Spoilt; 13] = [
+/// A Parquet file of so many records.
+fn records_file(texts: &[&str]) -> Vec<u8> {
+    let ids: Vec<i64> = (0..texts.len() as i64).collect();
+    let labels = vec!["positive"; texts.len()];
+    let columns: [(&str, arrow::array::ArrayRef); 3] = [
+        ("id", std::sync::Arc::new(arrow::array::Int64Array::from(ids))),
+        (
+            "text",
+            std::sync::Arc::new(arrow::array::StringArray::from(texts.to_vec())),
+        ),
+        ("label", std::sync::Arc::new(arrow::array::StringArray::from(labels))),
+    ];
+    let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
+    dpsynth::pipeline::files::parquet(&[batch], Vec::new()).unwrap()
+}
+
+const SPOILT: [Spoilt; 17] = [
     (
         "an edited ledger",
         |p| {
@@ -153,6 +169,33 @@ const SPOILT: [Spoilt; 13] = [
         },
         Check::Audit,
         "refuted the claim: replay",
+    ),
+    (
+        "an audit that passed what it refuted",
+        |p| edit(p, "internal/audit.json", &|a| a["refuted_by"] = json!(["replay"])),
+        Check::Audit,
+        "refuted the claim: replay",
+    ),
+    (
+        "an audit without an attack",
+        |p| edit(p, "internal/audit.json", &|a| a["lower_bounds"] = json!([])),
+        Check::Audit,
+        "tried no attack",
+    ),
+    (
+        "training records put away, so that no copy of them is found",
+        |p| fs::write(p.path("runs/tiny-quick/internal/train.parquet"), records_file(&[])).unwrap(),
+        Check::Audit,
+        "of another model, other records",
+    ),
+    (
+        "other zero-shot records",
+        |p| {
+            let shard = "runs/tiny-quick/zero_shot/train-00000-of-00001.parquet";
+            fs::write(p.path(shard), records_file(&["fine"])).unwrap();
+        },
+        Check::Audit,
+        "of another model, other records",
     ),
     (
         "records drawn after the audit",
@@ -254,6 +297,60 @@ fn p4_p9_a_run_with_a_fixed_seed_or_a_column_of_its_own_is_refused() {
 }
 
 #[test]
+fn settings_that_were_edited_after_training_are_not_handed_out_as_those_that_trained() {
+    let place = finished(&[]);
+    audit(&place);
+    let config = fs::read_to_string(place.path("runs/tiny-quick/config.toml")).unwrap();
+    for (from, to) in [
+        ("user = \"Write a", "user = \"Write the most private"),
+        ("rank = ", "rank = 1"),
+        ("\"positive\"", "\"splendid\""),
+        ("learning_rate = ", "learning_rate = 1"),
+        ("[sample]", "[release]\nlicense = \"CC BY\"\n\n[sample]"),
+    ] {
+        assert!(config.contains(from), "no {from} in {config}");
+        place.write("runs/tiny-quick/config.toml", config.replacen(from, to, 1));
+        let said = place.call(&["release", "runs/tiny-quick", "--to", "bundle"]);
+        assert_eq!(said.code, Some(2), "{to}: {said:?}");
+        let words = [
+            "its settings changed",
+            "the stage before it",
+            "`release.license` must be",
+        ];
+        assert!(words.iter().any(|w| said.stderr.contains(w)), "{to}: {said:?}");
+    }
+    let salt = place.path("runs/tiny-quick/internal/commitment-salt");
+    assert!(!salt.exists(), "nothing is written for what is refused");
+    // As it was, with a comment: kept, since nobody writes the file who only looks.
+    place.write("runs/tiny-quick/config.toml", format!("# ours\n{config}"));
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+    let kept = fs::read_to_string(place.path("runs/tiny-quick/config.toml")).unwrap();
+    assert!(kept.starts_with("# ours\n") && salt.exists());
+}
+
+#[test]
+fn p10_runs_that_no_epsilon_covers_are_named_beside_those_that_one_does() {
+    let place = finished(&[]);
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    place.done(
+        "run",
+        &["--set", &model, "--set", "name=seeded", "--set", "finetune.seed=1"],
+    );
+    audit(&place);
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+    let composition = &place.json("bundle/privacy.json")["guarantee"]["composition"];
+    assert_eq!(
+        (&composition["runs"], &composition["not_private"]),
+        (&json!(1), &json!(1))
+    );
+    let card = fs::read_to_string(place.path("bundle/README.md")).unwrap();
+    assert!(
+        card.contains("Beside them 1 with a fixed seed read it: no epsilon covers"),
+        "{card}"
+    );
+}
+
+#[test]
 fn a_run_that_is_not_sampled_has_nothing_to_hand_out() {
     let place = Place::new();
     let model = format!("model.path={}", support::fixture("model.gguf").display());
@@ -272,23 +369,20 @@ fn a_run_that_is_not_sampled_has_nothing_to_hand_out() {
 
 #[test]
 fn p9_training_records_put_among_the_synthetic_ones_are_found_however_late() {
-    for arm in ["synthetic", "zero_shot"] {
+    let secret = "my name is Ada and I live at number twelve of the long street by the old mill";
+    let [unseen, joined] = ["\u{200B}", "_"];
+    for (arm, hidden) in [
+        ("synthetic", secret.to_string()),
+        ("zero_shot", secret.to_string()),
+        ("synthetic", secret.replace(' ', joined)),
+        ("synthetic", secret.replace('e', &format!("e{unseen}"))),
+    ] {
         let place = Place::new();
-        let secret = "my name is Ada and I live at number twelve of the long street by the old mill";
         place.write("train.csv", format!("{}{secret},positive\n", common::records(199)));
         let place = finish(place, &[]);
         // After they were measured, and audited as they are.
         let shard = place.path(&format!("runs/tiny-quick/{arm}/train-00000-of-00001.parquet"));
-        let ids = arrow::array::Int64Array::from(vec![0]);
-        let texts = arrow::array::StringArray::from(vec![secret]);
-        let labels = arrow::array::StringArray::from(vec!["positive"]);
-        let columns: [(&str, arrow::array::ArrayRef); 3] = [
-            ("id", std::sync::Arc::new(ids)),
-            ("text", std::sync::Arc::new(texts)),
-            ("label", std::sync::Arc::new(labels)),
-        ];
-        let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
-        dpsynth::pipeline::files::write_batch(&shard, &batch, Vec::new()).unwrap();
+        fs::write(&shard, records_file(&[&hidden])).unwrap();
         audit(&place);
         let found = refusals(&place);
         assert!(

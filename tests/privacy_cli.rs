@@ -654,8 +654,12 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
     let path = file.to_str().expect("a plain path");
     assert_eq!(json(&["ledger", "show", path, "--json"])["sampler"], "none");
     for (run, max_batch_size, sampler) in [
-        ("cut", Some(180), "poisson truncated at 180"),
-        ("whole", None, "poisson and poisson truncated at 180"),
+        ("cut", Some(180), "poisson truncated at 180 (of at most 11000 units)"),
+        (
+            "whole",
+            None,
+            "poisson and poisson truncated at 180 (of at most 11000 units)",
+        ),
     ] {
         let plan = PrivacyPlan::calibrate(&PlanRequest {
             target_epsilon: 1.0,

@@ -277,7 +277,7 @@ fn p10_a_statement_says_it_whole() {
     let text = statement.to_string();
     for part in [
         "epsilon",
-        "delta 1.08",
+        "delta 1.09e-5",
         "add-or-remove-one",
         "unit record",
         "sampler poisson",

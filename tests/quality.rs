@@ -186,6 +186,8 @@ fn words_are_those_of_a_regular_expression() {
         .map(|t| words(t))
         .collect();
     assert_eq!(ours, theirs);
+    // A copied sentence stays one whatever is put between its letters that nobody sees.
+    assert_eq!(words("so\u{AD}ft wo\u{200B}rd\u{FEFF}s"), ["soft", "words"]);
     // Where a script has no spaces a copied sentence must not look like one unknown word.
     assert_eq!(words("很好 film好a"), ["很", "好", "film", "好", "a"]);
     assert_eq!(words(" ,. "), Vec::<String>::new());

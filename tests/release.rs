@@ -280,6 +280,11 @@ fn nothing_is_written_over() {
         })
     );
     release(&["--to", "a-file/b"]).refused(2, &["which is no folder"]);
+    release(&["--to", "runs/tiny-quick/internal/bundle"]).refused(2, &["is in the run's own folder"]);
+    // An internal page is not put among what is published.
+    let report = |to: &str| place.call(&["report", "runs/tiny-quick", "--to", to]);
+    report("kept/report.html").refused(2, &["holds a bundle"]);
+    report("no/such/page.html").refused(2, &["there is no folder no/such"]);
     let left: Vec<_> = fs::read_dir(place.path(""))
         .expect("a folder")
         .filter(|e| {
@@ -336,6 +341,14 @@ fn what_is_no_part_of_a_bundle_is_found() {
         verify(&folder).refused(3, &[&format!("- {extra}: not part of the bundle")]);
         fs::remove_file(folder.join(extra)).expect("removes");
     }
+    // What git and the hub add is no part of it, and said to be none.
+    fs::create_dir(folder.join(".git")).expect("a folder");
+    fs::write(folder.join(".git/HEAD"), "ref: refs/heads/main").expect("writes");
+    let said = verify(&folder);
+    assert!(
+        said.code == Some(0) && said.stdout.contains("not part of it: .git\n"),
+        "{said:?}"
+    );
     // A link to the very same bytes is no file.
     let shard = folder.join("data/train-00001-of-00003.parquet");
     fs::rename(&shard, folder.with_extension("moved")).expect("moves");
@@ -368,6 +381,37 @@ fn p10_files_that_say_different_guarantees_are_found() {
             "epsilon without accountant (P10)",
         ),
         ("privacy.json", "\"private\": true", "\"private\": false", "NOT PRIVATE"),
+        (
+            "privacy.json",
+            "\"steps\": 2,",
+            "\"steps\": 2000,",
+            "less than its own noise, sampling rate and steps give",
+        ),
+        (
+            "privacy.json",
+            "\"statement\": \"epsilon 4",
+            "\"statement\": \"epsilon 1",
+            "its statement is not",
+        ),
+        (
+            "manifest.json",
+            "\"statement\": \"epsilon 4",
+            "\"statement\": \"epsilon 1",
+            than,
+        ),
+        (
+            "README.md",
+            "## How it was made",
+            "It has **epsilon = 0.5**.\n\n## How it was made",
+            "says epsilon 0.5",
+        ),
+        ("report.html", "</main>", "Epsilon: 0.5.</main>", "says epsilon 0.5"),
+        (
+            "croissant.json",
+            "\"sha256\": \"",
+            "\"sha256\": \"0",
+            "names other records",
+        ),
     ]
     .into_iter()
     .enumerate()

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::pipeline::RunFolder;
 use crate::pipeline::files::read_json;
+use crate::privacy::sentence;
 use crate::{Error, Result};
 
 /// The guarantee as the run wrote it. What the audit does not compute with is kept as it stands (P10).
@@ -35,6 +36,14 @@ impl Claim {
             );
         }
         read_json(&path)
+    }
+
+    /// It in a line (P10).
+    pub fn sentence(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(guarantee)) => sentence(&guarantee),
+            _ => "?".into(),
+        }
     }
 
     /// A text of the claim, such as `adjacency`.

@@ -13,7 +13,7 @@ pub fn run_in(folder: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
     let path = folder.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::usage(format!("{} is not the folder of a run", folder.display()))
-            .hint("name a folder such as runs/imdb-quick, or a pipeline such as pipelines/imdb.toml"),
+            .hint("name a folder such as runs/imdb-quick"),
         _ => Error::io("read", &path, e),
     })?;
     let config: RunConfig = toml::from_str(&text).map_err(|e| {

@@ -1,7 +1,7 @@
 //! Which files an audit was of: what is released must be what was audited.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,19 @@ use crate::pipeline::RunPaths;
 use crate::sampling::shards;
 use crate::{Error, Result};
 
-/// Hashes of what a run would hand out.
+/// Hashes of what a run would hand out, and of the private records that it is held against.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// SHA-256 of the trained adapter or weights.
     pub trained: String,
     /// SHA-256 of each shard of synthetic records, by file name; none before sampling.
     pub shards: BTreeMap<String, String>,
+    /// The same of zero-shot ones.
+    #[serde(default)]
+    pub zero_shot: BTreeMap<String, String>,
+    /// SHA-256 of the training and of the held-out records: a search for copies of others would find none.
+    #[serde(default)]
+    pub private: Vec<String>,
 }
 
 impl Subject {
@@ -25,20 +31,29 @@ impl Subject {
     /// # Errors
     /// Other: nothing is trained, or a file cannot be read.
     pub fn of(folder: &RunPaths) -> Result<Self> {
-        let hash = |path: &Path| sha256_file(path).map_err(|e| Error::io("read", path, e));
-        let synthetic = folder.shards("synthetic");
-        let files = match synthetic.exists() {
-            true => shards::files(&synthetic)?,
-            false => Vec::new(),
-        };
-        let mut hashes = BTreeMap::new();
-        for file in files {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            hashes.insert(name, hash(&file)?.0);
-        }
         Ok(Subject {
-            trained: hash(&folder.trained())?.0,
-            shards: hashes,
+            trained: hash(&folder.trained())?,
+            shards: hashes(&folder.shards("synthetic"))?,
+            zero_shot: hashes(&folder.shards("zero_shot"))?,
+            private: vec![hash(&folder.train_records())?, hash(&folder.test_records())?],
         })
     }
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let (hash, _) = sha256_file(path).map_err(|e| Error::io("read", path, e))?;
+    Ok(hash)
+}
+
+/// Of the shards in `folder`, by file name.
+fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
+    if !folder.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let files = shards::files(folder)?;
+    let of = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, hash(file)?))
+    };
+    files.iter().map(of).collect()
 }

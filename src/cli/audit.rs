@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use comfy_table::Table;
 use dpsynth::audit::binomial::Rate;
-use dpsynth::audit::{self, Claim, Findings, Settings, Verdict};
+use dpsynth::audit::{self, Findings, Settings, Verdict};
 use dpsynth::config::{Profile, RunConfig};
 use dpsynth::pipeline::{Places, Report, RunFolder};
 use dpsynth::progress::Progress;
 use dpsynth::{Error, Result, page};
 
-use super::number::{delta, down, up};
+use super::number::{down, up};
 use super::run::{ProfileName, Which, interrupts};
 use super::{Ui, show};
 
@@ -115,7 +115,12 @@ impl Audit {
 }
 
 fn text(f: &Findings) -> String {
-    let mut out = vec![claimed(&f.claim), bounds(f).to_string(), replay(f), canaries(f)];
+    let mut out = vec![
+        format!("claimed: {}", f.claim.sentence()),
+        bounds(f).to_string(),
+        replay(f),
+        canaries(f),
+    ];
     if let Some(l) = &f.losses {
         out.push(format!(
             "losses: {} canary records of {} tokens; mean drop {:.4} where trained on, {:.4} where not",
@@ -152,24 +157,6 @@ fn text(f: &Findings) -> String {
         Verdict::Fail => format!("verdict: FAIL: {}", f.refuted_by.join("; ")),
     });
     out.join("\n")
-}
-
-/// Epsilon with everything without which it means nothing (P10).
-fn claimed(c: &Claim) -> String {
-    let caveat = c.rest.get("caveat").and_then(|v| v.as_str());
-    let caveat = caveat.or((!c.private).then_some("NOT PRIVATE: the randomness came from a fixed seed"));
-    let mark = caveat.map(|c| format!("{c}; ")).unwrap_or_default();
-    format!(
-        "claimed: {mark}epsilon {} at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; noise multiplier {:.4}, {} steps",
-        up(c.epsilon, 3),
-        delta(c.delta, 2),
-        c.text("adjacency"),
-        c.text("unit"),
-        c.text("sampler"),
-        c.text("accountant"),
-        c.noise_multiplier,
-        c.steps
-    )
 }
 
 fn bounds(f: &Findings) -> Table {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
+use comfy_table::ContentArrangement;
 use dpsynth::Result;
 use dpsynth::pipeline::Places;
 use dpsynth::release::{Dtype, Export, Options, Part, examine, folder};
@@ -58,7 +59,7 @@ impl ExportOf {
     /// Writes the model, or says what it would be.
     pub fn run(self, ui: &Ui) -> Result<()> {
         // Told before the run is looked at.
-        folder::target(&self.to)?;
+        folder::target_beside(&self.to, &self.run)?;
         let places = Places::from_env(self.run.parent().unwrap_or(&self.run));
         let cleared = examine(&self.run, &places)?.clear()?;
         let options = Options {
@@ -82,6 +83,9 @@ impl ExportOf {
             });
         }
         let mut table = show::table(["file", "bytes", "class", "why it may leave"], 1..2);
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(100);
         for part in export.parts() {
             table.add_row([
                 part.path.clone(),

@@ -98,28 +98,11 @@ fn shown(view: LedgerView) -> Result<Shown> {
     Ok(Shown {
         epsilon_charged: view.charged_epsilon()?,
         epsilon_reserved: view.reserved_epsilon()?,
-        sampler: samplers(&view.runs),
+        sampler: view.sampler(),
         view,
         accountant: "pld",
         adjacency: "add-or-remove-one",
     })
-}
-
-/// How the batches of the runs were drawn, each way once.
-fn samplers(runs: &[RunRecord]) -> String {
-    let mut names: Vec<String> = runs
-        .iter()
-        .map(|run| match run.parameters.truncation {
-            None => "poisson".into(),
-            Some(t) => format!("poisson truncated at {}", t.max_batch_size),
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    match names.is_empty() {
-        true => "none".into(),
-        false => names.join(" and "),
-    }
 }
 
 fn text(s: &Shown) -> String {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use comfy_table::ContentArrangement;
 use dpsynth::Result;
 use dpsynth::pipeline::Places;
 use dpsynth::release::{Bundle, Piece, examine, folder};
@@ -46,7 +47,7 @@ impl Release {
     /// Writes the bundle, or says what it would be.
     pub fn run(self, ui: &Ui) -> Result<()> {
         // Told before the run is looked at.
-        folder::target(&self.to)?;
+        folder::target_beside(&self.to, &self.run)?;
         let runs = self.run.parent().unwrap_or(&self.run);
         let cleared = examine(&self.run, &Places::from_env(runs))?.clear()?;
         let bundle = Bundle::of(&cleared)?;
@@ -63,6 +64,9 @@ impl Release {
             });
         }
         let mut table = show::table(["file", "bytes", "class", "why it may leave"], 1..2);
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(100);
         for piece in bundle.pieces() {
             table.add_row([
                 piece.path.clone(),

@@ -53,6 +53,17 @@ impl MakeReport {
             return Err(Error::usage(format!("{} is a folder", to.display()))
                 .hint(format!("name a file: --to {}", to.join("report.html").display())));
         }
+        let beside = to
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        if !beside.is_dir() {
+            return Err(Error::usage(format!("there is no folder {}", beside.display())).hint("make it first"));
+        }
+        if beside.join("manifest.json").exists() {
+            return Err(Error::usage(format!("{} holds a bundle", beside.display()))
+                .hint("its report.html was made with it; write this one elsewhere"));
+        }
         write_atomically(&to, html.as_bytes())?;
         let (done, missing): (Vec<Stage>, Vec<Stage>) = Stage::ALL.into_iter().partition(|s| report.is_done(*s));
         if self.json {

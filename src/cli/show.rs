@@ -7,9 +7,10 @@ use comfy_table::{CellAlignment, Row, Table};
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::evaluation::{Reference, UtilityRow};
 use dpsynth::pipeline::{Report, RunFolder};
+use dpsynth::privacy::sentence;
 use serde_json::Value;
 
-use super::number::{delta, down, up};
+use super::number::{delta, up};
 use super::quality::quality;
 
 /// A table of the terminal; columns of numbers stand to the right.
@@ -178,23 +179,7 @@ pub fn interval(i: &Interval) -> String {
     format!("{:.3} ({:.3}–{:.3})", i.mean, i.low, i.high)
 }
 
-/// Epsilon with everything without which it means nothing (P10).
+/// A guarantee as the report has it, in a line (P10).
 pub fn guarantee(p: &Value) -> String {
-    let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
-    let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
-    let mark = p["caveat"].as_str().map(|c| format!("{c}; ")).unwrap_or_default();
-    format!(
-        "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.5}, {} steps",
-        up(number("epsilon"), 3),
-        down(number("epsilon_lower"), 3),
-        delta(number("delta"), 2),
-        text("adjacency"),
-        text("unit"),
-        text("sampler"),
-        text("accountant"),
-        text("mechanism"),
-        number("noise_multiplier"),
-        number("sampling_rate"),
-        p["steps"]
-    )
+    p.as_object().map(sentence).unwrap_or_default()
 }

@@ -42,6 +42,9 @@ fn text(found: &Verified) -> String {
         found.files, found.bytes, found.records
     ));
     out.push(format!("claimed: {}", found.statement));
+    if !found.left_out.is_empty() {
+        out.push(format!("not part of it: {}", found.left_out.join(", ")));
+    }
     out.push(
         "not checked: who made the bundle; a signature of manifest.json says that (cosign verify-blob-attestation)"
             .into(),

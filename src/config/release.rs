@@ -70,7 +70,10 @@ pub enum DeployerType {
 
 impl ReleaseConfig {
     /// Refuses what a dataset card or a registry would not take.
-    pub(super) fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Usage: a value is not of its kind.
+    pub fn check(&self) -> Result<()> {
         let identifier = |s: &str| {
             !s.is_empty()
                 && s.chars()

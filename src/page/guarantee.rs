@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::number::{delta, down, up};
+use crate::number::{delta, down, significant, up};
+use crate::privacy::sentence;
 
 /// A guarantee, whole.
 #[derive(Clone, Debug, Serialize)]
@@ -39,47 +40,17 @@ impl Guarantee {
         terms.extend(number("epsilon_lower").map(|e| ("at least", format!("epsilon {}", down(e, 3)))));
         terms.extend(p["mechanism"].as_str().map(|m| ("mechanism", m.to_string())));
         terms.extend(number("noise_multiplier").map(|v| ("noise multiplier", format!("{v:.4}"))));
-        terms.extend(number("sampling_rate").map(|v| ("sampling rate", format!("{v:.5}"))));
+        terms.extend(number("sampling_rate").map(|v| ("sampling rate", significant(v, 4))));
         terms.extend(p["steps"].as_u64().map(|v| ("steps", v.to_string())));
         terms.extend(number("max_grad_norm").map(|v| ("clipping norm", v.to_string())));
         terms.extend(number("label_histogram_epsilon").map(|v| ("label counts", format!("epsilon {v} of it, pure"))));
-        let mark = if private { "" } else { "NOT PRIVATE: " };
         let caveat = p["caveat"].as_str().map(str::to_string);
         Guarantee {
-            sentence: format!(
-                "{mark}epsilon {epsilon} at delta {delta}; adjacency {adjacency}, unit {}, sampler {}, accountant {}",
-                text("unit"),
-                text("sampler"),
-                text("accountant")
-            ),
+            sentence: p.as_object().map(sentence).unwrap_or_default(),
             caveat: caveat.or_else(|| (!private).then(|| "NOT PRIVATE: the randomness came from a fixed seed".into())),
             epsilon,
             private,
             terms,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn p10_a_guarantee_with_parts_missing_says_so() {
-        let whole = Guarantee::of(&serde_json::json!({
-            "epsilon": 1.00001, "delta": 1e-5, "adjacency": "add-or-remove-one", "unit": "record", "sampler": "poisson",
-            "accountant": "pld", "private": true
-        }));
-        assert_eq!(
-            whole.sentence,
-            "epsilon 1.001 at delta 1.00e-5; adjacency add or remove one, unit record, sampler poisson, accountant pld"
-        );
-        let torn = Guarantee::of(&serde_json::json!({ "epsilon": 1.0 }));
-        assert!(
-            torn.sentence.starts_with("NOT PRIVATE: epsilon 1.000 at delta ?;"),
-            "{}",
-            torn.sentence
-        );
-        assert!(torn.caveat.is_some());
     }
 }

@@ -271,11 +271,11 @@ fn budget(d: &Data) -> Option<Block> {
     let spent = ledger.charged_epsilon().ok()?;
     let reserved = ledger.reserved_epsilon().ok()?.max(spent);
     let total = ledger.total_epsilon;
-    let sampler = ledger.runs.last().map_or("poisson".into(), |r| r.parameters.sampler());
     let meaning = format!(
-        "delta {}, adjacency add or remove one, unit {}, sampler {sampler}, accountant pld",
+        "delta {}, adjacency add or remove one, unit {}, sampler {}, accountant pld",
         delta(ledger.delta, 2),
-        ledger.unit
+        ledger.unit,
+        ledger.sampler()
     );
     let left = (total - reserved).max(0.0);
     let mut levels = vec![Level {

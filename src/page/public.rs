@@ -19,12 +19,14 @@ use crate::config::{Method, RunConfig};
 use crate::evaluation::Example;
 use crate::pipeline::table;
 use crate::records::{LabelSpace, Record};
-use crate::release::{Facts, wording};
+use crate::release::{Facts, card, wording};
 
 /// What may leave.
 pub struct PublicFacts {
     /// The run's name.
     pub run: String,
+    /// The dataset's name for people.
+    pub title: String,
     /// `model/privacy.json`.
     pub guarantee: Map<String, Value>,
     /// What it means, in plain words.
@@ -65,9 +67,10 @@ impl PublicFacts {
         ];
         Ok(PublicFacts {
             run: facts.run.clone(),
+            title: card::title(facts),
             guarantee: facts.guarantee.clone(),
             plain: wording::plain("This dataset", facts),
-            sentence: wording::sentence(&facts.guarantee),
+            sentence: facts.sentence(),
             base_model: facts.base_model.name.clone(),
             settings: declared(config),
             sampling: sampled
@@ -209,7 +212,7 @@ impl PublicPage {
         });
         let n = super::charts::thousands(facts.synthetic.len() as u64);
         PublicPage(View {
-            title: format!("{}: synthetic records", facts.run),
+            title: format!("{}: synthetic records", facts.title),
             run: facts.run.clone(),
             lead: format!(
                 "{n} synthetic records with {} labels, made from private ones under differential privacy.",

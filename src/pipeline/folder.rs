@@ -110,6 +110,9 @@ impl RunFolder {
                 ))
                 .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
             }
+            if stamp::text(&earlier) == stamp::text(config) {
+                return Ok(());
+            }
         }
         let text = toml::to_string_pretty(config)
             .map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))?;

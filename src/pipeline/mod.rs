@@ -202,22 +202,13 @@ impl<'a> Pipeline<'a> {
         crate::page::write_internal(&self.folder, &self.config, report, &self.places.ledgers)
     }
 
-    /// What the stage depends on: its section, the files it names, the stage before it.
-    ///
-    /// The program's version is part of the keys that cost nothing but time. A newer program must not make anyone pay
-    /// twice, so the stages up to training carry the version of what they write instead.
+    /// What the stage depends on: its settings, the files they name, the stage before it.
     fn key(&self, stage: Stage, before: &str) -> Result<String> {
-        let c = &self.config;
-        let section = match stage {
-            Stage::Prepare => {
-                let inputs = self.inputs()?;
-                let prompts = c.prompt.of_labels();
-                stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
-            }
-            Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
-            Stage::Sample | Stage::Evaluate => format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage)),
+        let inputs = match stage {
+            Stage::Prepare => self.inputs()?,
+            _ => BTreeMap::new(),
         };
-        Ok(stamp::key(stage.name(), before, &section))
+        Ok(key(&self.config, stage, before, &inputs))
     }
 
     /// Hashes of the files that the configuration names. A file that has gone away counts as what it was.
@@ -322,6 +313,22 @@ impl<'a> Pipeline<'a> {
         }
         Ok(())
     }
+}
+
+/// The key of `stage` under `config`, after a stage with key `before`; `inputs` are hashes of the files that it names.
+///
+/// The program's version is part of the keys that cost nothing but time. A newer program must not make anyone pay
+/// twice, so the stages up to training carry the version of what they write instead.
+fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf, String>) -> String {
+    let section = match stage {
+        Stage::Prepare => {
+            let prompts = c.prompt.of_labels();
+            stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
+        }
+        Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
+        Stage::Sample | Stage::Evaluate => format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage)),
+    };
+    stamp::key(stage.name(), before, &section)
 }
 
 /// What `config` says of a stage whose settings may change between commands; nothing of the others.

@@ -54,7 +54,10 @@ fn settled(
         Some((State::Done, Some(stamp))) => &stamp.key,
         Some(_) => return State::Stale("the stage before it is not done"),
     };
-    let same = own.section.is_empty() || config.is_none_or(|c| own.section == section(c, stage));
+    let same = config.is_none_or(|c| match stage {
+        Stage::Prepare | Stage::Finetune => own.key == super::key(c, stage, &own.before, &own.inputs),
+        Stage::Sample | Stage::Evaluate => own.section.is_empty() || own.section == section(c, stage),
+    });
     match () {
         // An earlier version of the program did not say what came before.
         () if !own.before.is_empty() && own.before != key => State::Stale("the stage before it was done anew"),

@@ -39,5 +39,5 @@ pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger,
 pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::{ChargedStep, PrivateRun, StepNoise};
-pub use statement::PrivacyStatement;
+pub use statement::{PrivacyStatement, sentence};
 pub use unit::Unit;

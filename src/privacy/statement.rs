@@ -3,6 +3,9 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::number::{delta, down, significant, up};
 
 /// What a run guarantees. Its display never prints epsilon alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,28 +45,64 @@ pub struct PrivacyStatement {
 
 impl fmt::Display for PrivacyStatement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.private {
-            write!(f, "NOT PRIVATE (fixed seed); with secure randomness it would be ")?;
+        match serde_json::to_value(self) {
+            Ok(Value::Object(guarantee)) => f.write_str(&sentence(&guarantee)),
+            _ => Err(fmt::Error),
         }
-        // Rounded away from what would claim too much.
-        write!(
-            f,
-            "epsilon {} (at least {}) at delta {:.3e}, adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps",
-            (self.epsilon * 1e4).ceil() / 1e4,
-            (self.epsilon_lower * 1e4).floor() / 1e4,
-            self.delta,
-            self.adjacency,
-            self.unit,
-            self.sampler,
-            self.accountant,
-            self.mechanism,
-            self.noise_multiplier,
-            self.sampling_rate,
-            self.steps
-        )?;
-        match self.label_histogram_epsilon {
-            Some(epsilon) => write!(f, "; labels counted at epsilon {epsilon} of it"),
-            None => Ok(()),
-        }
+    }
+}
+
+/// A guarantee as files have it (`model/privacy.json` and what is made of it) in a line: epsilon with everything without
+/// which it means nothing (P10), its caveat first, rounded away from what would claim too much. What lacks stands as `?`.
+pub fn sentence(guarantee: &Map<String, Value>) -> String {
+    let unknown = || "?".to_string();
+    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
+    let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or("?");
+    let fixed_seed = (guarantee.get("private") != Some(&Value::Bool(true)))
+        .then_some("NOT PRIVATE: the randomness came from a fixed seed");
+    let caveat = guarantee.get("caveat").and_then(Value::as_str).or(fixed_seed);
+    let labels = number("label_histogram_epsilon").map(|e| format!("; labels counted at epsilon {} of it", up(e, 3)));
+    format!(
+        "{}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {}, sampling rate {}, {} steps{}",
+        caveat.map(|c| format!("{c}; ")).unwrap_or_default(),
+        number("epsilon").map_or_else(unknown, |e| up(e, 3)),
+        number("epsilon_lower").map_or_else(unknown, |e| down(e, 3)),
+        number("delta").map_or_else(unknown, |d| delta(d, 2)),
+        text("adjacency"),
+        text("unit"),
+        text("sampler"),
+        text("accountant"),
+        text("mechanism"),
+        number("noise_multiplier").map_or_else(unknown, |v| format!("{v:.4}")),
+        number("sampling_rate").map_or_else(unknown, |v| significant(v, 4)),
+        number("steps").map_or_else(unknown, |v| v.to_string()),
+        labels.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p10_a_guarantee_with_parts_missing_says_so() {
+        let whole = serde_json::json!({
+            "epsilon": 1.00001, "epsilon_lower": 0.9999, "delta": 1.001e-5, "adjacency": "add-or-remove-one",
+            "unit": "record", "sampler": "poisson", "accountant": "pld", "mechanism": "exact rounded Gaussian noise",
+            "noise_multiplier": 0.8, "sampling_rate": 0.000_012_344, "steps": 10, "private": true
+        });
+        assert_eq!(
+            sentence(whole.as_object().expect("an object")),
+            "epsilon 1.001 (at least 0.999) at delta 1.01e-5; adjacency add-or-remove-one, unit record, sampler poisson, \
+             accountant pld; exact rounded Gaussian noise, noise multiplier 0.8000, sampling rate 0.00001234, 10 steps"
+        );
+        let torn = serde_json::json!({ "epsilon": 1.0 });
+        let said = sentence(torn.as_object().expect("an object"));
+        assert!(
+            said.starts_with(
+                "NOT PRIVATE: the randomness came from a fixed seed; epsilon 1.000 (at least ?) at delta ?;"
+            ),
+            "{said}"
+        );
     }
 }

@@ -9,8 +9,10 @@ use serde_json::Value;
 
 use super::class::Class;
 use super::clearance::Cleared;
+use super::facts::Facts;
 use super::records::Records;
-use super::{card, claim, croissant, folder, manifest, registry, wording};
+use super::{card, claim, croissant, folder, manifest, registry};
+use crate::config::ReleaseConfig;
 use crate::page::{self, PublicFacts};
 use crate::pipeline::stamp::sha256;
 use crate::{Error, Result};
@@ -108,13 +110,10 @@ impl Bundle {
             "hashes of the files that are published",
         ));
         pieces.sort_by(|a, b| a.path.cmp(&b.path));
-        let missing = registry::missing(facts).into_iter();
         Ok(Bundle {
             pieces,
-            sentence: wording::sentence(&facts.guarantee),
-            missing: missing
-                .map(|(key, field)| format!("{key} is not set: deployment.yaml lacks {field}"))
-                .collect(),
+            sentence: facts.sentence(),
+            missing: missing(facts),
         })
     }
 
@@ -147,6 +146,21 @@ impl Bundle {
             })
         })
     }
+}
+
+/// What the configuration does not say: setting, and what lacks it.
+fn missing(facts: &Facts) -> Vec<String> {
+    let release = &facts.config.release;
+    let mut out = Vec::new();
+    if release.license == ReleaseConfig::default().license {
+        out.push("release.license is not set: nobody can tell what they may do with the records".to_string());
+    }
+    if release.language.is_empty() {
+        out.push("release.language is not set: the dataset card lacks it".into());
+    }
+    let registry = registry::missing(facts).into_iter();
+    out.extend(registry.map(|(key, field)| format!("{key} is not set: deployment.yaml lacks {field}")));
+    out
 }
 
 impl Piece {

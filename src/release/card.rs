@@ -6,7 +6,6 @@ use super::facts::Facts;
 use super::records::{Look, Records};
 use super::{template, wording, yaml};
 use crate::Result;
-use crate::number::{delta, up};
 
 /// The card of a release.
 ///
@@ -14,9 +13,6 @@ use crate::number::{delta, up};
 /// Other: the template does not render, which its test would have shown.
 pub fn render(facts: &Facts, records: &Records) -> Result<String> {
     let release = &facts.config.release;
-    let composed = facts
-        .composed
-        .map(|c| json!({ "epsilon": up(c.epsilon, 3), "delta": delta(c.delta, 2), "runs": c.runs }));
     template::render(
         include_str!("templates/card.md"),
         &json!({
@@ -29,14 +25,14 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
                 "rows": rows(&records.looks.synthetic, records.looks.zero_shot.as_ref()),
                 "columns": &records.columns,
                 "plain": wording::plain("This dataset", facts),
-                "sentence": wording::sentence(&facts.guarantee),
+                "sentence": facts.sentence(),
                 "guarantee": &facts.guarantee,
                 "parameters": wording::texts(&facts.guarantee),
                 "neighbours": wording::neighbours(facts),
                 "declared": wording::declared(facts),
                 "trust": wording::TRUST,
                 "outside": wording::OUTSIDE,
-                "composed": composed,
+                "composition": wording::composition(facts),
                 "base": &facts.base_model,
                 "making": wording::making(facts),
                 "limits": wording::limits(facts),

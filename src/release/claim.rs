@@ -22,7 +22,7 @@ pub fn render(facts: &Facts) -> Value {
         "guarantee": {
             "variant": "approximate differential privacy",
             "parameters": facts.guarantee,
-            "statement": wording::sentence(&facts.guarantee),
+            "statement": facts.sentence(),
             "plain": wording::plain("This dataset", facts),
             "neighbours": wording::neighbours(facts),
             "unit": {
@@ -32,15 +32,7 @@ pub fn render(facts: &Facts) -> Value {
             "covers": ["the trained model", "the synthetic records", "whatever is computed from these and public values"],
             "declared_public": wording::declared(facts),
             "public_size": d.public_size,
-            "composition": facts.composed.map(|c| json!({
-                "runs": c.runs,
-                "epsilon": c.epsilon,
-                "delta": c.delta,
-                "adjacency": facts.text("adjacency"),
-                "unit": facts.text("unit"),
-                "sampler": facts.text("sampler"),
-                "accountant": facts.text("accountant"),
-            })),
+            "composition": &facts.composed,
         },
         "algorithm": {
             "mechanism": facts.text("mechanism"),
@@ -73,6 +65,10 @@ pub fn render(facts: &Facts) -> Value {
 /// What `verify` needs of it.
 pub struct Said {
     pub guarantee: Map<String, Value>,
+    /// It in a line.
+    pub statement: String,
+    /// Epsilon of all runs on the dataset; none where its ledger could not be read.
+    pub composed_epsilon: Option<f64>,
     pub run: String,
     pub base_model: String,
 }
@@ -83,6 +79,8 @@ pub fn read(bytes: &[u8]) -> Option<Said> {
     (value["format"] == FORMAT).then_some(())?;
     Some(Said {
         guarantee: value["guarantee"]["parameters"].as_object()?.clone(),
+        statement: value["guarantee"]["statement"].as_str()?.to_string(),
+        composed_epsilon: value["guarantee"]["composition"]["epsilon"].as_f64(),
         run: value["run"].as_str()?.to_string(),
         base_model: value["algorithm"]["base_model"]["name"].as_str()?.to_string(),
     })

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::class;
 use super::facts::Facts;
+use super::salt::Salt;
 use crate::audit::{self, Claim, Subject, paid};
 use crate::config::RunConfig;
 use crate::evaluation::quality::words::Lexicon;
@@ -15,6 +16,7 @@ use crate::evaluation::quality::{Memorisation, Quality, Sides};
 use crate::pipeline::compare::done;
 use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
+use crate::pipeline::states::{State, states};
 use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
 use crate::privacy::{LedgerView, find_ledger};
 use crate::records::LabelSpace;
@@ -52,6 +54,7 @@ pub struct Refusal {
 pub struct Examined {
     folder: RunFolder,
     facts: Facts,
+    salt: Salt,
     refusals: Vec<Refusal>,
 }
 
@@ -78,12 +81,13 @@ impl Examined {
         &self.refusals
     }
 
-    /// The run, where it may leave.
+    /// The run, where it may leave; only now its salt is written down.
     ///
     /// # Errors
-    /// Refused (exit code 4), with every reason.
+    /// Refused (exit code 4), with every reason. Other: the salt cannot be written.
     pub fn clear(self) -> Result<Cleared> {
         if self.refusals.is_empty() {
+            self.salt.keep()?;
             return Ok(Cleared {
                 _folder: self.folder,
                 facts: self.facts,
@@ -112,18 +116,29 @@ impl Examined {
 /// program is at work in it.
 pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     let (config, profile, runs) = audit::run_in(run)?;
+    config.release.check()?;
     let folder = RunFolder::open(&runs, &config, profile)?;
     let done = done(&folder, Some(&config))?;
-    if let Some(missing) = [Stage::Prepare, Stage::Finetune, Stage::Sample]
-        .into_iter()
-        .find(|stage| !done.contains(&stage.name()))
-    {
+    for (stage, state, _) in states(&folder, Some(&config))? {
+        if stage == Stage::Evaluate || state == State::Done {
+            continue;
+        }
+        let (why, hint) = match state {
+            State::Stale(why) => (
+                why,
+                "put config.toml and the stage's files back as they were, or do it again with `dpsynth run`",
+            ),
+            _ => (
+                "it is not done",
+                "`dpsynth run` with its configuration does what is missing",
+            ),
+        };
         return Err(Error::usage(format!(
-            "the stage `{}` of {} is not done",
-            missing.name(),
+            "the stage `{}` of {} cannot be handed out: {why}",
+            stage.name(),
             folder.root().display()
         ))
-        .hint("`dpsynth run` with its configuration does what is missing"));
+        .hint(hint));
     }
     let evaluated = done.contains(&Stage::Evaluate.name());
     let guarantee: Map<String, Value> = read_json(&folder.guarantee())?;
@@ -132,7 +147,8 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     claimed(&guarantee, &config, &mut refusals)?;
     private(&guarantee, &mut refusals);
     audited(&folder, &guarantee, &mut refusals)?;
-    let facts = Facts::read(&folder, &config, ledger.as_ref())?;
+    let salt = Salt::of(&folder.internal("commitment-salt"))?;
+    let facts = Facts::read(&folder, &config, ledger.as_ref(), &salt)?;
     classified(&facts, &mut refusals)?;
     memorised(&folder, evaluated, &mut refusals)?;
     // What is not classified may not even be readable as records.
@@ -142,6 +158,7 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     Ok(Examined {
         folder,
         facts,
+        salt,
         refusals,
     })
 }
@@ -303,7 +320,7 @@ fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Ve
         refuse(
             refusals,
             Check::Audit,
-            "the audit was of another model, other records or another claim",
+            "the audit was of another model, other records or another claim, or an earlier version of the program made it",
             again.clone(),
         );
     }
@@ -319,13 +336,16 @@ fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Ve
             "a second audit tells a fault from chance",
         );
     }
-    if audit.verdict != "pass" {
+    if audit.verdict != "pass" || !audit.refuted_by.is_empty() {
         refuse(
             refusals,
             Check::Audit,
             format!("the audit refuted the claim: {}", audit.refuted_by.join("; ")),
             "a second audit tells a fault from chance",
         );
+    }
+    if audit.lower_bounds.is_empty() {
+        refuse(refusals, Check::Audit, "the audit tried no attack", again);
     }
     Ok(())
 }
@@ -368,8 +388,8 @@ fn memorised(folder: &RunFolder, evaluated: bool, refusals: &mut Vec<Refusal>) -
         refuse(
             refusals,
             Check::Memorisation,
-            "whether records repeat training records was not measured",
-            "`dpsynth evaluate` with `evaluate.quality.enabled = true` measures it",
+            "whether records repeat training records was not measured, or under other settings than config.toml has now",
+            "`dpsynth evaluate` measures it where `evaluate.quality.enabled` is true, as it is by default",
         );
         return Ok(());
     };
@@ -403,7 +423,11 @@ fn repeated(folder: &RunFolder, facts: &Facts, refusals: &mut Vec<Refusal>) -> R
         zero_shot: sampled(&facts.zero_shot_shards)?,
     };
     let mut lexicon = Lexicon::default();
-    let words = sides.map(|records| lexicon.read(records.par_iter().map(|r| r.text.as_str())));
+    // An underscore hides no copy: here it separates words.
+    let words = sides.map(|records| {
+        let texts: Vec<String> = records.par_iter().map(|r| r.text.replace('_', " ")).collect();
+        lexicon.read(texts.par_iter().map(String::as_str))
+    });
     let limit = facts.config.evaluate.quality.shared_words;
     let found = Memorisation::of(words.map(Vec::as_slice), &lexicon, limit, &mut |_| Ok(()))?;
     let held_out = &found.spans.reference;

@@ -1,6 +1,8 @@
 //! Croissant 1.0 (docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html) with the vocabulary for responsible AI
 //! (docs.mlcommons.org/croissant/docs/croissant-rai-spec.html), as `mlcroissant validate` takes it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::card;
@@ -28,11 +30,7 @@ pub fn render(facts: &Facts, records: &Records) -> Value {
     set("name", json!(card::title(facts)));
     set(
         "description",
-        json!(format!(
-            "{} {}.",
-            card::description(facts),
-            wording::sentence(&facts.guarantee)
-        )),
+        json!(format!("{} {}.", card::description(facts), facts.sentence())),
     );
     set("license", json!(release.license));
     set("version", json!("1.0.0"));
@@ -198,7 +196,7 @@ fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
             "personalSensitiveInformation",
             json!([format!(
                 "The private records are not part of it: {}. {} Names in the texts are made up, were known to the base model, or come from private records within the guarantee.",
-                wording::sentence(&facts.guarantee),
+                facts.sentence(),
                 wording::neighbours(facts)
             )]),
         ),
@@ -217,4 +215,28 @@ fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
             ),
         ),
     ]
+}
+
+/// What `verify` needs of it.
+pub struct Said {
+    /// SHA-256 by path of the records' files.
+    pub files: BTreeMap<String, String>,
+    /// Of the records, in order.
+    pub columns: Vec<String>,
+}
+
+/// Reads what [`render`] wrote; none where it is something else.
+pub fn read(bytes: &[u8]) -> Option<Said> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    let objects = value["distribution"].as_array()?.iter();
+    let files = objects
+        .filter(|object| object["@type"] == "cr:FileObject")
+        .map(|object| Some((object["contentUrl"].as_str()?.into(), object["sha256"].as_str()?.into())));
+    let fields = value["recordSet"][0]["field"].as_array()?.iter();
+    Some(Said {
+        files: files.collect::<Option<_>>()?,
+        columns: fields
+            .map(|field| Some(field["name"].as_str()?.into()))
+            .collect::<Option<_>>()?,
+    })
 }

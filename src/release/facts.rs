@@ -1,20 +1,21 @@
 //! What is public about a run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rand::RngExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::assets::{Registry, hex};
+use super::salt::Salt;
+use crate::Result;
+use crate::assets::Registry;
 use crate::config::RunConfig;
 use crate::pipeline::RunPaths;
-use crate::pipeline::files::{read_json, write_atomically};
+use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::stamp;
-use crate::privacy::LedgerView;
+use crate::privacy::accountant::Adjacency;
+use crate::privacy::{LedgerView, sentence};
 use crate::sampling::shards;
-use crate::{Error, Result};
 
 /// Everything that a release can be made of: declared before any record was read, charged, or computed from that.
 #[derive(Clone, Debug)]
@@ -59,21 +60,47 @@ pub struct BaseModel {
 }
 
 /// All runs on the dataset together, at the ledger's delta. It follows from plans and steps, not from records.
-/// Adjacency, unit, sampler and accountant are those of the run's own guarantee.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Composed {
     pub epsilon: f64,
     pub delta: f64,
-    /// Private ones: a run with a fixed seed is covered by no epsilon, and may not leave.
+    pub adjacency: &'static str,
+    pub unit: String,
+    pub sampler: String,
+    pub accountant: &'static str,
+    /// Private ones.
     pub runs: usize,
+    /// Runs with a fixed seed: no epsilon covers them, and they may not leave.
+    pub not_private: usize,
+}
+
+impl Composed {
+    fn of(ledger: &LedgerView) -> Result<Self> {
+        let runs = ledger.runs.iter().filter(|r| r.parameters.private).count();
+        Ok(Composed {
+            epsilon: ledger.charged_epsilon()?,
+            delta: ledger.delta,
+            adjacency: Adjacency::AddOrRemoveOne.name(),
+            unit: ledger.unit.clone(),
+            sampler: ledger.sampler(),
+            accountant: "pld",
+            runs,
+            not_private: ledger.runs.len() - runs,
+        })
+    }
 }
 
 impl Facts {
     /// Of the run in `folder`, which is trained and sampled.
     ///
     /// # Errors
-    /// Data: a file of the run is damaged. Other: one cannot be read, or the salt cannot be written.
-    pub(super) fn read(folder: &RunPaths, config: &RunConfig, ledger: Option<&LedgerView>) -> Result<Self> {
+    /// Data: a file of the run is damaged. Other: one cannot be read.
+    pub(super) fn read(
+        folder: &RunPaths,
+        config: &RunConfig,
+        ledger: Option<&LedgerView>,
+        salt: &Salt,
+    ) -> Result<Self> {
         let preparation = Preparation::read(folder)?;
         let sampled = |arm: &str| -> Result<Value> {
             let path = folder.sampled(arm);
@@ -84,21 +111,14 @@ impl Facts {
                 Ok(Value::Null)
             }
         };
-        let composed = ledger.map(|view| -> Result<Composed> {
-            Ok(Composed {
-                epsilon: view.charged_epsilon()?,
-                delta: view.delta,
-                runs: view.runs.iter().filter(|r| r.parameters.private).count(),
-            })
-        });
         Ok(Facts {
             run: folder.name().to_string(),
             config: config.clone(),
             config_hash: stamp::sha256(stamp::text(config).as_bytes()),
             guarantee: read_json(&folder.guarantee())?,
             base_model: BaseModel::of(config, preparation.model_sha256),
-            dataset_commitment: commitment(&folder.internal("commitment-salt"), &preparation.dataset_hash)?,
-            composed: composed.transpose()?,
+            dataset_commitment: salt.commitment(&preparation.dataset_hash),
+            composed: ledger.map(Composed::of).transpose()?,
             synthetic: sampled("synthetic")?,
             zero_shot: sampled("zero_shot")?,
             shards: shards::files(&folder.shards("synthetic"))?,
@@ -106,6 +126,11 @@ impl Facts {
             trained: folder.trained(),
             program_version: env!("CARGO_PKG_VERSION"),
         })
+    }
+
+    /// The guarantee in a line (P10).
+    pub fn sentence(&self) -> String {
+        sentence(&self.guarantee)
     }
 
     /// A number of the guarantee, such as `epsilon`; NaN where it has none.
@@ -140,20 +165,4 @@ impl BaseModel {
             sha256,
         }
     }
-}
-
-/// The same for the same run: its salt is drawn once and kept in `path`.
-fn commitment(path: &Path, dataset_hash: &str) -> Result<String> {
-    let salt = match std::fs::read_to_string(path) {
-        Ok(salt) => salt,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let salt = hex(&rand::rng().random::<[u8; 32]>());
-            write_atomically(path, salt.as_bytes())?;
-            salt
-        }
-        Err(e) => return Err(Error::io("read", path, e)),
-    };
-    Ok(stamp::sha256(
-        format!("dpsynth dataset\n{}\n{dataset_hash}", salt.trim()).as_bytes(),
-    ))
 }

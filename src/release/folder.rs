@@ -34,6 +34,21 @@ pub fn target(to: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The same for what leaves the run in `run`: a copy below it would be taken for a part of it.
+///
+/// # Errors
+/// As [`target`]. Usage: `to` is below `run`.
+pub fn target_beside(to: &Path, run: &Path) -> Result<PathBuf> {
+    let to = target(to)?;
+    let run = fs::canonicalize(run).unwrap_or_else(|_| run.to_path_buf());
+    let above = to.ancestors().find_map(|p| fs::canonicalize(p).ok());
+    match above.is_some_and(|above| above.starts_with(&run)) {
+        true => Err(Error::usage(format!("{} is in the run's own folder", to.display()))
+            .hint("name a folder elsewhere: what leaves is kept apart from what stays")),
+        false => Ok(to),
+    }
+}
+
 /// Lets `fill` write into a folder beside `to` and moves it there: all of it is on disk then, or nothing is left.
 ///
 /// # Errors

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
-use super::wording;
 use crate::Result;
 use crate::records::LabelSpace;
 
@@ -66,7 +65,7 @@ pub fn render(facts: &Facts, files: &BTreeMap<String, String>) -> Result<Value> 
                 },
                 "internalParameters": {
                     "guarantee": facts.guarantee,
-                    "statement": wording::sentence(&facts.guarantee),
+                    "statement": facts.sentence(),
                 },
                 "resolvedDependencies": [
                     { "name": base.name, "uri": place, "digest": { "sha256": base.sha256 } },
@@ -93,6 +92,8 @@ pub struct Said {
     /// SHA-256 by path.
     pub files: BTreeMap<String, String>,
     pub guarantee: Map<String, Value>,
+    /// It in a line.
+    pub statement: String,
 }
 
 /// Reads what [`render`] wrote; none where it is something else, or names a file twice.
@@ -110,6 +111,7 @@ pub fn read(bytes: &[u8]) -> Option<Said> {
     Some(Said {
         files,
         guarantee: parameters["guarantee"].as_object()?.clone(),
+        statement: parameters["statement"].as_str()?.to_string(),
     })
 }
 

@@ -4,7 +4,7 @@
 //! becomes [`Cleared`], and only what is cleared can be written out. Each value that is published is classified (P9).
 
 pub mod bundle;
-mod card;
+pub(crate) mod card;
 mod claim;
 mod class;
 mod clearance;
@@ -15,6 +15,7 @@ pub mod folder;
 mod manifest;
 mod records;
 mod registry;
+mod salt;
 mod template;
 pub mod verify;
 pub(crate) mod wording;

@@ -2,9 +2,10 @@
 //! and the guarantee's metadata and nothing else; and what can be told of them by looking at them alone.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Metadata};
+use arrow::datatypes::{DataType, Field, Metadata, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use serde_json::Value;
@@ -86,9 +87,11 @@ impl Records {
         let mut texts = Vec::new();
         let mut counts: Vec<Vec<usize>> = space.columns().iter().map(|c| vec![0; c.names().len()]).collect();
         let mut shards = Vec::new();
+        let mut ids = Vec::new();
         for (i, path) in facts.shards.iter().enumerate() {
             let batches = read(path, facts, &columns)?;
             for batch in &batches {
+                ids.extend(values(batch, 0));
                 texts.extend(strings(batch, 1));
                 for (i, column) in space.columns().iter().enumerate() {
                     for value in values(batch, 2 + i) {
@@ -103,6 +106,9 @@ impl Records {
                 bytes: files::parquet(&batches, metadata.clone())
                     .map_err(|e| Error::other(format!("cannot write {} anew: {e}", path.display())))?,
             });
+        }
+        if let (Some(path), false) = (facts.shards.first(), counted(&ids, facts.config.sample.records)) {
+            return Err(damaged(path, "`id` does not count the records"));
         }
         let labels = space.columns().iter().zip(counts);
         let labels = labels.map(|(column, counts)| LabelCounts {
@@ -191,21 +197,27 @@ fn read(path: &Path, facts: &Facts, columns: &[(String, bool)]) -> Result<Vec<Re
         .hint("draw the records again"));
     }
     agrees(path, reader.schema().metadata(), facts)?;
-    let schema = reader.schema().clone();
+    // Of name and type alone: metadata of a field is nobody's.
+    let fields: Vec<Field> = expected
+        .iter()
+        .map(|(name, kind)| Field::new(*name, kind.clone(), false))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
     let batches = reader.build().map_err(|e| damaged(path, &e.to_string()))?;
     let batches: std::result::Result<Vec<RecordBatch>, _> = batches.collect();
     let mut batches = batches.map_err(|e| damaged(path, &e.to_string()))?;
     if batches.is_empty() {
-        batches.push(RecordBatch::new_empty(schema));
+        batches.push(RecordBatch::new_empty(schema.clone()));
     }
-    match batches
+    let has_nulls = |batch: &RecordBatch| batch.columns().iter().any(|c| c.null_count() > 0);
+    if batches.iter().any(has_nulls) {
+        return Err(damaged(path, "an empty cell"));
+    }
+    let plain = batches
         .iter()
-        .flat_map(RecordBatch::columns)
-        .any(|c| c.null_count() > 0)
-    {
-        true => Err(damaged(path, "an empty cell")),
-        false => Ok(batches),
-    }
+        .map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
+    let plain: std::result::Result<Vec<RecordBatch>, _> = plain.collect();
+    plain.map_err(|e| damaged(path, &e.to_string()))
 }
 
 /// A shard of another training than the guarantee is of is not published under it.
@@ -225,6 +237,16 @@ fn agrees(path: &Path, said: &Metadata, facts: &Facts) -> Result<()> {
         .hint("draw the records again")),
         None => Ok(()),
     }
+}
+
+/// Whether `ids` are the places of drawn records, of so many: numbers from elsewhere could say anything.
+fn counted(ids: &[RawLabel], records: usize) -> bool {
+    let number = |id: &RawLabel| match id {
+        RawLabel::Integer(id) => usize::try_from(*id).ok(),
+        RawLabel::Text(_) => None,
+    };
+    let ids: Option<Vec<usize>> = ids.iter().map(number).collect();
+    ids.is_some_and(|ids| ids.is_sorted_by(|a, b| a < b) && ids.last().is_none_or(|last| *last < records))
 }
 
 fn strings(batch: &RecordBatch, column: usize) -> Vec<String> {

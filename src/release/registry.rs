@@ -10,7 +10,6 @@ use super::facts::Facts;
 use super::{card, wording, yaml};
 use crate::Result;
 use crate::config::{DeployerType, NoiseKind};
-use crate::number::{delta, up};
 
 /// What the registry requires and only the configuration can say: setting, and field of the entry.
 pub fn missing(facts: &Facts) -> Vec<(&'static str, &'static str)> {
@@ -87,13 +86,13 @@ fn entry(facts: &Facts) -> Value {
                 "privacy_unit_details": wording::neighbours(facts),
                 "number_of_privacy_units": config.dataset.public_size,
                 "privacy_parameters": { "epsilon": facts.guarantee.get("epsilon"), "delta": facts.guarantee.get("delta") },
-                "privacy_parameters_details": wording::sentence(&facts.guarantee),
+                "privacy_parameters_details": facts.sentence(),
             },
             "deployment_model": {
                 "model_name": "Central",
                 "trust_assumptions": format!("{} {}", wording::TRUST, wording::OUTSIDE),
                 "release_type": "One release",
-                "release_type_details": composition(facts),
+                "release_type_details": wording::composition(facts).unwrap_or_else(|| "One run.".into()),
                 "data_source_type": "Static",
                 "access_type": "Non-interactive",
             },
@@ -111,7 +110,7 @@ fn entry(facts: &Facts) -> Value {
                     },
                     facts.program_version
                 ),
-                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), composition(facts)),
+                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), wording::composition(facts).unwrap_or_else(|| "One run.".into())),
                 "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
                 "justification": "An audit did not refute the guarantee, and no synthetic record shares as many words in a row with a training record as the limit that privacy.json names: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
             },
@@ -122,23 +121,6 @@ fn entry(facts: &Facts) -> Value {
             },
         },
     })
-}
-
-/// What all runs on the dataset spent.
-fn composition(facts: &Facts) -> String {
-    match facts.composed {
-        None => "One run.".into(),
-        Some(c) => format!(
-            "All runs on the private dataset together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}); a ledger refuses what would pass the dataset's total.",
-            c.runs,
-            up(c.epsilon, 4),
-            delta(c.delta, 3),
-            facts.text("adjacency"),
-            facts.text("unit"),
-            facts.text("sampler"),
-            facts.text("accountant")
-        ),
-    }
 }
 
 fn without_null(value: Value) -> Value {

@@ -10,8 +10,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{claim, manifest, registry, wording};
+use super::{claim, croissant, manifest, registry, wording};
 use crate::assets::sha256_file;
+use crate::number::{down, up};
+use crate::privacy::accountant::{Adjacency, Phase, pld};
+use crate::privacy::sentence;
 use crate::{Error, Result};
 
 /// What a bundle must have beside its records.
@@ -26,6 +29,9 @@ const NEEDED: [&str; 8] = [
     "report.html",
 ];
 
+/// What git and the Hugging Face hub add to a folder that they carry.
+const BESIDE: [&str; 3] = [".git", ".gitattributes", ".cache"];
+
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
@@ -37,6 +43,8 @@ pub struct Verified {
     pub guarantee: Map<String, Value>,
     /// The same whole in a line (P10).
     pub statement: String,
+    /// What a hub or git keeps beside a bundle, and no part of it.
+    pub left_out: Vec<String>,
     /// What was looked at.
     pub checked: Vec<&'static str>,
     /// What is wrong; empty where the bundle is whole.
@@ -87,6 +95,7 @@ pub fn verify(folder: &Path) -> Result<Verified> {
     let mut look = Look {
         folder,
         found: BTreeMap::new(),
+        left_out: Vec::new(),
         bytes: 0,
         failures: BTreeSet::new(),
     };
@@ -97,11 +106,14 @@ pub fn verify(folder: &Path) -> Result<Verified> {
         files: look.found.len(),
         bytes: look.bytes,
         records,
-        statement: wording::sentence(&guarantee),
+        statement: sentence(&guarantee),
         guarantee,
+        left_out: look.left_out,
         checked: vec![
             "every file is in manifest.json and SHA256SUMS with its SHA-256, and no other file is there",
-            "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence",
+            "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence, and no file puts another number behind the word epsilon",
+            "croissant.json names the records' files with their SHA-256, and their columns",
+            "epsilon is no less than its noise, sampling rate, steps and delta give by this program's accountant (not where batches were truncated)",
             "epsilon stands with delta, adjacency, unit, sampler and accountant",
         ],
         failures: look.failures.into_iter().collect(),
@@ -112,6 +124,7 @@ struct Look<'a> {
     folder: &'a Path,
     /// SHA-256 by path.
     found: BTreeMap<String, String>,
+    left_out: Vec<String>,
     bytes: u64,
     failures: BTreeSet<Failure>,
 }
@@ -134,6 +147,10 @@ impl Look<'_> {
                 continue;
             };
             let name = format!("{prefix}{name}");
+            if BESIDE.contains(&name.as_str()) {
+                self.left_out.push(name);
+                continue;
+            }
             if kind.is_dir() {
                 self.walk(&path, &format!("{name}/"))?;
             } else if kind.is_file() {
@@ -217,22 +234,36 @@ impl Look<'_> {
         if said.guarantee.get("private") != Some(&Value::Bool(true)) {
             self.fail("privacy.json", "NOT PRIVATE");
         }
-        let sentence = wording::sentence(&said.guarantee);
+        let said_in_words = sentence(&said.guarantee);
+        if said.statement != said_in_words {
+            self.fail("privacy.json", "its statement is not what its parameters say");
+        }
         if let Some(bytes) = self.bytes_of(manifest::MANIFEST)?
-            && manifest::read(&bytes).is_some_and(|m| m.guarantee != said.guarantee)
+            && manifest::read(&bytes).is_some_and(|m| m.guarantee != said.guarantee || m.statement != said_in_words)
         {
             self.fail(manifest::MANIFEST, "says another guarantee than privacy.json");
         }
+        self.epsilons(&said)?;
+        let mut columns = None;
+        if let Some(bytes) = self.bytes_of("croissant.json")? {
+            let records = (self.found.iter()).filter(|(path, _)| path.ends_with(".parquet"));
+            let records = records.map(|(path, hash)| (path.clone(), hash.clone())).collect();
+            match croissant::read(&bytes) {
+                Some(named) if named.files == records => columns = Some(named.columns),
+                _ => self.fail("croissant.json", "names other records than those that are there"),
+            }
+        }
         // A page escapes what has a meaning in HTML: a column of such a name is not looked for there.
-        let plain = !sentence.contains(['<', '>', '&', '"', '\'', '/']);
+        let plain = !said_in_words.contains(['<', '>', '&', '"', '\'', '/']);
         let page = plain.then_some("report.html");
         for file in ["README.md", "croissant.json"].into_iter().chain(page) {
             if let Some(bytes) = self.bytes_of(file)?
-                && !String::from_utf8_lossy(&bytes).contains(&sentence)
+                && !String::from_utf8_lossy(&bytes).contains(&said_in_words)
             {
                 self.fail(file, "says another guarantee than privacy.json");
             }
         }
+        let number = |key: &str| said.guarantee.get(key).and_then(Value::as_f64);
         if let Some(bytes) = self.bytes_of("deployment.yaml")? {
             let text = String::from_utf8_lossy(&bytes);
             let lines: BTreeSet<&str> = text.lines().map(str::trim).collect();
@@ -240,6 +271,14 @@ impl Look<'_> {
             if !parameters.iter().all(|line| lines.contains(line.as_str())) {
                 self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
             }
+        }
+        if let Some(least) = accounted(&said.guarantee)
+            && number("epsilon").is_some_and(|claimed| claimed < least * (1.0 - 1e-3))
+        {
+            self.fail(
+                "privacy.json",
+                format!("claims less than its own noise, sampling rate and steps give: epsilon at least {least:.4}"),
+            );
         }
         let expected: BTreeMap<String, String> = wording::metadata(&said.guarantee, &said.run, &said.base_model)
             .into_iter()
@@ -256,17 +295,50 @@ impl Look<'_> {
             if self.failures.iter().any(|f| f.path == shard) {
                 continue;
             }
-            match metadata(&self.folder.join(&shard)) {
-                Some((metadata, rows)) => {
-                    records += rows;
-                    if metadata != expected {
+            match look_into(&self.folder.join(&shard)) {
+                Some(found) => {
+                    records += found.rows;
+                    if found.metadata != expected {
                         self.fail(&shard, "its metadata says another guarantee than privacy.json");
                     }
+                    if columns.as_ref().is_some_and(|named| *named != found.columns) {
+                        self.fail(&shard, "has other columns than croissant.json names");
+                    }
                 }
-                None => self.fail(&shard, "no Parquet file"),
+                None => self.fail(&shard, "no Parquet file, or its schema says more than the file does"),
             }
         }
         Ok((said.guarantee, records))
+    }
+
+    /// Each number behind the word epsilon is one of the claim's, as files write them.
+    fn epsilons(&mut self, said: &claim::Said) -> Result<()> {
+        let number = |key: &str| said.guarantee.get(key).and_then(Value::as_f64);
+        let claimed = [
+            number("epsilon"),
+            number("label_histogram_epsilon"),
+            said.composed_epsilon,
+        ];
+        let claimed = claimed.into_iter().flatten();
+        let mut allowed: Vec<f64> = claimed.flat_map(|e| [Ok(e), up(e, 3).parse()]).flatten().collect();
+        // The page has the lower end of the bracket in a table of its own.
+        let lower = number("epsilon_lower").into_iter();
+        allowed.extend(lower.flat_map(|e| [Ok(e), down(e, 3).parse()]).flatten());
+        for file in [
+            "README.md",
+            "croissant.json",
+            "deployment.yaml",
+            "privacy.json",
+            "report.html",
+        ] {
+            let Some(bytes) = self.bytes_of(file)? else { continue };
+            let text = String::from_utf8_lossy(&bytes).to_lowercase();
+            let mut others = epsilons_in(&text).filter(|e| !e.parse().is_ok_and(|e| allowed.contains(&e)));
+            if let Some(other) = others.next() {
+                self.fail(file, format!("says epsilon {other}, which privacy.json does not claim"));
+            }
+        }
+        Ok(())
     }
 
     /// None where there is no such file.
@@ -279,8 +351,49 @@ impl Look<'_> {
     }
 }
 
-/// Key-value metadata and rows of a shard.
-fn metadata(path: &Path) -> Option<(BTreeMap<String, String>, u64)> {
+/// The least that epsilon can be with the claim's own noise, sampling rate, steps and delta; none where batches were
+/// truncated, whose account needs more than a claim says, or the numbers are none.
+fn accounted(guarantee: &Map<String, Value>) -> Option<f64> {
+    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
+    if guarantee.get("sampler").and_then(Value::as_str) != Some("poisson") {
+        return None;
+    }
+    let training = Phase::new(
+        number("sampling_rate")?,
+        number("noise_multiplier")?,
+        guarantee.get("steps")?.as_u64()?,
+    );
+    let labels = number("label_histogram_epsilon").map(|epsilon| Phase::pure(epsilon, 1));
+    let phases = std::iter::once(training)
+        .chain(labels)
+        .collect::<Result<Vec<Phase>>>()
+        .ok()?;
+    let bracket = pld::epsilon(&phases, Adjacency::AddOrRemoveOne, number("delta")?).ok()?;
+    Some(bracket.epsilon_lower)
+}
+
+/// The numbers that stand behind the word epsilon, with nothing but a sign or a quote between.
+fn epsilons_in(text: &str) -> impl Iterator<Item = &str> {
+    let behind = text.split("epsilon").skip(1);
+    behind.filter_map(|rest| {
+        let rest = rest.trim_start_matches([' ', '"', '\'', '`', '*', '|', ':', '=']);
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let number = rest[..end].trim_end_matches('.');
+        (!number.is_empty()).then_some(number)
+    })
+}
+
+/// What a shard says of itself.
+struct Found {
+    metadata: BTreeMap<String, String>,
+    columns: Vec<String>,
+    rows: u64,
+}
+
+/// None where it is no Parquet file.
+fn look_into(path: &Path) -> Option<Found> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).ok()?).ok()?;
     let file = reader.metadata().file_metadata();
     let in_file = file.key_value_metadata().into_iter().flatten();
@@ -289,6 +402,11 @@ fn metadata(path: &Path) -> Option<(BTreeMap<String, String>, u64)> {
         .map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default()))
         .collect();
     let in_schema: BTreeMap<String, String> = reader.schema().metadata().clone().into_iter().collect();
+    let fields = reader.schema().fields();
     // pyarrow shows the one, DuckDB the other.
-    (in_schema == in_file).then_some((in_file, file.num_rows().max(0) as u64))
+    (in_schema == in_file && fields.iter().all(|f| f.metadata().is_empty())).then(|| Found {
+        metadata: in_file,
+        columns: fields.iter().map(|f| f.name().clone()).collect(),
+        rows: file.num_rows().max(0) as u64,
+    })
 }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::facts::Facts;
-use crate::number::{delta, down, up};
+use crate::config::{Method, RefineAction};
+use crate::number::{delta, up};
 
 /// Without one of these epsilon means nothing (P10).
 pub const NEEDED: [&str; 6] = ["epsilon", "delta", "adjacency", "unit", "sampler", "accountant"];
@@ -16,31 +17,6 @@ pub fn lacking(guarantee: &Map<String, Value>) -> Vec<&'static str> {
         _ => false,
     };
     NEEDED.into_iter().filter(|key| !given(key)).collect()
-}
-
-/// Epsilon with everything without which it means nothing (P10), in a line; rounded away from what would claim too much.
-pub fn sentence(guarantee: &Map<String, Value>) -> String {
-    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or("?");
-    let mark = guarantee.get("caveat").and_then(Value::as_str);
-    let mark = mark.map(|c| format!("{c}; ")).unwrap_or_default();
-    let counted = guarantee.get("label_histogram_epsilon").and_then(Value::as_f64);
-    let counted = counted.map(|e| format!("; labels counted at epsilon {} of it", up(e, 4)));
-    format!(
-        "{mark}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {:.4}, sampling rate {:.6}, {} steps{}",
-        up(number("epsilon"), 4),
-        down(number("epsilon_lower"), 4),
-        delta(number("delta"), 3),
-        text("adjacency"),
-        text("unit"),
-        text("sampler"),
-        text("accountant"),
-        text("mechanism"),
-        number("noise_multiplier"),
-        number("sampling_rate"),
-        guarantee.get("steps").unwrap_or(&Value::Null),
-        counted.unwrap_or_default()
-    )
 }
 
 /// Each value of a guarantee as text, a number as JSON writes it.
@@ -120,8 +96,8 @@ pub fn declared(facts: &Facts) -> String {
 pub fn training(facts: &Facts) -> Vec<String> {
     let f = &facts.config.finetune;
     let trained = match f.method {
-        crate::config::Method::Lora => format!("factors of low rank ({}) beside its linear maps", f.rank),
-        crate::config::Method::Full => "all its weights".into(),
+        Method::Lora => format!("in factors of low rank ({}) beside its linear maps", f.rank),
+        Method::Full => "in all its weights".into(),
     };
     let mut out = Vec::new();
     if f.warm_start.records > 0 {
@@ -131,13 +107,34 @@ pub fn training(facts: &Facts) -> Vec<String> {
         ));
     }
     out.push(format!(
-        "The base model was fine-tuned on the private records, which train {trained}: {} steps, each on a Poisson sample \
+        "The base model was fine-tuned on the private records {trained}: {} steps, each on a Poisson sample \
          of about {} units, the gradient of each bounded in norm, noise added to their sum (differentially private \
          stochastic gradient descent).",
         facts.guarantee.get("steps").unwrap_or(&Value::Null),
         facts.guarantee.get("expected_batch_size").unwrap_or(&Value::Null),
     ));
     out
+}
+
+/// What all runs on the private dataset have spent; none where its ledger cannot be read.
+pub fn composition(facts: &Facts) -> Option<String> {
+    let c = facts.composed.as_ref()?;
+    let not_private = match c.not_private {
+        0 => String::new(),
+        n => format!(
+            " Beside them {n} with a fixed seed read it: no epsilon covers these, and nothing of theirs may be published."
+        ),
+    };
+    Some(format!(
+        "All runs on the private dataset together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}); a ledger refuses what would pass the dataset's total.{not_private}",
+        c.runs,
+        up(c.epsilon, 3),
+        delta(c.delta, 2),
+        c.adjacency,
+        c.unit,
+        c.sampler,
+        c.accountant,
+    ))
 }
 
 /// How the records were made, step by step.
@@ -153,11 +150,15 @@ pub fn making(facts: &Facts) -> Vec<String> {
         }
     ));
     if s.refine.is_on() {
-        out.push(
-            "It scored its own records under all labels; those that did not show their label were dropped, drawn again or \
-             relabelled. No private record and no classifier trained on private records took part."
-                .into(),
-        );
+        let lost = match s.refine.action {
+            RefineAction::Drop => "dropped, and others drawn in their place",
+            RefineAction::Relabel => "given the label that they showed",
+            RefineAction::Score => "counted and kept",
+        };
+        out.push(format!(
+            "It scored its own records under all labels or some; those that did not show their label were {lost}. No private \
+             record and no classifier trained on private records took part."
+        ));
     }
     out
 }

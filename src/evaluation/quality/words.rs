@@ -42,9 +42,10 @@ impl Lexicon {
 }
 
 /// Runs of letters, digits and underscores of the lower-cased text, as the regular expression `\w+` finds them; where a
-/// script puts no spaces between words, each letter is one. Everything else only separates.
+/// script puts no spaces between words, each letter is one. What cannot be seen is not there; everything else only
+/// separates.
 pub fn words(text: &str) -> Vec<String> {
-    let lower = text.to_lowercase();
+    let lower = text.to_lowercase().replace(invisible, "");
     let mut out = Vec::new();
     for run in lower.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
         let mut rest = run;
@@ -57,6 +58,11 @@ pub fn words(text: &str) -> Vec<String> {
     }
     out.retain(|w| !w.is_empty());
     out
+}
+
+/// Soft hyphen, spaces and joiners of no width, byte order mark.
+fn invisible(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FEFF}')
 }
 
 /// Letters of Thai, Lao, Burmese, Khmer, and the Chinese and Japanese scripts (Unicode's blocks).

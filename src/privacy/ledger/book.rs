@@ -73,6 +73,18 @@ pub struct LedgerView {
 }
 
 impl LedgerView {
+    /// How the batches of the private runs were drawn, each way once; `none` where there is no run.
+    pub fn sampler(&self) -> String {
+        let private = self.runs.iter().filter(|run| run.parameters.private);
+        let mut names: Vec<String> = private.map(|run| run.parameters.sampler()).collect();
+        names.sort();
+        names.dedup();
+        match names.is_empty() {
+            true => "none".into(),
+            false => names.join(" and "),
+        }
+    }
+
     /// Epsilon of all charged steps of private runs together, by PLD.
     ///
     /// # Errors

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use super::Sources;
 use crate::Result;
 use crate::config::Method;
-use crate::number::{delta, up};
 use crate::records::{LabelSpace, prompt};
 use crate::release::facts::Facts;
 use crate::release::{template, wording, yaml};
@@ -14,9 +13,6 @@ use crate::release::{template, wording, yaml};
 pub fn render(sources: &Sources) -> Result<String> {
     let (facts, options) = (sources.facts, sources.options);
     let config = &facts.config;
-    let composed = facts
-        .composed
-        .map(|c| json!({ "epsilon": up(c.epsilon, 3), "delta": delta(c.delta, 2), "runs": c.runs }));
     let labels = LabelSpace::from_config(&config.dataset.labels)?;
     let turns = prompt::turns(&config.prompt, &labels)?;
     template::render(
@@ -36,14 +32,14 @@ pub fn render(sources: &Sources) -> Result<String> {
             "file": sources.file,
             "base": &facts.base_model,
             "plain": wording::plain("This model", facts),
-            "sentence": wording::sentence(&facts.guarantee),
+            "sentence": facts.sentence(),
             "guarantee": &facts.guarantee,
             "parameters": facts.guarantee.iter().map(|(k, v)| json!([k, v])).collect::<Vec<Value>>(),
             "neighbours": wording::neighbours(facts),
             "declared": wording::declared(facts),
             "trust": wording::TRUST,
             "outside": wording::OUTSIDE,
-            "composed": composed,
+            "composition": wording::composition(facts),
             "making": wording::training(facts),
             "unit": wording::unit(facts),
             "max_tokens": config.prepare.max_tokens,

@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::class::Class;
 use super::clearance::Cleared;
 use super::facts::Facts;
-use super::{claim, folder, wording};
+use super::{claim, folder};
 use crate::assets::{self, Locations};
 use crate::config::Method;
 use crate::models::device;
@@ -131,7 +131,7 @@ impl Export {
         parts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Export {
             parts,
-            sentence: wording::sentence(&facts.guarantee),
+            sentence: facts.sentence(),
         })
     }
 
