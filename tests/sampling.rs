@@ -1301,6 +1301,53 @@ fn what_is_dropped_is_reported_for_both_arms() {
 }
 
 #[test]
+fn guidance_is_found_from_what_the_model_says_of_its_own_records() {
+    let run = Trained::new();
+    let found = |run: &Trained| {
+        run.sampled().map(|(rows, report)| {
+            let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+            (rows, report["guidance"].clone())
+        })
+    };
+    // Longer records than elsewhere here: over so few tokens nothing shows a label.
+    let long = "sample.max_tokens=12";
+    let auto = ["sample.guidance=auto", long];
+    let said = run.stage("sample", &auto);
+    let first = found(&run);
+    for (arm, (rows, guidance)) in ["synthetic", "zero_shot"].iter().zip(&first) {
+        let tried = guidance["tried"].as_array().expect("rungs");
+        assert!((1..=3).contains(&tried.len()), "{guidance}");
+        let gamma = guidance["guidance"].as_f64().expect("a number");
+        assert!((0.0..=4.0).contains(&gamma), "{guidance}");
+        // A stronger guidance shows the label better, and that is what decides.
+        let shows: Vec<f64> = tried.iter().map(|t| t["mean_posterior"].as_f64().unwrap()).collect();
+        assert!(shows.is_sorted(), "{guidance}");
+        assert!(
+            said.stderr
+                .contains(&format!("{arm}: guidance {gamma:.2}, for a mean posterior of 0.85")),
+            "{said:?}"
+        );
+        // The arm is the one that this number draws.
+        run.stage("sample", &[&format!("sample.guidance={gamma}"), long]);
+        assert_eq!(&run.sampled()[usize::from(*arm == "zero_shot")].0, rows, "{arm}");
+        assert_eq!(found(&run)[0].1, serde_json::Value::Null, "a given one was not found");
+        assert!(
+            !run.0.path(&format!("runs/tiny-quick/work/{arm}-guidance")).exists(),
+            "its pilots are gone"
+        );
+    }
+    run.stage("sample", &auto);
+    assert_eq!(found(&run), first, "the same again");
+    run.call("sample", &["sample.guidance=auto", "sample.guidance_end=2"])
+        .refused(
+            2,
+            &["`sample.guidance_end` goes on from a `sample.guidance` that is a number"],
+        );
+    run.call("sample", &["sample.guidance=much"])
+        .refused(2, &["expected a number from 0 or \"auto\""]);
+}
+
+#[test]
 fn a_marginal_prompt_may_come_after_training_and_changes_sampling_alone() {
     let run = Trained::new();
     let texts = |more: &[&str]| {

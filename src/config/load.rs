@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Contrast, ExtraArm, LabelPrior, Method, NamedPrior, RunConfig};
+use super::{Contrast, ExtraArm, Guidance, LabelPrior, Method, NamedPrior, RunConfig};
 use crate::{Error, Result};
 
 /// How much work a run does.
@@ -343,8 +343,17 @@ fn check(c: &RunConfig) -> Result<()> {
             size.to_string(),
         );
     }
-    if !(c.sample.guidance >= 0.0 && c.sample.guidance.is_finite()) {
-        return refuse("sample.guidance", "0 or more", c.sample.guidance.to_string());
+    match c.sample.guidance {
+        Guidance::Fixed(guidance) if !(guidance >= 0.0 && guidance.is_finite()) => {
+            return refuse("sample.guidance", "0 or more, or \"auto\"", guidance.to_string());
+        }
+        Guidance::Found(_) if c.sample.guidance_end.is_some() => {
+            return Err(Error::usage(
+                "`sample.guidance_end` goes on from a `sample.guidance` that is a number, not \"auto\"",
+            )
+            .hint("--set sample.guidance=2 gives one"));
+        }
+        _ => {}
     }
     if let Some(end) = c.sample.guidance_end.filter(|end| !(*end >= 0.0 && end.is_finite())) {
         return refuse("sample.guidance_end", "0 or more", end.to_string());

@@ -460,6 +460,23 @@ pub enum NamedPrior {
     Noisy,
 }
 
+/// How much label guidance.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number from 0 or \"auto\"")]
+pub enum Guidance {
+    /// γ.
+    Fixed(f64),
+    /// `"auto"`.
+    Found(Auto),
+}
+
+/// Found by the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    Auto,
+}
+
 /// What label guidance contrasts a label with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -486,8 +503,9 @@ pub struct SampleConfig {
     pub temperature: f64,
     /// Nucleus: the smallest set of tokens with at least this probability; 1 keeps all.
     pub top_p: f64,
-    /// γ of label guidance: log p(x|y) + γ·(log p(x|y) − log p(x|contrast)) for each token; 0 is plain sampling.
-    pub guidance: f64,
+    /// γ of label guidance: log p(x|y) + γ·(log p(x|y) − log p(x|contrast)) for each token; 0 is plain sampling, `"auto"`
+    /// finds it for each arm from what the model says of its own records.
+    pub guidance: Guidance,
     /// γ at the last token a record can have: from the first token on γ goes there in equal steps. Default: it stays.
     pub guidance_end: Option<f64>,
     /// What a label is contrasted with.
@@ -510,7 +528,7 @@ pub struct SampleConfig {
 impl SampleConfig {
     /// Prompts beside its own that guidance contrasts each record with, of `labels` joint labels.
     pub fn contrasts(&self, labels: usize) -> usize {
-        let guides = self.guidance > 0.0 || self.guidance_end.is_some_and(|end| end > 0.0);
+        let guides = self.guidance != Guidance::Fixed(0.0) || self.guidance_end.is_some_and(|end| end > 0.0);
         match self.guidance_contrast {
             _ if !guides => 0,
             Contrast::Marginal => 1,
@@ -528,7 +546,7 @@ impl Default for SampleConfig {
             max_tokens: None,
             temperature: 1.0,
             top_p: 1.0,
-            guidance: 1.0,
+            guidance: Guidance::Fixed(1.0),
             guidance_end: None,
             guidance_contrast: Contrast::Labels,
             guidance_labels: 4,

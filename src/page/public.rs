@@ -104,7 +104,7 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
         ("sample.label_prior", named(&s.label_prior)),
         ("sample.temperature", s.temperature.to_string()),
         ("sample.top_p", s.top_p.to_string()),
-        ("sample.guidance", s.guidance.to_string()),
+        ("sample.guidance", named(&s.guidance)),
         ("sample.refine.min_posterior", s.refine.min_posterior.to_string()),
         ("sample.refine.rounds", s.refine.rounds.to_string()),
     ];

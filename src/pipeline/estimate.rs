@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::{plan_request, privacy_plan};
 use crate::assets::{Locations, Registry};
 use crate::bench::ceiling;
-use crate::config::{Method, RunConfig};
+use crate::config::{Guidance, Method, RunConfig};
 use crate::models::device;
 use crate::models::llama::{LlamaConfig, Map};
 use crate::models::load::gguf::Gguf;
 use crate::privacy::PrivacyStatement;
 use crate::privacy::planner::{Offer, Proposal};
 use crate::records::LabelSpace;
-use crate::sampling::prior;
+use crate::sampling::{guide, prior};
 use crate::training::trainable;
 use crate::training::workers::Workers;
 use crate::{Error, Result, models};
@@ -174,7 +174,14 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let warm_start_s = forward * passes * learned / (speed * TRAINING_SHARE)
         + forward * (2 * warm_start.records) as f64 * length / (speed * SAMPLING_SHARE);
     let records = c.sample.records + c.sample.zero_shot_records.unwrap_or(c.sample.records);
-    let drawn = (records * (1 + contrasts + scored)) as f64;
+    let pilots = match c.sample.guidance {
+        Guidance::Fixed(_) => 0,
+        // Three for each of two arms, scored in any case.
+        Guidance::Found(_) => {
+            6 * guide::PILOT.max(2 * labels) * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
+        }
+    };
+    let drawn = (records * (1 + contrasts + scored) + pilots) as f64;
     Cost {
         parameters: weights,
         trained_parameters,

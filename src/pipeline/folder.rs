@@ -235,6 +235,16 @@ impl RunPaths {
         self.of_arm(arm).join("work").join(format!("{arm}-scores.jsonl"))
     }
 
+    /// What was drawn to try `guidance` for an arm, and its scores, a line each.
+    pub fn pilot_journals(&self, arm: &str, guidance: f64) -> [PathBuf; 2] {
+        ["drawn", "scores"].map(|what| self.pilots(arm).join(format!("{guidance}-{what}.jsonl")))
+    }
+
+    /// Where those of an arm stand.
+    fn pilots(&self, arm: &str) -> PathBuf {
+        self.of_arm(arm).join("work").join(format!("{arm}-guidance"))
+    }
+
     /// What came of sampling an arm: how many were drawn, kept, dropped, and how well labels show.
     pub fn sampled(&self, arm: &str) -> PathBuf {
         self.of_arm(arm).join("sampling").join(format!("{arm}.json"))
@@ -313,7 +323,15 @@ impl RunPaths {
             }
             Stage::Sample => ["synthetic", "zero_shot", NON_PRIVATE]
                 .iter()
-                .flat_map(|a| [self.journal(a), self.score_journal(a), self.sampled(a), self.shards(a)])
+                .flat_map(|a| {
+                    [
+                        self.pilots(a),
+                        self.journal(a),
+                        self.score_journal(a),
+                        self.sampled(a),
+                        self.shards(a),
+                    ]
+                })
                 .collect(),
             Stage::Evaluate => {
                 let posteriors = [ReferenceName::ModelPosterior, ReferenceName::ZeroShotPosterior];

@@ -4,6 +4,7 @@
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
 
 mod account;
+mod arm;
 pub mod compare;
 mod direct;
 pub mod estimate;

@@ -59,8 +59,9 @@ const GUARANTEE: [&str; 16] = [
 const SHARD: [&str; 3] = ["dp.run", "dp.base_model", "ARROW:schema"];
 
 /// What `sampling/<arm>.json` may hold: counts and scores of synthetic records by the model that drew them.
-const SAMPLED: [&str; 14] = [
+const SAMPLED: [&str; 15] = [
     "arm",
+    "guidance",
     "wanted",
     "drawn",
     "kept",

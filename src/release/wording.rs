@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::facts::Facts;
-use crate::config::{Method, RefineAction};
+use crate::config::{Guidance, Method, RefineAction};
 use crate::number::{delta, up};
 
 /// Without one of these epsilon means nothing (P10).
@@ -144,9 +144,13 @@ pub fn making(facts: &Facts) -> Vec<String> {
     out.push(format!(
         "The fine-tuned model then wrote records label by label, at temperature {}{}.",
         s.temperature,
-        match s.guidance > 0.0 {
-            true => format!(", guided by contrast with other labels (weight {})", s.guidance),
-            false => String::new(),
+        match s.guidance {
+            Guidance::Fixed(0.0) => String::new(),
+            Guidance::Fixed(weight) => format!(", guided by contrast with other labels (weight {weight})"),
+            Guidance::Found(_) => format!(
+                ", guided by contrast with other labels (weight {:.2}, found from records of its own alone)",
+                facts.synthetic["guidance"]["guidance"].as_f64().unwrap_or(f64::NAN)
+            ),
         }
     ));
     if s.refine.is_on() {

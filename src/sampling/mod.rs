@@ -2,10 +2,12 @@
 //!
 //! This room takes a model, prompts and public settings; it has no handle to private records. Records are drawn
 //! ([`decode`], [`choose`]), scored under all labels by the model that drew them ([`score`]), kept, drawn anew or
-//! relabelled by that ([`refine`]), and written ([`shards`]).
+//! relabelled by that ([`refine`]), and written ([`shards`]); how strongly labels guide them can be found by the same scores
+//! ([`guide`]).
 
 pub mod choose;
 pub mod decode;
+pub mod guide;
 pub mod prior;
 pub mod queue;
 pub mod refine;
