@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Profile, RunConfig};
+use crate::config::{self, Profile, RunConfig};
 use crate::{Error, Result};
 
 /// The configuration and profile that a run's folder holds, and the folder of runs that it stands in.
@@ -16,13 +16,7 @@ pub fn run_in(folder: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
             .hint("name a folder such as runs/imdb-quick"),
         _ => Error::io("read", &path, e),
     })?;
-    let config: RunConfig = toml::from_str(&text).map_err(|e| {
-        Error::usage(format!(
-            "{} was written by another version of the program: {}",
-            path.display(),
-            e.message()
-        ))
-    })?;
+    let config = config::resolved(&path, &text)?;
     let folder = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let profile = [Profile::Quick, Profile::Full]

@@ -35,6 +35,19 @@ impl Profile {
     }
 }
 
+/// A run's own `config.toml`, whose text is given: every key resolved.
+///
+/// # Errors
+/// Usage: it is not as this program writes it.
+pub fn resolved(path: &Path, text: &str) -> Result<RunConfig> {
+    toml::from_str(text).map_err(|e| {
+        let e = e.message();
+        Error::usage(format!("{} is not as this program writes it: {e}", path.display())).hint(
+            "it was edited, or is of another version of the program; a new run has another name: --set name=another",
+        )
+    })
+}
+
 /// Reads `path` and resolves it for `profile` with the dotted `overrides` (`finetune.epsilon=3`).
 ///
 /// Relative data paths are resolved here: as given, beside the TOML, under `data_dir`; the first that exists wins.

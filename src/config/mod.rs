@@ -4,7 +4,7 @@ mod load;
 mod quality;
 mod release;
 
-pub use load::{Profile, load};
+pub use load::{Profile, load, resolved};
 pub use quality::QualityConfig;
 pub use release::{DeployerType, ReleaseConfig};
 

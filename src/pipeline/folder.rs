@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::write_atomically;
 use super::{Stage, stamp};
-use crate::config::{DatasetConfig, Profile, RunConfig};
+use crate::config::{self, DatasetConfig, Profile, RunConfig};
 use crate::evaluation::ReferenceName;
 use crate::{Error, Result};
 
@@ -79,14 +79,7 @@ impl RunFolder {
             Err(e) => return Err(Error::io("read", &path, e)),
         };
         if let Some(text) = text {
-            let earlier: RunConfig = toml::from_str(&text).map_err(|e| {
-                Error::usage(format!(
-                    "{} was written by another version of the program: {}",
-                    path.display(),
-                    e.message()
-                ))
-                .hint("give this run another name: --set name=another")
-            })?;
+            let earlier = config::resolved(&path, &text)?;
             let parts = |c: &RunConfig| {
                 [
                     ("dataset", stamp::text(&trained_on(c))),

@@ -59,14 +59,14 @@ fn entry(facts: &Facts) -> Value {
         "deployment": {
             "basic": without_null(json!({
                 "name": name,
-                "data_curators": [without_null(json!({
+                "data_curators": release.deployer.as_ref().map(|_| [without_null(json!({
                     "data_curator_name": release.deployer,
                     "data_curator_type": release.deployer_type.map(|t| match t {
                         DeployerType::Government => "Government",
                         DeployerType::Industry => "Industry",
                         DeployerType::Nonprofit => "Nonprofit",
                     }),
-                }))],
+                }))]),
                 "description": card::description(facts),
                 "intended_use": "Training and testing text classifiers where the private records cannot be shared.",
                 "data_product_type": "Synthetic data",

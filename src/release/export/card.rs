@@ -34,7 +34,7 @@ pub fn render(sources: &Sources) -> Result<String> {
             "plain": wording::plain("This model", facts),
             "sentence": facts.sentence(),
             "guarantee": &facts.guarantee,
-            "parameters": facts.guarantee.iter().map(|(k, v)| json!([k, v])).collect::<Vec<Value>>(),
+            "parameters": wording::texts(&facts.guarantee),
             "neighbours": wording::neighbours(facts),
             "declared": wording::declared(facts),
             "trust": wording::TRUST,
