@@ -32,8 +32,12 @@ const QUALITY_OF_REAL: &str = "real: training records measured against held-out 
 fn kept(arm: &str, sampled: &Value) -> Option<String> {
     let number = |key: &str| sampled[key].as_u64();
     sampled["agreement"].as_f64()?;
+    let found = sampled["guidance"]["guidance"].as_f64();
+    let found = found
+        .map(|g| format!("; guided by {g:.2}, which was found"))
+        .unwrap_or_default();
     Some(format!(
-        "{}: {} of {} records kept, {} of {} drawn were dropped, {} relabelled",
+        "{}: {} of {} records kept, {} of {} drawn were dropped, {} relabelled{found}",
         arm.replace('_', "-"),
         number("kept")?,
         number("wanted")?,

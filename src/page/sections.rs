@@ -33,7 +33,16 @@ pub fn settings<K: ToString>(settings: &[(K, String)]) -> Table {
 pub fn sampling<'a>(arms: impl Iterator<Item = (Series, &'a Value)>) -> Vec<Block> {
     let mut whole = Table::new(
         "Records drawn, kept and dropped",
-        &["", "wanted", "drawn", "kept", "dropped", "relabelled", "mean posterior"],
+        &[
+            "",
+            "wanted",
+            "drawn",
+            "kept",
+            "dropped",
+            "relabelled",
+            "mean posterior",
+            "guidance found",
+        ],
         1,
     );
     let mut by_label = Table::new(
@@ -42,6 +51,7 @@ pub fn sampling<'a>(arms: impl Iterator<Item = (Series, &'a Value)>) -> Vec<Bloc
         2,
     );
     let count = |v: &Value, key: &str| v[key].as_u64().map_or("–".into(), |n| n.to_string());
+    let number = |v: &Value, decimals: usize| v.as_f64().map_or("–".into(), |p| format!("{p:.decimals$}"));
     for (series, sampled) in arms {
         whole.rows.push(vec![
             series.name().into(),
@@ -50,9 +60,8 @@ pub fn sampling<'a>(arms: impl Iterator<Item = (Series, &'a Value)>) -> Vec<Bloc
             count(sampled, "kept"),
             count(sampled, "dropped"),
             count(sampled, "relabelled"),
-            sampled["mean_posterior"]
-                .as_f64()
-                .map_or("–".into(), |p| format!("{p:.3}")),
+            number(&sampled["mean_posterior"], 3),
+            number(&sampled["guidance"]["guidance"], 2),
         ]);
         for label in sampled["labels"].as_array().into_iter().flatten() {
             by_label.rows.push(vec![

@@ -71,11 +71,13 @@ pub fn find(mut posterior: impl FnMut(f64) -> Result<f64>) -> Result<Found> {
     Ok(Found { guidance, tried })
 }
 
-/// The labels of the pilot records: evenly taken from those of all records, at least two of each label where there are as
-/// many.
+/// The labels of the pilot records, in the shares that they have of all records.
 pub fn pilot(wanted: &[usize], labels: usize) -> Vec<usize> {
     let records = PILOT.max(2 * labels).min(wanted.len());
-    (0..records).map(|i| wanted[i * wanted.len() / records]).collect()
+    // By label: they take turns in `wanted`, and steps of a length could always meet the same.
+    let mut sorted = wanted.to_vec();
+    sorted.sort_unstable();
+    (0..records).map(|i| sorted[i * sorted.len() / records]).collect()
 }
 
 #[cfg(test)]
@@ -111,5 +113,8 @@ mod tests {
         assert_eq!(pilot.len(), 154);
         assert!((0..77).all(|label| pilot.iter().filter(|l| **l == label).count() == 2));
         assert_eq!(super::pilot(&[0, 0, 1], 2), [0, 0, 1]);
+        // Labels that take turns, of which steps of eight would meet one.
+        let turns: Vec<usize> = (0..1024).map(|i| i % 2).collect();
+        assert_eq!(super::pilot(&turns, 2).iter().filter(|l| **l == 0).count(), PILOT / 2);
     }
 }
