@@ -546,7 +546,7 @@ impl Default for SampleConfig {
             max_tokens: None,
             temperature: 1.0,
             top_p: 1.0,
-            guidance: Guidance::Fixed(1.0),
+            guidance: Guidance::Found(Auto::Auto),
             guidance_end: None,
             guidance_contrast: Contrast::Labels,
             guidance_labels: 4,
