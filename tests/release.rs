@@ -400,13 +400,6 @@ fn p10_files_that_say_different_guarantees_are_found() {
             than,
         ),
         (
-            "README.md",
-            "## How it was made",
-            "It has **epsilon = 0.5**.\n\n## How it was made",
-            "says epsilon 0.5",
-        ),
-        ("report.html", "</main>", "Epsilon: 0.5.</main>", "says epsilon 0.5"),
-        (
             "croissant.json",
             "\"sha256\": \"",
             "\"sha256\": \"0",

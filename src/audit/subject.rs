@@ -20,6 +20,9 @@ pub struct Subject {
     /// The same of zero-shot ones.
     #[serde(default)]
     pub zero_shot: BTreeMap<String, String>,
+    /// SHA-256 of what came of sampling, by arm; of the synthetic records, then the zero-shot ones, where they are there.
+    #[serde(default)]
+    pub sampled: Vec<String>,
     /// SHA-256 of the training and of the held-out records: a search for copies of others would find none.
     #[serde(default)]
     pub private: Vec<String>,
@@ -35,6 +38,10 @@ impl Subject {
             trained: hash(&folder.trained())?,
             shards: hashes(&folder.shards("synthetic"))?,
             zero_shot: hashes(&folder.shards("zero_shot"))?,
+            sampled: (["synthetic", "zero_shot"].map(|arm| folder.sampled(arm)).iter())
+                .filter(|path| path.exists())
+                .map(|path| hash(path))
+                .collect::<Result<_>>()?,
             private: vec![hash(&folder.train_records())?, hash(&folder.test_records())?],
         })
     }

@@ -60,7 +60,11 @@ impl MakeReport {
         if !beside.is_dir() {
             return Err(Error::usage(format!("there is no folder {}", beside.display())).hint("make it first"));
         }
-        if beside.join("manifest.json").exists() {
+        let beside = std::fs::canonicalize(beside).map_err(|e| Error::io("find", beside, e))?;
+        if beside
+            .ancestors()
+            .any(|above| above.join("SHA256SUMS").exists() && above.join("manifest.json").exists())
+        {
             return Err(Error::usage(format!("{} holds a bundle", beside.display()))
                 .hint("its report.html was made with it; write this one elsewhere"));
         }

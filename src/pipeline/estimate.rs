@@ -178,7 +178,8 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         Guidance::Fixed(_) => 0,
         // Three for each of two arms, scored in any case.
         Guidance::Found(_) => {
-            6 * guide::PILOT.max(2 * labels) * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
+            6 * guide::PILOT.max(2 * labels).min(c.sample.records)
+                * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
         }
     };
     let drawn = (records * (1 + contrasts + scored) + pilots) as f64;

@@ -147,9 +147,11 @@ fn found(source: &Source, name: &str, wanted: &[usize]) -> Result<Found> {
     let (p, s) = (source.p, &source.p.config.sample);
     let labels = source.prompts.len();
     let pilot = guide::pilot(wanted, labels);
+    // Against as many labels in every run: the fewer, the more certain the same records look.
     let scored = RefineConfig {
         action: RefineAction::Score,
         rounds: 1,
+        labels: RefineConfig::default().labels,
         ..s.refine.clone()
     };
     let found = guide::find(|guidance| {
@@ -157,7 +159,9 @@ fn found(source: &Source, name: &str, wanted: &[usize]) -> Result<Found> {
         let mut arm = source.arm(format!("{name}, guidance {guidance}"), guidance, true, journals)?;
         let refinement = Refinement::new(&scored, pilot.clone(), labels, s.seed);
         let (_, outcome) = arm.fill(refinement)?;
-        Ok(outcome.mean_posterior.unwrap_or(0.0))
+        // Blank records show no label.
+        let written = arm.texts().len() as f64 / pilot.len() as f64;
+        Ok(outcome.mean_posterior.unwrap_or(0.0) * written)
     })?;
     let tried = found.tried.iter();
     let tried: Vec<String> = tried

@@ -55,7 +55,7 @@ fn settled(
         Some(_) => return State::Stale("the stage before it is not done"),
     };
     let same = config.is_none_or(|c| match stage {
-        Stage::Prepare | Stage::Finetune => own.key == super::key(c, stage, &own.before, &own.inputs),
+        Stage::Prepare | Stage::Finetune => own.key == super::key(c, stage, key, &own.inputs),
         Stage::Sample | Stage::Evaluate => own.section.is_empty() || own.section == section(c, stage),
     });
     match () {

@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::wording;
 
 /// What the file says it is.
-pub const FORMAT: &str = "dpsynth privacy 1";
+pub const FORMAT: &str = "dpsynth privacy 2";
 
 /// Its JSON Schema (2020-12).
 pub const SCHEMA: &str = include_str!("templates/privacy.schema.json");
@@ -67,8 +67,6 @@ pub struct Said {
     pub guarantee: Map<String, Value>,
     /// It in a line.
     pub statement: String,
-    /// Epsilon of all runs on the dataset; none where its ledger could not be read.
-    pub composed_epsilon: Option<f64>,
     pub run: String,
     pub base_model: String,
 }
@@ -80,7 +78,6 @@ pub fn read(bytes: &[u8]) -> Option<Said> {
     Some(Said {
         guarantee: value["guarantee"]["parameters"].as_object()?.clone(),
         statement: value["guarantee"]["statement"].as_str()?.to_string(),
-        composed_epsilon: value["guarantee"]["composition"]["epsilon"].as_f64(),
         run: value["run"].as_str()?.to_string(),
         base_model: value["algorithm"]["base_model"]["name"].as_str()?.to_string(),
     })

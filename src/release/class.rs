@@ -104,6 +104,12 @@ pub fn of_sampling(sampled: &Value) -> Vec<String> {
             .flat_map(|label| unknown(label, &SAMPLED_LABEL))
             .map(|key| format!("labels.{key}")),
     );
+    let tried = sampled["guidance"]["tried"].as_array().into_iter().flatten();
+    out.extend(
+        (unknown(&sampled["guidance"], &["guidance", "tried"]).into_iter())
+            .chain(tried.flat_map(|tried| unknown(tried, &["guidance", "mean_posterior"])))
+            .map(|key| format!("guidance.{key}")),
+    );
     out.dedup();
     out
 }

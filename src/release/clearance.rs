@@ -16,6 +16,7 @@ use crate::evaluation::quality::{Memorisation, Quality, Sides};
 use crate::pipeline::compare::done;
 use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
+use crate::pipeline::stamp::Stamp;
 use crate::pipeline::states::{State, states};
 use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
 use crate::privacy::{LedgerView, find_ledger};
@@ -119,28 +120,32 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     config.release.check()?;
     let folder = RunFolder::open(&runs, &config, profile)?;
     let done = done(&folder, Some(&config))?;
-    for (stage, state, _) in states(&folder, Some(&config))? {
-        if stage == Stage::Evaluate || state == State::Done {
-            continue;
+    for (stage, state, stamp) in states(&folder, Some(&config))? {
+        // An earlier version of the program did not say with which settings it drew.
+        let unsaid = stage == Stage::Sample && stamp.is_some_and(|stamp| stamp.section.is_empty());
+        let what = format!("the stage `{}` of {}", stage.name(), folder.root().display());
+        match state {
+            _ if stage == Stage::Evaluate => {}
+            State::Done if !unsaid => {}
+            State::Done => {
+                return Err(
+                    Error::refused(format!("{what} does not say with which settings it was done"))
+                        .hint("`dpsynth run` with its configuration draws the records again"),
+                );
+            }
+            State::Stale(why) => {
+                return Err(Error::refused(format!("{what} may not be handed out: {why}")).hint(
+                    "put config.toml and the stage's files back as they were, or do it again with `dpsynth run`",
+                ));
+            }
+            State::Begun | State::NotBegun => {
+                return Err(Error::usage(format!("{what} is not done"))
+                    .hint("`dpsynth run` with its configuration does what is missing"));
+            }
         }
-        let (why, hint) = match state {
-            State::Stale(why) => (
-                why,
-                "put config.toml and the stage's files back as they were, or do it again with `dpsynth run`",
-            ),
-            _ => (
-                "it is not done",
-                "`dpsynth run` with its configuration does what is missing",
-            ),
-        };
-        return Err(Error::usage(format!(
-            "the stage `{}` of {} cannot be handed out: {why}",
-            stage.name(),
-            folder.root().display()
-        ))
-        .hint(hint));
     }
-    let evaluated = done.contains(&Stage::Evaluate.name());
+    let measured = Stamp::read(&folder, Stage::Evaluate)?.is_some_and(|stamp| !stamp.section.is_empty());
+    let evaluated = measured && done.contains(&Stage::Evaluate.name());
     let guarantee: Map<String, Value> = read_json(&folder.guarantee())?;
     let mut refusals = Vec::new();
     let ledger = ledger(&folder, &config, places, &mut refusals)?;

@@ -92,7 +92,7 @@ fn entry(facts: &Facts) -> Value {
                 "model_name": "Central",
                 "trust_assumptions": format!("{} {}", wording::TRUST, wording::OUTSIDE),
                 "release_type": "One release",
-                "release_type_details": wording::composition(facts).unwrap_or_else(|| "One run.".into()),
+                "release_type_details": wording::composition(facts).unwrap_or_default(),
                 "data_source_type": "Static",
                 "access_type": "Non-interactive",
             },
@@ -110,7 +110,7 @@ fn entry(facts: &Facts) -> Value {
                     },
                     facts.program_version
                 ),
-                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), wording::composition(facts).unwrap_or_else(|| "One run.".into())),
+                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), wording::composition(facts).unwrap_or_default()),
                 "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
                 "justification": "An audit did not refute the guarantee, and no synthetic record shares as many words in a row with a training record as the limit that privacy.json names: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
             },

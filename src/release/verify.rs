@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 
 use super::{claim, croissant, manifest, registry, wording};
 use crate::assets::sha256_file;
-use crate::number::{down, up};
 use crate::privacy::accountant::{Adjacency, Phase, pld};
 use crate::privacy::sentence;
 use crate::{Error, Result};
@@ -110,10 +109,10 @@ pub fn verify(folder: &Path) -> Result<Verified> {
         guarantee,
         left_out: look.left_out,
         checked: vec![
-            "every file is in manifest.json and SHA256SUMS with its SHA-256, and no other file is there",
-            "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence, and no file puts another number behind the word epsilon",
+            "every file is in manifest.json and SHA256SUMS with its SHA-256, and no other file is there beside .git, .gitattributes and .cache",
+            "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence; what they say besides is not read",
             "croissant.json names the records' files with their SHA-256, and their columns",
-            "epsilon is no less than its noise, sampling rate, steps and delta give by this program's accountant (not where batches were truncated)",
+            "epsilon is no less, but for a thousandth, than its noise, sampling rate, steps and delta give by this program's accountant (not where batches were truncated)",
             "epsilon stands with delta, adjacency, unit, sampler and accountant",
         ],
         failures: look.failures.into_iter().collect(),
@@ -223,7 +222,7 @@ impl Look<'_> {
         let said = self.bytes_of("privacy.json")?.map(|bytes| claim::read(&bytes));
         let Some(Some(said)) = said else {
             if said.is_some() {
-                self.fail("privacy.json", "no claim of a release");
+                self.fail("privacy.json", "no claim as this version of the program makes it");
             }
             return Ok((Map::new(), 0));
         };
@@ -243,7 +242,6 @@ impl Look<'_> {
         {
             self.fail(manifest::MANIFEST, "says another guarantee than privacy.json");
         }
-        self.epsilons(&said)?;
         let mut columns = None;
         if let Some(bytes) = self.bytes_of("croissant.json")? {
             let records = (self.found.iter()).filter(|(path, _)| path.ends_with(".parquet"));
@@ -263,7 +261,6 @@ impl Look<'_> {
                 self.fail(file, "says another guarantee than privacy.json");
             }
         }
-        let number = |key: &str| said.guarantee.get(key).and_then(Value::as_f64);
         if let Some(bytes) = self.bytes_of("deployment.yaml")? {
             let text = String::from_utf8_lossy(&bytes);
             let lines: BTreeSet<&str> = text.lines().map(str::trim).collect();
@@ -272,13 +269,8 @@ impl Look<'_> {
                 self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
             }
         }
-        if let Some(least) = accounted(&said.guarantee)
-            && number("epsilon").is_some_and(|claimed| claimed < least * (1.0 - 1e-3))
-        {
-            self.fail(
-                "privacy.json",
-                format!("claims less than its own noise, sampling rate and steps give: epsilon at least {least:.4}"),
-            );
+        if let Some(wrong) = accounted(&said.guarantee) {
+            self.fail("privacy.json", wrong);
         }
         let expected: BTreeMap<String, String> = wording::metadata(&said.guarantee, &said.run, &said.base_model)
             .into_iter()
@@ -311,36 +303,6 @@ impl Look<'_> {
         Ok((said.guarantee, records))
     }
 
-    /// Each number behind the word epsilon is one of the claim's, as files write them.
-    fn epsilons(&mut self, said: &claim::Said) -> Result<()> {
-        let number = |key: &str| said.guarantee.get(key).and_then(Value::as_f64);
-        let claimed = [
-            number("epsilon"),
-            number("label_histogram_epsilon"),
-            said.composed_epsilon,
-        ];
-        let claimed = claimed.into_iter().flatten();
-        let mut allowed: Vec<f64> = claimed.flat_map(|e| [Ok(e), up(e, 3).parse()]).flatten().collect();
-        // The page has the lower end of the bracket in a table of its own.
-        let lower = number("epsilon_lower").into_iter();
-        allowed.extend(lower.flat_map(|e| [Ok(e), down(e, 3).parse()]).flatten());
-        for file in [
-            "README.md",
-            "croissant.json",
-            "deployment.yaml",
-            "privacy.json",
-            "report.html",
-        ] {
-            let Some(bytes) = self.bytes_of(file)? else { continue };
-            let text = String::from_utf8_lossy(&bytes).to_lowercase();
-            let mut others = epsilons_in(&text).filter(|e| !e.parse().is_ok_and(|e| allowed.contains(&e)));
-            if let Some(other) = others.next() {
-                self.fail(file, format!("says epsilon {other}, which privacy.json does not claim"));
-            }
-        }
-        Ok(())
-    }
-
     /// None where there is no such file.
     fn bytes_of(&self, path: &str) -> Result<Option<Vec<u8>>> {
         if !self.found.contains_key(path) {
@@ -351,39 +313,33 @@ impl Look<'_> {
     }
 }
 
-/// The least that epsilon can be with the claim's own noise, sampling rate, steps and delta; none where batches were
-/// truncated, whose account needs more than a claim says, or the numbers are none.
-fn accounted(guarantee: &Map<String, Value>) -> Option<f64> {
-    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
-    if guarantee.get("sampler").and_then(Value::as_str) != Some("poisson") {
-        return None;
+/// What is wrong with the claim's epsilon by its own noise, sampling rate, steps and delta; none where nothing is, and of
+/// truncated batches, whose account needs more than a claim says.
+fn accounted(guarantee: &Map<String, Value>) -> Option<String> {
+    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    match guarantee.get("sampler").and_then(Value::as_str) {
+        Some("poisson") => {}
+        Some(truncated) if truncated.starts_with("poisson truncated at ") => return None,
+        _ => return Some("names a sampler that this program does not have".into()),
     }
-    let training = Phase::new(
-        number("sampling_rate")?,
-        number("noise_multiplier")?,
-        guarantee.get("steps")?.as_u64()?,
-    );
-    let labels = number("label_histogram_epsilon").map(|epsilon| Phase::pure(epsilon, 1));
-    let phases = std::iter::once(training)
-        .chain(labels)
-        .collect::<Result<Vec<Phase>>>()
-        .ok()?;
-    let bracket = pld::epsilon(&phases, Adjacency::AddOrRemoveOne, number("delta")?).ok()?;
-    Some(bracket.epsilon_lower)
+    let steps = guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default();
+    let training = Phase::new(number("sampling_rate"), number("noise_multiplier"), steps);
+    let labels = guarantee.get("label_histogram_epsilon").and_then(Value::as_f64);
+    let phases = std::iter::once(training).chain(labels.map(|epsilon| Phase::pure(epsilon, 1)));
+    let least = (phases.collect::<Result<Vec<Phase>>>())
+        .and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, number("delta")));
+    match least {
+        Err(e) => Some(format!("its numbers cannot be accounted for: {e}")),
+        Ok(least) if number("epsilon") < least.epsilon_lower * (1.0 - SAME_NUMBER) => Some(format!(
+            "claims less than its own noise, sampling rate and steps give: epsilon at least {:.4}",
+            least.epsilon_lower
+        )),
+        Ok(_) => None,
+    }
 }
 
-/// The numbers that stand behind the word epsilon, with nothing but a sign or a quote between.
-fn epsilons_in(text: &str) -> impl Iterator<Item = &str> {
-    let behind = text.split("epsilon").skip(1);
-    behind.filter_map(|rest| {
-        let rest = rest.trim_start_matches([' ', '"', '\'', '`', '*', '|', ':', '=']);
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let number = rest[..end].trim_end_matches('.');
-        (!number.is_empty()).then_some(number)
-    })
-}
+/// Relative difference of numbers that versions of the accountant may have.
+const SAME_NUMBER: f64 = 1e-3;
 
 /// What a shard says of itself.
 struct Found {

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::facts::Facts;
-use crate::config::{Guidance, Method, RefineAction};
-use crate::number::{delta, up};
+use crate::config::{Contrast, Guidance, Method, RefineAction};
+use crate::number::{delta, significant, up};
 
 /// Without one of these epsilon means nothing (P10).
 pub const NEEDED: [&str; 6] = ["epsilon", "delta", "adjacency", "unit", "sampler", "accountant"];
@@ -141,15 +141,25 @@ pub fn composition(facts: &Facts) -> Option<String> {
 pub fn making(facts: &Facts) -> Vec<String> {
     let s = &facts.config.sample;
     let mut out = training(facts);
+    let (weight, found) = match s.guidance {
+        Guidance::Fixed(weight) => (Some(weight), ""),
+        Guidance::Found(_) => (
+            facts.synthetic["guidance"]["guidance"].as_f64(),
+            ", found from records of its own alone",
+        ),
+    };
+    let contrast = match s.guidance_contrast {
+        Contrast::Labels => "other labels",
+        Contrast::Marginal => "a prompt that names no label",
+    };
     out.push(format!(
         "The fine-tuned model then wrote records label by label, at temperature {}{}.",
         s.temperature,
-        match s.guidance {
-            Guidance::Fixed(0.0) => String::new(),
-            Guidance::Fixed(weight) => format!(", guided by contrast with other labels (weight {weight})"),
-            Guidance::Found(_) => format!(
-                ", guided by contrast with other labels (weight {:.2}, found from records of its own alone)",
-                facts.synthetic["guidance"]["guidance"].as_f64().unwrap_or(f64::NAN)
+        match weight.filter(|weight| *weight > 0.0) {
+            None => String::new(),
+            Some(weight) => format!(
+                ", guided by contrast with {contrast} (weight {}{found})",
+                significant(weight, 3)
             ),
         }
     ));

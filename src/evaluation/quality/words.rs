@@ -60,9 +60,12 @@ pub fn words(text: &str) -> Vec<String> {
     out
 }
 
-/// Soft hyphen, spaces and joiners of no width, byte order mark.
+/// Soft hyphen, spaces and joiners of no width, signs of direction, variation selectors, tags (Unicode's default ignorable
+/// ones but for fillers).
 fn invisible(c: char) -> bool {
-    matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FEFF}')
+    matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'
+        | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
+        | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// Letters of Thai, Lao, Burmese, Khmer, and the Chinese and Japanese scripts (Unicode's blocks).
