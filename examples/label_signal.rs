@@ -43,7 +43,7 @@ fn show(run: &Path, count: usize) -> Result<()> {
     let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
     let base = Llama::from_gguf(&gguf, &device::choose(c.device)?)?;
-    let records = fixed_sample(read(&data.train, &c.dataset, &labels, &c.prepare)?.0, Some(count));
+    let records = fixed_sample(read(&data.train[0], &c.dataset, &labels, &c.prepare)?.0, Some(count));
     let prompts = prompt::prompts(&c.prompt, &labels, vocabulary.chat_template())?;
     let prompts = prompts
         .iter()

@@ -4,6 +4,7 @@
 //!
 //! - [`config`]: what a run is told.
 //! - [`assets`]: where models and datasets come from, and that they are what they claim to be.
+//! - [`tables`]: the files that people have, recognised and read row by row.
 //! - [`records`]: labelled records: read, cleaned, put into the prompt, tokenised.
 //! - [`privacy`]: the audited core: plan, sampler, noise, accountant, ledger. Knows no tensors.
 //! - [`models`]: the language model and the encoder, in Burn, and their loaders.
@@ -33,6 +34,7 @@ pub mod records;
 pub mod release;
 pub mod sampling;
 pub mod status;
+pub mod tables;
 pub mod training;
 
 #[cfg(test)]

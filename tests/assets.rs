@@ -284,8 +284,8 @@ mod caches {
         assert!(error.to_string().contains("plain/test.parquet is missing"), "{error}");
         let test = home.put_in_hub_cache("datasets--someone--reviews", "plain/test.parquet", b"test");
         let files = registry().fetch_dataset("reviews", &home.locations, &Silent).unwrap();
-        assert_eq!((files.place, files.test), (Place::HubCache, test));
-        assert_eq!(fs::read(files.train).unwrap(), b"train");
+        assert_eq!((files.place, files.test), (Place::HubCache, Some(vec![test])));
+        assert_eq!(fs::read(&files.train[0]).unwrap(), b"train");
     }
 
     #[test]
@@ -553,7 +553,7 @@ mod movie_snippets {
         let config = config::load(&pipeline, Profile::Quick, &[], home.folder.path()).unwrap();
         let labels = LabelSpace::from_config(&config.dataset.labels).unwrap();
         let read = |path: &Path| read(path, &config.dataset, &labels, &config.prepare).unwrap();
-        let ((train, _), (test, _)) = (read(&files.train), read(&files.test));
+        let ((train, _), (test, _)) = (read(&files.train[0]), read(&files.test.unwrap()[0]));
         assert_eq!(train.len() + test.len(), 160, "those rated 0 are dropped");
         assert!(
             test.len() > 10 && train.len() > 100,
@@ -725,14 +725,10 @@ mod configuration {
 
     fn files(train: &Path, test: &Path) -> DatasetConfig {
         DatasetConfig {
-            asset: None,
             train: Some(train.into()),
             test: Some(test.into()),
-            text: "text".into(),
-            labels: Vec::new(),
-            unit: None,
             public_size: 10,
-            total_epsilon: None,
+            ..DatasetConfig::default()
         }
     }
 
@@ -783,7 +779,7 @@ mod configuration {
         assert!(error.to_string().contains("test.csv"), "{error}");
         assert!(error.hint_text().unwrap().contains("dataset.test"));
         let found = assets::dataset(&files(&train, &train), &home.locations, &Silent).unwrap();
-        assert_eq!((found.place, found.train), (Place::Local, train));
+        assert_eq!((found.place, found.train), (Place::Local, vec![train]));
     }
 
     #[test]

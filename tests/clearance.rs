@@ -27,17 +27,6 @@ fn finish(place: Place, more: &[&str]) -> Place {
     place
 }
 
-fn audit(place: &Place) {
-    place.ok(&[
-        "audit",
-        "runs/tiny-quick",
-        "--canaries",
-        "1000",
-        "--replay-seconds",
-        "1",
-    ]);
-}
-
 fn examined(place: &Place) -> Examined {
     let places = Places {
         runs: place.path("runs"),
@@ -236,7 +225,7 @@ const SPOILT: [Spoilt; 17] = [
 #[test]
 fn p9_a_run_is_refused_for_each_reason_and_for_that_alone() {
     let whole = finished(&[]);
-    audit(&whole);
+    whole.audit();
     assert_eq!(refusals(&whole), [], "a finished and audited run may leave");
     let facts = examined(&whole).clear().expect("cleared").facts().clone();
     assert_eq!(facts.base_model.name, "local");
@@ -273,7 +262,7 @@ fn p9_a_run_is_refused_for_each_reason_and_for_that_alone() {
 #[test]
 fn p4_p9_a_run_with_a_fixed_seed_or_a_column_of_its_own_is_refused() {
     let place = finished(&["finetune.seed=1"]);
-    audit(&place);
+    place.audit();
     let found = refusals(&place);
     assert!(found.iter().any(|r| r.check == Check::Private), "{found:?}");
 
@@ -301,7 +290,7 @@ fn p4_p9_a_run_with_a_fixed_seed_or_a_column_of_its_own_is_refused() {
 #[test]
 fn settings_that_were_edited_after_training_are_not_handed_out_as_those_that_trained() {
     let place = finished(&[]);
-    audit(&place);
+    place.audit();
     let config = fs::read_to_string(place.path("runs/tiny-quick/config.toml")).unwrap();
     for (from, to, code, words) in [
         ("user = \"Write a", "user = \"Write the most private", 4, "`prepare`"),
@@ -354,7 +343,7 @@ fn p10_runs_that_no_epsilon_covers_are_named_beside_those_that_one_does() {
         "run",
         &["--set", &model, "--set", "name=seeded", "--set", "finetune.seed=1"],
     );
-    audit(&place);
+    place.audit();
     place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
     let composition = &place.json("bundle/privacy.json")["guarantee"]["composition"];
     assert_eq!(
@@ -401,7 +390,7 @@ fn p9_training_records_put_among_the_synthetic_ones_are_found_however_late() {
         // After they were measured, and audited as they are.
         let shard = place.path(&format!("runs/tiny-quick/{arm}/train-00000-of-00001.parquet"));
         fs::write(&shard, records_file(&[&hidden])).unwrap();
-        audit(&place);
+        place.audit();
         let found = refusals(&place);
         assert!(
             found

@@ -28,7 +28,7 @@ fn audited(more: &[&str], spoil: impl FnOnce(&Place)) -> Place {
     let set: Vec<&str> = [model.as_str()].iter().chain(more).flat_map(|s| ["--set", s]).collect();
     place.done("run", &set);
     spoil(&place);
-    place.ok(&["audit", RUN, "--canaries", "1000", "--replay-seconds", "1"]);
+    place.audit();
     place
 }
 
@@ -393,7 +393,7 @@ fn a_base_model_that_changed_is_refused() {
     let place = Place::new();
     fs::copy(support::fixture("model.gguf"), place.path("base.gguf")).expect("copies");
     place.done("run", &["--set", "model.path=base.gguf"]);
-    place.ok(&["audit", RUN, "--canaries", "1000", "--replay-seconds", "1"]);
+    place.audit();
     let mut bytes = fs::read(place.path("base.gguf")).expect("reads");
     *bytes.last_mut().expect("a byte") ^= 1;
     place.write("base.gguf", bytes);

@@ -532,6 +532,7 @@ fn reviews() -> LabelSpace {
         column: "label".into(),
         names: vec!["bad".into(), "good".into()],
         names_file: None,
+        written_as: None,
         kind: Default::default(),
         values: None,
     };

@@ -37,14 +37,7 @@ fn released() -> &'static Place {
         place.write("tiny.toml", place.text("tiny.toml") + RELEASE);
         let model = format!("model.path={}", support::fixture("model.gguf").display());
         place.done("run", &["--set", &model, "--set", "sample.shard_records=3"]);
-        place.ok(&[
-            "audit",
-            "runs/tiny-quick",
-            "--canaries",
-            "1000",
-            "--replay-seconds",
-            "1",
-        ]);
+        place.audit();
         place
     })
 }

@@ -617,6 +617,7 @@ fn column(name: &str, names: &[&str]) -> LabelConfig {
         column: name.into(),
         names,
         names_file: None,
+        written_as: None,
         kind: Default::default(),
         values: None,
     }

@@ -98,7 +98,7 @@ fn p10_what_comes_next_leads_from_the_first_stage_to_a_release() {
     }
     assert!(!said.contains("problem"), "{said}");
 
-    place.ok(&["audit", RUN, "--canaries", "1000", "--replay-seconds", "1"]);
+    place.audit();
     let audited = status(&place, RUN);
     assert_eq!(
         (&audited["audit"]["verdict"], &audited["audit"]["current"]),

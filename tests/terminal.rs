@@ -94,6 +94,7 @@ fn every_command_that_prints_figures_takes_json() {
         "dpsynth-ledger",
         "dpsynth-completions",
         "dpsynth-man",
+        "dpsynth-init",
     ];
     let mut seen = 0;
     for page in fs::read_dir(place.path("man")).expect("pages") {

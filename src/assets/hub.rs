@@ -45,6 +45,20 @@ pub(super) fn download(
     Ok(())
 }
 
+/// The names of all files of a repository.
+pub(super) fn list(locations: &Locations, hub: &Hub, kind: RepoType, from: &HubRepo) -> Result<Vec<String>, String> {
+    let api = api(locations.hub_cache.clone(), hub)?;
+    let repo = api.repo(Repo::with_revision(from.repo.clone(), kind, from.revision.clone()));
+    let (sender, names) = mpsc::channel();
+    let events = in_background(move |_| {
+        let info = repo.info().map_err(|e| e.to_string())?;
+        let _ = sender.send(info.siblings.into_iter().map(|file| file.rfilename).collect());
+        Ok(())
+    });
+    follow(&events, hub, "", &crate::progress::Silent)?;
+    names.recv().map_err(|_| "the hub said nothing".to_string())
+}
+
 /// Asks the hub for one small file's metadata.
 ///
 /// # Errors

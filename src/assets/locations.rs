@@ -60,10 +60,11 @@ impl Locations {
                 .unwrap_or_else(|| "https://huggingface.co".into())
                 .trim_end_matches('/')
                 .to_string(),
-            token: text("HF_TOKEN").or_else(|| {
-                let saved = std::fs::read_to_string(hf_home.join("token")).ok()?;
-                Some(saved.trim().to_string()).filter(|t| !t.is_empty())
-            }),
+            // A secret that was read from a file often ends in a line break.
+            token: text("HF_TOKEN")
+                .or_else(|| std::fs::read_to_string(hf_home.join("token")).ok())
+                .map(|token| token.trim().to_string())
+                .filter(|token| !token.is_empty()),
             patience: Duration::from_secs(10),
         };
         Locations {

@@ -11,6 +11,7 @@ mod hub;
 mod locations;
 mod pip;
 mod registry;
+mod repository;
 mod snippets;
 
 pub use fetch::{AssetFile, Place};
@@ -25,10 +26,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{DatasetConfig, EvaluateConfig, ModelConfig};
+use crate::config::{DatasetConfig, EvaluateConfig, Files, ModelConfig};
 use crate::progress::Progress;
+use crate::tables::{self, Split};
 use crate::{Error, Result};
 use fetch::Wanted;
+use repository::Repository;
 
 /// What an encoder's folder must hold.
 const ENCODER_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
@@ -112,10 +115,10 @@ impl ModelFiles {
 pub struct DatasetFiles {
     /// Where they were found.
     pub place: Place,
-    /// Training records.
-    pub train: PathBuf,
-    /// Held-out records.
-    pub test: PathBuf,
+    /// Training records, in order.
+    pub train: Vec<PathBuf>,
+    /// Held-out records; none where a share of the training records is held out.
+    pub test: Option<Vec<PathBuf>>,
 }
 
 /// Whether an asset is on this machine, and how it could be had.
@@ -164,7 +167,11 @@ impl Registry {
         let (place, mut files) = Wanted::dataset(name, self.dataset(name)?).fetch(locations, progress)?;
         let test = files.pop().expect("a dataset has two files").path;
         let train = files.pop().expect("a dataset has two files").path;
-        Ok(DatasetFiles { place, train, test })
+        Ok(DatasetFiles {
+            place,
+            train: vec![train],
+            test: Some(vec![test]),
+        })
     }
 
     /// Finds or downloads a model or a dataset: the paths of its files.
@@ -230,22 +237,44 @@ pub fn encoder(config: &EvaluateConfig, locations: &Locations, progress: &dyn Pr
 /// # Errors
 /// A file that does not exist; else as [`Registry::fetch_dataset`].
 pub fn dataset(config: &DatasetConfig, locations: &Locations, progress: &dyn Progress) -> Result<DatasetFiles> {
-    let existing = |key: &str, path: &Path| match path.is_file() {
-        true => Ok(path.to_path_buf()),
-        false => Err(
-            Error::data(format!("there is no file {}", path.display())).hint(format!(
-                "put it there, or name another with --set dataset.{key}=FILE; data/README.md tells where files go"
-            )),
-        ),
+    let files = |named: &Files, split: Split| -> Result<Vec<PathBuf>> {
+        let mut out = Vec::new();
+        for path in named.paths() {
+            out.extend(match Repository::named(path)? {
+                Some(repository) => repository.files(split, locations, progress)?,
+                None => tables::find(path, split).map_err(|e| nowhere(e, path, split, config))?,
+            });
+        }
+        Ok(out)
     };
     match (&config.asset, &config.train, &config.test) {
         (None, Some(train), Some(test)) => Ok(DatasetFiles {
             place: Place::Local,
-            train: existing("train", train)?,
-            test: existing("test", test)?,
+            train: files(train, Split::Train)?,
+            test: test.files().map(|test| files(test, Split::Test)).transpose()?,
         }),
         (Some(asset), ..) => Registry::built_in().fetch_dataset(asset, locations, progress),
         _ => Err(Error::usage("the dataset is neither an `asset` nor a pair of files")
             .hint("give `dataset.asset`, or `dataset.train` and `dataset.test`")),
     }
+}
+
+/// The error with every place in which the path was looked for.
+fn nowhere(error: Error, path: &Path, split: Split, config: &DatasetConfig) -> Error {
+    if path.exists() {
+        return error;
+    }
+    let folders: Vec<String> = config
+        .looked_in
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let places = match folders.is_empty() {
+        true => String::new(),
+        false => format!("a relative path is looked for in {}; ", folders.join(", ")),
+    };
+    error.hint(format!(
+        "{places}put it there, or name another with --set dataset.{}=FILE; data/README.md tells where files go",
+        split.key()
+    ))
 }

@@ -134,6 +134,12 @@ impl Registry {
         Some((&hub.repo, &hub.revision))
     }
 
+    /// # Errors
+    /// Usage: there is no model of that name.
+    pub fn require_model(&self, name: &str) -> Result<()> {
+        self.model(name).map(drop)
+    }
+
     pub(super) fn model(&self, name: &str) -> Result<&ModelEntry> {
         self.models
             .get(name)

@@ -45,7 +45,7 @@ use crate::pipeline::prepare::Preparation;
 use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::PrivacyPlan;
 use crate::progress::Progress;
-use crate::records::{LabelSpace, Record, Vocabulary};
+use crate::records::{Record, Vocabulary};
 use crate::training::objective::Objective;
 use crate::training::trainable;
 use crate::{Error, Result, assets};
@@ -178,7 +178,7 @@ impl Audit<'_> {
         file.require(&preparation.model_sha256)?;
         let gguf = Gguf::open(&file.path)?;
         let model = Llama::from_gguf(&gguf, &device)?;
-        let units = table::read_units(&self.folder.train_records(), self.config.dataset.max_records_per_unit())?;
+        let units = table::units(self.folder, self.config.dataset.max_records_per_unit())?.load()?;
         let initial = warm_start::initial(c, &model, &self.folder.warm_start())?;
         let trained = trainable::load(c, &model, &self.folder.trained())?;
         let vocabulary = Vocabulary::from_gguf(&gguf)?;
@@ -326,13 +326,12 @@ impl Audit<'_> {
             return Ok(None);
         }
         self.progress.note("membership inference on the synthetic records");
-        let labels = LabelSpace::from_config(&self.config.dataset.labels)?;
         let vocabulary = Vocabulary::from_gguf(gguf)?;
         let tokens = |records: Vec<Record>| -> Result<Vec<Vec<u32>>> {
             let encoded = vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)?;
             Ok(encoded.into_iter().map(|e| e.tokens[e.prompt..].to_vec()).collect())
         };
-        let [synthetic, zero_shot] = arms.map(|folder| tokens(table::read_shards(&folder, self.config, &labels)?));
+        let [synthetic, zero_shot] = arms.map(|folder| tokens(table::read_shards(&folder, self.config)?));
         let texts = membership::Texts {
             members: tokens(self.trained_on()?)?,
             others: tokens(table::read_records(&self.folder.test_records())?)?,

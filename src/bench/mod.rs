@@ -8,6 +8,7 @@ pub mod ceiling;
 pub mod clock;
 pub mod flops;
 pub mod memory;
+pub mod prepare;
 pub mod sample;
 pub mod subject;
 mod synthetic;

@@ -61,7 +61,7 @@ impl Audit {
                     .hint("`dpsynth run` makes it; `--runs-dir` and `--profile` tell which one is meant"),
             );
         }
-        let places = Places::from_env(&runs);
+        let places = Places::from_env(&runs)?;
         let folder = RunFolder::open(&places.runs, &config, profile)?;
         let audit = audit::Audit {
             config: &config,

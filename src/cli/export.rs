@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
-use comfy_table::ContentArrangement;
 use dpsynth::Result;
 use dpsynth::pipeline::Places;
 use dpsynth::release::{Dtype, Export, Options, Part, examine, folder};
@@ -60,7 +59,7 @@ impl ExportOf {
     pub fn run(self, ui: &Ui) -> Result<()> {
         // Told before the run is looked at.
         folder::target_beside(&self.to, &self.run)?;
-        let places = Places::from_env(self.run.parent().unwrap_or(&self.run));
+        let places = Places::from_env(self.run.parent().unwrap_or(&self.run))?;
         let cleared = examine(&self.run, &places)?.clear()?;
         let options = Options {
             dtype: match self.dtype {
@@ -82,18 +81,8 @@ impl ExportOf {
                 files: export.parts(),
             });
         }
-        let mut table = show::table(["file", "bytes", "class", "why it may leave"], 1..2);
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(100);
-        for part in export.parts() {
-            table.add_row([
-                part.path.clone(),
-                part.bytes.to_string(),
-                part.class.name().to_string(),
-                part.why.to_string(),
-            ]);
-        }
+        let files = export.parts().iter();
+        let table = show::listing(files.map(|part| (part.path.as_str(), part.bytes, part.class, part.why)));
         let end = match self.dry_run {
             true => format!(
                 "nothing was written; without --dry-run this would be {}",

@@ -9,6 +9,7 @@ mod completions;
 mod doctor;
 mod export;
 mod fetch;
+mod inspect;
 mod ledger;
 mod man;
 mod meaning;
@@ -40,8 +41,10 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Run),
+    Inspect(inspect::Inspect),
+    Init(inspect::Init),
     Plan(plan::Plan),
+    Run(run::Run),
     /// Reads, cleans and tokenises the records
     ///
     /// The first stage of a run.
@@ -79,6 +82,8 @@ impl Cli {
     /// Runs the chosen command.
     pub fn run(self, ui: &Ui) -> Result<()> {
         match self.command {
+            Command::Inspect(command) => command.run(ui),
+            Command::Init(command) => command.run(ui),
             Command::Run(command) => command.run(ui),
             Command::Plan(command) => command.run(ui),
             Command::Prepare(command) => command.run(Stage::Prepare, ui),

@@ -5,6 +5,7 @@ use dpsynth::assets::Locations;
 use dpsynth::config::{Profile, RunConfig};
 use dpsynth::pipeline::estimate::{Cost, Estimate, Hours, estimate, propose, respent};
 use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
+use dpsynth::progress::Progress;
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
@@ -130,6 +131,9 @@ impl Plan {
         if self.json {
             return ui.print_json(&Answer { estimate: e, proposal });
         }
+        e.warnings
+            .iter()
+            .for_each(|warning| ui.note(&format!("warning: {warning}")));
         let p = &e.privacy;
         let mut out = vec![
             format!("run               {}-{} on {}", config.name, profile.name(), e.device),

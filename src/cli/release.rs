@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use comfy_table::ContentArrangement;
 use dpsynth::Result;
 use dpsynth::pipeline::Places;
 use dpsynth::release::{Bundle, Piece, examine, folder};
@@ -49,7 +48,7 @@ impl Release {
         // Told before the run is looked at.
         folder::target_beside(&self.to, &self.run)?;
         let runs = self.run.parent().unwrap_or(&self.run);
-        let cleared = examine(&self.run, &Places::from_env(runs))?.clear()?;
+        let cleared = examine(&self.run, &Places::from_env(runs)?)?.clear()?;
         let bundle = Bundle::of(&cleared)?;
         if !self.dry_run {
             bundle.write(&self.to, interrupts()?)?;
@@ -63,18 +62,8 @@ impl Release {
                 missing: bundle.missing(),
             });
         }
-        let mut table = show::table(["file", "bytes", "class", "why it may leave"], 1..2);
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(100);
-        for piece in bundle.pieces() {
-            table.add_row([
-                piece.path.clone(),
-                piece.size.to_string(),
-                piece.class.name().to_string(),
-                piece.why.to_string(),
-            ]);
-        }
+        let files = bundle.pieces().iter();
+        let table = show::listing(files.map(|piece| (piece.path.as_str(), piece.size as u64, piece.class, piece.why)));
         let mut out = vec![table.to_string(), bundle.sentence().to_string()];
         out.extend(bundle.missing().iter().map(|m| format!("note: {m}")));
         out.push(match self.dry_run {

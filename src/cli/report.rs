@@ -38,7 +38,7 @@ impl MakeReport {
     /// Writes the page and says where.
     pub fn run(self, ui: &Ui) -> Result<()> {
         let (config, _, runs) = run_in(&self.run)?;
-        let (paths, places) = (RunPaths::of(&self.run), Places::from_env(&runs));
+        let (paths, places) = (RunPaths::of(&self.run), Places::from_env(&runs)?);
         let report = Report::read(&config, &paths, &places.ledgers)?;
         let html = match self.public {
             // What may leave is decided where releases are.

@@ -111,7 +111,7 @@ impl OneStage {
 
 fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pipeline) -> Result<()>) -> Result<()> {
     let (config, profile, runs) = which.find(&output.runs_dir)?;
-    let places = Places::from_env(&runs);
+    let places = Places::from_env(&runs)?;
     let pipeline = Pipeline::open(config, profile, &places, interrupts()?, ui)?;
     let outcome = work(&pipeline);
     let report = pipeline.report();
@@ -123,10 +123,12 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
         ui.note(&format!("warning: the page was not written: {e}"));
     }
     if output.json {
-        ui.note(&format!(
-            "to look at: {} (internal)",
-            pipeline.folder().page().display()
-        ));
+        if show::has_page(&report) {
+            ui.note(&format!(
+                "to look at: {} (internal)",
+                pipeline.folder().page().display()
+            ));
+        }
         ui.print_json(&report)
     } else {
         ui.print(&show::report(&report, pipeline.folder()))

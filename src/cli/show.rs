@@ -3,11 +3,12 @@
 use std::ops::RangeBounds;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Row, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Row, Table};
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::evaluation::{Reference, UtilityRow};
-use dpsynth::pipeline::{Report, RunFolder};
+use dpsynth::pipeline::{Report, RunFolder, Stage};
 use dpsynth::privacy::sentence;
+use dpsynth::release::Class;
 use serde_json::Value;
 
 use super::number::{delta, up};
@@ -22,6 +23,18 @@ pub fn table(header: impl Into<Row>, numbers: impl RangeBounds<usize>) -> Table 
         if numbers.contains(&column.index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+    table
+}
+
+/// Files that would leave: path, size, class, and why they may.
+pub fn listing<'a>(files: impl Iterator<Item = (&'a str, u64, Class, &'static str)>) -> Table {
+    let mut table = table(["file", "bytes", "class", "why it may leave"], 1..2);
+    table
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(100);
+    for (path, bytes, class, why) in files {
+        table.add_row([path, &bytes.to_string(), class.name(), why]);
     }
     table
 }
@@ -91,13 +104,35 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
         timings.join(", "),
         report.peak_rss_bytes as f64 / 1e9
     ));
-    let synthetic = folder.shards("synthetic");
-    if synthetic.exists() {
-        out.push(format!("synthetic records: {}", synthetic.display()));
-    }
-    out.push(format!("report: {}", folder.report().display()));
-    out.push(format!("to look at: {} (internal)", folder.page().display()));
+    out.extend(to_look_at(report, folder));
     out.join("\n")
+}
+
+/// What a stage left that is worth looking at, and the command that comes next.
+fn to_look_at(report: &Report, folder: &RunFolder) -> Vec<String> {
+    let run = folder.root().display();
+    let done = |stage: Stage| report.timings_s.contains_key(stage.name());
+    let mut out = Vec::new();
+    if done(Stage::Sample) {
+        out.push(format!("synthetic records: {}", folder.shards("synthetic").display()));
+    }
+    if has_page(report) {
+        out.push(format!("report: {}", folder.report().display()));
+        out.push(format!("to look at: {} (internal)", folder.page().display()));
+    }
+    match Stage::ALL.into_iter().find(|stage| !done(*stage)) {
+        Some(next) => out.push(format!(
+            "next: dpsynth {} {run} (`dpsynth run {run}` does all that is left)",
+            next.name()
+        )),
+        None => out.push(format!("next: dpsynth audit {run}, which tries to break the claim")),
+    }
+    out
+}
+
+/// Whether the report has something to show yet: before training there are counts alone.
+pub fn has_page(report: &Report) -> bool {
+    report.timings_s.contains_key(Stage::Finetune.name())
 }
 
 fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {

@@ -32,7 +32,7 @@ pub struct StatusOf {
 impl StatusOf {
     /// Looks and prints.
     pub fn run(self, ui: &Ui) -> Result<()> {
-        let ledgers = Places::from_env(&self.runs_dir).ledgers;
+        let ledgers = Places::from_env(&self.runs_dir)?.ledgers;
         if let Some(run) = &self.run {
             let status = status::status(run, &ledgers)?;
             return match self.json {

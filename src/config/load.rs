@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Contrast, ExtraArm, Guidance, LabelPrior, Method, NamedPrior, RunConfig};
+use super::{Contrast, ExtraArm, Files, Guidance, HeldOut, LabelPrior, Method, NamedPrior, RunConfig};
+use crate::tables::{Split, find, is_pattern};
 use crate::{Error, Result};
 
 /// How much work a run does.
@@ -50,7 +51,8 @@ pub fn resolved(path: &Path, text: &str) -> Result<RunConfig> {
 
 /// Reads `path` and resolves it for `profile` with the dotted `overrides` (`finetune.epsilon=3`).
 ///
-/// Relative data paths are resolved here: as given, beside the TOML, under `data_dir`; the first that exists wins.
+/// Relative data paths are resolved here: as given, beside the TOML, in `data/` beside it, under `data_dir`; the first that
+/// exists wins.
 ///
 /// # Errors
 /// A file that is no TOML, an unknown key (with the nearest known one as the hint), a value out of range.
@@ -201,26 +203,56 @@ fn explain(path: &Path, error: &toml::de::Error) -> Error {
 }
 
 fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
+    let mut folders = vec![
+        PathBuf::new(),
+        beside.to_path_buf(),
+        beside.join("data"),
+        data_dir.to_path_buf(),
+    ];
+    // A run is the same run from whichever folder the command is given.
+    let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let resolve = |p: &mut PathBuf| {
-        let found = [p.clone(), beside.join(&*p), data_dir.join(&*p)]
-            .into_iter()
-            .find(|c| c.exists())
-            // A run is the same run from whichever folder the command is given.
-            .map(|c| std::path::absolute(&c).unwrap_or(c));
+        if is_remote(p) {
+            return;
+        }
+        let found = folders
+            .iter()
+            .map(|folder| folder.join(&*p))
+            .find(|path| is_there(path));
         // A path that is nowhere is reported under the data folder, where the README says to put it.
-        let nowhere = || std::path::absolute(data_dir.join(&*p)).unwrap_or_else(|_| data_dir.join(&*p));
-        *p = found.unwrap_or_else(nowhere);
+        *p = full(&found.unwrap_or_else(|| data_dir.join(&*p)));
     };
-    config.dataset.train.as_mut().map(resolve);
-    config.dataset.test.as_mut().map(resolve);
-    config
-        .dataset
-        .labels
-        .iter_mut()
-        .filter_map(|l| l.names_file.as_mut())
-        .for_each(resolve);
-    config.model.path.as_mut().map(resolve);
-    config.evaluate.encoder_path.as_mut().map(resolve);
+    let dataset = &mut config.dataset;
+    let held_out = dataset.test.as_mut().and_then(HeldOut::files_mut);
+    let files = dataset.train.iter_mut().chain(held_out);
+    files.flat_map(Files::paths_mut).for_each(&resolve);
+    let names = dataset.labels.iter_mut().filter_map(|l| l.names_file.as_mut());
+    names.for_each(&resolve);
+    config.model.path.as_mut().map(&resolve);
+    config.evaluate.encoder_path.as_mut().map(&resolve);
+    folders = folders
+        .iter()
+        .map(|folder| {
+            full(if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            })
+        })
+        .collect();
+    folders.dedup();
+    let mut seen = std::collections::HashSet::new();
+    folders.retain(|folder| seen.insert(folder.clone()));
+    config.dataset.looked_in = folders;
+}
+
+/// Whether it is a repository of the Hugging Face hub.
+fn is_remote(path: &Path) -> bool {
+    path.to_string_lossy().starts_with("hf://")
+}
+
+fn is_there(path: &Path) -> bool {
+    path.exists() || (is_pattern(path) && find(path, Split::Train).is_ok())
 }
 
 /// Values that parse but mean nothing.
@@ -229,6 +261,7 @@ fn check(c: &RunConfig) -> Result<()> {
         Err(Error::usage(format!("`{key}` must be {rule}, not {value}")).hint(format!("--set {key}=… overrides it")))
     };
     c.release.check()?;
+    c.dataset.check()?;
     let f = &c.finetune;
     let positive = [
         ("finetune.epsilon", f.epsilon),
@@ -430,7 +463,7 @@ fn check(c: &RunConfig) -> Result<()> {
     }
     if c.dataset.train.is_some() && c.dataset.test.is_none() {
         return Err(Error::usage("`dataset.test` is missing")
-            .hint("held-out records are what the synthetic ones are judged by"));
+            .hint("held-out records are what the synthetic ones are judged by: a file, or dataset.test = 0.2, which holds out a fifth of the training file's"));
     }
     Ok(())
 }

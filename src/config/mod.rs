@@ -1,9 +1,13 @@
 //! What a run is told: typed, with strict keys, profiles and dotted overrides.
 
+mod dataset;
+mod draft;
 mod load;
 mod quality;
 mod release;
 
+pub use dataset::{ColumnKind, DatasetConfig, Escape, Files, HeldOut, LabelConfig, TextColumn, UnitConfig};
+pub use draft::draft;
 pub use load::{Profile, load, resolved};
 pub use quality::QualityConfig;
 pub use release::{DeployerType, ReleaseConfig};
@@ -54,100 +58,6 @@ pub enum DeviceChoice {
     Auto,
     Cpu,
     Cuda,
-}
-
-/// Which records, and what they look like.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetConfig {
-    /// Name of a dataset in `pipelines/assets.toml`; or give `train` and `test`.
-    #[serde(default)]
-    pub asset: Option<String>,
-    /// Training records: Parquet, CSV or JSON Lines. Looked for as given, beside the TOML, and under the data folder.
-    #[serde(default)]
-    pub train: Option<PathBuf>,
-    /// Held-out records of the same form.
-    #[serde(default)]
-    pub test: Option<PathBuf>,
-    /// Column that holds the text.
-    #[serde(default = "default_text")]
-    pub text: String,
-    /// One or more label columns, each with its declared (public) values.
-    pub labels: Vec<LabelConfig>,
-    /// Who is protected: default, each record; or everything that shares a value of a column, such as a person's records.
-    #[serde(default)]
-    pub unit: Option<UnitConfig>,
-    /// The number of training records (or units, where `unit` is given), declared public (rule P2). Never read off the
-    /// data.
-    pub public_size: u64,
-    /// Epsilon that all runs on this dataset may spend together (rule P8); default: this run's epsilon.
-    /// Written into the ledger when it is created.
-    #[serde(default)]
-    pub total_epsilon: Option<f64>,
-}
-
-impl DatasetConfig {
-    /// The same for files that name no units: held-out and synthetic records.
-    pub fn without_unit(&self) -> Self {
-        DatasetConfig {
-            unit: None,
-            ..self.clone()
-        }
-    }
-
-    /// Records that a unit of privacy may contribute.
-    pub fn max_records_per_unit(&self) -> usize {
-        self.unit.as_ref().map_or(1, |u| u.max_records)
-    }
-}
-
-/// A unit of privacy that may have several records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a table such as { column = \"customer\", max_records = 8 }"
-)]
-pub struct UnitConfig {
-    /// Column whose value the records of a unit share: text or integers.
-    pub column: String,
-    /// Of each unit the first this many records are used, the others are left out.
-    pub max_records: usize,
-}
-
-fn default_text() -> String {
-    "text".into()
-}
-
-/// How a label column is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ColumnKind {
-    /// Strings.
-    #[default]
-    Text,
-    /// Integers: the declared values, else the position of the name.
-    Integer,
-}
-
-/// A label column. Its values are declared, since reading them off private records would leak rare ones.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelConfig {
-    /// Column name.
-    pub column: String,
-    /// Names of the labels as the prompt says them. For an integer column entry `i` names value `i`.
-    #[serde(default)]
-    pub names: Vec<String>,
-    /// A JSON list of names, in place of `names`.
-    #[serde(default)]
-    pub names_file: Option<PathBuf>,
-    /// How synthetic labels are written: as text (the declared values, else the names) or as integers. Declared, since
-    /// the type that a private file happens to have can turn on a single record.
-    #[serde(rename = "type", default)]
-    pub kind: ColumnKind,
-    /// The values as they stand in the file, where they differ from the names.
-    #[serde(default)]
-    pub values: Option<Vec<String>>,
 }
 
 /// Which language model is fine-tuned.

@@ -86,7 +86,7 @@ impl<'a> Data<'a> {
             ] {
                 let shards = paths.shards(arm);
                 if shards.exists() {
-                    let examples = examples(table::read_shards(&shards, config, &labels)?);
+                    let examples = examples(table::read_shards(&shards, config)?);
                     arms.push(Arm { series, examples });
                 }
             }

@@ -59,7 +59,7 @@ impl PublicFacts {
                 text: r.text,
                 label: r.label,
             };
-            Ok(table::read_files(files, config, &labels)?.into_iter().map(of).collect())
+            Ok(table::read_files(files, config)?.into_iter().map(of).collect())
         };
         let sampled = [
             (Series::Synthetic, &facts.synthetic),

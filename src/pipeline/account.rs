@@ -28,6 +28,24 @@ pub fn run_id(path: &Path, prefix: &str) -> Result<String> {
 /// As [`Ledger::open`].
 pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Result<Ledger> {
     let c = &p.config;
+    // Where no home folder was known, earlier versions of the program kept ledgers beside the runs. Not to look there would
+    // begin a second budget.
+    let earlier = p
+        .places
+        .runs
+        .join("ledgers")
+        .join(format!("{}.jsonl", preparation.dataset_hash));
+    if earlier.exists() && !same_folder(&p.places.runs.join("ledgers"), &p.places.ledgers) {
+        return Err(Error::usage(format!(
+            "what these records have spent is in {}, and ledgers are kept in {} now",
+            earlier.display(),
+            p.places.ledgers.display()
+        ))
+        .hint(format!(
+            "move that file there, or set DPSYNTH_LEDGERS={}",
+            p.places.runs.join("ledgers").display()
+        )));
+    }
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
     Ledger::open(
         &p.places.ledgers,
@@ -36,6 +54,10 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         plan.delta(),
         plan.unit(),
     )
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Holds the state that was `saved` in `path` against what `run` was charged; the charged steps where the run was ended, so

@@ -204,7 +204,7 @@ pub(crate) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&
 fn test_hash(path: &Path) -> Result<String> {
     let records = table::read_records(path)?;
     let labelled: Vec<String> = records.iter().map(|r| format!("{}\n{}", r.label, r.text)).collect();
-    Ok(content_hash(labelled.iter().map(String::as_str)))
+    content_hash(labelled.iter().map(String::as_str))
 }
 
 fn gaps(utility: &Utility) -> Vec<Gap> {

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device};
 use serde::Serialize;
 
-use super::{plan_request, privacy_plan};
+use super::{checks, plan_request, privacy_plan};
 use crate::assets::{Locations, Registry};
 use crate::bench::ceiling;
 use crate::config::{Guidance, Method, RunConfig};
@@ -12,8 +12,8 @@ use crate::models::llama::{LlamaConfig, Map};
 use crate::models::load::gguf::Gguf;
 use crate::privacy::PrivacyStatement;
 use crate::privacy::planner::{Offer, Proposal};
-use crate::records::LabelSpace;
-use crate::sampling::{guide, prior};
+use crate::records::{LabelSpace, Vocabulary};
+use crate::sampling::guide;
 use crate::training::trainable;
 use crate::training::workers::Workers;
 use crate::{Error, Result, models};
@@ -34,6 +34,9 @@ pub struct Estimate {
     pub device: &'static str,
     /// The rest needs the model's file on this machine.
     pub cost: Option<Cost>,
+    /// What a person should know though it stops nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Upper estimates: every record at its longest.
@@ -54,8 +57,8 @@ pub struct Cost {
 /// The plan of `config` and what it will cost here.
 pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
     let plan = privacy_plan(config)?;
+    let warnings = checks::configuration(config)?;
     let labels = LabelSpace::from_config(&config.dataset.labels)?;
-    prior::counts(&config.sample.label_prior, None, labels.len(), config.sample.records)?;
     let device = device::choose(config.device)?;
     let file = match &config.model.path {
         Some(path) => Some(path.clone()),
@@ -68,7 +71,9 @@ pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
     };
     let cost = match file {
         Some(path) => {
-            let shape = LlamaConfig::from_gguf(&Gguf::open(&path)?)?;
+            let gguf = Gguf::open(&path)?;
+            checks::prompts(config, &labels, &gguf, &Vocabulary::from_gguf(&gguf)?)?;
+            let shape = LlamaConfig::from_gguf(&gguf)?;
             Some(cost(config, &shape, labels.len(), plan.steps(), &device))
         }
         None => None,
@@ -77,6 +82,7 @@ pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
         privacy: plan.statement(plan.steps()),
         device: models::device::name(&device),
         cost,
+        warnings,
     })
 }
 
@@ -178,8 +184,7 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
         Guidance::Fixed(_) => 0,
         // Three for each of two arms, scored in any case.
         Guidance::Found(_) => {
-            6 * guide::PILOT.max(2 * labels).min(c.sample.records)
-                * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
+            6 * guide::pilot_size(c.sample.records, labels) * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
         }
     };
     let drawn = (records * (1 + contrasts + scored) + pilots) as f64;

@@ -25,8 +25,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let real = examples(table::read_records(&p.folder.train_records())?);
     let test = examples(table::read_records(&p.folder.test_records())?);
-    let synthetic = sampled(p, "synthetic", &labels)?;
-    let zero_shot = sampled(p, "zero_shot", &labels)?;
+    let synthetic = sampled(p, "synthetic")?;
+    let zero_shot = sampled(p, "zero_shot")?;
     let asked = |arm: ExtraArm| c.evaluate.arms.contains(&arm);
     let device = device::choose(c.device)?;
     let model = match c.evaluate.encoder || asked(ExtraArm::DpDirect) {
@@ -48,7 +48,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let non_private = match asked(ExtraArm::NonPrivate) {
         true => {
             non_private::run(p)?;
-            Some(sampled(p, NON_PRIVATE, &labels)?)
+            Some(sampled(p, NON_PRIVATE)?)
         }
         false => None,
     };
@@ -111,6 +111,6 @@ fn examples(records: Vec<Record>) -> Vec<Example> {
 }
 
 /// The records of an arm.
-fn sampled(p: &Pipeline, arm: &str, labels: &LabelSpace) -> Result<Vec<Example>> {
-    Ok(examples(table::read_shards(&p.folder.shards(arm), &p.config, labels)?))
+fn sampled(p: &Pipeline, arm: &str) -> Result<Vec<Example>> {
+    Ok(examples(table::read_shards(&p.folder.shards(arm), &p.config)?))
 }

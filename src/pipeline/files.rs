@@ -81,23 +81,38 @@ impl View for Values<'_> {
 }
 
 fn atomically(path: &Path, write: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>) -> Result<()> {
-    // A bare name stands in the working folder.
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let mut file = temporary(path)?;
+    write(&mut file).map_err(|e| Error::io("write", path, e))?;
+    persist(file, path)
+}
+
+/// A file beside `path`, to be written and put in its place by [`persist`].
+pub fn temporary(path: &Path) -> Result<NamedTempFile> {
+    let folder = beside(path);
     std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
-    let failed = |e| Error::io("write", path, e);
-    let mut file = tempfile::Builder::new()
+    tempfile::Builder::new()
         .prefix(".writing-")
         .permissions(readable())
         .tempfile_in(folder)
-        .map_err(failed)?;
-    write(&mut file).map_err(failed)?;
+        .map_err(|e| Error::io("write", path, e))
+}
+
+/// Flushes to disk and renames.
+pub fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
+    let failed = |e| Error::io("write", path, e);
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
     // The name is on disk too, not only the bytes.
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(failed)
+    std::fs::File::open(beside(path))
+        .and_then(|f| f.sync_all())
+        .map_err(failed)
+}
+
+/// The folder that `path` stands in: a bare name's is the working folder.
+fn beside(path: &Path) -> &Path {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Reads what a stage wrote as JSON.

@@ -5,11 +5,13 @@ use std::io::Write;
 use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::report::privacy_plan;
+use super::tokens::StoredUnits;
 use super::warm_start::{self, WarmStart};
 use super::{Pipeline, account, stamp, table};
+use crate::error::Kind;
 use crate::models::device;
 use crate::privacy::{PrivacyStatement, PrivateRun};
-use crate::records::{LabelSpace, Units};
+use crate::records::{Drawable, LabelSpace};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::objective::Objective;
 use crate::training::trainable;
@@ -23,7 +25,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     }
     let c = &p.config;
     let preparation = Preparation::read(&p.folder)?;
-    let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
+    let units = table::units(&p.folder, c.dataset.max_records_per_unit())?;
     let (vocabulary, model) = p.language_model()?;
     let device = model.device();
     let objective = Objective::of(c, &preparation.prompts, &vocabulary)?;
@@ -42,8 +44,9 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let initial = warm_start::initial(&c.finetune, &model, &p.folder.warm_start())?;
 
     let plan = privacy_plan(c)?;
-    let run_id = account::run_id(&p.folder.ledger_run(), p.folder.name())?;
     let ledger = account::open(p, &preparation, &plan)?;
+    let known = p.folder.ledger_run().exists();
+    let run_id = account::run_id(&p.folder.ledger_run(), p.folder.name())?;
     p.progress.note(&format!(
         "training on {}: {}",
         device::name(&device),
@@ -66,7 +69,12 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
         false => None,
     };
-    let mut run = plan.begin(ledger, &run_id, units.len())?;
+    let mut run = plan.begin(ledger, &run_id, units.units()).inspect_err(|e| {
+        if e.kind() == Kind::Budget && !known {
+            // Refused before it began: the run may be configured otherwise.
+            let _ = std::fs::remove_file(p.folder.ledger_run());
+        }
+    })?;
 
     count_labels(p, &mut run, &units)?;
 
@@ -101,7 +109,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
 }
 
 /// The noisy histogram of the labels, where one is planned: drawn once, kept beside what was trained.
-fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &Units) -> Result<()> {
+fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Result<()> {
     let path = p.folder.label_counts();
     if run.plan().label_histogram_epsilon().is_none() || path.exists() {
         return Ok(());
@@ -112,9 +120,7 @@ fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &Units) -> Result<()>
         );
         return Ok(());
     }
-    let mut counts = vec![0; LabelSpace::from_config(&p.config.dataset.labels)?.len()];
-    let records = (0..units.len()).flat_map(|unit| units.records(unit));
-    records.for_each(|record| counts[record.label] += 1);
+    let counts = units.label_counts(LabelSpace::from_config(&p.config.dataset.labels)?.len())?;
     let noisy = run.noisy_histogram(&counts)?;
     write_atomically(&path, stamp::text(&noisy).as_bytes())
 }

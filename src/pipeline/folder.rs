@@ -95,7 +95,8 @@ impl RunFolder {
                 .filter(|(a, b)| a.1 != b.1)
                 .map(|(a, _)| a.0)
                 .collect();
-            if !differs.is_empty() {
+            // Until training begins there is nothing in the folder that another configuration could spoil.
+            if !differs.is_empty() && self.is_training_begun() {
                 return Err(Error::usage(format!(
                     "{} holds a run with another configuration: [{}] differs",
                     self.root.display(),
@@ -121,6 +122,13 @@ impl RunPaths {
             root: root.to_path_buf(),
             name: full.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         }
+    }
+
+    /// Whether the ledger may know of the run: it has a name there, or something that was trained.
+    pub fn is_training_begun(&self) -> bool {
+        [self.ledger_run(), self.checkpoint(), self.trained()]
+            .iter()
+            .any(|path| path.exists())
     }
 
     /// Whether a program is at work in the folder: it holds the lock as long as it lives.
@@ -150,9 +158,14 @@ impl RunPaths {
         self.root.join("internal").join(file)
     }
 
-    /// Tokenised training records, and cleaned test records.
+    /// Cleaned training records.
     pub fn train_records(&self) -> PathBuf {
         self.internal("train.parquet")
+    }
+
+    /// Their tokens.
+    pub fn tokens(&self) -> PathBuf {
+        self.internal("tokens.arrow")
     }
 
     /// Cleaned test records.
@@ -301,7 +314,14 @@ impl RunPaths {
     /// What a stage writes, besides its stamp.
     pub fn outputs(&self, stage: Stage) -> Vec<PathBuf> {
         match stage {
-            Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
+            Stage::Prepare => {
+                vec![
+                    self.train_records(),
+                    self.tokens(),
+                    self.test_records(),
+                    self.preparation(),
+                ]
+            }
             Stage::Finetune => {
                 vec![
                     self.ledger_run(),

@@ -5,6 +5,7 @@
 
 mod account;
 mod arm;
+pub mod checks;
 pub mod compare;
 mod direct;
 pub mod estimate;
@@ -22,6 +23,7 @@ mod sample;
 pub(crate) mod stamp;
 pub mod states;
 pub(crate) mod table;
+mod tokens;
 pub(crate) mod warm_start;
 
 use std::collections::BTreeMap;
@@ -34,12 +36,13 @@ pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
 pub use report::{Report, plan_request, privacy_plan};
 
 use crate::assets::{self, Locations, sha256_file};
-use crate::config::{Profile, RunConfig};
+use crate::config::{Files, HeldOut, Profile, RunConfig};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::progress::Progress;
 use crate::records::Vocabulary;
+use crate::tables::{self, Split};
 use crate::{Error, Result};
 use stamp::Stamp;
 
@@ -84,16 +87,25 @@ pub struct Places {
 }
 
 impl Places {
-    /// `DPSYNTH_LEDGERS`, else `dpsynth/ledgers` in the user's data folder.
-    pub fn from_env(runs: &Path) -> Self {
+    /// Ledgers in `DPSYNTH_LEDGERS`, else in `dpsynth/ledgers` in the user's data folder, which the system knows where no
+    /// variable names it.
+    ///
+    /// # Errors
+    /// Usage: there is no place for ledgers. One beside the runs would begin a second budget for records that have one.
+    pub fn from_env(runs: &Path) -> Result<Self> {
         let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|h| h.join(".local/share")));
-        let ledgers = set("DPSYNTH_LEDGERS").or_else(|| data.map(|d| d.join("dpsynth/ledgers")));
-        Places {
+        let home = || std::env::home_dir().filter(|home| home.is_absolute());
+        let data = || set("XDG_DATA_HOME").or_else(|| home().map(|h| h.join(".local/share")));
+        let ledgers = set("DPSYNTH_LEDGERS").or_else(|| data().map(|d| d.join("dpsynth/ledgers")));
+        Ok(Places {
             runs: runs.to_path_buf(),
-            ledgers: ledgers.unwrap_or_else(|| runs.join("ledgers")),
+            ledgers: ledgers.ok_or_else(|| {
+                Error::usage("there is no home folder in which ledgers could be kept").hint(
+                    "set HOME, or set DPSYNTH_LEDGERS to a folder that stays: it knows what each dataset has spent",
+                )
+            })?,
             assets: Locations::from_env(),
-        }
+        })
     }
 }
 
@@ -118,7 +130,11 @@ impl<'a> Pipeline<'a> {
         stop: &'a AtomicBool,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
+        let warnings = checks::configuration(&config)?;
         let folder = RunFolder::open(&places.runs, &config, profile)?;
+        warnings
+            .iter()
+            .for_each(|warning| progress.note(&format!("warning: {warning}")));
         if let Some(note) = device::fallback(config.device) {
             progress.note(&note);
         }
@@ -218,15 +234,22 @@ impl<'a> Pipeline<'a> {
         let earlier = Stamp::read(&self.folder, Stage::Prepare)?
             .map(|s| s.inputs)
             .unwrap_or_default();
-        let named = c.dataset.labels.iter().map(|l| &l.names_file);
-        let named = named.chain([&c.dataset.train, &c.dataset.test, &c.model.path]);
+        let mut named: Vec<PathBuf> = c.dataset.labels.iter().filter_map(|l| l.names_file.clone()).collect();
+        named.extend(c.model.path.clone());
+        let held_out = c.dataset.test.as_ref().and_then(HeldOut::files);
+        for (files, split) in [(c.dataset.train.as_ref(), Split::Train), (held_out, Split::Test)] {
+            for path in files.into_iter().flat_map(Files::paths) {
+                // What is not there is told of where it is read.
+                named.extend(tables::find(path, split).unwrap_or_else(|_| vec![path.clone()]));
+            }
+        }
         let mut out = BTreeMap::new();
-        for path in named.flatten() {
+        for path in named {
             if path.is_file() {
-                let (hash, _) = sha256_file(path).map_err(|e| Error::io("read", path, e))?;
-                out.insert(path.clone(), hash);
-            } else if let Some(hash) = earlier.get(path) {
-                out.insert(path.clone(), hash.clone());
+                let (hash, _) = sha256_file(&path).map_err(|e| Error::io("read", &path, e))?;
+                out.insert(path, hash);
+            } else if let Some(hash) = earlier.get(&path) {
+                out.insert(path, hash.clone());
             }
         }
         Ok(out)

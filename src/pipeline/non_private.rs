@@ -59,7 +59,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
 fn train(p: &Pipeline, base: &Llama, vocabulary: &Vocabulary) -> Result<Box<dyn trainable::Trainable>> {
     let c = &p.config;
     let plain = &c.evaluate.non_private;
-    let units = table::read_units(&p.folder.train_records(), c.dataset.max_records_per_unit())?;
+    let units = table::units(&p.folder, c.dataset.max_records_per_unit())?.load()?;
     let mut trained = warm_start::initial(&c.finetune, base, &p.folder.warm_start())?;
     let training = PlainTraining {
         model: base,

@@ -1,22 +1,31 @@
-//! Stage 1: read, clean, identify, tokenise.
+//! Stage 1: read, clean, identify, tokenise, row by row.
 
-use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunPaths, stamp, table};
+use super::table::RecordWriter;
+use super::tokens::TokenWriter;
+use super::{Pipeline, RunPaths, checks, stamp};
+use crate::config::HeldOut;
 use crate::models::load::gguf::Gguf;
+use crate::progress::Unit;
 use crate::records::{
-    LabelSpace, Question, ReadReport, Vocabulary, content_hash, fixed_sample, prompt, read, shared_texts, texts,
+    FixedSample, LabelSpace, ReadReport, Reader, Record, TextHashes, UnitNumbers, Vocabulary, text_hash,
 };
-use crate::sampling::prior;
-use crate::{Error, Result, assets};
+use crate::tables::missing_shards;
+use crate::{Result, assets};
+
+/// Records that are tokenised at once.
+const CHUNK: usize = 4096;
 
 /// What the later stages need to know of the records. Internal (P9).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Preparation {
-    /// Identity of the private dataset in the ledger: of the records as they stand in the file, before cleaning.
+    /// Identity of the private dataset in the ledger: of the records as they stand in the files, before cleaning.
     pub dataset_hash: String,
     pub train: ReadReport,
     pub test: ReadReport,
@@ -42,75 +51,240 @@ impl Preparation {
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
-    // Refused now rather than after training.
-    prior::counts(&c.sample.label_prior, None, labels.len(), c.sample.records)?;
     let data = assets::dataset(&c.dataset, &p.places.assets, p.progress)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
     let file = model.with_extension("gguf")?;
     let gguf = Gguf::open(&file.path)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
-
-    // Of every row, used or not: what is left out depends on the configuration, which dataset it is does not (P8).
-    let dataset_hash = content_hash(texts(&data.train, &c.dataset)?.iter().map(String::as_str));
-    let (train, train_report) = read(&data.train, &c.dataset, &labels, &c.prepare)?;
-    let (test, test_report) = read(&data.test, &c.dataset.without_unit(), &labels, &c.prepare)?;
-    for warning in &train_report.warnings {
-        p.progress
-            .note(&format!("warning: {}: {warning}", data.train.display()));
+    let prompts = checks::prompts(c, &labels, &gguf, &vocabulary)?;
+    for told in [Some(&data.train), data.test.as_ref()].into_iter().flatten() {
+        if let Some(missing) = missing_shards(told) {
+            p.progress.note(&format!("warning: {missing}"));
+        }
     }
-    let units: HashSet<u32> = train.iter().map(|r| r.unit).collect();
-    if units.len() as u64 != c.dataset.public_size {
+
+    let share = match c.dataset.test {
+        Some(HeldOut::Share(share)) => Some(share),
+        _ => None,
+    };
+    let mut training = TrainingRecords::new(p, &vocabulary, &prompts)?;
+    let mut held_out = HeldOutRecords::new(c.prepare.max_test_records, labels.len());
+    let train = reading(
+        p,
+        &data.train,
+        &labels,
+        c.dataset.unit.is_some(),
+        &mut |raw, unit, record| {
+            if let Some(raw) = raw {
+                // Of every row, used or not: what is left out depends on the configuration, which dataset it is does not (P8).
+                training.identity.add(text_hash(raw))?;
+            }
+            match (record, unit) {
+                (Some(record), Some(unit)) if share.is_some_and(|share| is_held_out(&unit, share)) => {
+                    held_out.add(record)
+                }
+                (Some(record), Some(unit)) => training.add(record, &unit),
+                _ => Ok(()),
+            }
+        },
+    )?;
+    let (train, test) = match &data.test {
+        None => train.split(held_out.per_label.clone()),
+        Some(files) => {
+            let test = reading(p, files, &labels, false, &mut |_, _, record| {
+                record.map_or(Ok(()), |record| held_out.add(record))
+            })?;
+            (train, test)
+        }
+    };
+    let name = |files: &[PathBuf]| match files {
+        [one] => one.display().to_string(),
+        several => format!("{} files", several.len()),
+    };
+    let trained_on = name(&data.train);
+    let tested_on = data
+        .test
+        .as_deref()
+        .map_or_else(|| format!("the held-out share of {trained_on}"), name);
+    train.require_records(&trained_on)?;
+    test.require_records(&tested_on)?;
+    let (train, test) = (train.look_at_labels(&labels), test.look_at_labels(&labels));
+    for (file, report) in [(&trained_on, &train), (&tested_on, &test)] {
+        for warning in &report.warnings {
+            p.progress.note(&format!("warning: {file}: {warning}"));
+        }
+    }
+    let units = training.units.len();
+    if units as u64 != c.dataset.public_size {
         // P2: the declared size stays in force; the real count is for the owner's eyes.
         p.progress.note(&format!(
-            "warning (internal): {} training {}, `dataset.public_size` declares {}; the sampling rate follows the declaration",
-            units.len(),
+            "warning (internal): {units} training {}, `dataset.public_size` declares {}; the sampling rate follows the declaration",
             if c.dataset.unit.is_some() { "units of privacy" } else { "records" },
             c.dataset.public_size
         ));
     }
-    let shared = shared_texts(&train, &test);
-    let test = fixed_sample(test, c.prepare.max_test_records);
-
-    // Refused now rather than after training.
-    prompt::marginal(&c.prompt, vocabulary.chat_template())?;
-    let requests = prompt::prompts(&c.prompt, &labels, vocabulary.chat_template())?;
-    let prompts = requests
-        .iter()
-        .map(|t| vocabulary.prompt(t))
-        .collect::<Result<Vec<_>>>()?;
-    let context = gguf.count("llama.context_length")?;
-    let mut around = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    if c.finetune.objective.label_words > 0.0 {
-        around = around.max(Question::new(&c.prompt, &labels, &vocabulary)?.most_tokens());
+    let (identity, cut, mut train_texts) = training.finish()?;
+    let shared_texts = train_texts.shared(&mut held_out.texts)?;
+    if 2 * shared_texts > test.kept {
+        p.progress.note(&format!(
+            "warning: {shared_texts} texts stand in both splits, of {} held-out records: what is measured on them says little",
+            test.kept
+        ));
     }
-    let longest = around + c.prepare.max_tokens;
-    if longest > context {
-        return Err(Error::usage(format!(
-            "a prompt and {} tokens make {longest}, the model's context is {context}",
-            c.prepare.max_tokens
-        ))
-        .hint(format!(
-            "--set prepare.max_tokens={}",
-            context - (longest - c.prepare.max_tokens).min(context - 1)
-        )));
-    }
-    let encoded = vocabulary.records(&train, &prompts, c.prepare.max_tokens)?;
-    let cut = encoded
-        .iter()
-        .filter(|e| e.tokens.last() != Some(&vocabulary.end()))
-        .count();
-
-    table::write_records(&p.folder.train_records(), &train, Some(&encoded))?;
-    table::write_records(&p.folder.test_records(), &test, None)?;
+    let test_kept = held_out.write(&p.folder.test_records())?;
     let preparation = Preparation {
-        dataset_hash,
-        train: train_report,
-        test: test_report,
-        test_kept: test.len(),
-        shared_texts: shared,
+        dataset_hash: identity,
+        train,
+        test,
+        test_kept,
+        shared_texts,
         cut,
         prompts,
         model_sha256: file.sha256.clone(),
     };
     write_atomically(&p.folder.preparation(), stamp::text(&preparation).as_bytes())
+}
+
+type Row<'a> = dyn FnMut(Option<&str>, Option<[u8; 32]>, Option<Record>) -> Result<()> + 'a;
+
+/// Reads `files`, and says how far it is where that takes long.
+fn reading(p: &Pipeline, files: &[PathBuf], labels: &LabelSpace, units: bool, row: &mut Row) -> Result<ReadReport> {
+    let dataset = match units {
+        true => p.config.dataset.clone(),
+        false => p.config.dataset.without_unit(),
+    };
+    let total = files
+        .iter()
+        .filter_map(|file| file.metadata().ok())
+        .map(|m| m.len())
+        .sum();
+    let (begun, task) = (Instant::now(), std::cell::OnceCell::new());
+    let reader = Reader {
+        dataset: &dataset,
+        labels,
+        prepare: &p.config.prepare,
+        progress: &|bytes| {
+            if begun.elapsed() > Duration::from_secs(5) {
+                task.get_or_init(|| p.progress.begin("preparing", total, Unit::Bytes))
+                    .set(bytes, "");
+            }
+        },
+    };
+    let mut rows = 0u64;
+    reader.read(files, &mut |read| {
+        rows += 1;
+        if rows.is_multiple_of(CHUNK as u64) {
+            p.check_stop("preparing")?;
+        }
+        row(read.raw, read.unit, read.record)
+    })
+}
+
+/// Whether the unit with this hash never trains. It turns on the unit alone, so that neighbours differ in one unit and no
+/// other; the same units are held out in every run, so that none trains in one run and tests another.
+fn is_held_out(unit: &[u8; 32], share: f64) -> bool {
+    let hash: [u8; 32] = Sha256::new()
+        .chain_update(b"dpsynth: held out\0")
+        .chain_update(unit)
+        .finalize()
+        .into();
+    let first = u64::from_be_bytes(hash[..8].try_into().expect("8 of 32 bytes"));
+    (first as f64) < share * 2f64.powi(64)
+}
+
+/// Records that train, tokenised as they come.
+struct TrainingRecords<'a> {
+    vocabulary: &'a Vocabulary,
+    prompts: &'a [Vec<u32>],
+    max_tokens: usize,
+    identity: TextHashes,
+    texts: TextHashes,
+    units: UnitNumbers,
+    waiting: Vec<Record>,
+    records: RecordWriter,
+    tokens: TokenWriter,
+    cut: usize,
+}
+
+impl<'a> TrainingRecords<'a> {
+    fn new(p: &Pipeline, vocabulary: &'a Vocabulary, prompts: &'a [Vec<u32>]) -> Result<Self> {
+        Ok(TrainingRecords {
+            vocabulary,
+            prompts,
+            max_tokens: p.config.prepare.max_tokens,
+            identity: TextHashes::default(),
+            texts: TextHashes::default(),
+            units: UnitNumbers::new(p.config.dataset.unit.is_some()),
+            waiting: Vec::new(),
+            records: RecordWriter::new(&p.folder.train_records())?,
+            tokens: TokenWriter::new(&p.folder.tokens())?,
+            cut: 0,
+        })
+    }
+
+    fn add(&mut self, mut record: Record, unit: &[u8; 32]) -> Result<()> {
+        record.unit = self.units.of(unit);
+        self.texts.add(text_hash(&record.text))?;
+        self.waiting.push(record);
+        match self.waiting.len() < CHUNK {
+            true => Ok(()),
+            false => self.tokenise(),
+        }
+    }
+
+    fn tokenise(&mut self) -> Result<()> {
+        let encoded = self.vocabulary.records(&self.waiting, self.prompts, self.max_tokens)?;
+        for (record, encoded) in self.waiting.drain(..).zip(encoded) {
+            self.cut += usize::from(encoded.tokens.last() != Some(&self.vocabulary.end()));
+            self.tokens.add(record.unit, encoded)?;
+            self.records.add(record)?;
+        }
+        Ok(())
+    }
+
+    /// The dataset's identity, how many records were cut, and the texts.
+    fn finish(mut self) -> Result<(String, usize, TextHashes)> {
+        self.tokenise()?;
+        self.tokens.finish()?;
+        self.records.finish()?;
+        Ok((self.identity.content_hash()?, self.cut, self.texts))
+    }
+}
+
+/// Records that never train.
+struct HeldOutRecords {
+    sample: FixedSample,
+    texts: TextHashes,
+    per_label: Vec<usize>,
+    count: u32,
+}
+
+impl HeldOutRecords {
+    fn new(max_records: Option<usize>, labels: usize) -> Self {
+        HeldOutRecords {
+            sample: FixedSample::new(max_records),
+            texts: TextHashes::default(),
+            per_label: vec![0; labels],
+            count: 0,
+        }
+    }
+
+    fn add(&mut self, mut record: Record) -> Result<()> {
+        record.unit = self.count;
+        self.count += 1;
+        self.per_label[record.label] += 1;
+        self.texts.add(text_hash(&record.text))?;
+        self.sample.add(record);
+        Ok(())
+    }
+
+    /// How many there are.
+    fn write(self, path: &std::path::Path) -> Result<usize> {
+        let records = self.sample.records();
+        let mut writer = RecordWriter::new(path)?;
+        let kept = records.len();
+        records.into_iter().try_for_each(|record| writer.add(record))?;
+        writer.finish()?;
+        Ok(kept)
+    }
 }

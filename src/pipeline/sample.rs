@@ -120,7 +120,7 @@ pub fn sample_arm(
         .collect();
     report(p, name, found.as_ref(), &labels, &outcome, arm.blank())?;
     let schema = Schema {
-        text: &c.dataset.text,
+        text: &c.dataset.text.written(),
         labels: &labels,
         metadata,
     };

@@ -3,39 +3,89 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::UInt32Type;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use tempfile::NamedTempFile;
 
-use super::files::write_batch;
+use super::tokens::{StoredUnits, TokenWriter};
+use super::{RunPaths, files};
 use crate::config::{PrepareConfig, RunConfig};
-use crate::records::{Encoded, LabelSpace, Record, Units, read};
+use crate::records::{Encoded, LabelSpace, Record, read};
 use crate::sampling::shards;
 use crate::{Error, Result};
 
-/// Records with their joint labels; `encoded` adds their tokens and prompt lengths.
-pub fn write_records(path: &Path, records: &[Record], encoded: Option<&[Encoded]>) -> Result<()> {
+/// Records a row group: what the writer holds in memory.
+const ROW_GROUP: usize = 1 << 16;
+
+/// Writes records one after the other; nothing is there until it is finished.
+pub struct RecordWriter {
+    path: PathBuf,
+    writer: ArrowWriter<NamedTempFile>,
+    waiting: Vec<Record>,
+}
+
+impl RecordWriter {
+    /// # Errors
+    /// Other: the file cannot be made.
+    pub fn new(path: &Path) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .build();
+        let schema = batch(&[]).schema();
+        let writer = ArrowWriter::try_new(files::temporary(path)?, schema, Some(properties));
+        Ok(RecordWriter {
+            path: path.to_path_buf(),
+            writer: writer.map_err(|e| unwritten(path, &e))?,
+            waiting: Vec::new(),
+        })
+    }
+
+    /// # Errors
+    /// Other: a full disk.
+    pub fn add(&mut self, record: Record) -> Result<()> {
+        self.waiting.push(record);
+        match self.waiting.len() < 1024 {
+            true => Ok(()),
+            false => self.write(),
+        }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let written = self.writer.write(&batch(&self.waiting));
+        self.waiting.clear();
+        written.map_err(|e| unwritten(&self.path, &e))
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// Other: a full disk.
+    pub fn finish(mut self) -> Result<()> {
+        self.write()?;
+        let file = self.writer.into_inner().map_err(|e| unwritten(&self.path, &e))?;
+        files::persist(file, &self.path)
+    }
+}
+
+fn batch(records: &[Record]) -> RecordBatch {
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(records.iter().map(|r| &r.text)));
     let labels: ArrayRef = Arc::new(UInt32Array::from_iter_values(records.iter().map(|r| r.label as u32)));
     let units: ArrayRef = Arc::new(UInt32Array::from_iter_values(records.iter().map(|r| r.unit)));
-    let mut columns = vec![("text", texts), ("label", labels), ("unit", units)];
-    if let Some(encoded) = encoded {
-        let mut tokens = ListBuilder::new(UInt32Builder::new());
-        for e in encoded {
-            tokens.values().append_slice(&e.tokens);
-            tokens.append(true);
-        }
-        columns.push(("tokens", Arc::new(tokens.finish())));
-        columns.push((
-            "prompt",
-            Arc::new(UInt32Array::from_iter_values(encoded.iter().map(|e| e.prompt as u32))),
-        ));
-    }
-    let batch = RecordBatch::try_from_iter(columns).expect("columns are equally long");
-    write_batch(path, &batch, Vec::new())
+    RecordBatch::try_from_iter([("text", texts), ("label", labels), ("unit", units)]).expect("columns are equally long")
 }
 
-/// Texts, joint labels and units of what [`write_records`] wrote.
+fn unwritten(path: &Path, error: &ParquetError) -> Error {
+    Error::other(format!("cannot write {}: {error}", path.display()))
+        .hint("free some space there, and run the same command again")
+}
+
+/// Texts, joint labels and units of what [`RecordWriter`] wrote.
 pub fn read_records(path: &Path) -> Result<Vec<Record>> {
     let mut out = Vec::new();
     for batch in batches(path)? {
@@ -53,14 +103,15 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
 }
 
 /// The records of an arm's folder of shards.
-pub fn read_shards(folder: &Path, config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
-    read_files(&shards::files(folder)?, config, labels)
+pub fn read_shards(folder: &Path, config: &RunConfig) -> Result<Vec<Record>> {
+    read_files(&shards::files(folder)?, config)
 }
 
 /// The records of shards, read as anyone else would read them.
-pub fn read_files(files: &[PathBuf], config: &RunConfig, labels: &LabelSpace) -> Result<Vec<Record>> {
+pub fn read_files(files: &[PathBuf], config: &RunConfig) -> Result<Vec<Record>> {
     // Synthetic records belong to nobody, and stand as they were written.
-    let dataset = config.dataset.without_unit();
+    let dataset = config.dataset.as_written();
+    let labels = &LabelSpace::from_config(&dataset.labels)?;
     let as_written = PrepareConfig {
         replace_html_breaks: false,
         ..config.prepare.clone()
@@ -72,27 +123,34 @@ pub fn read_files(files: &[PathBuf], config: &RunConfig, labels: &LabelSpace) ->
     Ok(out)
 }
 
-/// Tokens of what [`write_records`] wrote, by unit of privacy, at most `max_records` of each.
-pub fn read_units(path: &Path, max_records: usize) -> Result<Units> {
-    let (mut records, mut units) = (Vec::new(), Vec::new());
-    for batch in batches(path)? {
-        let (labels, prompts) = (column(path, &batch, "label")?, column(path, &batch, "prompt")?);
-        let (tokens, unit) = (column(path, &batch, "tokens")?, column(path, &batch, "unit")?);
-        let (labels, prompts) = (
-            labels.as_primitive::<UInt32Type>(),
-            prompts.as_primitive::<UInt32Type>(),
-        );
+/// The units of a run's training records. Earlier versions of the program kept tokens beside the texts: they are written
+/// where they are read from now, once.
+pub fn units(folder: &RunPaths, max_records: usize) -> Result<StoredUnits> {
+    let path = folder.tokens();
+    if !path.exists() {
+        tokens_beside_texts(&folder.train_records(), &path)?;
+    }
+    StoredUnits::open(&path, max_records)
+}
+
+fn tokens_beside_texts(from: &Path, to: &Path) -> Result<()> {
+    let mut writer = TokenWriter::new(to)?;
+    for batch in batches(from)? {
+        let (labels, prompts) = (column(from, &batch, "label")?, column(from, &batch, "prompt")?);
+        let (tokens, units) = (column(from, &batch, "tokens")?, column(from, &batch, "unit")?);
+        let numbers = |array: &ArrayRef| array.as_primitive::<UInt32Type>().values().to_vec();
+        let (labels, prompts, units) = (numbers(&labels), numbers(&prompts), numbers(&units));
         let tokens = tokens.as_list::<i32>();
         for row in 0..batch.num_rows() {
-            records.push(Encoded {
-                tokens: tokens.value(row).as_primitive::<UInt32Type>().values().to_vec(),
-                prompt: prompts.value(row) as usize,
-                label: labels.value(row) as usize,
-            });
+            let record = Encoded {
+                tokens: numbers(&tokens.value(row)),
+                prompt: prompts[row] as usize,
+                label: labels[row] as usize,
+            };
+            writer.add(units[row], record)?;
         }
-        units.extend(unit.as_primitive::<UInt32Type>().values());
     }
-    Ok(Units::of_groups(records, &units, max_records))
+    writer.finish()
 }
 
 fn batches(path: &Path) -> Result<Vec<RecordBatch>> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::config::{ColumnKind, LabelConfig};
+use crate::tables::{Value, short, whole};
 use crate::{Error, Result};
 
 /// All joint labels: the Cartesian product of the declared columns, the last column fastest.
@@ -15,13 +16,20 @@ pub struct LabelSpace {
 }
 
 /// One label column and its declared labels.
+///
+/// One rule says which label a stored value is, whatever the file's format: a declared value; else a name; else, where no
+/// values are declared and no name is an integer, the position of a name, counted from 0. `5.0` is `5` and true is `true`,
+/// else 1. Each cell speaks for itself: what one record says never changes how another is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelColumn {
+    source: String,
     column: String,
     names: Vec<String>,
     texts: Option<Vec<String>>,
     by_text: HashMap<String, usize>,
-    by_integer: HashMap<i64, usize>,
+    /// Whether a position may stand for a name.
+    positions: bool,
+    /// What stands in an integer column.
     integers: Option<Vec<i64>>,
     kind: ColumnKind,
 }
@@ -65,32 +73,48 @@ impl LabelColumn {
                 );
             }
         }
-        let integers: Option<Vec<i64>> = match &config.values {
-            Some(values) => values.iter().map(|value| value.parse().ok()).collect(),
-            None => Some((0..names.len() as i64).collect()),
+        let integer = |text: &String| text.parse::<i64>().ok();
+        let numbers = names.iter().filter(|name| integer(name).is_some()).count();
+        let positions = config.values.is_none() && numbers == 0;
+        // Names that are integers are what stands in the file: stars 1 to 5 are never the positions 0 to 4.
+        let integers: Option<Vec<i64>> = match positions {
+            true => Some((0..names.len() as i64).collect()),
+            false => config.values.as_ref().unwrap_or(&names).iter().map(integer).collect(),
         };
         if integers.is_none() && config.kind == ColumnKind::Integer {
-            return Err(
-                wrong("it is declared an integer column, but its values are no integers".into())
-                    .hint("leave out `type`, or declare integer `values`"),
-            );
+            let hint = "leave out `type`, or declare integer `values`, one for each name";
+            return Err(wrong(match config.values {
+                Some(_) => "it is declared an integer column, but its values are no integers".into(),
+                None => "it is declared an integer column, and only some of its names are integers".into(),
+            })
+            .hint(hint));
         }
         let mut by_text: HashMap<String, usize> = names.iter().cloned().zip(0..).collect();
         // Declared values win over names, should one label's value be another's name.
         by_text.extend(config.values.iter().flatten().cloned().zip(0..));
-        let by_integer = integers.iter().flatten().copied().zip(0..).collect();
+        for (value, label) in config.values.iter().flatten().zip(0..) {
+            if let Some(integer) = whole(value) {
+                by_text.entry(integer.to_string()).or_insert(label);
+            }
+        }
         Ok(LabelColumn {
-            column,
+            source: config.column.clone(),
+            column: config.written().into_owned(),
             names,
             texts: config.values.clone(),
             by_text,
-            by_integer,
+            positions,
             integers,
             kind: config.kind,
         })
     }
 
-    /// Name of the column.
+    /// Name of the column in the file.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Name of the column in the prompt and in synthetic records.
     pub fn column(&self) -> &str {
         &self.column
     }
@@ -117,31 +141,113 @@ impl LabelColumn {
         }
     }
 
-    /// The label of a value in a string column: a declared value or a name, else what it is as an integer (`7`, not
-    /// `007`). Each cell speaks for itself: what one record says never changes how another is read.
-    pub(super) fn of_text(&self, value: &str) -> Option<usize> {
-        let integer = || value.parse::<i64>().ok().filter(|i| i.to_string() == value);
-        self.by_text.get(value).copied().or_else(|| self.of_integer(integer()?))
+    /// The label that a stored value is; none where it is not declared.
+    pub fn label_of(&self, value: &Value) -> Option<usize> {
+        let forms = forms(value);
+        let declared = forms.iter().find_map(|form| self.by_text.get(form.as_str()).copied());
+        let position = || forms.iter().find_map(|form| position(form, self.names.len()));
+        declared.or_else(|| position().filter(|_| self.positions))
     }
 
-    /// The label of a value in an integer column: a declared value or, without those, the position of the name.
-    pub(super) fn of_integer(&self, value: i64) -> Option<usize> {
-        self.by_integer.get(&value).copied()
+    /// Whether a text is one of the declared names or values.
+    pub fn is_declared(&self, text: &str) -> bool {
+        self.by_text.contains_key(text)
     }
 
-    /// The declared labels of a column of this kind, for an error message; the first few of many.
-    pub(super) fn declared(&self, kind: ColumnKind) -> String {
+    /// What may stand in the file, for an error message; the first few of many.
+    pub(super) fn declared(&self) -> String {
         const SHOWN: usize = 12;
-        let show = |label: usize| match self.raw(label, kind) {
-            RawLabel::Integer(value) => format!("{value} ({})", self.names[label]),
-            RawLabel::Text(value) => format!("`{value}`"),
+        let shown = |label: usize| {
+            let name = short(&self.names[label]);
+            match &self.texts {
+                _ if self.positions => format!("`{name}` or {label}"),
+                Some(values) if values[label] != self.names[label] => format!("`{}` ({name})", short(&values[label])),
+                _ => format!("`{name}`"),
+            }
         };
-        let mut shown: Vec<String> = (0..self.names.len().min(SHOWN)).map(show).collect();
+        let mut out: Vec<String> = (0..self.names.len().min(SHOWN)).map(shown).collect();
         if self.names.len() > SHOWN {
-            shown.push(format!("{} more", self.names.len() - SHOWN));
+            out.push(format!("{} more", self.names.len() - SHOWN));
         }
-        shown.join(", ")
+        out.join(", ")
     }
+
+    /// A word for a first name that no record bears where the file's numbers may count from 1.
+    pub(super) fn counts_from_one(&self, per_label: &[usize]) -> Option<String> {
+        let shifted = self.positions && per_label[0] == 0 && per_label.iter().skip(1).any(|n| *n > 0);
+        shifted.then(|| {
+            format!(
+                "numbers in column `{}` count the names from 0, so that 1 is `{}`, and no record is `{}`: where they count from 1, \
+                 give values = [\"1\", \"2\", …], one for each name",
+                short(&self.source),
+                short(&self.names[1]),
+                short(&self.names[0])
+            )
+        })
+    }
+
+    /// How a label stands in the file where that is not its name alone, for a message.
+    fn stored(&self, label: usize) -> String {
+        match &self.texts {
+            _ if self.positions => format!(" (or {label} in the file)"),
+            Some(values) if values[label] != self.names[label] => format!(" (`{}` in the file)", short(&values[label])),
+            _ => String::new(),
+        }
+    }
+
+    /// What to do about an undeclared `value`.
+    pub(super) fn advice(&self, value: &Value) -> &'static str {
+        let name = value.name().unwrap_or_default();
+        let several = |separator: char| {
+            let parts: Vec<&str> = name.split(separator).map(str::trim).collect();
+            parts.len() > 1
+                && parts
+                    .iter()
+                    .all(|part| self.label_of(&Value::Text(part.to_string())).is_some())
+        };
+        if name.contains(['[', '{']) || [',', ';', '|', '/', '+'].into_iter().any(several) {
+            return SEVERAL;
+        }
+        match whole(&name) {
+            Some(_) if self.positions => {
+                "without `values` names count from 0: where the file's numbers begin elsewhere, give values = [\"1\", \"2\", …], one for \
+                 each name"
+            }
+            _ => "set `names` and `values` in `dataset.labels`",
+        }
+    }
+}
+
+/// What to do about a cell with several labels in it.
+pub(super) const SEVERAL: &str = "a record has one label a column: where it has several, make a column of each, true or false, and \
+                                  declare each in `dataset.labels`; or keep the one that matters most";
+
+/// The texts by which a stored value may be declared, the most literal first.
+fn forms(value: &Value) -> Vec<String> {
+    let (Some(name), written) = (value.name(), value) else {
+        return Vec::new();
+    };
+    let trimmed = name.trim();
+    let mut forms = match written {
+        Value::Number(number) => vec![number.clone()],
+        _ => vec![name.to_string(), trimmed.to_string()],
+    };
+    forms.extend(whole(trimmed).map(String::from));
+    // Booleans as pandas, R and Parquet write them.
+    for (text, digit) in [("true", "1"), ("false", "0")] {
+        if trimmed.eq_ignore_ascii_case(text) {
+            let title = text[..1].to_uppercase() + &text[1..];
+            forms.extend([text.into(), title, text.to_uppercase(), digit.into()]);
+        }
+    }
+    forms
+}
+
+/// `7`, not `007`.
+fn position(form: &str, names: usize) -> Option<usize> {
+    form.parse()
+        .ok()
+        .filter(|at: &usize| *at < names && at.to_string() == form)
 }
 
 impl LabelSpace {
@@ -185,6 +291,14 @@ impl LabelSpace {
     pub fn name(&self, joint: usize) -> String {
         let names: Vec<&str> = self.parts(joint).into_iter().map(|(_, name)| name).collect();
         names.join(" / ")
+    }
+
+    /// How a joint label stands in the file where that is not its name alone; nothing where there are several columns.
+    pub(super) fn stored(&self, joint: usize) -> String {
+        match self.columns.as_slice() {
+            [only] => only.stored(joint),
+            _ => String::new(),
+        }
     }
 
     /// Column and label name of each column, for the prompt template.

@@ -5,13 +5,12 @@ mod labels;
 pub mod prompt;
 mod question;
 mod read;
-mod table;
 pub mod tokenise;
 mod units;
 
-pub use identity::{content_hash, fixed_sample, shared_texts};
+pub use identity::{FixedSample, TextHashes, content_hash, fixed_sample, text_hash};
 pub use labels::{LabelColumn, LabelSpace, RawLabel};
 pub use question::Question;
-pub use read::{ReadReport, Record, read, texts};
+pub use read::{ReadReport, Reader, Record, RowRead, UnitNumbers, read};
 pub use tokenise::{Encoded, Vocabulary};
-pub use units::Units;
+pub use units::{Drawable, Units};

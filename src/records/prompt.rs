@@ -7,6 +7,7 @@ use minijinja::{Environment, Value, context};
 
 use crate::config::PromptConfig;
 use crate::records::LabelSpace;
+use crate::tables::short;
 use crate::{Error, Result};
 
 /// A model's own chat template, as transformers renders it.
@@ -25,7 +26,15 @@ pub struct ChatTemplate {
 /// # Errors
 /// A prompt or template that does not render, or a prompt that names no label column.
 pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTemplate) -> Result<Vec<String>> {
-    let out = chats(config, turns(config, labels)?, template)?;
+    chats(config, distinct_turns(config, labels)?, template)
+}
+
+/// What the user asks for, for each joint label, and no two of them alike.
+///
+/// # Errors
+/// Usage: one that does not render, or two that are the same.
+pub fn distinct_turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> {
+    let out = turns(config, labels)?;
     let mut first = HashMap::new();
     let same = out
         .iter()
@@ -39,10 +48,7 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
             labels.name(other),
             config.user
         ))
-        .hint(format!(
-            "name all label columns in it: {{{{ {} }}}}",
-            columns(labels).join(" }}, {{ ")
-        )));
+        .hint(format!("name all label columns in it: {}", variables(labels))));
     }
     Ok(out)
 }
@@ -52,16 +58,28 @@ pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTempla
 /// # Errors
 /// One that does not render.
 pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> {
-    let turn = |label: usize| turn(&config.user, Value::from_pairs(labels.parts(label)));
+    let turn = |label: usize| {
+        let parts = labels.parts(label);
+        // By the column's name in the file, whatever it is: {{ row["Class Index"] }}.
+        let sources = labels.columns().iter().map(|c| c.source());
+        let row = Value::from_pairs(sources.zip(parts.iter().map(|(_, name)| *name)));
+        let parts = parts.iter().map(|(column, name)| (*column, Value::from(*name)));
+        turn(&config.user, Value::from_pairs(parts.chain([("row", row)])))
+    };
     let turns: std::result::Result<Vec<String>, minijinja::Error> = (0..labels.len()).map(turn).collect();
     turns.map_err(|e| {
         Error::usage(format!("`prompt.user` {:?} does not render: {e}", config.user))
-            .hint(format!("it may use the label columns: {}", columns(labels).join(", ")))
+            .hint(format!("it may use {}", variables(labels)))
     })
 }
 
-fn columns(labels: &LabelSpace) -> Vec<&str> {
-    labels.columns().iter().map(|c| c.column()).collect()
+/// How a template names each label column.
+fn variables(labels: &LabelSpace) -> String {
+    let variable = |c: &crate::records::LabelColumn| match c.column() == c.source() {
+        true => format!("{{{{ {} }}}}", c.column()),
+        false => format!("{{{{ {} }}}} (the column `{}`)", c.column(), short(c.source())),
+    };
+    labels.columns().iter().map(variable).collect::<Vec<_>>().join(", ")
 }
 
 /// The text before the record of the prompt that names no label, where there is one.
@@ -69,14 +87,24 @@ fn columns(labels: &LabelSpace) -> Vec<&str> {
 /// # Errors
 /// A prompt or template that does not render: one that uses a label column does not.
 pub fn marginal(config: &PromptConfig, template: &ChatTemplate) -> Result<Option<String>> {
+    match without_labels(config)? {
+        None => Ok(None),
+        Some(turn) => Ok(chats(config, vec![turn], template)?.pop()),
+    }
+}
+
+/// What the user asks for in it.
+///
+/// # Errors
+/// Usage: it does not render.
+pub fn without_labels(config: &PromptConfig) -> Result<Option<String>> {
     let Some(text) = &config.marginal else {
         return Ok(None);
     };
-    let turn = turn(text, context! {}).map_err(|e| {
+    turn(text, context! {}).map(Some).map_err(|e| {
         Error::usage(format!("`prompt.marginal` {text:?} does not render: {e}"))
             .hint("it is `prompt.user` without its label columns, such as \"Write a movie review.\"")
-    })?;
-    Ok(chats(config, vec![turn], template)?.pop())
+    })
 }
 
 /// The conversation that asks which label `text` bears.

@@ -1,14 +1,16 @@
-//! From a data file to records: cleaned, labelled, and with an account of what was left out.
+//! From data files to records: cleaned, labelled, and with an account of what was left out.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::labels::{LabelColumn, LabelSpace};
-use super::table::{Cells, Table};
-use crate::config::{ColumnKind, DatasetConfig, PrepareConfig};
+use super::labels::{LabelSpace, SEVERAL};
+use crate::config::{DatasetConfig, PrepareConfig};
+use crate::tables::{Declared, Place, Table, Value, Wanted, short, whole};
 use crate::{Error, Result};
 
 /// A labelled text.
@@ -22,10 +24,10 @@ pub struct Record {
     pub unit: u32,
 }
 
-/// What came of reading a file. Its counts are of private records: internal, never part of a release (rule P9).
+/// What came of reading. Its counts are of private records: internal, never part of a release (rule P9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadReport {
-    /// Rows in the file.
+    /// Rows in the files.
     pub read: usize,
     /// Records that came of them.
     pub kept: usize,
@@ -33,177 +35,428 @@ pub struct ReadReport {
     pub dropped: BTreeMap<String, usize>,
     /// Kept records of each joint label.
     pub per_label: Vec<usize>,
-    /// What a person should know though it stops nothing: declared labels with fewer than two records.
+    /// What a person should know though it stops nothing, a sentence each.
     pub warnings: Vec<String>,
+    /// Whether a label was stored as a number.
+    #[serde(skip)]
+    numbers: bool,
 }
 
-/// The texts of all rows as they stand in the file, whatever else is missing there: what a dataset is known by.
-///
-/// # Errors
-/// As [`read`].
-pub fn texts(path: &Path, dataset: &DatasetConfig) -> Result<Vec<String>> {
-    let cells = Table::read(path, &[&dataset.text])?.texts(path, &dataset.text)?;
-    Ok(cells
-        .into_iter()
-        .flatten()
-        .filter(|text| !text.trim().is_empty())
-        .collect())
+/// A row of the files.
+pub struct RowRead<'a> {
+    /// The text as it stands in the file; none where there is none, or only blanks.
+    pub raw: Option<&'a str>,
+    /// What its unit of privacy is known by: a hash of its cell, or of the text where the record is a unit itself. None where
+    /// it has none.
+    pub unit: Option<[u8; 32]>,
+    /// The record; none where the row was left out. Its `unit` is not numbered yet.
+    pub record: Option<Record>,
 }
 
-/// Reads the records of a Parquet, CSV or JSON Lines file.
-///
-/// A row without text, without a label or, where `dataset.unit` names a column, without a unit is left out and counted.
+/// Reads files as one dataset, row by row: nothing of them is kept.
+pub struct Reader<'a> {
+    pub dataset: &'a DatasetConfig,
+    pub labels: &'a LabelSpace,
+    pub prepare: &'a PrepareConfig,
+    /// Told how many of the bytes of all files were read.
+    pub progress: &'a dyn Fn(u64),
+}
+
+/// How often a reader says how far it is, in rows.
+const TELL: usize = 4096;
+
+impl Reader<'_> {
+    /// Gives each row of `files` to `each`, in order.
+    ///
+    /// A row without text, without a label or, where `dataset.unit` names a column, without a unit is left out and counted.
+    ///
+    /// # Errors
+    /// Usage: a column that is declared to be two things. Data: a file that is missing, empty, damaged, of an unknown format
+    /// or cannot be read in one way alone; a missing column; a text that is none; a label that is not declared.
+    pub fn read(&self, files: &[PathBuf], each: &mut dyn FnMut(RowRead) -> Result<()>) -> Result<ReadReport> {
+        let declared = self.dataset.declared()?;
+        let mut tally = Tally {
+            read: 0,
+            dropped: BTreeMap::new(),
+            per_label: vec![0; self.labels.len()],
+            warnings: Vec::new(),
+            numbers: false,
+            replaced: 0,
+            control: 0,
+        };
+        let mut before = 0;
+        for file in files {
+            before += self.read_file(file, &declared, before, &mut tally, each)?;
+        }
+        Ok(tally.report())
+    }
+
+    /// The size of the file.
+    fn read_file(
+        &self,
+        path: &Path,
+        declared: &Declared,
+        before: u64,
+        tally: &mut Tally,
+        each: &mut dyn FnMut(RowRead) -> Result<()>,
+    ) -> Result<u64> {
+        let columns = self.columns()?;
+        let is_label = |cell: &str| self.labels.columns().iter().any(|column| column.is_declared(cell));
+        let wanted = Wanted {
+            columns,
+            is_label: &is_label,
+        };
+        let table = Table::open(path, declared)?;
+        if let Some(encoding) = table.encoding()?.filter(|_| declared.encoding.is_none()) {
+            tally
+                .warnings
+                .push(format!("it is {} by its mark, and was read as that", encoding.name()));
+        }
+        let read_bytes = table.read_bytes();
+        let labels = 1..1 + self.labels.columns().len();
+        table.rows(&wanted, &mut |row| {
+            let mut values = row.values;
+            let raw = self.text(path, row.place, std::mem::replace(&mut values[0], Value::Missing))?;
+            tally.look(raw.as_deref(), &values[labels.clone()]);
+            let text = raw
+                .as_deref()
+                .map(|raw| self.clean(raw))
+                .filter(|text| !text.trim().is_empty());
+            let label = match text {
+                None => None,
+                Some(_) => self.joint_label(path, row.place, &values[labels.clone()])?,
+            };
+            let unit = match &self.dataset.unit {
+                None => raw.as_deref().map(|raw| Sha256::digest(raw).into()),
+                Some(_) => unit_hash(path, row.place, &values[labels.end])?,
+            };
+            let record = match (text, label, unit) {
+                (None, ..) => Err("no text"),
+                (_, None, _) => Err("no label"),
+                (_, _, None) => Err("no unit"),
+                (Some(text), Some(label), Some(_)) => Ok(Record {
+                    text: text.into_owned(),
+                    label,
+                    unit: 0,
+                }),
+            };
+            tally.count(&record);
+            if tally.read.is_multiple_of(TELL) {
+                (self.progress)(before + read_bytes.load(Ordering::Relaxed).min(table.size()));
+            }
+            each(RowRead {
+                raw: raw.as_deref(),
+                unit,
+                record: record.ok(),
+            })
+        })?;
+        (self.progress)(before + table.size());
+        Ok(table.size())
+    }
+
+    /// The text, the labels, then the unit where there is one.
+    fn columns(&self) -> Result<Vec<&str>> {
+        let mut columns = vec![self.dataset.text.column.as_str()];
+        columns.extend(self.labels.columns().iter().map(|c| c.source()));
+        if columns[1..].contains(&columns[0]) {
+            return Err(Error::usage(format!(
+                "column `{}` is declared both text and label",
+                short(columns[0])
+            ))
+            .hint("set `dataset.text` and `dataset.labels` to different columns"));
+        }
+        if let Some(unit) = &self.dataset.unit {
+            if columns.contains(&unit.column.as_str()) {
+                return Err(Error::usage(format!(
+                    "column `{}` is declared the unit of privacy, and text or label too",
+                    short(&unit.column)
+                ))
+                .hint("`dataset.unit` names who a record belongs to, such as a customer number"));
+            }
+            columns.push(&unit.column);
+        }
+        Ok(columns)
+    }
+
+    /// The text of a row; none where it is blank.
+    fn text(&self, path: &Path, place: Place, value: Value) -> Result<Option<String>> {
+        match value {
+            Value::Missing => Ok(None),
+            Value::Text(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+            other => Err(Error::data(format!(
+                "{place} of {}: column `{}` holds {}, not text",
+                path.display(),
+                short(&self.dataset.text.column),
+                other.what()
+            ))
+            .hint("name the column that holds the text in `dataset.text`")),
+        }
+    }
+
+    fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.prepare.replace_html_breaks {
+            true => replace_breaks(text),
+            false => Cow::Borrowed(text),
+        }
+    }
+
+    /// The joint label of a row; none where a column has no value.
+    fn joint_label(&self, path: &Path, place: Place, values: &[Value]) -> Result<Option<usize>> {
+        let mut parts = Vec::with_capacity(values.len());
+        for (column, value) in self.labels.columns().iter().zip(values) {
+            let at = || {
+                format!(
+                    "{place} of {}: column `{}` holds",
+                    path.display(),
+                    short(column.source())
+                )
+            };
+            if let Value::Nested(what) = value {
+                return Err(Error::data(format!("{} {what}", at())).hint(SEVERAL));
+            }
+            let Some(name) = value.name().filter(|name| !name.trim().is_empty()) else {
+                return Ok(None);
+            };
+            parts.push(column.label_of(value).ok_or_else(|| {
+                // What is longer than labels are may be a text: nothing of it is shown.
+                let shown = match name.chars().count() {
+                    n if n > 40 => format!("a text of {n} characters"),
+                    _ => format!("`{}`", short(&name)),
+                };
+                Error::data(format!("{} {shown}, which is not a declared label", at())).hint(format!(
+                    "declared are {}; {}",
+                    column.declared(),
+                    column.advice(value)
+                ))
+            })?);
+        }
+        Ok(Some(self.labels.join(&parts)))
+    }
+}
+
+/// The records of one file, all at once.
 ///
 /// # Errors
-/// Of kind data: a file that is missing, empty, cut off, not UTF-8 or of an unknown format; a missing column; a column
-/// of the wrong type; a label value that is not declared; no record left.
+/// As [`Reader::read`]; Data: no record is left.
 pub fn read(
     path: &Path,
     dataset: &DatasetConfig,
     labels: &LabelSpace,
     prepare: &PrepareConfig,
 ) -> Result<(Vec<Record>, ReadReport)> {
-    let mut columns = vec![dataset.text.as_str()];
-    columns.extend(labels.columns().iter().map(LabelColumn::column));
-    if columns[1..].contains(&columns[0]) {
-        return Err(
-            Error::usage(format!("column `{}` is declared both text and label", columns[0]))
-                .hint("set `dataset.text` and `dataset.labels` to different columns"),
-        );
-    }
-    if let Some(unit) = &dataset.unit {
-        if columns.contains(&unit.column.as_str()) {
-            return Err(Error::usage(format!(
-                "column `{}` is declared the unit of privacy, and text or label too",
-                unit.column
-            ))
-            .hint("`dataset.unit` names who a record belongs to, such as a customer number"));
-        }
-        columns.push(&unit.column);
-    }
-    columns.sort_unstable();
-    columns.dedup();
-    let table = Table::read(path, &columns)?;
-    let texts = table.texts(path, &dataset.text)?;
-    let label_cells = labels
-        .columns()
-        .iter()
-        .map(|c| table.labels(path, c.column()))
-        .collect::<Result<Vec<Cells>>>()?;
-
-    let units = dataset.unit.as_ref().map(|u| table.labels(path, &u.column));
-    let mut units = UnitNumbers::new(units.transpose()?);
-
-    let mut records = Vec::with_capacity(table.rows());
-    let mut dropped = BTreeMap::new();
-    for (row, text) in texts.into_iter().enumerate() {
-        let outcome = match text.filter(|text| !text.trim().is_empty()) {
-            None => Err("no text"),
-            Some(text) => joint_label(path, row, labels, &label_cells)?
-                .map(|label| (text, label))
-                .ok_or("no label"),
-        };
-        let outcome = outcome.and_then(|(text, label)| {
-            let text = if prepare.replace_html_breaks {
-                replace_breaks(&text).into_owned()
-            } else {
-                text
-            };
-            if text.trim().is_empty() {
-                return Err("no text");
-            }
-            let unit = units.of(row).ok_or("no unit")?;
-            Ok(Record { text, label, unit })
-        });
-        match outcome {
-            Ok(record) => records.push(record),
-            Err(reason) => *dropped.entry(reason.to_string()).or_insert(0) += 1,
-        }
-    }
-    if records.is_empty() {
-        return Err(nothing_left(path, table.rows(), &dropped));
-    }
-
-    let mut per_label = vec![0; labels.len()];
-    records.iter().for_each(|record| per_label[record.label] += 1);
-    let report = ReadReport {
-        read: table.rows(),
-        kept: records.len(),
-        dropped,
-        warnings: warnings(labels, &per_label),
-        per_label,
+    let reader = Reader {
+        dataset,
+        labels,
+        prepare,
+        progress: &|_| {},
     };
-    Ok((records, report))
+    let (mut records, mut units) = (Vec::new(), UnitNumbers::new(dataset.unit.is_some()));
+    let report = reader.read(&[path.to_path_buf()], &mut |row| {
+        if let (Some(mut record), Some(unit)) = (row.record, row.unit) {
+            record.unit = units.of(&unit);
+            records.push(record);
+        }
+        Ok(())
+    })?;
+    report.require_records(&path.display().to_string())?;
+    Ok((records, report.look_at_labels(labels)))
 }
 
 /// Numbers the units of privacy in the order in which they appear.
-struct UnitNumbers {
-    cells: Option<Cells>,
-    known: HashMap<String, u32>,
+pub struct UnitNumbers {
+    /// None where every record is a unit of its own, whatever it says.
+    known: Option<HashMap<[u8; 16], u32>>,
     next: u32,
 }
 
 impl UnitNumbers {
-    /// `cells` names each row's unit; none makes every row one of its own.
-    fn new(cells: Option<Cells>) -> Self {
+    /// `grouped` where several records may have one unit.
+    pub fn new(grouped: bool) -> Self {
         UnitNumbers {
-            cells,
-            known: HashMap::new(),
+            known: grouped.then(HashMap::new),
             next: 0,
         }
     }
 
-    /// The number of the unit that the row belongs to; none where its cell is empty.
-    fn of(&mut self, row: usize) -> Option<u32> {
-        let mut new = || {
-            self.next += 1;
-            self.next - 1
+    /// The number of the unit with this hash.
+    pub fn of(&mut self, unit: &[u8; 32]) -> u32 {
+        let new = self.next;
+        let number = match &mut self.known {
+            None => new,
+            Some(known) => {
+                let start: [u8; 16] = unit[..16].try_into().expect("half of it");
+                *known.entry(start).or_insert(new)
+            }
         };
-        let name = match &self.cells {
-            None => return Some(new()),
-            Some(Cells::Integer(cells)) => cells[row]?.to_string(),
-            Some(Cells::Text(cells)) => cells[row].clone().filter(|name| !name.is_empty())?,
-        };
-        Some(*self.known.entry(name).or_insert_with(new))
+        self.next += u32::from(number == new);
+        number
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.next as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.next == 0
     }
 }
 
-impl Cells {
-    fn kind(&self) -> ColumnKind {
-        match self {
-            Cells::Integer(_) => ColumnKind::Integer,
-            Cells::Text(_) => ColumnKind::Text,
+/// Any value names a unit: what it says is not read as a number.
+fn unit_hash(path: &Path, place: Place, value: &Value) -> Result<Option<[u8; 32]>> {
+    if let Value::Nested(what) = value {
+        return Err(
+            Error::data(format!("{place} of {}: the unit's column holds {what}", path.display()))
+                .hint("`dataset.unit` names who a record belongs to, such as a customer number"),
+        );
+    }
+    Ok(value
+        .name()
+        .filter(|name| !name.trim().is_empty())
+        .map(|name| Sha256::digest(name.as_bytes()).into()))
+}
+
+/// Counts as rows pass.
+struct Tally {
+    read: usize,
+    dropped: BTreeMap<String, usize>,
+    per_label: Vec<usize>,
+    warnings: Vec<String>,
+    /// Whether a label was stored as a number.
+    numbers: bool,
+    /// Texts with characters that stand for what could not be read.
+    replaced: usize,
+    /// Texts with control characters that Windows' code page has letters for.
+    control: usize,
+}
+
+impl Tally {
+    fn look(&mut self, text: Option<&str>, labels: &[Value]) {
+        self.numbers |= labels
+            .iter()
+            .any(|label| label.name().is_some_and(|name| whole(&name).is_some()));
+        let has = |range: std::ops::RangeInclusive<char>| text.is_some_and(|t| t.chars().any(|c| range.contains(&c)));
+        self.replaced += usize::from(has('\u{fffd}'..='\u{fffd}'));
+        self.control += usize::from(has('\u{80}'..='\u{9f}'));
+    }
+
+    fn count(&mut self, record: &std::result::Result<Record, &'static str>) {
+        self.read += 1;
+        match record {
+            Ok(record) => self.per_label[record.label] += 1,
+            Err(reason) => *self.dropped.entry(reason.to_string()).or_insert(0) += 1,
+        }
+    }
+
+    fn report(self) -> ReadReport {
+        let mut warnings = self.warnings;
+        let texts = |n: usize| match n {
+            1 => "1 text has".to_string(),
+            n => format!("{n} texts have"),
+        };
+        if self.replaced > 0 {
+            warnings.push(format!(
+                "{} the character U+FFFD in it, which stands for what could not be read",
+                texts(self.replaced)
+            ));
+        }
+        if self.control > 0 {
+            warnings.push(format!(
+                "{} control characters U+0080 to U+009F in it: what was WINDOWS-1252 may have been taken for LATIN1; \
+                 dataset.encoding = \"windows-1252\" reads the file as it was before",
+                texts(self.control)
+            ));
+        }
+        ReadReport {
+            read: self.read,
+            kept: self.per_label.iter().sum(),
+            dropped: self.dropped,
+            per_label: self.per_label,
+            warnings,
+            numbers: self.numbers,
         }
     }
 }
 
-/// The joint label of a row; none where a column has no value.
-fn joint_label(path: &Path, row: usize, labels: &LabelSpace, cells: &[Cells]) -> Result<Option<usize>> {
-    let mut parts = Vec::with_capacity(cells.len());
-    for (column, cells) in labels.columns().iter().zip(cells) {
-        let (label, value) = match cells {
-            Cells::Integer(cells) => match cells[row] {
-                None => return Ok(None),
-                Some(value) => (column.of_integer(value), Cow::Owned(value.to_string())),
-            },
-            Cells::Text(cells) => match cells[row].as_deref() {
-                None | Some("") => return Ok(None),
-                Some(value) => (column.of_text(value), Cow::Borrowed(value)),
-            },
+impl ReadReport {
+    /// This without the records that are held out of it, and those: `per_label` counts them.
+    pub fn split(mut self, per_label: Vec<usize>) -> (Self, Self) {
+        let kept = per_label.iter().sum();
+        for (all, held_out) in self.per_label.iter_mut().zip(&per_label) {
+            *all -= held_out;
+        }
+        self.read -= kept;
+        self.kept -= kept;
+        let held_out = ReadReport {
+            read: kept,
+            kept,
+            dropped: BTreeMap::new(),
+            per_label,
+            warnings: Vec::new(),
+            numbers: self.numbers,
         };
-        parts.push(label.ok_or_else(|| {
-            let place = format!("row {} of {}", row + 1, path.display());
-            Error::data(format!(
-                "{place}: `{value}` is not a declared label of column `{}`",
-                column.column()
-            ))
-            .hint(format!(
-                "declared are {}; set `names` and `values` in `dataset.labels`",
-                column.declared(cells.kind())
-            ))
-        })?);
+        (self, held_out)
     }
-    Ok(Some(labels.join(&parts)))
+
+    /// The same, with a word on labels that have fewer than two records.
+    pub fn look_at_labels(mut self, labels: &LabelSpace) -> Self {
+        self.warnings.extend(few_records(labels, &self.per_label));
+        for (at, column) in labels.columns().iter().enumerate().filter(|_| self.numbers) {
+            let mut of_column = vec![0; column.names().len()];
+            for (joint, count) in self.per_label.iter().enumerate() {
+                of_column[labels.split(joint)[at]] += count;
+            }
+            self.warnings.extend(column.counts_from_one(&of_column));
+        }
+        self
+    }
+
+    /// # Errors
+    /// Data: no record came of `what`.
+    pub fn require_records(&self, what: &str) -> Result<()> {
+        if self.kept > 0 {
+            return Ok(());
+        }
+        if self.read == 0 {
+            return Err(Error::data(format!("{what} has no records")).hint("fetch or write it again"));
+        }
+        let reasons: Vec<String> = (self.dropped.iter())
+            .map(|(reason, count)| format!("{count} with {reason}"))
+            .collect();
+        Err(Error::data(format!(
+            "none of the {} rows of {what} can be used: {}",
+            self.read,
+            reasons.join(", ")
+        ))
+        .hint("check `dataset.text` and `dataset.labels`"))
+    }
+}
+
+/// Labels with fewer than two records: a line for those without any and one for the others, however many they are.
+fn few_records(labels: &LabelSpace, per_label: &[usize]) -> Vec<String> {
+    const SHOWN: usize = 5;
+    let of = |count: usize, one: &str, several: &str| {
+        let few: Vec<usize> = (0..per_label.len())
+            .filter(|label| per_label[*label] == count)
+            .collect();
+        let mut names: Vec<String> = (few.iter().take(SHOWN))
+            .map(|label| format!("`{}`{}", short(&labels.name(*label)), labels.stored(*label)))
+            .collect();
+        if few.len() > SHOWN {
+            names.push(format!("{} more", few.len() - SHOWN));
+        }
+        let names = names.join(", ");
+        match few.len() {
+            0 => None,
+            1 => Some(format!("the declared label {names} has {one}")),
+            n => Some(format!("{n} declared labels have {several}: {names}")),
+        }
+    };
+    let none = of(0, "no record", "no record");
+    none.into_iter()
+        .chain(of(1, "only one record", "only one record each"))
+        .collect()
 }
 
 /// Replaces HTML line breaks (`<br>`, `<br/>`, `<BR />`) by line breaks.
@@ -211,7 +464,9 @@ fn replace_breaks(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('<') {
-        let tag = rest[at..].find('>').map(|end| &rest[at..=at + end]);
+        // No break is longer: a text of many `<` is read once, not once for each.
+        let end = rest.as_bytes()[at..].iter().take(32).position(|b| *b == b'>');
+        let tag = end.map(|end| &rest[at..=at + end]);
         match tag.filter(|tag| is_break(tag)) {
             Some(tag) => {
                 out.push_str(&rest[..at]);
@@ -235,29 +490,4 @@ fn is_break(tag: &str) -> bool {
     let name = tag[1..tag.len() - 1].trim_end();
     let name = name.strip_suffix('/').unwrap_or(name).trim_end();
     name.eq_ignore_ascii_case("br")
-}
-
-fn nothing_left(path: &Path, rows: usize, dropped: &BTreeMap<String, usize>) -> Error {
-    if rows == 0 {
-        return Error::data(format!("{} has no records", path.display())).hint("fetch or write it again");
-    }
-    let reasons: Vec<String> = dropped
-        .iter()
-        .map(|(reason, count)| format!("{count} with {reason}"))
-        .collect();
-    Error::data(format!(
-        "none of the {rows} rows of {} can be used: {}",
-        path.display(),
-        reasons.join(", ")
-    ))
-    .hint("check `dataset.text` and `dataset.labels`")
-}
-
-fn warnings(labels: &LabelSpace, per_label: &[usize]) -> Vec<String> {
-    let few = per_label.iter().enumerate().filter(|(_, count)| **count < 2);
-    few.map(|(label, count)| {
-        let count = if *count == 0 { "no record" } else { "only one record" };
-        format!("the declared label `{}` has {count}", labels.name(label))
-    })
-    .collect()
 }

@@ -1,5 +1,7 @@
 //! Text to tokens and back, with the tokenizer that the model's own file brings.
 
+use std::collections::HashSet;
+
 use rayon::prelude::*;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -33,6 +35,8 @@ pub struct Vocabulary {
     /// Takes control tokens for plain text: for records, which may hold anything.
     records: Tokenizer,
     end: u32,
+    /// Numbers of the control tokens.
+    control: HashSet<u32>,
     chat_template: ChatTemplate,
 }
 
@@ -68,9 +72,11 @@ impl Vocabulary {
         };
         prompts.with_decoder(Some(bytes));
         let types = gguf.integers("tokenizer.ggml.token_type")?;
-        let control = tokens.iter().zip(types).filter(|(_, t)| **t == CONTROL);
-        let control: Vec<AddedToken> = control.map(|(t, _)| AddedToken::from(t.clone(), true)).collect();
-        prompts.add_special_tokens(control).map_err(broken)?;
+        let control = tokens.iter().zip(0u32..).zip(types).filter(|(_, t)| **t == CONTROL);
+        let (special, control): (Vec<AddedToken>, HashSet<u32>) = control
+            .map(|((t, id), _)| (AddedToken::from(t.clone(), true), id))
+            .unzip();
+        prompts.add_special_tokens(special).map_err(broken)?;
         let mut records = prompts.clone();
         records.set_encode_special_tokens(true);
         let end = gguf.count("tokenizer.ggml.eos_token_id")? as u32;
@@ -90,6 +96,7 @@ impl Vocabulary {
             prompts,
             records,
             end,
+            control,
             chat_template,
         })
     }
@@ -117,6 +124,15 @@ impl Vocabulary {
     /// A prompt's tokens.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
         encode(&self.prompts, text)
+    }
+
+    /// How many control tokens a prompt would hold where `text` stands in it.
+    ///
+    /// # Errors
+    /// Other: it cannot be tokenised.
+    pub fn control_tokens(&self, text: &str) -> Result<usize> {
+        let as_prompt = encode(&self.prompts, text)?;
+        Ok(as_prompt.iter().filter(|token| self.control.contains(token)).count())
     }
 
     /// Each record behind its label's prompt, cut off at `max_tokens` tokens of its own.

@@ -1,6 +1,31 @@
 //! Records by unit of privacy: what is drawn, bounded and protected as one.
 
 use super::Encoded;
+use crate::Result;
+
+/// Where batches are drawn from: units by number, in memory or on disk.
+pub trait Drawable {
+    /// Number of units.
+    fn units(&self) -> usize;
+
+    /// The drawn ones, in the order of `members`.
+    ///
+    /// # Errors
+    /// Other, Data: they cannot be read.
+    fn drawn(&self, members: &[usize]) -> Result<Units>;
+}
+
+impl Drawable for Units {
+    fn units(&self) -> usize {
+        self.len()
+    }
+
+    fn drawn(&self, members: &[usize]) -> Result<Units> {
+        let mut out = Units::empty();
+        members.iter().for_each(|unit| out.push(self.records(*unit).to_vec()));
+        Ok(out)
+    }
+}
 
 /// Private records, by the unit (a record, or everything from one person) that the guarantee protects.
 ///
@@ -10,6 +35,22 @@ pub struct Units<T = Encoded> {
     records: Vec<T>,
     /// Where each unit's records begin; one entry more than there are units.
     starts: Vec<usize>,
+}
+
+impl<T> Units<T> {
+    /// No unit yet.
+    pub fn empty() -> Self {
+        Units {
+            records: Vec::new(),
+            starts: vec![0],
+        }
+    }
+
+    /// One unit more: all its records.
+    pub fn push(&mut self, records: Vec<T>) {
+        self.records.extend(records);
+        self.starts.push(self.records.len());
+    }
 }
 
 impl<T: Clone> Units<T> {

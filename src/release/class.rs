@@ -124,8 +124,9 @@ pub fn of_shard(path: &Path, config: &RunConfig) -> Result<Vec<String>> {
         .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())).hint("draw the records again"))?;
     let metadata = reader.metadata().file_metadata();
     let dataset = &config.dataset;
-    let declared =
-        |name: &str| name == "id" || name == dataset.text || dataset.labels.iter().any(|label| label.column == name);
+    let declared = |name: &str| {
+        name == "id" || name == dataset.text.written() || dataset.labels.iter().any(|label| label.written() == name)
+    };
     let columns = metadata.schema().get_fields().iter().map(|f| f.name());
     let mut out: Vec<String> = columns
         .filter(|name| !declared(name))

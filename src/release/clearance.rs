@@ -13,14 +13,11 @@ use crate::audit::{self, Claim, Subject, paid};
 use crate::config::RunConfig;
 use crate::evaluation::quality::words::Lexicon;
 use crate::evaluation::quality::{Memorisation, Quality, Sides};
-use crate::pipeline::compare::done;
 use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
-use crate::pipeline::stamp::Stamp;
 use crate::pipeline::states::{State, states};
 use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
 use crate::privacy::{LedgerView, find_ledger};
-use crate::records::LabelSpace;
 use crate::{Error, Result};
 
 /// What was looked at.
@@ -113,19 +110,20 @@ impl Examined {
 /// Whether a run is refused depends on its private records: the refusals are for its owner.
 ///
 /// # Errors
-/// Usage: the folder holds no run, or one that is not trained and sampled. Data: a file of it is damaged. Other: another
+/// Usage: the folder holds no run, or one that is not trained and sampled. Refused: it was, with other settings than it says
+/// now, or does not say with which. Data: a file of it is damaged. Other: another
 /// program is at work in it.
 pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     let (config, profile, runs) = audit::run_in(run)?;
     config.release.check()?;
     let folder = RunFolder::open(&runs, &config, profile)?;
-    let done = done(&folder, Some(&config))?;
+    let mut evaluated = false;
     for (stage, state, stamp) in states(&folder, Some(&config))? {
         // An earlier version of the program did not say with which settings it drew.
-        let unsaid = stage == Stage::Sample && stamp.is_some_and(|stamp| stamp.section.is_empty());
+        let unsaid = stage >= Stage::Sample && stamp.is_some_and(|stamp| stamp.section.is_empty());
         let what = format!("the stage `{}` of {}", stage.name(), folder.root().display());
         match state {
-            _ if stage == Stage::Evaluate => {}
+            _ if stage == Stage::Evaluate => evaluated = state == State::Done && !unsaid,
             State::Done if !unsaid => {}
             State::Done => {
                 return Err(
@@ -144,8 +142,6 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
             }
         }
     }
-    let measured = Stamp::read(&folder, Stage::Evaluate)?.is_some_and(|stamp| !stamp.section.is_empty());
-    let evaluated = measured && done.contains(&Stage::Evaluate.name());
     let guarantee: Map<String, Value> = read_json(&folder.guarantee())?;
     let mut refusals = Vec::new();
     let ledger = ledger(&folder, &config, places, &mut refusals)?;
@@ -263,7 +259,7 @@ fn claimed(guarantee: &Map<String, Value>, config: &RunConfig, refusals: &mut Ve
 }
 
 /// Relative difference of numbers that versions of the program may have.
-const SAME_NUMBER: f64 = 1e-3;
+pub(super) const SAME_NUMBER: f64 = 1e-3;
 
 fn private(guarantee: &Map<String, Value>, refusals: &mut Vec<Refusal>) {
     if guarantee.get("private").and_then(Value::as_bool) != Some(true) {
@@ -419,8 +415,7 @@ fn memorised(folder: &RunFolder, evaluated: bool, refusals: &mut Vec<Refusal>) -
 
 /// The same of the very files that would leave, synthetic and zero-shot: they may have changed since they were measured.
 fn repeated(folder: &RunFolder, facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
-    let labels = LabelSpace::from_config(&facts.config.dataset.labels)?;
-    let sampled = |files: &[PathBuf]| table::read_files(files, &facts.config, &labels);
+    let sampled = |files: &[PathBuf]| table::read_files(files, &facts.config);
     let sides = Sides {
         training: table::read_records(&folder.train_records())?,
         held_out: table::read_records(&folder.test_records())?,

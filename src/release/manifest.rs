@@ -52,7 +52,7 @@ pub fn render(facts: &Facts, files: &BTreeMap<String, String>) -> Result<Value> 
                 "externalParameters": {
                     "config": { "sha256": facts.config_hash },
                     "dataset": {
-                        "text": c.dataset.text,
+                        "text": c.dataset.text.written(),
                         "labels": labels,
                         "unit": c.dataset.unit,
                         "public_size": c.dataset.public_size,

@@ -76,7 +76,7 @@ impl Records {
     /// run.
     pub fn of(facts: &Facts) -> Result<Self> {
         let space = LabelSpace::from_config(&facts.config.dataset.labels)?;
-        let mut columns = vec![(facts.config.dataset.text.clone(), false)];
+        let mut columns = vec![(facts.config.dataset.text.written().into_owned(), false)];
         columns.extend(
             space
                 .columns()

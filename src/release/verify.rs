@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::clearance::SAME_NUMBER;
 use super::{claim, croissant, manifest, registry, wording};
 use crate::assets::sha256_file;
 use crate::privacy::accountant::{Adjacency, Phase, pld};
@@ -337,9 +338,6 @@ fn accounted(guarantee: &Map<String, Value>) -> Option<String> {
         Ok(_) => None,
     }
 }
-
-/// Relative difference of numbers that versions of the accountant may have.
-const SAME_NUMBER: f64 = 1e-3;
 
 /// What a shard says of itself.
 struct Found {

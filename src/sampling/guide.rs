@@ -17,7 +17,7 @@ pub const TARGET: f64 = 0.85;
 pub const LADDER: [f64; 6] = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 /// Records that are drawn to try a γ, unless there are more labels than half of that.
-pub const PILOT: usize = 128;
+const PILOT: usize = 128;
 
 /// A guidance that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,9 +71,14 @@ pub fn find(mut posterior: impl FnMut(f64) -> Result<f64>) -> Result<Found> {
     Ok(Found { guidance, tried })
 }
 
+/// How many records are drawn to try a γ, where `records` of `labels` labels are wanted.
+pub fn pilot_size(records: usize, labels: usize) -> usize {
+    PILOT.max(2 * labels).min(records)
+}
+
 /// The labels of the pilot records, in the shares that they have of all records.
 pub fn pilot(wanted: &[usize], labels: usize) -> Vec<usize> {
-    let records = PILOT.max(2 * labels).min(wanted.len());
+    let records = pilot_size(wanted.len(), labels);
     // By label: they take turns in `wanted`, and steps of a length could always meet the same.
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();

@@ -18,7 +18,7 @@ use crate::config::{FinetuneConfig, Optimizer};
 use crate::models::llama::Llama;
 use crate::privacy::PrivateRun;
 use crate::progress::{Progress, Unit};
-use crate::records::Units;
+use crate::records::Drawable;
 use crate::{Error, Result};
 
 /// What a step looked like. Private: it stays under `internal/` (P9).
@@ -62,7 +62,7 @@ impl Training<'_> {
         &self,
         initial: Box<dyn Trainable>,
         run: &mut PrivateRun,
-        units: &Units,
+        units: &dyn Drawable,
         resume: Option<Checkpoint>,
         mut log: impl FnMut(&StepLog) -> Result<()>,
     ) -> Result<(Box<dyn Trainable>, u64)> {
@@ -105,9 +105,10 @@ impl Training<'_> {
                 continue;
             }
             let (charge, drawn) = (step.index(), step.members().len());
-            let members = step.members().to_vec();
+            let batch_units = units.drawn(step.members())?;
+            let members: Vec<usize> = (0..drawn).collect();
             let at_once = contribution.micro_batch_size.size();
-            let sum = || contribution.sum(trained.as_ref(), units, &members);
+            let sum = || contribution.sum(trained.as_ref(), &batch_units, &members);
             let (batch, gradient) = match on_cpu {
                 // The noise waits: it needs the cores that the sum is taken on.
                 true => {

@@ -174,6 +174,18 @@ impl Place {
         said
     }
 
+    /// Audits the run with the default name, as quickly as an audit goes.
+    pub fn audit(&self) -> Said {
+        self.ok(&[
+            "audit",
+            "runs/tiny-quick",
+            "--canaries",
+            "1000",
+            "--replay-seconds",
+            "1",
+        ])
+    }
+
     /// Starts the program on `tiny.toml`; what it says is kept for [`Running::end`].
     pub fn start(&self, stage: &str, more: &[&str]) -> Running {
         Running::of(&mut self.command(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat()))
