@@ -345,6 +345,102 @@ mod hub {
         assert_eq!(again.place, Place::HubCache);
     }
 
+    /// A hub with one dataset repository; returns its address.
+    fn hub_with_shards() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let request = read_request(&mut stream);
+                let path = request.split(' ').nth(1).unwrap_or_default().to_string();
+                let names = [
+                    "README.md",
+                    "data/train-00000-of-00002.parquet",
+                    "data/train-00001-of-00002.parquet",
+                    "data/test-00000-of-00001.parquet",
+                    "data/../../train-evil.parquet",
+                ];
+                let siblings: Vec<String> = names.iter().map(|n| format!("{{\"rfilename\":\"{n}\"}}")).collect();
+                let body = match path.starts_with("/api/") {
+                    true => format!(
+                        "{{\"sha\":\"89abcdef0123456789abcdef0123456789abcdef\",\"siblings\":[{}]}}",
+                        siblings.join(",")
+                    ),
+                    false => path.clone(),
+                };
+                let sent = if request.contains("bytes=0-0") {
+                    &body[..1]
+                } else {
+                    &body
+                };
+                let head = format!(
+                    "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Range: bytes 0-{}/{}\r\nETag: \"{}\"\r\n\
+                     x-repo-commit: 89abcdef0123456789abcdef0123456789abcdef\r\nConnection: close\r\n\r\n",
+                    if path.starts_with("/api/") {
+                        "200 OK"
+                    } else {
+                        "206 Partial Content"
+                    },
+                    sent.len(),
+                    sent.len() - 1,
+                    body.len(),
+                    sha256(body.as_bytes()),
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(sent.as_bytes()).unwrap();
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn shards_of_a_repository_are_fetched_by_pattern_and_read_offline_afterwards() {
+        let mut home = Home::new().with_hub(hub_with_shards(), Duration::from_secs(10));
+        let named = |train: &str| DatasetConfig {
+            train: Some(Path::new(train).into()),
+            test: Some(dpsynth::config::HeldOut::Share(0.2)),
+            ..DatasetConfig::default()
+        };
+        let names = |found: &assets::DatasetFiles| -> Vec<String> {
+            found
+                .train
+                .iter()
+                .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
+                .collect()
+        };
+        let shards = ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"];
+        let pattern = named("hf://datasets/someone/reviews/data/train-*.parquet");
+        let found = assets::dataset(&pattern, &home.locations, &Silent).unwrap();
+        assert_eq!(names(&found), shards);
+        assert!(found.train[0].starts_with(&home.locations.hub_cache));
+        assert!(
+            fs::read_to_string(&found.train[1])
+                .unwrap()
+                .ends_with("/resolve/main/data/train-00001-of-00002.parquet")
+        );
+        // Without a pattern: the split's own.
+        let found = assets::dataset(&named("hf://datasets/someone/reviews"), &home.locations, &Silent).unwrap();
+        assert_eq!(names(&found), shards);
+        let error =
+            assets::dataset(&named("hf://datasets/someone/reviews/none-*"), &home.locations, &Silent).unwrap_err();
+        assert!(
+            error.to_string().contains("no file of the repository matches"),
+            "{error}"
+        );
+        home.locations.hub = None;
+        let found = assets::dataset(&pattern, &home.locations, &Silent).unwrap();
+        assert_eq!(names(&found), shards);
+        let other = assets::dataset(&named("hf://datasets/someone/else/x.csv"), &home.locations, &Silent).unwrap_err();
+        assert!(other.to_string().contains("HF_HUB_OFFLINE"), "{other}");
+        assert!(
+            assets::dataset(&named("hf://someone"), &home.locations, &Silent)
+                .unwrap_err()
+                .exit_code()
+                == 2
+        );
+    }
+
     #[test]
     fn a_download_that_is_not_what_it_should_be_is_removed_and_refused() {
         let (endpoint, _) = hub_that_serves(b"something else entirely");

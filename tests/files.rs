@@ -534,6 +534,7 @@ mod json {
             "1e999",
             "-9223372036854775809",
             "\"\\ud83d\"",
+            "{\"\\ud83d\":1}",
             "[[[]]]",
         ] {
             let file = folder.write(
@@ -778,7 +779,12 @@ mod units {
             column: "user".into(),
             max_records: 2,
         });
-        let users: [ArrayRef; 3] = [
+        let users: [ArrayRef; 4] = [
+            Arc::new(arrow::array::BinaryArray::from(vec![
+                b"\xff\x00".as_slice(),
+                b"\xfe",
+                b"\xff\x00",
+            ])),
             Arc::new(UInt64Array::from(vec![u64::MAX, 5, u64::MAX])),
             Arc::new(Float64Array::from(vec![1e17, 5.0, 1e17])),
             texts(&["ann", "bob", "ann"]),
@@ -945,4 +951,37 @@ proptest! {
             }
         }
     }
+}
+
+/// Files that pandas, pyarrow and Python's own csv and json wrote (`tests/fixtures/files.py`).
+#[test]
+fn what_pandas_and_pyarrow_wrote_is_read_as_it_was() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/files");
+    let expected = fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: Vec<(String, usize)> = serde_json::from_str(&expected).unwrap();
+    let plain = good_or_bad();
+    let of = |change: fn(&mut DatasetConfig)| {
+        let mut dataset = good_or_bad();
+        change(&mut dataset);
+        dataset
+    };
+    let bare = of(|d| {
+        d.header = false;
+        d.columns = ["text", "label", "other"].map(String::from).into();
+    });
+    let mut seen = 0;
+    for file in fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        let dataset = match path.file_name().unwrap().to_str().unwrap() {
+            "expected.json" => continue,
+            "semicolon-cp1252.csv" => of(|d| d.encoding = Some("windows-1252".into())),
+            "escaped.csv" => of(|d| d.escape = Some(Escape::Backslash)),
+            "bare.csv" => bare.clone(),
+            _ => plain.clone(),
+        };
+        let found = pairs(&path, &dataset).unwrap_or_else(|e| panic!("{}: {e} ({:?})", path.display(), e.hint_text()));
+        assert_eq!(found, expected, "{}", path.display());
+        seen += 1;
+    }
+    assert_eq!(seen, 19);
 }

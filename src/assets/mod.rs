@@ -245,7 +245,18 @@ pub fn dataset(config: &DatasetConfig, locations: &Locations, progress: &dyn Pro
                 None => tables::find(path, split).map_err(|e| nowhere(e, path, split, config))?,
             });
         }
-        Ok(out)
+        let mut seen = std::collections::HashSet::new();
+        match out
+            .iter()
+            .find(|path| !seen.insert(path.canonicalize().unwrap_or_else(|_| path.to_path_buf())))
+        {
+            // Its records would be there twice.
+            Some(twice) => Err(
+                Error::usage(format!("{} is named twice by dataset.{}", twice.display(), split.key()))
+                    .hint("name each file once"),
+            ),
+            None => Ok(out),
+        }
     };
     match (&config.asset, &config.train, &config.test) {
         (None, Some(train), Some(test)) => Ok(DatasetFiles {

@@ -161,7 +161,7 @@ impl DatasetConfig {
             escape: self.escape,
             header: self.header,
             columns: self.columns.clone(),
-            encoding: encoding.filter(|e| *e != encoding_rs::UTF_8),
+            encoding,
         })
     }
 

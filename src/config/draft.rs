@@ -1,5 +1,7 @@
 //! A configuration to begin with, of what stands in a file.
 
+use std::path::Path;
+
 use toml::Value;
 
 use super::dataset::{TextColumn, written};
@@ -45,8 +47,15 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
     let values = names(label)?;
     let quoted = |text: &str| Value::String(text.to_string()).to_string();
     let list = values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ");
-    let stem = seen.path.file_stem().unwrap_or_default().to_string_lossy();
-    let stem = stem.split('.').next().unwrap_or_default();
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let own = stem(&seen.path);
+    let own = own.split('.').next().unwrap_or_default().to_string();
+    // A folder says more than `train` does.
+    let folder = stem(seen.path.parent().unwrap_or(Path::new("")));
+    let stem = match own.to_lowercase() {
+        split if ["train", "test", "data", "all"].contains(&split.as_str()) && !folder.is_empty() => folder,
+        _ => own,
+    };
     let name: String = stem
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })

@@ -17,7 +17,7 @@ use crate::records::{
     FixedSample, LabelSpace, ReadReport, Reader, Record, TextHashes, UnitNumbers, Vocabulary, text_hash,
 };
 use crate::tables::missing_shards;
-use crate::{Result, assets};
+use crate::{Error, Result, assets};
 
 /// Records that are tokenised at once.
 const CHUNK: usize = 4096;
@@ -106,6 +106,12 @@ pub fn run(p: &Pipeline) -> Result<()> {
         .test
         .as_deref()
         .map_or_else(|| format!("the held-out share of {trained_on}"), name);
+    if let (Some(share), 0, true) = (share, test.kept, train.kept > 0) {
+        return Err(Error::data(format!(
+            "no record of {trained_on} is held out by dataset.test = {share}: there are few units"
+        ))
+        .hint("hold out more, such as dataset.test = 0.5, or name a file of held-out records"));
+    }
     train.require_records(&trained_on)?;
     test.require_records(&tested_on)?;
     let (train, test) = (train.look_at_labels(&labels), test.look_at_labels(&labels));

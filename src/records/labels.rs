@@ -218,6 +218,9 @@ impl LabelColumn {
     }
 }
 
+/// Joint labels, at most.
+const MOST_LABELS: usize = 100_000;
+
 /// What to do about a cell with several labels in it.
 pub(super) const SEVERAL: &str = "a record has one label a column: where it has several, make a column of each, true or false, and \
                                   declare each in `dataset.labels`; or keep the one that matters most";
@@ -266,6 +269,14 @@ impl LabelSpace {
             return Err(Error::usage(format!("the label column `{twice}` is declared twice")).hint("keep one of them"));
         }
         let space = LabelSpace { columns };
+        let joint = (space.columns.iter()).try_fold(1usize, |joint, column| joint.checked_mul(column.names.len()));
+        if joint.is_none_or(|joint| joint > MOST_LABELS) {
+            return Err(Error::usage(format!(
+                "the {} label columns have more than {MOST_LABELS} combinations",
+                space.columns.len()
+            ))
+            .hint("each combination is a label with a prompt of its own: declare the columns that matter most"));
+        }
         if space.columns.is_empty() || space.len() < 2 {
             return Err(Error::usage("fewer than 2 labels are declared")
                 .hint("a classifier needs at least two: list them in `dataset.labels`"));

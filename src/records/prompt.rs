@@ -64,7 +64,8 @@ pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> 
         let sources = labels.columns().iter().map(|c| c.source());
         let row = Value::from_pairs(sources.zip(parts.iter().map(|(_, name)| *name)));
         let parts = parts.iter().map(|(column, name)| (*column, Value::from(*name)));
-        turn(&config.user, Value::from_pairs(parts.chain([("row", row)])))
+        // A column may be called `row` itself.
+        turn(&config.user, Value::from_pairs([("row", row)].into_iter().chain(parts)))
     };
     let turns: std::result::Result<Vec<String>, minijinja::Error> = (0..labels.len()).map(turn).collect();
     turns.map_err(|e| {
@@ -75,7 +76,10 @@ pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> 
 
 /// How a template names each label column.
 fn variables(labels: &LabelSpace) -> String {
+    let is_word =
+        |name: &str| turn(&format!("{{{{ {name} }}}}"), Value::from_pairs([(name, "x")])).is_ok_and(|text| text == "x");
     let variable = |c: &crate::records::LabelColumn| match c.column() == c.source() {
+        _ if !is_word(c.column()) => format!("{{{{ row[\"{}\"] }}}}", short(c.source())),
         true => format!("{{{{ {} }}}}", c.column()),
         false => format!("{{{{ {} }}}} (the column `{}`)", c.column(), short(c.source())),
     };

@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use super::names::Header;
 use super::value::{Place, Row, Value};
 use super::{Each, Format, Table, Wanted, unreadable};
+use crate::assets::hex;
 use crate::{Error, Result};
 
 /// Rows that are in memory at once.
@@ -133,7 +134,17 @@ fn values(array: &ArrayRef) -> std::result::Result<Vec<Value>, ArrowError> {
             .collect())
     };
     match array.data_type() {
-        Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView => text(array),
+        Utf8 | LargeUtf8 | Utf8View => text(array),
+        // Impala and older Spark write text as bytes.
+        Binary | LargeBinary | BinaryView => {
+            let bytes = cast_with_options(array, &LargeBinary, &CastOptions::default())?;
+            let cell = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+                Ok(text) => Value::Text(text.to_string()),
+                Err(_) => Value::Bytes(hex(bytes)),
+            };
+            let cells = bytes.as_binary::<i64>().iter();
+            Ok(cells.map(|bytes| bytes.map_or(Value::Missing, cell)).collect())
+        }
         Dictionary(_, held) => {
             let plain = cast_with_options(array, held, &CastOptions::default())?;
             values(&plain)

@@ -181,7 +181,7 @@ impl<'a> Csv<'a> {
     fn fault(&self, fault: Fault, line: u64) -> Error {
         let (what, hint) = match fault {
             Fault::Unclosed => (
-                "opens a quote that is never closed",
+                "opens a quote that is not closed in the file, or in 64 MB of it",
                 "the file may be cut off there; a quote within quotes is doubled (\"\"); where quotes mean nothing: \
                  dataset.quote = false",
             ),
@@ -194,6 +194,10 @@ impl<'a> Csv<'a> {
                 "has a backslash before a quote, which can be read in two ways",
                 "dataset.escape = \"backslash\" where it escapes the quote, as Spark and MySQL write it; \"doubled\" where it is a \
                  letter like any other",
+            ),
+            Fault::TooLong => (
+                "belongs to a row of more than 64 MB",
+                "is it a CSV file, with line ends?",
             ),
             Fault::BlankBeforeQuote => (
                 "has a blank before a quote at the beginning of a cell, which can be read in two ways",

@@ -4,6 +4,11 @@ use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
+use super::strict::LONGEST_ROW;
+
+/// What is said of a text that is too long to be one.
+pub const TOO_LONG: &str = "a text of more than 64 MB";
+
 /// Reads a byte at a time, as `serde_json` asks.
 pub struct Finite<R> {
     inner: R,
@@ -11,6 +16,8 @@ pub struct Finite<R> {
     ahead: Vec<u8>,
     in_text: bool,
     escaped: bool,
+    /// Bytes of the text so far.
+    length: u64,
     line: Rc<Cell<u64>>,
 }
 
@@ -23,6 +30,7 @@ impl<R: BufRead> Finite<R> {
             ahead: Vec::new(),
             in_text: false,
             escaped: false,
+            length: 0,
             line,
         }
     }
@@ -71,6 +79,10 @@ impl<R: BufRead> Read for Finite<R> {
         let (Some(slot), Some(mut byte)) = (buf.first_mut(), self.byte()?) else {
             return Ok(0);
         };
+        self.length = if self.in_text { self.length + 1 } else { 0 };
+        if self.length > LONGEST_ROW {
+            return Err(io::Error::other(TOO_LONG));
+        }
         match byte {
             _ if self.escaped => self.escaped = false,
             b'\\' if self.in_text => self.escaped = true,

@@ -11,7 +11,7 @@ use serde_json::Deserializer;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::finite::Finite;
+use super::finite::{Finite, TOO_LONG};
 use super::names::is_name;
 use super::text;
 use super::value::{Place, Row, Value, short};
@@ -143,6 +143,9 @@ impl<'a> Open<'a> {
         match error.classify() {
             Category::Eof => Error::data(format!("{path} ends in the middle of a record, in line {line}"))
                 .hint("the file may be cut off; fetch or write it again"),
+            Category::Io if said.contains(TOO_LONG) => {
+                Error::data(format!("line {} of {path} holds {TOO_LONG}", self.line.get())).hint("is a quote missing?")
+            }
             Category::Io => Error::data(format!("cannot read {path}: {what}"))
                 .hint("the file may be cut off; fetch or write it again"),
             _ if what.contains("invalid unicode code point") => text::not_utf8(&self.table.path, line),
@@ -314,7 +317,8 @@ impl<'de> DeserializeSeed<'de> for Column<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> std::result::Result<Self::Value, D::Error> {
-        from.deserialize_str(self)
+        // Not as text: half a surrogate pair in a key that nobody asked for breaks nothing.
+        from.deserialize_bytes(self)
     }
 }
 
@@ -325,8 +329,8 @@ impl Visitor<'_> for Column<'_> {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> std::result::Result<Self::Value, E> {
-        Ok(self.0.iter().position(|column| *column == key))
+    fn visit_bytes<E>(self, key: &[u8]) -> std::result::Result<Self::Value, E> {
+        Ok(self.0.iter().position(|column| column.as_bytes() == key))
     }
 }
 

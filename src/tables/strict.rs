@@ -22,7 +22,12 @@ pub enum Fault {
     Backslash,
     /// A quote after blanks at the beginning of a field.
     BlankBeforeQuote,
+    /// A row longer than [`LONGEST_ROW`].
+    TooLong,
 }
+
+/// Bytes of a row, at most: a quote that is never closed must not take the rest of a large file into memory.
+pub const LONGEST_ROW: u64 = 1 << 26;
 
 /// What the reader of the rows may ask: it is behind by as much as is buffered.
 #[derive(Default)]
@@ -64,6 +69,8 @@ pub struct Strict<R> {
     quoting: Quoting,
     state: State,
     line: u64,
+    /// Bytes of the row so far.
+    length: u64,
     opened: u64,
     /// Bytes to hand on, and how many of them were.
     ready: Vec<u8>,
@@ -80,6 +87,7 @@ impl<R: BufRead> Strict<R> {
             quoting,
             state: State::Row,
             line,
+            length: 0,
             opened: line,
             ready: Vec::new(),
             handed: 0,
@@ -94,6 +102,14 @@ impl<R: BufRead> Strict<R> {
         if self.state == State::Row && !matches!(byte, b'\r' | b'\n') {
             self.seen.borrow_mut().lines.push_back(self.line);
             self.state = State::Field;
+            self.length = 0;
+        }
+        self.length += 1;
+        if self.length > LONGEST_ROW {
+            return Err(match self.state {
+                State::Quoted | State::Escaped => (Fault::Unclosed, self.opened),
+                _ => (Fault::TooLong, self.line),
+            });
         }
         let between = |byte| match byte {
             b'\r' | b'\n' => State::Row,

@@ -53,7 +53,9 @@ pub fn open(path: &Path, packing: Packing, encoding: Option<&'static Encoding>, 
         _ => None,
     };
     let byte_order_mark = head.starts_with(&[0xef, 0xbb, 0xbf]);
-    if encoding.is_none() && marked.is_none() && head.contains(&0) {
+    // Every other byte of plain text, there; a single one is somebody's character.
+    let nuls = head.iter().take(4096).filter(|b| **b == 0).count();
+    if encoding.is_none() && marked.is_none() && 4 * nuls > head.len().min(4096) {
         let guess = match head.get(1) {
             Some(0) => "utf-16le",
             _ => "utf-16be",
@@ -68,7 +70,8 @@ pub fn open(path: &Path, packing: Packing, encoding: Option<&'static Encoding>, 
         // Spreadsheets begin a file with it; it would become part of the first column's name.
         plain.consume(3);
     }
-    let reader: Box<dyn BufRead> = match marked.or(encoding.filter(|_| !byte_order_mark)) {
+    let encoding = encoding.filter(|_| !byte_order_mark);
+    let reader: Box<dyn BufRead> = match marked.or(encoding).filter(|e| *e != encoding_rs::UTF_8) {
         None => Box::new(plain),
         Some(encoding) => {
             let decoded = DecodeReaderBytesBuilder::new().encoding(Some(encoding)).build(plain);

@@ -12,6 +12,8 @@ pub enum Value {
     /// As it is written, digit by digit: a number of any width.
     Number(String),
     Boolean(bool),
+    /// Bytes that are no text, in hexadecimal: a person's number, for example.
+    Bytes(String),
     /// Something with parts: what it is, such as "a list".
     Nested(&'static str),
 }
@@ -24,6 +26,7 @@ impl Value {
             Value::Text(_) => "text",
             Value::Number(_) => "a number",
             Value::Boolean(_) => "true or false",
+            Value::Bytes(_) => "bytes",
             Value::Nested(what) => what,
         }
     }
@@ -33,7 +36,7 @@ impl Value {
     pub fn name(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::Missing | Value::Nested(_) => None,
-            Value::Text(text) => Some(Cow::Borrowed(text)),
+            Value::Text(text) | Value::Bytes(text) => Some(Cow::Borrowed(text)),
             Value::Number(number) => Some(Cow::Borrowed(whole(number).unwrap_or(number))),
             Value::Boolean(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
         }

@@ -12,11 +12,11 @@ use super::super::{Ui, show};
 
 /// Times reading and tokenising of made-up records of 50 words, and says how much memory it takes
 ///
-/// At 100,000 and 1,000,000 rows: memory should stay and time grow with the rows. The made-up file needs about 200 bytes of
-/// disk a row, and what is prepared of it about 500.
+/// At 100,000 and 1,000,000 rows: memory should stay and time grow with the rows. The made-up file and what is prepared of it
+/// need about 1,200 bytes of disk a row.
 #[derive(Args)]
 pub struct Prepare {
-    /// Also 10,000,000 rows: about 7 GB of disk, and most of an hour on two cores
+    /// Also 10,000,000 rows: about 12 GB of disk, and ten minutes on two cores
     #[arg(long)]
     large: bool,
     /// Measures these numbers of rows instead
