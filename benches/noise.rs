@@ -11,7 +11,7 @@ use dpsynth::config::{FinetuneConfig, ModelConfig, NoiseKind};
 use dpsynth::models::llama::Llama;
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
+use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Encoded;
 use dpsynth::training::gradients::{Clip, Trainee};
@@ -47,7 +47,7 @@ fn main() {
     let mut runs = KINDS.map(|(name, kind)| (name, run(kind, ledgers.path())));
     let mut noise = |of: usize, times: usize, sum: &[f64]| {
         let run = &mut runs[of].1;
-        let charge = || run.charge().expect("steps are left");
+        let charge = || run.charge(TRAINING).expect("steps are left");
         timed(times, charge, |step| step.privatize(sum).expect("finite"))
     };
 

@@ -16,7 +16,7 @@ use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::states::{State, states};
 use crate::pipeline::{RunPaths, Stage, report};
-use crate::privacy::find_ledger;
+use crate::privacy::{TRAINING, find_ledger};
 use crate::{Error, Result};
 
 /// How far a run is.
@@ -243,8 +243,8 @@ fn charged(paths: &RunPaths, config: Option<&RunConfig>, ledgers: &Path) -> Resu
     };
     let p = &run.parameters;
     Ok(Some(Charged {
-        steps: run.charged_steps,
-        planned_steps: p.steps,
+        steps: run.charged_steps(),
+        planned_steps: p.times(TRAINING.name()),
         epsilon: run.epsilon()?,
         planned_epsilon: config.map(|c| c.finetune.epsilon),
         delta: p.delta,

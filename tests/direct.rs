@@ -13,7 +13,7 @@ use dpsynth::evaluation::Example;
 use dpsynth::evaluation::direct::{Bound, Direct, Point, Softmax, clipped_sum};
 use dpsynth::evaluation::embed::SentenceEncoder;
 use dpsynth::evaluation::encoder::EncoderFiles;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
+use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Units;
 use dpsynth::training::checkpoint::Checkpoint;
@@ -191,7 +191,7 @@ fn p7_stopped_it_goes_on_and_charges_each_step_once() {
     assert_eq!(saved.applied_steps, 3);
     let mut run = begin(&plan, dir.path(), units.len());
     // A step that was charged and lost, as where a process was killed: it is not taken again.
-    drop(run.charge().unwrap());
+    drop(run.charge(TRAINING).unwrap());
     train(&units, &mut run, dir.path(), Some(saved), false).unwrap();
     assert_eq!((run.charged_steps(), run.remaining_steps()), (30, 0));
     let saved = Checkpoint::load(&checkpoint, 2 * (WIDTH + 1), 0.0).unwrap();

@@ -646,7 +646,7 @@ fn p10_bad_values_are_refused_with_exit_code_2() {
 #[test]
 fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
     use dpsynth::config::NoiseKind;
-    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, Unit};
+    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
     let dir = tempfile::tempdir().expect("a temporary folder");
     let open = || Ledger::open(dir.path(), "abc", 9.0, 1e-5, &Unit::Record).expect("opens");
     drop(open());
@@ -675,7 +675,12 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
             seed: None,
         })
         .expect("a valid plan");
-        drop(plan.begin(open(), run, 50).expect("begins").charge().expect("charges"));
+        drop(
+            plan.begin(open(), run, 50)
+                .expect("begins")
+                .charge(TRAINING)
+                .expect("charges"),
+        );
         let shown = json(&["ledger", "show", path, "--json"]);
         assert_eq!(shown["sampler"], sampler);
         let text = stdout(&dpsynth(&["ledger", "show", path]).success());
@@ -697,7 +702,7 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
 #[test]
 fn p7_p8_ledger_shows_verifies_and_bounds() {
     use dpsynth::config::NoiseKind;
-    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, Unit};
+    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
     let dir = tempfile::tempdir().expect("a temporary folder");
     let plan = PrivacyPlan::calibrate(&PlanRequest {
         target_epsilon: 2.0,
@@ -720,7 +725,7 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
             50,
         )
         .expect("begins");
-    drop(run.charge().expect("charges"));
+    drop(run.charge(TRAINING).expect("charges"));
     drop(run);
     let file = dir.path().join("abc.jsonl");
     let path = file.to_str().expect("a plain path");
@@ -743,7 +748,7 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
 
     let edited = std::fs::read_to_string(&file)
         .expect("reads")
-        .replace("\"steps\":5", "\"steps\":6");
+        .replace("\"times\":5", "\"times\":6");
     std::fs::write(&file, edited).expect("writes");
     let refused = dpsynth(&["ledger", "verify", path]).code(3);
     assert!(String::from_utf8_lossy(&refused.get_output().stderr).contains("line 3"));

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, Unit, verify};
+use dpsynth::privacy::{LABELS, Ledger, LedgerHead, PlanRequest, PrivacyPlan, TRAINING, Unit, verify};
+use sha2::{Digest, Sha256};
 
 const DATASET: &str = "5d97c37f";
 
@@ -52,7 +53,7 @@ fn with_steps(charged: usize) -> (tempfile::TempDir, LedgerHead) {
         .begin(open(dir.path()).expect("opens"), "a", 500)
         .expect("begins");
     for _ in 0..charged {
-        drop(run.charge().expect("charges"));
+        drop(run.charge(TRAINING).expect("charges"));
     }
     let head = run.ledger_head();
     (dir, head)
@@ -65,11 +66,12 @@ fn p7_a_step_is_on_disk_before_it_can_be_taken() {
         .begin(open(dir.path()).expect("opens"), "a", 500)
         .expect("begins");
     for index in 0..10 {
-        let step = run.charge().expect("charges");
+        let step = run.charge(TRAINING).expect("charges");
         assert_eq!(step.index(), index);
         let last = lines(dir.path()).pop().expect("a line");
         assert!(
-            last.contains("\"kind\":\"step\"") && last.contains(&format!("\"index\":{index}")),
+            last.contains("\"kind\":\"use\",\"run\":\"a\",\"release\":\"training\"")
+                && last.contains(&format!("\"index\":{index}")),
             "{last}"
         );
         assert_eq!(run.ledger_head().seq as usize, lines(dir.path()).len() - 1);
@@ -83,9 +85,13 @@ fn p7_a_killed_run_goes_on_with_what_was_charged_and_fresh_randomness() {
     let mut run = plan
         .begin(open(dir.path()).expect("opens"), "a", 5_000)
         .expect("begins");
-    let applied = run.charge().expect("charges").privatize(&[0.0; 4]).expect("finite");
+    let applied = run
+        .charge(TRAINING)
+        .expect("charges")
+        .privatize(&[0.0; 4])
+        .expect("finite");
     // The second step is charged and never applied: the process dies.
-    let lost = run.charge().expect("charges");
+    let lost = run.charge(TRAINING).expect("charges");
     let lost_members = lost.members().to_vec();
     let head = run.ledger_head();
     drop(lost);
@@ -95,12 +101,12 @@ fn p7_a_killed_run_goes_on_with_what_was_charged_and_fresh_randomness() {
     ledger.require_head(&head).expect("nothing was lost");
     let mut run = plan.begin(ledger, "a", 5_000).expect("goes on");
     assert_eq!((run.charged_steps(), run.remaining_steps()), (2, 2));
-    let step = run.charge().expect("charges");
+    let step = run.charge(TRAINING).expect("charges");
     assert_eq!(step.index(), 2);
     assert_ne!(step.members(), lost_members);
     assert_ne!(step.privatize(&[0.0; 4]).expect("finite"), applied);
-    drop(run.charge().expect("the last"));
-    assert_eq!(run.charge().expect_err("past the plan").exit_code(), 4);
+    drop(run.charge(TRAINING).expect("the last"));
+    assert_eq!(run.charge(TRAINING).expect_err("past the plan").exit_code(), 4);
 }
 
 #[test]
@@ -130,14 +136,14 @@ fn p7_a_whole_line_without_its_end_was_never_charged() {
         let mut run = plan(2.0, 10, None)
             .begin(open(dir.path()).expect("opens"), "a", 500)
             .expect("goes on");
-        drop(run.charge().expect("charges"));
+        drop(run.charge(TRAINING).expect("charges"));
     }
     // As if the crash came before the line's end, and so before the head was written.
     let mut after = fs::read(file(dir.path())).expect("reads");
     assert_eq!(after.pop(), Some(b'\n'));
     fs::write(file(dir.path()), after).expect("writes");
     fs::write(dir.path().join(format!("{DATASET}.jsonl.head")), head).expect("writes");
-    assert_eq!(open(dir.path()).expect("mends").view().runs[0].charged_steps, 3);
+    assert_eq!(open(dir.path()).expect("mends").view().runs[0].charged_steps(), 3);
     assert_eq!(fs::read(file(dir.path())).expect("reads"), before);
 }
 
@@ -150,12 +156,12 @@ fn p7_the_head_file_may_be_one_line_behind_and_no_more() {
         let mut run = plan(2.0, 10, None)
             .begin(open(dir.path()).expect("opens"), "a", 500)
             .expect("goes on");
-        (0..n).for_each(|_| drop(run.charge().expect("charges")));
+        (0..n).for_each(|_| drop(run.charge(TRAINING).expect("charges")));
     };
     charge(1);
     fs::write(&beside, &old).expect("writes");
     assert_eq!(
-        open(dir.path()).expect("one behind is a crash").view().runs[0].charged_steps,
+        open(dir.path()).expect("one behind is a crash").view().runs[0].charged_steps(),
         3
     );
     charge(1);
@@ -243,7 +249,7 @@ fn p7_a_ledger_that_was_rolled_back_is_refused() {
     let mut other = plan(1.9, 10, None)
         .begin(open(elsewhere.path()).expect("opens"), "a", 9)
         .expect("begins");
-    (0..3).for_each(|_| drop(other.charge().expect("charges")));
+    (0..3).for_each(|_| drop(other.charge(TRAINING).expect("charges")));
     let error = other.into_ledger().require_head(&head).expect_err("another ledger");
     assert!(error.to_string().contains("line 5"), "{error}");
 }
@@ -326,8 +332,8 @@ fn p8_a_plan_of_the_whole_budget_fits_exactly() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let whole = plan(3.0, 10, None);
     let mut run = whole.begin(open(dir.path()).expect("opens"), "a", 500).expect("fits");
-    (0..10).for_each(|_| drop(run.charge().expect("within the plan")));
-    assert_eq!(run.charge().expect_err("a step too many").exit_code(), 4);
+    (0..10).for_each(|_| drop(run.charge(TRAINING).expect("within the plan")));
+    assert_eq!(run.charge(TRAINING).expect_err("a step too many").exit_code(), 4);
     drop(run);
     let view = open(dir.path()).expect("opens").view();
     assert_eq!(
@@ -346,7 +352,7 @@ fn p8_ending_a_run_gives_back_what_was_not_charged() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let big = plan(2.9, 100, None);
     let mut run = big.begin(open(dir.path()).expect("opens"), "a", 500).expect("fits");
-    drop(run.charge().expect("charges"));
+    drop(run.charge(TRAINING).expect("charges"));
     let ledger = run.end().expect("ends");
     assert!(ledger.view().reserved_epsilon().expect("composes") < 1.5);
     drop(ledger);
@@ -368,11 +374,11 @@ fn p8_a_run_with_a_fixed_seed_is_recorded_and_spends_nothing() {
     let mut run = rehearsal
         .begin(open(dir.path()).expect("opens"), "a", 500)
         .expect("not counted");
-    drop(run.charge().expect("charges"));
+    drop(run.charge(TRAINING).expect("charges"));
     drop(run);
     let view = open(dir.path()).expect("opens").view();
     assert_eq!(view.reserved_epsilon().expect("composes"), 0.0);
-    assert!(!view.runs[0].parameters.private && view.runs[0].charged_steps == 1);
+    assert!(!view.runs[0].parameters.private && view.runs[0].charged_steps() == 1);
 }
 
 #[test]
@@ -443,4 +449,62 @@ fn p10_a_ledger_keeps_to_one_unit_of_privacy() {
     let refused = Ledger::open(dir.path(), DATASET, 3.0, 1e-5, &group).expect_err("another unit");
     assert_eq!(refused.exit_code(), 2);
     assert!(refused.to_string().contains("protects the unit record"), "{refused}");
+}
+
+/// The first version of the program named no releases. Its lines are uses of the two that there were: a ledger that it wrote
+/// (`tests/fixtures/ledger_first_version.jsonl`, six steps and counts of the labels, then the end) is read, and a run that it
+/// began is gone on with.
+#[test]
+fn p7_p8_a_ledger_of_the_first_version_is_read_and_its_run_goes_on() {
+    let whole = include_str!("fixtures/ledger_first_version.jsonl");
+    let dataset = "2887165f9a4cd29a8c56bf6f6c26f82718e3ea628e0866ba0edbb6741e2cc323";
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join(format!("{dataset}.jsonl"));
+    let write = |lines: usize| {
+        let text: Vec<&str> = whole.lines().take(lines).collect();
+        let hash: String = Sha256::digest(text.last().expect("a line"))
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        fs::write(&path, text.join("\n") + "\n").expect("writes");
+        fs::write(
+            dir.path().join(format!("{dataset}.jsonl.head")),
+            format!("{{\"seq\":{},\"hash\":\"{hash}\"}}", lines - 1),
+        )
+        .expect("writes");
+    };
+    write(whole.lines().count());
+    let view = verify(&path).expect("intact");
+    let run = &view.runs[0];
+    assert_eq!((run.charged(TRAINING), run.charged(LABELS), run.ended), (6, 1, true));
+    assert!(run.is_complete());
+    let epsilon = view.charged_epsilon().expect("accounted for");
+    assert!((3.9..=4.0).contains(&epsilon), "{epsilon}");
+
+    // The first five lines: it was killed after its second step.
+    write(5);
+    let plan = PrivacyPlan::calibrate(&PlanRequest {
+        target_epsilon: 4.0,
+        delta: None,
+        public_size: 200,
+        expected_batch_size: 4,
+        steps: 6,
+        max_grad_norm: 1.0,
+        noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: Some(30),
+        label_histogram_epsilon: Some(0.5),
+        seed: None,
+    })
+    .expect("a valid plan");
+    let ledger = Ledger::open(dir.path(), dataset, 100.0, plan.delta(), &Unit::Record).expect("opens");
+    let name = verify(&path).expect("intact").runs[0].run.clone();
+    let mut run = plan.begin(ledger, &name, 200).expect("it is the same plan");
+    assert_eq!((run.charged_steps(), run.charged(LABELS)), (2, 1));
+    assert_eq!(run.charge(LABELS).expect_err("once").exit_code(), 4);
+    assert_eq!(run.charge(TRAINING).expect("the next").index(), 2);
+    let text = fs::read_to_string(&path).expect("reads");
+    let last = text.lines().last().expect("a line");
+    assert!(last.contains("\"release\":\"training\",\"index\":2"), "{last}");
+    assert_eq!(verify(&path).expect("intact").runs[0].charged_steps(), 3);
 }

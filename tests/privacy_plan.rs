@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
+use dpsynth::privacy::{LABELS, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 
 fn request() -> PlanRequest {
     PlanRequest {
@@ -67,7 +67,7 @@ fn p1_batches_are_poisson() {
     let mut run = begin(&plan, dir.path(), "r", 10_000);
     let (mut sizes, mut hits) = (Vec::new(), vec![0.0; 10_000]);
     for _ in 0..400 {
-        let step = run.charge().expect("within the plan");
+        let step = run.charge(TRAINING).expect("within the plan");
         assert!(
             step.members().windows(2).all(|w| w[0] < w[1]),
             "indices in order, none twice"
@@ -104,7 +104,7 @@ fn p2_the_divisor_and_the_rate_are_the_declared_ones() {
     for (run, records) in [("half", 5_000), ("double", 20_000)] {
         let mut run = begin(&plan, dir.path(), run, records);
         assert_eq!(run.plan().sampling_rate(), 0.02);
-        let step = run.charge().expect("charges");
+        let step = run.charge(TRAINING).expect("charges");
         let expected = 0.02 * records as f64;
         assert!((step.members().len() as f64 - expected).abs() < 6.0 * expected.sqrt());
         // A sum far above the noise comes back over 200, whatever was drawn.
@@ -123,7 +123,7 @@ fn p3_a_step_has_one_draw_of_noise_with_the_planned_deviation() {
         let mut run = begin(&plan, dir.path(), name, 10_000);
         let d = 200_001;
         let sum: Vec<f64> = (0..d).map(|i| (i % 7) as f64 * 0.1).collect();
-        let out = run.charge().expect("charges").privatize(&sum).expect("finite");
+        let out = run.charge(TRAINING).expect("charges").privatize(&sum).expect("finite");
         assert_eq!(out.len(), d);
         let noise = out.iter().zip(&sum).map(|(o, s)| f64::from(*o) * 200.0 - s);
         let (mean, deviation) = mean_and_deviation(noise.clone());
@@ -156,7 +156,7 @@ fn p3_noise_drawn_beside_the_sum_is_that_of_the_step() {
         let mut r = request();
         r.seed = Some(9);
         let mut run = begin(&plan(&r), folder.path(), "run", 10_000);
-        let mut steps = (0..2).map(|_| run.charge().expect("charges"));
+        let mut steps = (0..2).map(|_| run.charge(TRAINING).expect("charges"));
         let each = steps.by_ref().map(|step| match beside {
             true => step.draw_noise(sum.len()).expect("drawn").privatize(&sum),
             false => step.privatize(&sum),
@@ -179,10 +179,10 @@ fn p4_randomness_is_fresh_without_a_seed_and_repeats_with_one() {
         let mut r = request();
         r.seed = seed;
         let mut run = begin(&plan(&r), dir, run, 10_000);
-        let first = run.charge().expect("charges");
+        let first = run.charge(TRAINING).expect("charges");
         let members = first.members().to_vec();
         let noise = first.privatize(&[0.0; 8]).expect("finite");
-        let second = run.charge().expect("charges");
+        let second = run.charge(TRAINING).expect("charges");
         assert_ne!(second.members(), members, "steps have batches of their own");
         assert_ne!(
             second.privatize(&[0.0; 8]).expect("finite"),
@@ -214,7 +214,7 @@ fn p4_a_fixed_seed_is_marked_and_never_shown() {
     assert!(!statement.private);
     assert!(statement.to_string().starts_with("NOT PRIVATE"), "{statement}");
     let mut run = begin(&plan, dir.path(), "r", 100);
-    let step = run.charge().expect("charges");
+    let step = run.charge(TRAINING).expect("charges");
     let ledger = std::fs::read_to_string(dir.path().join("abc123.jsonl")).expect("reads");
     assert!(ledger.contains("\"private\":false"), "{ledger}");
     let json = serde_json::to_string(&statement).expect("serialises");
@@ -238,7 +238,7 @@ fn p6_an_empty_batch_is_charged_and_gets_its_noise() {
     let plan = plan(&r);
     // Two records at rate 1e-4: every draw is empty, to all odds.
     let mut run = begin(&plan, dir.path(), "r", 2);
-    let step = run.charge().expect("charges");
+    let step = run.charge(TRAINING).expect("charges");
     assert!(step.members().is_empty());
     let out = step.privatize(&[0.0; 16]).expect("an empty sum is a sum");
     assert!(
@@ -348,7 +348,7 @@ fn p12_noise_lies_on_the_grid_so_floating_point_tells_nothing() {
     // whatever the low bits of the sum were.
     let grid = 2f64.powi(-17);
     let sum: Vec<f64> = (0..100).map(|i| 0.1 + f64::from(i) * 1e-9).collect();
-    let out = run.charge().expect("charges").privatize(&sum).expect("finite");
+    let out = run.charge(TRAINING).expect("charges").privatize(&sum).expect("finite");
     for v in out {
         let units = f64::from(v) * 256.0 / grid;
         assert_eq!(units.fract(), 0.0, "{v} is {units} grid units");
@@ -360,11 +360,14 @@ fn p12_a_sum_that_is_not_finite_or_too_large_is_refused() {
     let dir = folder();
     let mut run = begin(&plan(&request()), dir.path(), "r", 100);
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
-        let step = run.charge().expect("charges");
+        let step = run.charge(TRAINING).expect("charges");
         assert!(step.privatize(&[0.0, bad]).is_err(), "{bad}");
     }
     assert_eq!(
-        run.charge().expect("charges").privatize(&[]).expect("nothing to do"),
+        run.charge(TRAINING)
+            .expect("charges")
+            .privatize(&[])
+            .expect("nothing to do"),
         Vec::<f32>::new()
     );
 }
@@ -401,7 +404,7 @@ fn p1_truncated_batches_have_a_largest_size_and_its_price() {
     assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
     let mut run = begin(&tight, dir.path(), "tight", 10_000);
     let sizes: Vec<usize> = (0..50)
-        .map(|_| run.charge().expect("charges").members().len())
+        .map(|_| run.charge(TRAINING).expect("charges").members().len())
         .collect();
     assert_eq!(sizes.iter().max(), Some(&205), "{sizes:?}");
     assert!(sizes.iter().any(|n| *n < 205), "{sizes:?}");
@@ -441,26 +444,26 @@ fn p8_a_noisy_histogram_is_paid_from_the_plan_once() {
     assert!((0.49..0.501).contains(&first), "{first}");
 
     let mut run = begin(&counting, dir.path(), "r", 10_000);
-    assert!(!run.charged_histogram());
-    let noisy = run.noisy_histogram(&[5_000, 0, 3]).expect("planned");
+    assert!(run.charged(LABELS) == 0);
+    let noisy = run.charge(LABELS).expect("planned").privatize(&[5_000, 0, 3]);
     let path = dir.path().join("abc123.jsonl");
-    assert!(dpsynth::privacy::verify(&path).expect("intact").runs[0].charged_histogram);
+    assert!(dpsynth::privacy::verify(&path).expect("intact").runs[0].charged(LABELS) == 1);
     // e^(−0.5·100): farther off than that does not happen.
     assert!(
         noisy[0].abs_diff(5_000) < 100 && noisy[1] < 100 && noisy[2] < 100,
         "{noisy:?}"
     );
-    assert_eq!(run.noisy_histogram(&[1]).expect_err("once").exit_code(), 4);
+    assert_eq!(run.charge(LABELS).expect_err("once").exit_code(), 4);
     drop(run);
     let mut again = begin(&counting, dir.path(), "r", 10_000);
-    assert!(again.charged_histogram());
-    assert_eq!(again.noisy_histogram(&[1]).expect_err("once").exit_code(), 4);
+    assert!(again.charged(LABELS) == 1);
+    assert_eq!(again.charge(LABELS).expect_err("once").exit_code(), 4);
     let charged = again.end().expect("ends").view().charged_epsilon().expect("known");
     assert!((0.49..0.501).contains(&charged), "{charged}");
 
     r.label_histogram_epsilon = None;
     let mut other = begin(&plan(&r), dir.path(), "none planned", 10_000);
-    assert_eq!(other.noisy_histogram(&[1]).expect_err("not planned").exit_code(), 4);
+    assert_eq!(other.charge(LABELS).expect_err("not planned").exit_code(), 4);
     for epsilon in [0.0, -1.0, 1e-9, f64::NAN, 4.0, 1e6] {
         r.label_histogram_epsilon = Some(epsilon);
         assert!(PrivacyPlan::calibrate(&r).is_err(), "{epsilon}");
@@ -477,7 +480,7 @@ fn p5_the_noise_of_a_histogram_grows_with_the_records_of_a_unit() {
         let plan = plan(&r);
         let ledger = Ledger::open(dir.path(), name, 100.0, 1e-5, &unit).expect("opens");
         let mut run = plan.begin(ledger, "r", 10_000).expect("begins");
-        let noisy = run.noisy_histogram(&[10_000; 2000]).expect("planned");
+        let noisy = run.charge(LABELS).expect("planned").privatize(&[10_000; 2000]);
         noisy.iter().map(|n| n.abs_diff(10_000) as f64).sum::<f64>() / 2000.0
     };
     let group = Unit::Group {

@@ -11,7 +11,7 @@ use dpsynth::error::Kind;
 use dpsynth::models::llama::{Apply, Llama, Map};
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, Unit, verify};
+use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, verify};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::checkpoint::Checkpoint;
@@ -637,7 +637,7 @@ impl Site {
     }
 
     fn charged(&self) -> u64 {
-        verify(&self.ledger_path()).unwrap().runs[0].charged_steps
+        verify(&self.ledger_path()).unwrap().runs[0].charged_steps()
     }
 }
 
@@ -666,7 +666,7 @@ fn p7_what_was_charged_is_at_least_what_was_applied_after_stops_and_a_crash() {
     assert_eq!((stopped.kind(), stopped.exit_code()), (Kind::Interrupted, 130));
     assert_eq!((site.saved().unwrap().applied_steps, site.charged()), (1, 1));
     // Killed between the charge and the step: the charge stays, the step is lost, and its batch and noise with it.
-    drop(site.begin().charge().unwrap());
+    drop(site.begin().charge(TRAINING).unwrap());
     assert_eq!((site.saved().unwrap().applied_steps, site.charged()), (1, 2));
     site.train(true).unwrap_err();
     assert_eq!((site.saved().unwrap().applied_steps, site.charged()), (2, 3));
@@ -678,7 +678,7 @@ fn p7_what_was_charged_is_at_least_what_was_applied_after_stops_and_a_crash() {
         "no charge is used twice"
     );
     // P8: there is nothing left to spend.
-    assert_eq!(site.begin().charge().unwrap_err().kind(), Kind::Budget);
+    assert_eq!(site.begin().charge(TRAINING).unwrap_err().kind(), Kind::Budget);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::Stop;
 use super::one_run::{Design, Observed, OneRun};
 use super::threshold::{Measured, Sides};
 use crate::config::Clipping;
-use crate::privacy::{Ledger, PrivacyPlan};
+use crate::privacy::{Ledger, PrivacyPlan, TRAINING};
 use crate::progress::{Progress, Unit};
 use crate::training::gradients::clip_factor;
 use crate::{Error, Result};
@@ -149,7 +149,7 @@ pub fn observe(
     let mut sum = vec![0.0; canaries];
     while run.remaining_steps() > 0 {
         stop.check()?;
-        let step = run.charge()?;
+        let step = run.charge(TRAINING)?;
         sum.fill(0.0);
         step.members().iter().for_each(|i| sum[records[*i]] += clipped);
         let noised = step.privatize(&sum)?;

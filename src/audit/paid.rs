@@ -3,7 +3,8 @@
 use super::claim::Claim;
 use crate::Result;
 use crate::pipeline::{Places, RunFolder};
-use crate::privacy::{PrivacyPlan, find_ledger};
+use crate::privacy::mechanisms::Mechanism;
+use crate::privacy::{PrivacyPlan, TRAINING, find_ledger};
 
 /// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
 const SAME_NOISE: f64 = 1e-3;
@@ -56,17 +57,22 @@ pub fn contradictions(
         return Ok(out);
     };
     let p = &run.parameters;
+    let training = p.release(TRAINING.name()).map(|(_, release)| release.mechanism);
+    let (noise_multiplier, sampling_rate) = match training {
+        Some(Mechanism::SubsampledGaussian(g)) => (g.noise_multiplier, g.sampling_rate),
+        _ => (f64::NAN, f64::NAN),
+    };
     if p.private != claim.private
-        || p.noise_multiplier != claim.noise_multiplier
-        || p.sampling_rate != claim.sampling_rate
+        || noise_multiplier != claim.noise_multiplier
+        || sampling_rate != claim.sampling_rate
         || p.delta != claim.delta
-        || run.charged_steps > claim.steps
+        || run.charged_steps() > claim.steps
     {
         out.push(format!(
             "the ledger has the run at noise multiplier {}, sampling rate {}, {} steps charged, delta {:e}; claimed are {}, {}, {}, {:e}",
-            p.noise_multiplier,
-            p.sampling_rate,
-            run.charged_steps,
+            noise_multiplier,
+            sampling_rate,
+            run.charged_steps(),
             p.delta,
             claim.noise_multiplier,
             claim.sampling_rate,

@@ -11,7 +11,7 @@ use super::memory::{self, Peak};
 use super::{Subject, ceiling};
 use crate::config::{FinetuneConfig, Method, Precision};
 use crate::models::device;
-use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
+use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use crate::progress::{self, Progress};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
@@ -199,7 +199,7 @@ impl<'a> Bench<'a> {
     fn private(&mut self, learner: &mut Learner) -> Result<Step> {
         let f = &self.setting.finetune;
         let begun = Instant::now();
-        let step = self.run.charge()?;
+        let step = self.run.charge(TRAINING)?;
         let contribution = Contribution {
             trainee: &self.trainee,
             workers: &self.workers,

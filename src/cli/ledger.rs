@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use dpsynth::Result;
-use dpsynth::privacy::{self, LedgerView, RunRecord};
+use dpsynth::privacy::{self, LedgerView};
 use serde::Serialize;
 
 use super::Ui;
@@ -107,35 +107,28 @@ fn shown(view: LedgerView) -> Result<Shown> {
 
 fn text(s: &Shown) -> String {
     let mut out = format!("dataset {}, {} lines\n", s.view.dataset, s.view.lines);
-    for RunRecord {
-        run,
-        parameters: p,
-        charged_steps,
-        charged_histogram,
-        ended,
-    } in &s.view.runs
-    {
-        let state = match (ended, *charged_steps == p.steps) {
+    for record in &s.view.runs {
+        let state = match (record.ended, record.is_complete()) {
             (true, _) => "ended",
             (false, true) => "complete",
             (false, false) => "open",
         };
+        let p = &record.parameters;
         let mark = if p.private {
             ""
         } else {
             ", NOT PRIVATE (fixed seed): not counted"
         };
-        let histogram = match p.label_histogram_epsilon {
-            Some(epsilon) if *charged_histogram => format!(", labels counted at epsilon {epsilon}"),
-            Some(epsilon) => format!(", labels to be counted at epsilon {epsilon}"),
-            None => String::new(),
-        };
-        let most = (p.truncation)
-            .map(|t| format!(", batches of at most {}", t.max_batch_size))
-            .unwrap_or_default();
+        let releases = || p.releases.iter().zip(&record.uses);
+        let charged: Vec<String> = releases()
+            .map(|(release, charged)| format!("{charged} of {} {} charged", release.times, release.mechanism.uses()))
+            .collect();
+        let numbers: Vec<String> = releases().map(|(release, _)| release.mechanism.describe()).collect();
         out += &format!(
-            "run {run}: {charged_steps} of {} steps charged, {state}, sampling rate {:.6}, noise multiplier {:.4}{most}{histogram}{mark}\n",
-            p.steps, p.sampling_rate, p.noise_multiplier
+            "run {}: {}, {state}, {}{mark}\n",
+            record.run,
+            charged.join(" and "),
+            numbers.join(", ")
         );
     }
     out += &format!(

@@ -16,7 +16,7 @@ use super::Example;
 use super::embed::SentenceEncoder;
 use super::linear::argmax;
 use crate::config::Clipping;
-use crate::privacy::PrivateRun;
+use crate::privacy::{PrivateRun, TRAINING};
 use crate::progress::{Progress, Unit};
 use crate::records::Units;
 use crate::training::checkpoint::Checkpoint;
@@ -163,7 +163,7 @@ impl Direct<'_> {
         task.set(run.charged_steps(), "");
         let mut embedded = HashMap::new();
         while run.remaining_steps() > 0 {
-            let step = run.charge()?;
+            let step = run.charge(TRAINING)?;
             let members = step.members().to_vec();
             for unit in &members {
                 if !embedded.contains_key(unit) {

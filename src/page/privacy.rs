@@ -9,6 +9,7 @@ use super::sections::terms;
 use super::view::{Block, Section, Table, Verdict};
 use crate::number::{delta, down, up};
 use crate::pipeline::RunPaths;
+use crate::privacy::TRAINING;
 
 /// Runs that the ledger's picture shows, the latest.
 const RUNS_SHOWN: usize = 20;
@@ -329,7 +330,7 @@ fn budget(d: &Data) -> Option<Block> {
                 (true, Some(e)) => format!("{} at delta {}", up(e, 3), delta(run.parameters.delta, 2)),
                 (true, None) => "?".into(),
             },
-            format!("{} of {}", run.charged_steps, run.parameters.steps),
+            format!("{} of {}", run.charged_steps(), run.parameters.times(TRAINING.name())),
             if run.ended { "ended" } else { "open" }.into(),
         ]);
         if let (true, Some(e)) = (private, epsilon) {

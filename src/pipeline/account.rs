@@ -70,7 +70,7 @@ pub fn check(ledger: &Ledger, run: &str, saved: &Checkpoint, path: &Path) -> Res
     ledger.require_head(&saved.ledger)?;
     let view = ledger.view();
     let charged = view.runs.iter().find(|r| r.run == run);
-    if saved.applied_steps > charged.map_or(0, |r| r.charged_steps) {
+    if saved.applied_steps > charged.map_or(0, |r| r.charged_steps()) {
         // The state would carry steps that the guarantee does not count.
         return Err(Error::data(format!(
             "{} has more steps applied than its run has charged: it is another run's",
@@ -78,5 +78,5 @@ pub fn check(ledger: &Ledger, run: &str, saved: &Checkpoint, path: &Path) -> Res
         ))
         .hint("delete the folder it belongs to and begin anew; what it charged stays charged"));
     }
-    Ok(charged.filter(|r| r.ended).map(|r| r.charged_steps))
+    Ok(charged.filter(|r| r.ended).map(|r| r.charged_steps()))
 }

@@ -10,7 +10,7 @@ use super::warm_start::{self, WarmStart};
 use super::{Pipeline, account, stamp, table};
 use crate::error::Kind;
 use crate::models::device;
-use crate::privacy::{PrivacyStatement, PrivateRun};
+use crate::privacy::{LABELS, PrivacyStatement, PrivateRun};
 use crate::records::{Drawable, LabelSpace};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::objective::Objective;
@@ -114,21 +114,23 @@ fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Resu
     if run.plan().label_histogram_epsilon().is_none() || path.exists() {
         return Ok(());
     }
-    if run.charged_histogram() {
+    if run.charged(LABELS) > 0 {
         p.progress.note(
             "the noisy label counts were paid for and lost when the run was interrupted: labels will be drawn uniformly",
         );
         return Ok(());
     }
     let counts = units.label_counts(LabelSpace::from_config(&p.config.dataset.labels)?.len())?;
-    let noisy = run.noisy_histogram(&counts)?;
+    let noisy = run.charge(LABELS)?.privatize(&counts);
     write_atomically(&path, stamp::text(&noisy).as_bytes())
 }
 
 /// The guarantee, and what must be read before it: `privacy.json` and every shard say it.
 fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement, device: &str) -> Result<()> {
     let mut guarantee = serde_json::Map::new();
-    if !statement.private {
+    if statement.caveat.is_some() {
+        // It says so itself.
+    } else if !statement.private {
         guarantee.insert(
             "caveat".into(),
             "NOT PRIVATE: the randomness came from a fixed seed".into(),

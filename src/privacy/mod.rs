@@ -7,8 +7,9 @@
 //! - [`planner`]: how to spend an epsilon in the time there is.
 //! - [`PrivacyPlan`]: what a run may do, fixed before it starts. The only source of sampling and noise (rule P1).
 //! - [`Ledger`]: what was spent on a dataset: an append-only, hash-chained file.
-//! - [`PrivateRun`] and [`ChargedStep`]: a plan at work. A step is charged to the ledger, then gives out one Poisson
-//!   batch and, when it is consumed, one draw of noise.
+//! - [`mechanisms`]: what a plan may release, a file each.
+//! - [`PrivateRun`] and [`ChargedStep`]: a plan at work. A use of a release is charged to the ledger, then handed out: a step
+//!   gives out one Poisson batch and, when it is consumed, one draw of noise.
 //! - [`PrivacyStatement`]: epsilon, never without delta, adjacency, unit, sampler and accountant (rule P10).
 //!
 //! The sampler and the noise are private to this room, so code outside cannot sample or add noise without a charge:
@@ -25,6 +26,7 @@ pub mod calibrate;
 mod keys;
 mod laplace;
 mod ledger;
+pub mod mechanisms;
 mod noise;
 mod normal;
 mod plan;
@@ -36,8 +38,9 @@ mod uniform;
 mod unit;
 
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
+pub use mechanisms::{ChargedCounts, ChargedStep, LABELS, Proof, Release, StepNoise, TRAINING};
 pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
-pub use run::{ChargedStep, PrivateRun, StepNoise};
+pub use run::PrivateRun;
 pub use statement::{PrivacyStatement, sentence};
 pub use unit::Unit;

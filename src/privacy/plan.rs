@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
 use super::calibrate::Target;
 use super::keys::KeySource;
-use super::laplace::DiscreteLaplace;
-use super::ledger::{Ledger, RunParameters, Truncation, Usage};
-use super::noise::Mechanism;
+use super::ledger::{Ledger, RunParameters, Uses};
+use super::mechanisms::{LABELS, LabelCounts, Mechanism, Proof, Release, SubsampledGaussian, TRAINING, Truncation};
+use super::noise;
 use super::run::PrivateRun;
 use super::statement::PrivacyStatement;
 use super::unit::Unit;
@@ -49,7 +49,8 @@ pub struct PrivacyPlan {
     target_epsilon: f64,
     public_size: u64,
     parameters: RunParameters,
-    mechanism: Mechanism,
+    training: SubsampledGaussian,
+    mechanism: noise::Mechanism,
     unit: Unit,
     seed: Option<u64>,
     /// Epsilon by number of steps, as far as it has been asked for.
@@ -115,39 +116,54 @@ impl PrivacyPlan {
             max_batch_size,
             most_units: r.public_size + r.public_size.div_ceil(10),
         });
-        let mut parameters = RunParameters {
-            sampling_rate: r.expected_batch_size as f64 / n,
-            noise_multiplier: 0.0,
-            steps: r.steps,
-            delta,
-            private: r.seed.is_none(),
-            truncation,
-            label_histogram_epsilon: r.label_histogram_epsilon,
-        };
+        let sampling_rate = r.expected_batch_size as f64 / n;
+        let mut beside = Vec::new();
         if let Some(epsilon) = r.label_histogram_epsilon {
-            let noise = DiscreteLaplace::new(epsilon, r.unit.max_records());
-            if noise.is_none() || epsilon >= r.target_epsilon {
+            let counts = LabelCounts { epsilon };
+            if counts.noise(r.unit.max_records()).is_none() || epsilon >= r.target_epsilon {
                 return Err(Error::usage(format!(
                     "labels cannot be counted with epsilon {epsilon} of {}",
                     r.target_epsilon
                 ))
                 .hint("it is taken from the run's epsilon; 0.1 is usual"));
             }
+            beside.push(Release {
+                name: LABELS.name().into(),
+                mechanism: Mechanism::DiscreteLaplace(counts),
+                times: 1,
+            });
         }
-        let histogram = parameters.phases(Usage {
-            steps: 0,
-            histogram: true,
-        })?;
-        parameters.noise_multiplier = Target::new(r.target_epsilon, delta)?
-            .beside(&histogram)
-            .noise_multiplier_of(parameters.sampling_rate, |sigma| parameters.training(sigma, r.steps))?;
+        let paid: Vec<Phase> = (beside.iter())
+            .filter_map(|release| release.phase(release.times).transpose())
+            .collect::<Result<_>>()?;
+        let training = |noise_multiplier: f64| SubsampledGaussian {
+            sampling_rate,
+            noise_multiplier,
+            truncation,
+        };
+        let noise_multiplier = Target::new(r.target_epsilon, delta)?
+            .beside(&paid)
+            .noise_multiplier_of(sampling_rate, |sigma| {
+                Mechanism::SubsampledGaussian(training(sigma)).phase(r.steps)
+            })?;
+        let mut releases = vec![Release {
+            name: TRAINING.name().into(),
+            mechanism: Mechanism::SubsampledGaussian(training(noise_multiplier)),
+            times: r.steps,
+        }];
+        releases.extend(beside);
         Ok(PrivacyPlan {
             target_epsilon: r.target_epsilon,
             public_size: r.public_size,
-            parameters,
-            mechanism: Mechanism {
+            training: training(noise_multiplier),
+            parameters: RunParameters {
+                delta,
+                private: r.seed.is_none(),
+                releases,
+            },
+            mechanism: noise::Mechanism {
                 kind: r.noise,
-                noise_multiplier: parameters.noise_multiplier,
+                noise_multiplier,
                 max_grad_norm: r.max_grad_norm,
                 expected_batch_size: r.expected_batch_size,
             },
@@ -155,6 +171,33 @@ impl PrivacyPlan {
             seed: r.seed,
             known: Arc::default(),
         })
+    }
+
+    /// What the ledger writes down of it.
+    pub(super) fn parameters(&self) -> &RunParameters {
+        &self.parameters
+    }
+
+    /// The noise of a step.
+    pub(super) fn noise_mechanism(&self) -> noise::Mechanism {
+        self.mechanism
+    }
+
+    /// What it releases, in the order in which they are accounted for.
+    pub fn releases(&self) -> &[Release] {
+        &self.parameters.releases
+    }
+
+    /// The words without which a plan with a release that has no proof may not be quoted (P11); none where all are certified.
+    fn unproven(&self) -> Option<String> {
+        let research = self
+            .releases()
+            .iter()
+            .find_map(|release| match release.mechanism.proof() {
+                Proof::Research(reference) => Some((&release.name, reference)),
+                Proof::Certified(_) => None,
+            });
+        research.map(|(name, reference)| format!("NOT A DP GUARANTEE: `{name}` has no proof ({reference})"))
     }
 
     /// Epsilon that was asked for; [`PrivacyPlan::epsilon_after`] all steps is at most this.
@@ -174,12 +217,12 @@ impl PrivacyPlan {
 
     /// Steps that may be charged.
     pub fn steps(&self) -> u64 {
-        self.parameters.steps
+        self.parameters.times(TRAINING.name())
     }
 
     /// Probability that a record is drawn in a step.
     pub fn sampling_rate(&self) -> f64 {
-        self.parameters.sampling_rate
+        self.training.sampling_rate
     }
 
     /// Noise standard deviation over sensitivity.
@@ -220,25 +263,30 @@ impl PrivacyPlan {
 
     /// Most units in a batch, where there is a most.
     pub fn max_batch_size(&self) -> Option<u64> {
-        self.parameters.truncation.map(|t| t.max_batch_size)
+        self.training.truncation.map(|t| t.max_batch_size)
     }
 
     /// Most units that there may be, where batches have a largest size.
     pub fn most_units(&self) -> Option<u64> {
-        self.parameters.truncation.map(|t| t.most_units)
+        self.training.truncation.map(|t| t.most_units)
     }
 
     /// Epsilon of the noisy histogram of the labels, where one is planned.
     pub fn label_histogram_epsilon(&self) -> Option<f64> {
-        self.parameters.label_histogram_epsilon
+        let (_, release) = self.parameters.release(LABELS.name())?;
+        match release.mechanism {
+            Mechanism::DiscreteLaplace(counts) => Some(counts.epsilon),
+            _ => None,
+        }
     }
 
-    /// `steps` training steps and, where it is planned, the histogram of the labels.
+    /// `steps` training steps and all uses of everything else that is planned.
     fn phases(&self, steps: u64) -> Result<Vec<Phase>> {
-        self.parameters.phases(Usage {
-            steps,
-            ..self.parameters.planned()
-        })
+        let mut uses: Uses = self.parameters.planned();
+        if let Some((at, _)) = self.parameters.release(TRAINING.name()) {
+            uses[at] = steps;
+        }
+        self.parameters.phases(&uses)
     }
 
     /// Epsilon after `steps` steps, from above; before the first that of the histogram alone. Made to be asked at every
@@ -287,6 +335,7 @@ impl PrivacyPlan {
             Err(_) => unknown,
         };
         PrivacyStatement {
+            caveat: self.unproven(),
             epsilon: bracket.epsilon,
             epsilon_lower: bracket.epsilon_lower,
             delta: self.delta(),
@@ -320,7 +369,7 @@ impl PrivacyPlan {
     /// ledger with other parameters, or was ended. Data: batches are truncated and there are more units than that is
     /// accounted for. Other: the ledger cannot be written.
     pub fn begin(&self, ledger: Ledger, run: &str, units: usize) -> Result<PrivateRun> {
-        if let Some(t) = self.parameters.truncation.filter(|t| units as u64 > t.most_units) {
+        if let Some(t) = self.training.truncation.filter(|t| units as u64 > t.most_units) {
             return Err(Error::data(format!(
                 "truncated batches are accounted for up to {} units of privacy, a tenth more than were declared; there are more",
                 t.most_units
@@ -330,15 +379,7 @@ impl PrivacyPlan {
         let mut ledger = ledger;
         let charged = ledger.enter(run, &self.parameters)?;
         let keys = self.seed.map_or(KeySource::Secure, KeySource::Seeded);
-        Ok(PrivateRun::new(
-            self.clone(),
-            self.mechanism,
-            keys,
-            ledger,
-            run,
-            units,
-            charged,
-        ))
+        Ok(PrivateRun::new(self.clone(), keys, ledger, run, units, charged))
     }
 }
 
@@ -369,5 +410,45 @@ impl fmt::Debug for PrivacyPlan {
             .field("unit", &self.unit)
             .field("private", &self.is_private())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privacy::sentence;
+
+    /// A release without a proof cannot be quoted without saying so, in words and in files.
+    #[test]
+    fn p11_a_plan_with_a_release_for_research_is_no_guarantee() {
+        let mut plan = PrivacyPlan::calibrate(&PlanRequest {
+            target_epsilon: 2.0,
+            delta: None,
+            public_size: 1000,
+            expected_batch_size: 10,
+            steps: 3,
+            max_grad_norm: 1.0,
+            noise: NoiseKind::ExactGaussian,
+            unit: Unit::Record,
+            max_batch_size: None,
+            label_histogram_epsilon: Some(0.1),
+            seed: None,
+        })
+        .expect("a plan");
+        let certified = plan.statement(3);
+        assert_eq!(certified.caveat, None);
+        let unproven = serde_json::from_str(r#"{"name":"toy","mechanism":"unproven","times":1}"#);
+        plan.parameters.releases.push(unproven.expect("a release"));
+        let statement = plan.statement(3);
+        assert!(
+            statement.epsilon > certified.epsilon,
+            "it is accounted for all the same"
+        );
+        assert!(
+            statement.to_string().starts_with("NOT A DP GUARANTEE: `toy`"),
+            "{statement}"
+        );
+        let written = serde_json::to_value(&statement).expect("serialises");
+        assert!(sentence(written.as_object().expect("an object")).starts_with("NOT A DP GUARANTEE"));
     }
 }

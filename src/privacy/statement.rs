@@ -10,6 +10,9 @@ use crate::number::{delta, down, significant, up};
 /// What a run guarantees. Its display never prints epsilon alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PrivacyStatement {
+    /// NOT A DP GUARANTEE, and why, where a release has no proof (P11); it goes wherever the numbers go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<String>,
     /// Pessimistic: the guarantee.
     pub epsilon: f64,
     /// Optimistic: no analysis of this mechanism can give less than this.

@@ -17,7 +17,7 @@ use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::states::{State, states};
 use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
-use crate::privacy::{LedgerView, find_ledger};
+use crate::privacy::{LABELS, LedgerView, find_ledger};
 use crate::{Error, Result};
 
 /// What was looked at.
@@ -205,7 +205,7 @@ fn ledger(
     let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
     let counted = claim.rest.contains_key("label_histogram_epsilon");
     if let Some(run) = view.runs.iter().find(|r| r.run == name.trim())
-        && (run.charged_steps != claim.steps || (counted && !run.charged_histogram))
+        && (run.charged_steps() != claim.steps || (counted && run.charged(LABELS) == 0))
     {
         // Fewer than claimed: the ledger is an older copy, and what it says of all runs together is too little.
         refuse(
@@ -213,7 +213,8 @@ fn ledger(
             Check::Ledger,
             format!(
                 "the ledger has {} steps of the run charged, {} are claimed: it was rolled back, or is another's",
-                run.charged_steps, claim.steps
+                run.charged_steps(),
+                claim.steps
             ),
             "put back the ledger that the run was charged to",
         );

@@ -16,7 +16,7 @@ use super::trainable::Trainable;
 use super::workers::Workers;
 use crate::config::{FinetuneConfig, Optimizer};
 use crate::models::llama::Llama;
-use crate::privacy::PrivateRun;
+use crate::privacy::{PrivateRun, TRAINING};
 use crate::progress::{Progress, Unit};
 use crate::records::Drawable;
 use crate::{Error, Result};
@@ -99,7 +99,7 @@ impl Training<'_> {
         task.set(run.charged_steps(), "");
         while run.remaining_steps() > 0 {
             let begun = Instant::now();
-            let step = run.charge()?;
+            let step = run.charge(TRAINING)?;
             #[cfg(test)]
             if step.members().is_empty() && crate::mutation::is(crate::mutation::Mutation::SkipEmptyBatches) {
                 continue;

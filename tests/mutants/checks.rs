@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
 use dpsynth::models::llama::Llama;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
+use dpsynth::privacy::{LABELS, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
@@ -109,7 +109,7 @@ fn noise_power(
     micro_batch_size: usize,
 ) -> Result<(f64, f64), String> {
     let contribution = bench.contribution(Clipping::Automatic, micro_batch_size);
-    let step = run.charge().map_err(|e| e.to_string())?;
+    let step = run.charge(TRAINING).map_err(|e| e.to_string())?;
     let batch = contribution.sum(&bench.adapter, &bench.units, step.members());
     let gradient = step.privatize(&batch.sum).map_err(|e| e.to_string())?;
     let deviation = plan.noise_multiplier() * MAX_GRAD_NORM;
@@ -184,7 +184,7 @@ pub fn p1_batches_are_poisson() -> Result<(), String> {
     let mut run = bench.begin(&plan, "batches");
     let (mut sizes, mut repeats, mut last) = (Vec::new(), 0.0, Vec::new());
     for _ in 0..steps {
-        let step = run.charge().map_err(|e| e.to_string())?;
+        let step = run.charge(TRAINING).map_err(|e| e.to_string())?;
         let members = step.members().to_vec();
         sizes.push(members.len() as f64);
         repeats += members.iter().filter(|m| last.contains(*m)).count() as f64;
@@ -211,7 +211,7 @@ pub fn p7_a_resumed_run_draws_new_noise() -> Result<(), String> {
     for process in 0..2 {
         let mut run = bench.begin(&plan, "resumed");
         for _ in 0..2 {
-            let step = run.charge().map_err(|e| e.to_string())?;
+            let step = run.charge(TRAINING).map_err(|e| e.to_string())?;
             let noise = step.privatize(&zeros).map_err(|e| e.to_string())?;
             ensure(!seen.contains(&noise), || {
                 format!("process {process} drew the noise of an earlier step")
@@ -286,7 +286,7 @@ pub fn p1_truncation_keeps_everyone_equally_often() -> Result<(), String> {
     let mut run = bench.begin(&plan, "truncated");
     let (mut first, mut last) = (0.0, 0.0);
     for _ in 0..steps {
-        let step = run.charge().map_err(|e| e.to_string())?;
+        let step = run.charge(TRAINING).map_err(|e| e.to_string())?;
         first += step.members().iter().filter(|m| **m < 20).count() as f64;
         last += step.members().iter().filter(|m| **m >= 20).count() as f64;
     }
@@ -311,7 +311,10 @@ pub fn p5_histograms_have_the_noise_of_their_unit() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let ledger = Ledger::open(folder.path(), "d5", 1000.0, plan.delta(), &unit).map_err(|e| e.to_string())?;
     let mut run = plan.begin(ledger, "counted", 24).map_err(|e| e.to_string())?;
-    let noisy = run.noisy_histogram(&[1_000_000; 4000]).map_err(|e| e.to_string())?;
+    let noisy = run
+        .charge(LABELS)
+        .map_err(|e| e.to_string())?
+        .privatize(&[1_000_000; 4000]);
     let size = noisy.iter().map(|n| n.abs_diff(1_000_000) as f64).sum::<f64>() / 4000.0;
     // Mean size of discrete Laplace noise: 2e^(−γ)/(1 − e^(−2γ)), γ = 1/4; its deviation over 4,000 draws is 0.06.
     ensure((size - 3.958).abs() < 0.4, || {

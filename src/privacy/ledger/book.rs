@@ -2,56 +2,102 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use super::chain::{Entry, Line};
-use super::parameters::{RunParameters, Usage};
+use super::parameters::{RunParameters, Uses};
 use crate::privacy::accountant::{Adjacency, pld};
+use crate::privacy::mechanisms::{LABELS, Named, Proof, Release, TRAINING};
 use crate::{Error, Result};
 
 /// A run in the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
     /// Its name.
     pub run: String,
     /// What its cost depends on.
-    #[serde(flatten)]
     pub parameters: RunParameters,
-    /// Steps charged so far.
-    pub charged_steps: u64,
-    /// Whether the noisy histogram of the labels was charged.
-    pub charged_histogram: bool,
-    /// Whether it was ended before its last planned step.
+    /// Uses that were charged, in the order of its releases.
+    pub uses: Uses,
+    /// Whether it was ended before its last planned use.
     pub ended: bool,
 }
 
 impl RunRecord {
-    /// Epsilon of what was charged of a private run, at its own delta; a planned histogram counts in any case.
+    /// Uses of a release that were charged.
+    pub fn charged<M>(&self, release: Named<M>) -> u64 {
+        self.parameters
+            .release(release.name())
+            .map_or(0, |(at, _)| self.uses[at])
+    }
+
+    /// Steps of training that were charged.
+    pub fn charged_steps(&self) -> u64 {
+        self.charged(TRAINING)
+    }
+
+    /// Whether all that is planned was charged.
+    pub fn is_complete(&self) -> bool {
+        self.uses == self.parameters.planned()
+    }
+
+    /// Epsilon of the steps that were charged of a private run, at its own delta; what is planned beside them counts in any
+    /// case.
     ///
     /// # Errors
     /// Usage: the ledger holds numbers that the accountant refuses.
     pub fn epsilon(&self) -> Result<f64> {
-        let usage = Usage {
-            steps: self.charged().steps,
-            ..self.parameters.planned()
-        };
-        compose(std::iter::once((self.parameters, usage)), self.parameters.delta)
+        let mut uses = self.parameters.planned();
+        if let Some((at, _)) = self.parameters.release(TRAINING.name()) {
+            uses[at] = self.counted_if_private()[at];
+        }
+        compose([(&self.parameters, uses)].into_iter(), self.parameters.delta)
     }
 
     /// What was charged of a private run.
-    fn charged(&self) -> Usage {
-        Usage {
-            steps: if self.parameters.private { self.charged_steps } else { 0 },
-            histogram: self.parameters.private && self.charged_histogram,
+    fn counted_if_private(&self) -> Uses {
+        match self.parameters.private {
+            true => self.uses.clone(),
+            false => self.parameters.nothing(),
         }
     }
 
     /// What counts against the budget: an open run counts whole.
-    fn counted(&self) -> Usage {
+    fn counted(&self) -> Uses {
         match self.parameters.private && !self.ended {
             true => self.parameters.planned(),
-            false => self.charged(),
+            false => self.counted_if_private(),
         }
+    }
+}
+
+impl Serialize for RunRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Used<'a> {
+            #[serde(flatten)]
+            release: &'a Release,
+            charged: u64,
+            proof: Proof,
+        }
+        let releases = self.parameters.releases.iter().zip(&self.uses);
+        let releases: Vec<Used> = releases
+            .map(|(release, charged)| Used {
+                release,
+                charged: *charged,
+                proof: release.mechanism.proof(),
+            })
+            .collect();
+        let mut out = serializer.serialize_struct("RunRecord", 7)?;
+        out.serialize_field("run", &self.run)?;
+        out.serialize_field("delta", &self.parameters.delta)?;
+        out.serialize_field("private", &self.parameters.private)?;
+        out.serialize_field("releases", &releases)?;
+        out.serialize_field("charged_steps", &self.charged_steps())?;
+        out.serialize_field("charged_histogram", &(self.charged(LABELS) > 0))?;
+        out.serialize_field("ended", &self.ended)?;
+        out.end()
     }
 }
 
@@ -90,7 +136,10 @@ impl LedgerView {
     /// # Errors
     /// Usage: the ledger holds numbers that the accountant refuses.
     pub fn charged_epsilon(&self) -> Result<f64> {
-        compose(self.runs.iter().map(|r| (r.parameters, r.charged())), self.delta)
+        compose(
+            self.runs.iter().map(|r| (&r.parameters, r.counted_if_private())),
+            self.delta,
+        )
     }
 
     /// The same with open runs counted at their planned steps: what the budget is compared with.
@@ -98,12 +147,33 @@ impl LedgerView {
     /// # Errors
     /// As [`LedgerView::charged_epsilon`].
     pub fn reserved_epsilon(&self) -> Result<f64> {
-        compose(self.runs.iter().map(|r| (r.parameters, r.counted())), self.delta)
+        compose(self.runs.iter().map(|r| (&r.parameters, r.counted())), self.delta)
     }
 }
 
-fn compose(runs: impl Iterator<Item = (RunParameters, Usage)>, delta: f64) -> Result<f64> {
-    let phases: Vec<_> = runs.map(|(p, usage)| p.phases(usage)).collect::<Result<_>>()?;
+impl LedgerView {
+    /// Takes in the `index`-th use of a release; else what is wrong with it.
+    fn take(&mut self, run: &str, release: &str, index: u64) -> std::result::Result<(), &'static str> {
+        let record = self
+            .runs
+            .iter_mut()
+            .find(|r| r.run == run)
+            .ok_or("charges a run that was never begun")?;
+        let planned = record
+            .parameters
+            .release(release)
+            .map(|(at, planned)| (at, planned.times));
+        let (at, times) = planned.ok_or("charges a release that was not planned")?;
+        if record.ended || index != record.uses[at] || index >= times {
+            return Err("charges a use that was not due");
+        }
+        record.uses[at] += 1;
+        Ok(())
+    }
+}
+
+fn compose<'a>(runs: impl Iterator<Item = (&'a RunParameters, Uses)>, delta: f64) -> Result<f64> {
+    let phases: Vec<_> = runs.map(|(p, uses)| p.phases(&uses)).collect::<Result<_>>()?;
     match phases.concat() {
         nothing if nothing.is_empty() => Ok(0.0),
         phases => pld::epsilon_above(&phases, Adjacency::AddOrRemoveOne, delta),
@@ -171,26 +241,26 @@ impl Book {
                 }
                 view.runs.push(RunRecord {
                     run: run.clone(),
-                    parameters: *parameters,
-                    charged_steps: 0,
-                    charged_histogram: false,
+                    parameters: parameters.clone(),
+                    uses: parameters.nothing(),
                     ended: false,
                 });
             }
-            Entry::Step { run, index } => match view.runs.iter_mut().find(|r| r.run == *run) {
-                Some(r) if r.ended || *index != r.charged_steps || *index >= r.parameters.steps => {
-                    return refuse("charges a step that was not due");
+            Entry::Use { run, release, index } => {
+                if let Err(what) = view.take(run, release, *index) {
+                    return refuse(what);
                 }
-                Some(r) => r.charged_steps += 1,
-                None => return refuse("charges a step of a run that was never begun"),
-            },
-            Entry::Histogram { run } => match view.runs.iter_mut().find(|r| r.run == *run) {
-                Some(r) if r.ended || r.charged_histogram || r.parameters.label_histogram_epsilon.is_none() => {
-                    return refuse("charges a histogram that was not due");
+            }
+            Entry::Step { run, index } => {
+                if let Err(what) = view.take(run, TRAINING.name(), *index) {
+                    return refuse(what);
                 }
-                Some(r) => r.charged_histogram = true,
-                None => return refuse("charges a histogram of a run that was never begun"),
-            },
+            }
+            Entry::Histogram { run } => {
+                if let Err(what) = view.take(run, LABELS.name(), 0) {
+                    return refuse(what);
+                }
+            }
             Entry::End { run } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
                 Some(r) => r.ended = true,
                 None => return refuse("ends a run that is not open"),
@@ -201,7 +271,7 @@ impl Book {
     }
 
     /// Whether `run` may begin or go on: what it has charged, where it is known.
-    pub fn admit(&self, run: &str, parameters: &RunParameters) -> Result<Option<Usage>> {
+    pub fn admit(&self, run: &str, parameters: &RunParameters) -> Result<Option<Uses>> {
         if run.is_empty() {
             return Err(Error::usage("a run needs a name").hint("the name of its folder will do"));
         }
@@ -209,7 +279,7 @@ impl Book {
         if let Some(r) = known {
             if r.ended {
                 return Err(
-                    Error::usage(format!("run `{run}` was ended after {} steps", r.charged_steps))
+                    Error::usage(format!("run `{run}` was ended after {} steps", r.charged_steps()))
                         .hint("begin a new run under another name"),
                 );
             }
@@ -224,14 +294,14 @@ impl Book {
         }
         let spent = self.view.reserved_epsilon()?;
         let total = self.view.total_epsilon;
-        let asked = || compose(std::iter::once((*parameters, parameters.planned())), self.view.delta);
+        let asked = || compose(std::iter::once((parameters, parameters.planned())), self.view.delta);
         let with = match known {
             Some(_) => spent,
             None if !parameters.private => return Ok(None),
             None => {
-                let runs = self.view.runs.iter().map(|r| (r.parameters, r.counted()));
+                let runs = self.view.runs.iter().map(|r| (&r.parameters, r.counted()));
                 compose(
-                    runs.chain(std::iter::once((*parameters, parameters.planned()))),
+                    runs.chain(std::iter::once((parameters, parameters.planned()))),
                     self.view.delta,
                 )?
             }
@@ -253,27 +323,22 @@ impl Book {
             ))
             .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total"));
         }
-        Ok(known.map(|r| Usage {
-            steps: r.charged_steps,
-            histogram: r.charged_histogram,
-        }))
+        Ok(known.map(|r| r.uses.clone()))
     }
 }
 
 fn describe(p: &RunParameters) -> String {
-    let mut out = format!(
-        "sampling rate {}, noise multiplier {}, {} steps, delta {:e}, {}",
-        p.sampling_rate,
-        p.noise_multiplier,
-        p.steps,
-        p.delta,
-        if p.private { "private" } else { "NOT PRIVATE" }
-    );
-    if let Some(t) = p.truncation {
-        out += &format!(", batches of at most {}", t.max_batch_size);
-    }
-    if let Some(epsilon) = p.label_histogram_epsilon {
-        out += &format!(", labels counted at epsilon {epsilon}");
-    }
-    out
+    let mut out: Vec<String> = (p.releases.iter())
+        .map(|release| {
+            format!(
+                "{} times `{}` ({})",
+                release.times,
+                release.name,
+                release.mechanism.describe()
+            )
+        })
+        .collect();
+    out.push(format!("delta {:e}", p.delta));
+    out.push(if p.private { "private" } else { "NOT PRIVATE" }.into());
+    out.join(", ")
 }

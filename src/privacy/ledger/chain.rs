@@ -30,9 +30,11 @@ pub enum Entry {
         #[serde(flatten)]
         parameters: RunParameters,
     },
-    /// A step was charged.
+    /// A use of a release was charged: its `index`-th, from 0.
+    Use { run: String, release: String, index: u64 },
+    /// The same of a training step, as the first version wrote it.
     Step { run: String, index: u64 },
-    /// The noisy histogram of the labels was charged.
+    /// The same of the counts of the labels.
     Histogram { run: String },
     /// A run is over before its last planned step.
     End { run: String },

@@ -13,7 +13,7 @@ use chain::{Chain, Entry, Line};
 use serde::{Deserialize, Serialize};
 
 pub use book::{LedgerView, RunRecord};
-pub use parameters::{RunParameters, Truncation, Usage};
+pub use parameters::{RunParameters, Uses};
 
 use super::unit::Unit;
 use crate::{Error, Result};
@@ -207,31 +207,24 @@ impl Ledger {
     }
 
     /// Enters a run, or finds it: what it has charged. Checks the budget both times (rule P8).
-    pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<Usage> {
+    pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<Uses> {
         let known = self.book.admit(run, parameters)?;
         if known.is_none() {
             self.append(Entry::Run {
                 run: run.to_string(),
-                parameters: *parameters,
+                parameters: parameters.clone(),
             })?;
         }
-        Ok(known.unwrap_or(Usage {
-            steps: 0,
-            histogram: false,
-        }))
+        Ok(known.unwrap_or_else(|| parameters.nothing()))
     }
 
-    /// Writes a step's line; it is on disk when this returns (rule P7).
-    pub(super) fn charge_step(&mut self, run: &str, index: u64) -> Result<()> {
-        self.append(Entry::Step {
+    /// Writes the line of the `index`-th use of a release; it is on disk when this returns (rule P7).
+    pub(super) fn charge(&mut self, run: &str, release: &str, index: u64) -> Result<()> {
+        self.append(Entry::Use {
             run: run.to_string(),
+            release: release.to_string(),
             index,
         })
-    }
-
-    /// Writes the line of a noisy histogram; it is on disk when this returns (rule P7).
-    pub(super) fn charge_histogram(&mut self, run: &str) -> Result<()> {
-        self.append(Entry::Histogram { run: run.to_string() })
     }
 
     /// Writes that a run is over.

@@ -1,0 +1,99 @@
+//! Counts with exact discrete Laplace noise.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Charge, Charged, Describe, Mechanism, Proof};
+use crate::Result;
+#[cfg(test)]
+use crate::mutation::{Mutation, current};
+use crate::privacy::accountant::Phase;
+use crate::privacy::keys::{Key, Purpose};
+use crate::privacy::laplace::DiscreteLaplace;
+
+/// Noisy counts of the labels: (epsilon, 0)-private.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelCounts {
+    /// Above 0.
+    pub epsilon: f64,
+}
+
+impl Describe for LabelCounts {
+    fn phase(&self, times: u64) -> Result<Phase> {
+        Phase::pure(self.epsilon, times)
+    }
+
+    fn sampler(&self) -> Option<String> {
+        None
+    }
+
+    fn describe(&self) -> String {
+        format!("labels counted at epsilon {}", self.epsilon)
+    }
+
+    fn uses(&self) -> &'static str {
+        "counts of the labels"
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism")
+    }
+}
+
+impl LabelCounts {
+    /// Its noise, where one unit moves the counts by at most `sensitivity` in total.
+    pub(in crate::privacy) fn noise(&self, sensitivity: u64) -> Option<DiscreteLaplace> {
+        DiscreteLaplace::new(self.epsilon, sensitivity)
+    }
+}
+
+impl Charge for LabelCounts {
+    type Use = ChargedCounts;
+
+    fn of(mechanism: &Mechanism) -> Option<&Self> {
+        match mechanism {
+            Mechanism::DiscreteLaplace(counts) => Some(counts),
+            _ => None,
+        }
+    }
+
+    fn hand_out(&self, at: Charged) -> Result<ChargedCounts> {
+        let sensitivity = at.plan.unit().max_records();
+        #[cfg(test)]
+        let sensitivity = match current() {
+            Some(Mutation::HistogramForgetsUnits) => 1,
+            _ => sensitivity,
+        };
+        Ok(ChargedCounts {
+            noise: self.noise(sensitivity).expect("the plan was made with it"),
+            key: at.keys.key(at.index, Purpose::Histogram)?,
+        })
+    }
+}
+
+/// Counts that have been paid for: one draw of noise, which consumes it.
+#[must_use = "the counts are charged whether they are used or not"]
+pub struct ChargedCounts {
+    noise: DiscreteLaplace,
+    key: Key,
+}
+
+impl ChargedCounts {
+    /// `counts` with exact discrete Laplace noise, negative ones raised to 0. One unit may add to them by at most its most
+    /// records in total.
+    pub fn privatize(self, counts: &[u64]) -> Vec<u64> {
+        #[cfg(test)]
+        if current() == Some(Mutation::HistogramWithoutNoise) {
+            return counts.to_vec();
+        }
+        let mut rng = self.key.stream(0);
+        let noisy = |count: &u64| (*count as i64).saturating_add(self.noise.draw(&mut rng)).max(0) as u64;
+        counts.iter().map(noisy).collect()
+    }
+}
+
+// Says nothing of the noise.
+impl std::fmt::Debug for ChargedCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChargedCounts").finish_non_exhaustive()
+    }
+}

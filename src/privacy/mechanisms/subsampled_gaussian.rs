@@ -1,0 +1,255 @@
+//! Poisson-subsampled sums with Gaussian noise: a step of training.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Charge, Charged, Describe, Mechanism, Proof};
+use crate::Result;
+#[cfg(test)]
+use crate::mutation::{Mutation, current};
+use crate::privacy::accountant::Phase;
+#[cfg(test)]
+use crate::privacy::keys::KeySource;
+use crate::privacy::keys::{Key, Purpose};
+use crate::privacy::noise::{self, Drawn};
+use crate::privacy::sampler;
+
+/// What its cost depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubsampledGaussian {
+    /// Probability that a unit is drawn in a step.
+    pub sampling_rate: f64,
+    /// Noise standard deviation over sensitivity.
+    pub noise_multiplier: f64,
+    /// Where batches have a largest size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncation: Option<Truncation>,
+}
+
+/// Batches of a largest size (truncated Poisson).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truncation {
+    /// Most units in a batch.
+    pub max_batch_size: u64,
+    /// Most units that the dataset may have for the account to hold.
+    pub most_units: u64,
+}
+
+impl Describe for SubsampledGaussian {
+    fn phase(&self, times: u64) -> Result<Phase> {
+        match self.truncation {
+            None => Phase::new(self.sampling_rate, self.noise_multiplier, times),
+            Some(t) => Phase::truncated(
+                self.sampling_rate,
+                self.noise_multiplier,
+                times,
+                t.max_batch_size,
+                t.most_units,
+            ),
+        }
+    }
+
+    fn sampler(&self) -> Option<String> {
+        Some(match self.truncation {
+            None => "poisson".to_string(),
+            Some(t) => format!(
+                "poisson truncated at {} (of at most {} units)",
+                t.max_batch_size, t.most_units
+            ),
+        })
+    }
+
+    fn describe(&self) -> String {
+        let most = self
+            .truncation
+            .map(|t| format!(", batches of at most {}", t.max_batch_size));
+        format!(
+            "sampling rate {}, noise multiplier {}{}",
+            self.sampling_rate,
+            self.noise_multiplier,
+            most.unwrap_or_default()
+        )
+    }
+
+    fn uses(&self) -> &'static str {
+        "steps"
+    }
+
+    fn proof(&self) -> Proof {
+        Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism")
+    }
+}
+
+impl Charge for SubsampledGaussian {
+    type Use = ChargedStep;
+
+    fn of(mechanism: &Mechanism) -> Option<&Self> {
+        match mechanism {
+            Mechanism::SubsampledGaussian(gaussian) => Some(gaussian),
+            _ => None,
+        }
+    }
+
+    fn hand_out(&self, at: Charged) -> Result<ChargedStep> {
+        let sample_key = at.keys.key(at.index, Purpose::Sample)?;
+        let drawn = sampler::poisson(at.units, self.sampling_rate, &sample_key);
+        let members = match self.truncation {
+            Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &sample_key),
+            None => drawn,
+        };
+        let step = ChargedStep {
+            index: at.index,
+            members,
+            mechanism: at.plan.noise_mechanism(),
+            noise_key: at.keys.key(at.index, Purpose::Noise)?,
+        };
+        #[cfg(test)]
+        let step = step.mutated_in(at.units, at.resumed_at);
+        Ok(step)
+    }
+}
+
+/// A step that has been paid for: one batch, and one draw of noise, which consumes it.
+#[must_use = "the step is charged whether it is used or not"]
+pub struct ChargedStep {
+    index: u64,
+    members: Vec<usize>,
+    mechanism: noise::Mechanism,
+    noise_key: Key,
+}
+
+impl ChargedStep {
+    /// Position in the run, from 0. Steps that were charged by a process that died are skipped, not repeated.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The batch: indices of the units drawn, in order. May be empty; the step is to be taken all the same (rule P6).
+    pub fn members(&self) -> &[usize] {
+        &self.members
+    }
+
+    /// (clipped sum + noise) / expected batch size.
+    ///
+    /// `clipped_sum` [d] is the sum over `members` of vectors with norm at most C, zeros for an empty batch. The noise's
+    /// standard deviation is the noise multiplier times C(1 + slack), where the slack pays for the rounding to the grid
+    /// and for floating-point error before it (rule P12). The divisor is public (rule P2). There is no second draw
+    /// (rule P3): the step is consumed.
+    ///
+    /// # Errors
+    /// Other: a coordinate is not finite or beyond what clipped records can add up to.
+    pub fn privatize(self, clipped_sum: &[f64]) -> Result<Vec<f32>> {
+        #[cfg(test)]
+        if let Some(wrong) = self.mutated(clipped_sum) {
+            return wrong;
+        }
+        self.mechanism.privatize(clipped_sum, &self.noise_key)
+    }
+
+    /// Draws the noise for a sum of `d` values that is still being taken; it is the step's one draw.
+    ///
+    /// # Errors
+    /// Usage: the plan's noise is beyond the exact sampler.
+    pub fn draw_noise(self, d: usize) -> Result<StepNoise> {
+        let drawn = self.mechanism.draw(d, &self.noise_key)?;
+        Ok(StepNoise {
+            mechanism: self.mechanism,
+            drawn,
+        })
+    }
+}
+
+/// The one draw of noise of a step, before its sum is there.
+#[must_use = "the step is charged whether it is used or not"]
+pub struct StepNoise {
+    mechanism: noise::Mechanism,
+    drawn: Drawn,
+}
+
+impl StepNoise {
+    /// As [`ChargedStep::privatize`].
+    ///
+    /// # Panics
+    /// Where the sum is not as long as the noise.
+    pub fn privatize(self, clipped_sum: &[f64]) -> Result<Vec<f32>> {
+        self.mechanism.add(clipped_sum, self.drawn)
+    }
+}
+
+// Says nothing of the noise.
+impl fmt::Debug for StepNoise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepNoise").finish_non_exhaustive()
+    }
+}
+
+// Neither names members nor randomness: which records were drawn is secret too.
+impl fmt::Debug for ChargedStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChargedStep")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod mutated {
+    use super::*;
+    use crate::mutation::micro_batches;
+
+    impl ChargedStep {
+        /// The step with the mistakes that happen where it is charged; a run of `units` units went on at `resumed_at`.
+        pub(in crate::privacy) fn mutated_in(mut self, units: usize, resumed_at: u64) -> Self {
+            let step = &mut self;
+            match current() {
+                Some(Mutation::ShuffledBatches) => {
+                    let size = step.mechanism.expected_batch_size as usize;
+                    let first = step.index as usize * size;
+                    // A fixed order is as good as a shuffled one here: each epoch holds every record once.
+                    step.members = (first..first + size).map(|i| i % units.max(1)).collect();
+                    step.members.sort_unstable();
+                }
+                Some(Mutation::NoiseReusedAfterResume) => {
+                    let repeated = KeySource::Seeded(1).key(step.index - resumed_at, Purpose::Noise);
+                    step.noise_key = repeated.expect("a seeded key needs no system");
+                }
+                Some(Mutation::DivideByDrawnBatch) => {
+                    step.mechanism.expected_batch_size = step.members.len().max(1) as u64;
+                }
+                _ => {}
+            }
+            self
+        }
+    }
+
+    impl ChargedStep {
+        /// What comes of the mistake in the noise that is switched on.
+        pub(super) fn mutated(&self, sum: &[f64]) -> Option<Result<Vec<f32>>> {
+            let n = micro_batches();
+            let with = |share: f64, sum: &[f64], key: &Key| {
+                let noise_multiplier = self.mechanism.noise_multiplier * share;
+                let mechanism = noise::Mechanism {
+                    noise_multiplier,
+                    ..self.mechanism
+                };
+                mechanism.privatize(sum, key)
+            };
+            match current()? {
+                Mutation::NoNoise => Some(with(0.0, sum, &self.noise_key)),
+                Mutation::NoiseOverRootOfAccumulation => Some(with((n as f64).sqrt().recip(), sum, &self.noise_key)),
+                Mutation::NoiseForEachMicroBatch => {
+                    let share = 1.0 / n as f64;
+                    let (mut out, zeros) = (with(share, sum, &self.noise_key).ok()?, vec![0.0; sum.len()]);
+                    for _ in 1..n {
+                        let key = KeySource::Secure.key(0, Purpose::Noise).ok()?;
+                        let draw = with(share, &zeros, &key).ok()?;
+                        out.iter_mut().zip(draw).for_each(|(o, d)| *o += d);
+                    }
+                    Some(Ok(out))
+                }
+                _ => None,
+            }
+        }
+    }
+}
