@@ -48,9 +48,12 @@ fn p1_sampling_noise_and_epsilon_come_from_one_plan() {
     let plan = plan(&request());
     assert_eq!(plan.sampling_rate(), 0.02);
     let statement = plan.statement(plan.steps());
-    assert_eq!(statement.sampling_rate, plan.sampling_rate());
-    assert_eq!(statement.noise_multiplier, plan.noise_multiplier());
-    assert_eq!((statement.steps, statement.expected_batch_size), (50, 200));
+    assert_eq!(statement.number("sampling_rate"), plan.sampling_rate());
+    assert_eq!(statement.number("noise_multiplier"), plan.noise_multiplier());
+    assert_eq!(
+        (statement.number("steps"), statement.number("expected_batch_size")),
+        (50.0, 200.0)
+    );
     assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
     assert!(
         statement.epsilon_lower <= statement.epsilon && statement.epsilon_lower > 3.98,
@@ -246,7 +249,7 @@ fn p6_an_empty_batch_is_charged_and_gets_its_noise() {
         "{out:?}"
     );
     assert_eq!(run.charged_steps(), 1);
-    assert_eq!(run.statement().steps, 1);
+    assert_eq!(run.statement().number("steps"), 1.0);
 }
 
 #[test]
@@ -437,7 +440,7 @@ fn p8_a_noisy_histogram_is_paid_from_the_plan_once() {
     assert!(counting.noise_multiplier() > free);
     let statement = counting.statement(50);
     assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
-    assert_eq!(statement.label_histogram_epsilon, Some(0.5));
+    assert_eq!(statement.number("label_histogram_epsilon"), 0.5);
     assert!(statement.to_string().contains("labels counted at epsilon 0.5"));
     // Before any step the histogram is what is charged.
     let first = counting.epsilon_after(0).expect("known");

@@ -138,12 +138,14 @@ impl Plan {
         let mut out = vec![
             format!("run               {}-{} on {}", config.name, profile.name(), e.device),
             format!("privacy           {p}"),
-            format!("steps             {}", p.steps),
+            format!("steps             {}", p.number("steps")),
             format!(
                 "sampling rate     {:.6}  ({} of {})",
-                p.sampling_rate, p.expected_batch_size, config.dataset.public_size
+                p.number("sampling_rate"),
+                p.number("expected_batch_size"),
+                config.dataset.public_size
             ),
-            format!("noise multiplier  {:.4}", p.noise_multiplier),
+            format!("noise multiplier  {:.4}", p.number("noise_multiplier")),
         ];
         match &e.cost {
             Some(c) => {

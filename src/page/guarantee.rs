@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::number::{delta, down, significant, up};
-use crate::privacy::sentence;
+use crate::number::{delta, down, up};
+use crate::privacy::{mechanisms, sentence};
 
 /// A guarantee, whole.
 #[derive(Clone, Debug, Serialize)]
@@ -38,12 +38,7 @@ impl Guarantee {
             ("accountant", text("accountant")),
         ];
         terms.extend(number("epsilon_lower").map(|e| ("at least", format!("epsilon {}", down(e, 3)))));
-        terms.extend(p["mechanism"].as_str().map(|m| ("mechanism", m.to_string())));
-        terms.extend(number("noise_multiplier").map(|v| ("noise multiplier", format!("{v:.4}"))));
-        terms.extend(number("sampling_rate").map(|v| ("sampling rate", significant(v, 4))));
-        terms.extend(p["steps"].as_u64().map(|v| ("steps", v.to_string())));
-        terms.extend(number("max_grad_norm").map(|v| ("clipping norm", v.to_string())));
-        terms.extend(number("label_histogram_epsilon").map(|v| ("label counts", format!("epsilon {v} of it, pure"))));
+        terms.extend(p.as_object().map(mechanisms::terms).unwrap_or_default());
         let caveat = p["caveat"].as_str().map(str::to_string);
         Guarantee {
             sentence: p.as_object().map(sentence).unwrap_or_default(),

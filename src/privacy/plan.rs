@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Map, Value};
+
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
 use super::calibrate::Target;
 use super::keys::KeySource;
@@ -343,20 +345,24 @@ impl PrivacyPlan {
             unit: self.unit.to_string(),
             sampler: self.parameters.sampler(),
             accountant: "pld",
-            mechanism: match self.mechanism.kind {
-                NoiseKind::ExactGaussian => "exact rounded Gaussian noise",
-                NoiseKind::Gaussian => {
-                    "Gaussian noise in floating point (attacks on floating point are outside the claim)"
-                }
-            },
-            noise_multiplier: self.mechanism.noise_multiplier,
-            sampling_rate: self.sampling_rate(),
-            steps,
-            max_grad_norm: self.mechanism.max_grad_norm,
-            expected_batch_size: self.mechanism.expected_batch_size,
-            label_histogram_epsilon: self.label_histogram_epsilon(),
+            releases: self.state(steps),
             private: self.is_private(),
         }
+    }
+
+    /// What its releases say of themselves after `steps` steps of training and all uses of everything else.
+    fn state(&self, steps: u64) -> Map<String, Value> {
+        let mut out = Map::new();
+        for release in self.releases() {
+            let uses = if release.name == TRAINING.name() {
+                steps
+            } else {
+                release.times
+            };
+            let said = release.mechanism.state(uses, self);
+            out.extend(said.into_iter().map(|(key, value)| (key.to_string(), value)));
+        }
+        out
     }
 
     /// Enters `run` into the ledger, or finds it there, and hands out the only way to sampling and noise (rule P1).

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::number::{delta, down, significant, up};
+use super::mechanisms;
+use crate::number::{delta, down, up};
 
 /// What a run guarantees. Its display never prints epsilon alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,23 +28,18 @@ pub struct PrivacyStatement {
     pub sampler: String,
     /// What computed epsilon.
     pub accountant: &'static str,
-    /// Which noise, and what it leaves out.
-    pub mechanism: &'static str,
-    /// Noise standard deviation over sensitivity.
-    pub noise_multiplier: f64,
-    /// Probability that a record is drawn in a step.
-    pub sampling_rate: f64,
-    /// Steps that were charged.
-    pub steps: u64,
-    /// Largest norm of a record's contribution.
-    pub max_grad_norm: f64,
-    /// What the noisy sum is divided by.
-    pub expected_batch_size: u64,
-    /// Epsilon of the noisy histogram of the labels, which is part of `epsilon`; none where labels were not counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label_histogram_epsilon: Option<f64>,
+    /// What its releases say of themselves (`privacy/mechanisms`): noise multiplier, sampling rate and steps among it.
+    #[serde(flatten)]
+    pub releases: Map<String, Value>,
     /// False where the randomness came from a fixed seed: then nothing above is guaranteed.
     pub private: bool,
+}
+
+impl PrivacyStatement {
+    /// A number that a release says; not a number where none says it.
+    pub fn number(&self, key: &str) -> f64 {
+        self.releases.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN)
+    }
 }
 
 impl fmt::Display for PrivacyStatement {
@@ -64,9 +60,8 @@ pub fn sentence(guarantee: &Map<String, Value>) -> String {
     let fixed_seed = (guarantee.get("private") != Some(&Value::Bool(true)))
         .then_some("NOT PRIVATE: the randomness came from a fixed seed");
     let caveat = guarantee.get("caveat").and_then(Value::as_str).or(fixed_seed);
-    let labels = number("label_histogram_epsilon").map(|e| format!("; labels counted at epsilon {} of it", up(e, 3)));
     format!(
-        "{}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}, noise multiplier {}, sampling rate {}, {} steps{}",
+        "{}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}",
         caveat.map(|c| format!("{c}; ")).unwrap_or_default(),
         number("epsilon").map_or_else(unknown, |e| up(e, 3)),
         number("epsilon_lower").map_or_else(unknown, |e| down(e, 3)),
@@ -75,11 +70,7 @@ pub fn sentence(guarantee: &Map<String, Value>) -> String {
         text("unit"),
         text("sampler"),
         text("accountant"),
-        text("mechanism"),
-        number("noise_multiplier").map_or_else(unknown, |v| format!("{v:.4}")),
-        number("sampling_rate").map_or_else(unknown, |v| significant(v, 4)),
-        number("steps").map_or_else(unknown, |v| v.to_string()),
-        labels.unwrap_or_default()
+        mechanisms::words(guarantee)
     )
 }
 

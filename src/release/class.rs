@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::RunConfig;
+use crate::privacy::mechanisms;
 use crate::{Error, Result};
 
 /// Why a value may leave.
@@ -36,24 +37,20 @@ impl Class {
 }
 
 /// What `model/privacy.json` may hold, and every shard under `dp.`: all of it follows from the plan.
-const GUARANTEE: [&str; 16] = [
-    "caveat",
-    "epsilon",
-    "epsilon_lower",
-    "delta",
-    "adjacency",
-    "unit",
-    "sampler",
-    "accountant",
-    "mechanism",
-    "noise_multiplier",
-    "sampling_rate",
-    "steps",
-    "max_grad_norm",
-    "expected_batch_size",
-    "label_histogram_epsilon",
-    "private",
-];
+fn guarantee_keys() -> Vec<&'static str> {
+    let own = [
+        "caveat",
+        "epsilon",
+        "epsilon_lower",
+        "delta",
+        "adjacency",
+        "unit",
+        "sampler",
+        "accountant",
+        "private",
+    ];
+    own.into_iter().chain(mechanisms::keys()).collect()
+}
 
 /// What a shard's metadata may hold besides.
 const SHARD: [&str; 3] = ["dp.run", "dp.base_model", "ARROW:schema"];
@@ -92,7 +89,7 @@ const SAMPLED_LABEL: [&str; 9] = [
 
 /// Keys of a guarantee that nobody has classified.
 pub fn of_guarantee(guarantee: &Value) -> Vec<String> {
-    unknown(guarantee, &GUARANTEE)
+    unknown(guarantee, &guarantee_keys())
 }
 
 /// Keys of a summary of sampling that nobody has classified.
@@ -132,7 +129,8 @@ pub fn of_shard(path: &Path, config: &RunConfig) -> Result<Vec<String>> {
         .filter(|name| !declared(name))
         .map(|name| format!("column `{name}`"))
         .collect();
-    let known = |key: &str| SHARD.contains(&key) || key.strip_prefix("dp.").is_some_and(|k| GUARANTEE.contains(&k));
+    let guarantee = guarantee_keys();
+    let known = |key: &str| SHARD.contains(&key) || key.strip_prefix("dp.").is_some_and(|k| guarantee.contains(&k));
     let keys = metadata.key_value_metadata().into_iter().flatten().map(|kv| &kv.key);
     out.extend(keys.filter(|key| !known(key)).map(|key| format!("metadata `{key}`")));
     Ok(out)

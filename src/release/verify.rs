@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use super::clearance::SAME_NUMBER;
 use super::{claim, croissant, manifest, registry, wording};
 use crate::assets::sha256_file;
-use crate::privacy::accountant::{Adjacency, Phase, pld};
+use crate::privacy::accountant::{Adjacency, pld};
+use crate::privacy::mechanisms;
 use crate::privacy::sentence;
 use crate::{Error, Result};
 
@@ -320,15 +321,16 @@ fn accounted(guarantee: &Map<String, Value>) -> Option<String> {
     let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
     match guarantee.get("sampler").and_then(Value::as_str) {
         Some("poisson") => {}
-        Some(truncated) if truncated.starts_with("poisson truncated at ") => return None,
+        Some(truncated) if truncated.starts_with("poisson truncated at ") => {}
         _ => return Some("names a sampler that this program does not have".into()),
     }
-    let steps = guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default();
-    let training = Phase::new(number("sampling_rate"), number("noise_multiplier"), steps);
-    let labels = guarantee.get("label_histogram_epsilon").and_then(Value::as_f64);
-    let phases = std::iter::once(training).chain(labels.map(|epsilon| Phase::pure(epsilon, 1)));
-    let least = (phases.collect::<Result<Vec<Phase>>>())
-        .and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, number("delta")));
+    let phases = match mechanisms::stated(guarantee) {
+        // Of truncated batches.
+        Ok(None) => return None,
+        Ok(Some(phases)) => Ok(phases),
+        Err(e) => Err(e),
+    };
+    let least = phases.and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, number("delta")));
     match least {
         Err(e) => Some(format!("its numbers cannot be accounted for: {e}")),
         Ok(least) if number("epsilon") < least.epsilon_lower * (1.0 - SAME_NUMBER) => Some(format!(

@@ -1,14 +1,17 @@
 //! Counts with exact discrete Laplace noise.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{Charge, Charged, Describe, Mechanism, Proof};
+use super::{Charge, Charged, Describe, Mechanism, Proof, Says};
 use crate::Result;
 #[cfg(test)]
 use crate::mutation::{Mutation, current};
+use crate::number::up;
 use crate::privacy::accountant::Phase;
 use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::laplace::DiscreteLaplace;
+use crate::privacy::plan::PrivacyPlan;
 
 /// Noisy counts of the labels: (epsilon, 0)-private.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +40,31 @@ impl Describe for LabelCounts {
     fn proof(&self) -> Proof {
         Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism")
     }
+
+    fn state(&self, _: u64, _: &PrivacyPlan) -> Vec<(&'static str, Value)> {
+        vec![(EPSILON, self.epsilon.into())]
+    }
 }
+
+/// Its epsilon, which is part of the guarantee's.
+const EPSILON: &str = "label_histogram_epsilon";
+
+fn epsilon(guarantee: &Map<String, Value>) -> Option<f64> {
+    guarantee.get(EPSILON)?.as_f64()
+}
+
+pub(super) const SAYS: Says = Says {
+    keys: &[EPSILON],
+    phase: |guarantee| Some(Phase::pure(epsilon(guarantee).unwrap_or(f64::NAN), 1)),
+    words: |guarantee| {
+        let epsilon = epsilon(guarantee).map_or("?".into(), |e| up(e, 3));
+        format!("labels counted at epsilon {epsilon} of it")
+    },
+    terms: |guarantee| {
+        let counts = epsilon(guarantee).map(|e| ("label counts", format!("epsilon {e} of it, pure")));
+        counts.into_iter().collect()
+    },
+};
 
 impl LabelCounts {
     /// Its noise, where one unit moves the counts by at most `sensitivity` in total.

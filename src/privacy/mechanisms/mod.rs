@@ -9,6 +9,7 @@ mod unproven;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub use discrete_laplace::{ChargedCounts, LabelCounts};
 pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, Truncation};
@@ -50,6 +51,9 @@ pub(super) trait Describe {
 
     /// What stands behind its epsilon (P11).
     fn proof(&self) -> Proof;
+
+    /// What a guarantee says of it after `uses` uses.
+    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)>;
 }
 
 impl Mechanism {
@@ -80,6 +84,11 @@ impl Mechanism {
         self.described().describe()
     }
 
+    /// What a guarantee says of it after `uses` uses.
+    pub(super) fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)> {
+        self.described().state(uses, plan)
+    }
+
     /// What its uses are called: "steps".
     pub fn uses(&self) -> &'static str {
         self.described().uses()
@@ -89,6 +98,66 @@ impl Mechanism {
     pub fn proof(&self) -> Proof {
         self.described().proof()
     }
+}
+
+/// A guarantee as files have it: `model/privacy.json`, and what is made of it.
+type Guarantee = Map<String, Value>;
+
+/// Names of values, and the values for a person.
+type Terms = Vec<(&'static str, String)>;
+
+/// What a mechanism says of itself in a guarantee: by keys of its own beside epsilon and delta, which are read back here too.
+pub(super) struct Says {
+    /// Its keys.
+    keys: &'static [&'static str],
+    /// What they are to the accountant; none where they do not say all that it needs.
+    phase: fn(&Guarantee) -> Option<Result<Phase>>,
+    /// In a line (P10).
+    words: fn(&Guarantee) -> String,
+    /// One by one, for a table.
+    terms: fn(&Guarantee) -> Terms,
+}
+
+/// Of every mechanism, in the order in which a guarantee has them.
+const SAYS: [Says; 2] = [subsampled_gaussian::SAYS, discrete_laplace::SAYS];
+
+impl Says {
+    fn speaks(&self, guarantee: &Guarantee) -> bool {
+        self.keys.iter().any(|key| guarantee.contains_key(*key))
+    }
+}
+
+/// The keys by which mechanisms say what they did: all of them follow from the plan.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    SAYS.iter().flat_map(|says| says.keys).copied()
+}
+
+/// The releases that a guarantee speaks of, for the accountant; none where it does not say all that it needs (of truncated
+/// batches).
+///
+/// # Errors
+/// Usage: numbers that the accountant refuses.
+pub fn stated(guarantee: &Guarantee) -> Result<Option<Vec<Phase>>> {
+    let speaking = SAYS.iter().filter(|says| says.speaks(guarantee));
+    let phases: Option<Vec<Result<Phase>>> = speaking.map(|says| (says.phase)(guarantee)).collect();
+    phases.map(|phases| phases.into_iter().collect()).transpose()
+}
+
+/// What a guarantee says of its releases, in a line; of one that says nothing of any, that training is not known.
+pub fn words(guarantee: &Guarantee) -> String {
+    let speaking: Vec<String> = (SAYS.iter())
+        .filter(|says| says.speaks(guarantee))
+        .map(|says| (says.words)(guarantee))
+        .collect();
+    match speaking.is_empty() {
+        true => (SAYS[0].words)(guarantee),
+        false => speaking.join("; "),
+    }
+}
+
+/// The same one by one.
+pub fn terms(guarantee: &Guarantee) -> Terms {
+    SAYS.iter().flat_map(|says| (says.terms)(guarantee)).collect()
 }
 
 /// What stands behind the epsilon of a mechanism (rule P11), with the reference.

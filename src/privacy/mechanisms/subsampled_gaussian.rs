@@ -3,16 +3,20 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Charge, Charged, Describe, Mechanism, Proof};
+use super::{Charge, Charged, Describe, Mechanism, Proof, Says};
 use crate::Result;
+use crate::config::NoiseKind;
 #[cfg(test)]
 use crate::mutation::{Mutation, current};
+use crate::number::significant;
 use crate::privacy::accountant::Phase;
 #[cfg(test)]
 use crate::privacy::keys::KeySource;
 use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::noise::{self, Drawn};
+use crate::privacy::plan::PrivacyPlan;
 use crate::privacy::sampler;
 
 /// What its cost depends on.
@@ -79,7 +83,79 @@ impl Describe for SubsampledGaussian {
     fn proof(&self) -> Proof {
         Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism")
     }
+
+    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)> {
+        let noise = match plan.noise() {
+            NoiseKind::ExactGaussian => "exact rounded Gaussian noise",
+            NoiseKind::Gaussian => "Gaussian noise in floating point (attacks on floating point are outside the claim)",
+        };
+        let [
+            mechanism,
+            noise_multiplier,
+            sampling_rate,
+            steps,
+            max_grad_norm,
+            expected_batch_size,
+        ] = KEYS;
+        vec![
+            (mechanism, noise.into()),
+            (noise_multiplier, self.noise_multiplier.into()),
+            (sampling_rate, self.sampling_rate.into()),
+            (steps, uses.into()),
+            (max_grad_norm, plan.max_grad_norm().into()),
+            (expected_batch_size, plan.expected_batch_size().into()),
+        ]
+    }
 }
+
+/// Which noise, and what it leaves out; noise standard deviation over sensitivity; probability that a unit is drawn in a
+/// step; steps that were charged; largest norm of a unit's contribution; what the noisy sum is divided by.
+const KEYS: [&str; 6] = [
+    "mechanism",
+    "noise_multiplier",
+    "sampling_rate",
+    "steps",
+    "max_grad_norm",
+    "expected_batch_size",
+];
+
+pub(super) const SAYS: Says = Says {
+    keys: &KEYS,
+    phase: |guarantee| {
+        let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        // The account of truncated batches needs more than a guarantee says.
+        let truncated = guarantee
+            .get("sampler")
+            .and_then(Value::as_str)
+            .is_some_and(|s| s.starts_with("poisson truncated at "));
+        let steps = guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default();
+        (!truncated).then(|| Phase::new(number("sampling_rate"), number("noise_multiplier"), steps))
+    },
+    words: |guarantee| {
+        let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
+        let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".into());
+        format!(
+            "{}, noise multiplier {}, sampling rate {}, {} steps",
+            guarantee.get("mechanism").and_then(Value::as_str).unwrap_or("?"),
+            or_unknown(number("noise_multiplier").map(|v| format!("{v:.4}"))),
+            or_unknown(number("sampling_rate").map(|v| significant(v, 4))),
+            or_unknown(number("steps").map(|v| v.to_string())),
+        )
+    },
+    terms: |guarantee| {
+        let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
+        let mechanism = guarantee.get("mechanism").and_then(Value::as_str);
+        let steps = guarantee.get("steps").and_then(Value::as_u64);
+        let terms = [
+            mechanism.map(|m| ("mechanism", m.to_string())),
+            number("noise_multiplier").map(|v| ("noise multiplier", format!("{v:.4}"))),
+            number("sampling_rate").map(|v| ("sampling rate", significant(v, 4))),
+            steps.map(|v| ("steps", v.to_string())),
+            number("max_grad_norm").map(|v| ("clipping norm", v.to_string())),
+        ];
+        terms.into_iter().flatten().collect()
+    },
+};
 
 impl Charge for SubsampledGaussian {
     type Use = ChargedStep;

@@ -1,10 +1,12 @@
 //! A mechanism without a proof, for the tests of rule P11.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Describe, Proof};
 use crate::Result;
 use crate::privacy::accountant::Phase;
+use crate::privacy::plan::PrivacyPlan;
 
 /// It would be (1, 0)-private, if anybody had shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,5 +31,9 @@ impl Describe for Unproven {
 
     fn proof(&self) -> Proof {
         Proof::Research("nobody")
+    }
+
+    fn state(&self, _: u64, _: &PrivacyPlan) -> Vec<(&'static str, Value)> {
+        Vec::new()
     }
 }
