@@ -179,6 +179,32 @@ mod one_rule_for_labels {
         refused(&file, &dataset(&[mixed]), &["`0`", "declared are `1`, `many`"], &[]);
     }
 
+    /// Names 1 to 5 for values 0 to 4: a 4 was taken for a value and a 5 for a name.
+    #[test]
+    fn a_name_that_is_another_labels_value_is_never_what_stands_in_the_file() {
+        let stars = dataset(&[LabelConfig {
+            values: Some(["0", "1", "2"].map(String::from).into()),
+            ..label("label", &["1", "2", "3"])
+        }]);
+        let folder = Folder::new();
+        let file = folder.write("d.csv", "text,label\na,0\nb,2\n");
+        expect(&file, &stars, &[("a", 0), ("b", 2)]);
+        let file = folder.write("e.csv", "text,label\na,1\nb,3\n");
+        refused(&file, &stars, &["line 3", "`3`", "declared are `0` (1)"], &[]);
+    }
+
+    #[test]
+    fn booleans_that_are_taken_for_positions_are_told() {
+        let folder = Folder::new();
+        let file = folder.write("d.csv", "text,label\na,True\nb,False\nc,True\nd,False\n");
+        let (_, report) = read_as(&file, &dataset(&[label("label", &["spam", "ham"])])).unwrap();
+        assert!(
+            report.warnings[0].contains("is taken for 1, which is `ham`"),
+            "{:?}",
+            report.warnings
+        );
+    }
+
     #[test]
     fn whole_floats_booleans_and_narrow_integers_are_labels() {
         let folder = Folder::new();
@@ -439,6 +465,59 @@ mod csv {
         refused(&file, &named, &["line 1", "2 fields", "names 3"], &["room 12"]);
     }
 
+    /// A first record of `sep=;` once changed how all the others were read.
+    #[test]
+    fn p9_the_first_record_of_a_file_without_a_header_is_a_record() {
+        let folder = Folder::new();
+        let mut bare = good_or_bad();
+        bare.header = false;
+        bare.columns = ["text", "label"].map(String::from).into();
+        let records = [("a;b", 1), ("c;d", 0)];
+        expect(&folder.write("d.csv", "a;b,good\nc;d,bad\n"), &bare, &records);
+        refused(
+            &folder.write("e.csv", "sep=;\na;b,good\nc;d,bad\n"),
+            &bare,
+            &["1 field"],
+            &[],
+        );
+        // And what it begins with says nothing of an encoding that is declared.
+        bare.encoding = Some("windows-1252".into());
+        expect(
+            &folder.write("f.csv", b"\xef\xbb\xbfa,good\nc,bad\n"),
+            &bare,
+            &[("ï»¿a", 1), ("c", 0)],
+        );
+        expect(
+            &folder.write("g.csv", b"\xff\xfea,good\nc,bad\n"),
+            &bare,
+            &[("ÿþa", 1), ("c", 0)],
+        );
+        // A mark in the middle is left of files that were joined.
+        let joined = folder.write("h.csv", "\u{feff}text,label\nfine,good\n\u{feff}slow,bad\n");
+        expect(&joined, &good_or_bad(), &[("fine", 1), ("slow", 0)]);
+    }
+
+    #[test]
+    fn a_cell_that_opens_a_quote_in_tsv_is_refused_until_declared() {
+        let folder = Folder::new();
+        let file = folder.write("a.tsv", "label\ttext\ngood\t\"line one\nbad\tline two\"\n");
+        refused(&file, &good_or_bad(), &["line 2", "dataset.quote"], &[]);
+    }
+
+    #[test]
+    fn an_encoding_that_garbles_is_pointed_out() {
+        let folder = Folder::new();
+        let mut declared = good_or_bad();
+        declared.encoding = Some("windows-1252".into());
+        let file = folder.write("d.csv", "text,label\nGrüße,good\n");
+        let (_, report) = read_as(&file, &declared).unwrap();
+        assert!(
+            report.warnings[0].contains("begins as UTF-8 does"),
+            "{:?}",
+            report.warnings
+        );
+    }
+
     #[test]
     fn a_header_is_shown_and_the_nearest_name_offered() {
         let folder = Folder::new();
@@ -451,7 +530,8 @@ mod csv {
             &["today"],
         );
         let file = folder.write("e.csv", "review,sentiment\na,good\n");
-        refused(&file, &good_or_bad(), &["its columns are review, sentiment"], &[]);
+        // They may be a record: only their owner is shown them.
+        refused(&file, &good_or_bad(), &["dpsynth inspect"], &["review", "sentiment"]);
         let file = folder.write("f.csv", "text,label,text\na,good,b\n");
         refused(&file, &good_or_bad(), &["two columns `text`"], &[]);
     }
@@ -771,6 +851,24 @@ mod several_files {
 mod units {
     use super::*;
 
+    /// A person whose number one file writes as an integer and another as a float was two units, and had two bounds.
+    #[test]
+    fn a_unit_is_one_however_its_number_is_written() {
+        let folder = Folder::new();
+        let mut by_user = good_or_bad();
+        by_user.unit = Some(UnitConfig {
+            column: "user".into(),
+            max_records: 9,
+        });
+        let csv = "text,label,user\na,good,7\nb,bad,7.0\nc,bad, 7 \nd,bad,u1\ne,bad,u1  \n";
+        let json: String = ["1000", "1e3", "1.0e3", "1000.0", "\"1000\""]
+            .map(|user| format!("{{\"text\":\"a\",\"label\":\"good\",\"user\":{user}}}\n"))
+            .concat();
+        let units = |path: &Path| -> Vec<u32> { read_as(path, &by_user).unwrap().0.iter().map(|r| r.unit).collect() };
+        assert_eq!(units(&folder.write("d.csv", csv)), [0, 0, 0, 1, 1]);
+        assert_eq!(units(&folder.write("d.jsonl", json)), [0; 5]);
+    }
+
     #[test]
     fn any_value_names_a_unit_and_no_message_shows_it() {
         let folder = Folder::new();
@@ -809,6 +907,92 @@ mod units {
     }
 }
 
+mod strangers {
+    use super::*;
+
+    /// A header may begin with the letters by which a binary file is known.
+    #[test]
+    fn a_header_is_not_taken_for_a_binary_file() {
+        let folder = Folder::new();
+        for first in ["PARENT_ID", "PAR1", "ORCID", "BZhours", "Rar!", "ARROW1", "Obj", "FEA1"] {
+            let file = folder.write("d.csv", format!("{first},text,label\n1,fine,good\n"));
+            expect(&file, &good_or_bad(), &[("fine", 1)]);
+        }
+    }
+
+    #[test]
+    fn types_of_other_columns_do_not_matter_and_moments_name_units() {
+        let folder = Folder::new();
+        let moments = arrow::array::TimestampMicrosecondArray::from(vec![1, 2, 1]).with_timezone("Europe/Berlin");
+        let far = arrow::array::Date64Array::from(vec![i64::MAX; 3]);
+        let file = folder.parquet(
+            "d.parquet",
+            vec![
+                ("text", texts(&["a", "b", "c"])),
+                ("label", texts(&["good", "bad", "bad"])),
+                ("when", Arc::new(moments)),
+                ("far", Arc::new(far)),
+            ],
+        );
+        expect(&file, &good_or_bad(), &[("a", 1), ("b", 0), ("c", 0)]);
+        let mut by_moment = good_or_bad();
+        by_moment.unit = Some(UnitConfig {
+            column: "when".into(),
+            max_records: 2,
+        });
+        let units: Vec<u32> = read_as(&file, &by_moment).unwrap().0.iter().map(|r| r.unit).collect();
+        assert_eq!(units, [0, 1, 0]);
+        let mut of_moments = good_or_bad();
+        of_moments.text = "when".into();
+        refused(&file, &of_moments, &["dates or times, not text"], &[]);
+    }
+
+    /// The readers of Parquet and Arrow panic on some files that are damaged.
+    #[test]
+    fn a_damaged_file_is_an_error_and_no_panic() {
+        let folder = Folder::new();
+        let many: Vec<String> = (0..200).map(|i| format!("text number {i}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let batch = batch(vec![("text", texts(&many)), ("label", texts(&["good"; 200]))]);
+        let mut stream = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+        stream.write(&batch).unwrap();
+        let parquet = parquet_bytes(vec![("text", texts(&many)), ("label", texts(&["good"; 200]))]);
+        for (name, bytes) in [("d.arrow", stream.into_inner().unwrap()), ("d.parquet", parquet)] {
+            let mut seed = 1u64;
+            for _ in 0..400 {
+                let mut spoilt = bytes.clone();
+                for _ in 0..3 {
+                    seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    let at = (seed >> 33) as usize % spoilt.len();
+                    spoilt[at] ^= 1 << (seed >> 30 & 7);
+                }
+                let path = folder.write(name, &spoilt);
+                let _ = read_as(&path, &good_or_bad());
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_programs_leave_beside_data_are_not_data() {
+        let folder = Folder::new();
+        for name in [
+            "a.csv",
+            "._a.csv",
+            ".~lock.a.csv",
+            ".ipynb_checkpoints/a-checkpoint.csv",
+            "_tmp/part.csv",
+            "sub/b.csv",
+        ] {
+            folder.write(&format!("d/{name}"), "text,label\na,good\n");
+        }
+        let count = |pattern: &str| find(&folder.0.path().join(pattern), Split::Train).unwrap().len();
+        assert_eq!(
+            (count("d/*.csv"), count("d/**/*.csv"), count("d/_tmp/*.csv")),
+            (1, 2, 1)
+        );
+    }
+}
+
 mod messages {
     use super::*;
 
@@ -823,6 +1007,13 @@ mod messages {
             &good_or_bad(),
             &["line 2", "column `label`", "a text of 1180 characters"],
             &["guest", "room"],
+        );
+        let file = folder.write("e.csv", "text,label\ngood,Anna M. is HIV positive\n");
+        refused(
+            &file,
+            &good_or_bad(),
+            &["line 2", "a text of 23 characters"],
+            &["Anna", "HIV"],
         );
     }
 }

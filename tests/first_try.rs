@@ -227,6 +227,26 @@ fn shards_are_read_as_one_and_a_single_one_of_several_is_pointed_out() {
     assert!(told && one < 200, "{one}");
 }
 
+/// A folder whose files were moved away once took the paid run's records with it.
+#[test]
+fn p7_a_paid_run_outlives_its_files_and_new_ones() {
+    let place = tiny();
+    fs::create_dir(place.path("shards")).unwrap();
+    fs::copy(place.path("train.csv"), place.path("shards/train-0.csv")).unwrap();
+    place.edit("train = \"train.csv\"", "train = \"shards/train-*.csv\"");
+    place.done("run", &[]);
+    let kept = fs::read(place.run("internal/train.parquet")).unwrap();
+    // A shard more is another dataset, and what was trained on stays what it was.
+    fs::copy(place.path("test.csv"), place.path("shards/train-1.csv")).unwrap();
+    place.stage("run", &[]).refused(2, &["was trained on other records"]);
+    assert_eq!(fs::read(place.run("internal/train.parquet")).unwrap(), kept);
+    fs::remove_file(place.path("shards/train-1.csv")).unwrap();
+    fs::rename(place.path("shards"), place.path("elsewhere")).unwrap();
+    place.ok(&["sample", "runs/tiny-quick"]);
+    place.ok(&["run", "runs/tiny-quick"]);
+    assert_eq!(fs::read(place.run("internal/train.parquet")).unwrap(), kept);
+}
+
 #[test]
 fn a_relative_path_is_looked_for_beside_the_configuration_and_every_place_is_named() {
     let place = tiny();

@@ -240,6 +240,12 @@ pub fn dataset(config: &DatasetConfig, locations: &Locations, progress: &dyn Pro
     let files = |named: &Files, split: Split| -> Result<Vec<PathBuf>> {
         let mut out = Vec::new();
         for path in named.paths() {
+            if path.to_string_lossy().contains("://") && !path.starts_with("hf:") {
+                return Err(
+                    Error::usage(format!("{} is an address, and only hf:// is fetched", path.display()))
+                        .hint("fetch the file and name it by its path"),
+                );
+            }
             out.extend(match Repository::named(path)? {
                 Some(repository) => repository.files(split, locations, progress)?,
                 None => tables::find(path, split).map_err(|e| nowhere(e, path, split, config))?,

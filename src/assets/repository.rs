@@ -1,5 +1,6 @@
 //! Files of a dataset repository on the Hugging Face hub: `hf://datasets/ORG/NAME/PATTERN`, at a revision `NAME@REVISION`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -84,6 +85,23 @@ impl Repository {
                 );
             }
         };
+        let folders: BTreeSet<&str> = names
+            .iter()
+            .map(|name| name.rsplit_once('/').map_or("", |(folder, _)| folder))
+            .collect();
+        if self.pattern.is_none() && folders.len() > 1 {
+            let folders: Vec<&str> = folders.into_iter().collect();
+            return Err(Error::usage(format!(
+                "{} has several configurations: {}",
+                self.named,
+                folders.join(", ")
+            ))
+            .hint(format!(
+                "name one: {}/{}/train-*.parquet",
+                self.named.trim_end_matches('/'),
+                folders[0]
+            )));
+        }
         if names.is_empty() {
             return Err(Error::data(format!("no file of the repository matches {}", self.named))
                 .hint("name the files by a pattern, such as hf://datasets/ORG/NAME/data/train-*.parquet"));
@@ -110,10 +128,14 @@ impl Repository {
         };
         let plain = names.iter().filter(|name| !name.split('/').any(|part| part == ".."));
         let mut out: Vec<String> = match &self.pattern {
-            Some(pattern) => plain
-                .filter(|name| pattern.matches_with(name, options))
-                .cloned()
-                .collect(),
+            // A file, a pattern, or a folder.
+            Some(pattern) => {
+                let folder = format!("{}/", pattern.as_str().trim_end_matches('/'));
+                let is_meant = |name: &&String| {
+                    pattern.matches_with(name, options) || (name.starts_with(&folder) && split.owns(name))
+                };
+                plain.filter(is_meant).cloned().collect()
+            }
             None => plain.filter(|name| split.owns(name)).cloned().collect(),
         };
         out.sort();

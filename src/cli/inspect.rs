@@ -1,11 +1,11 @@
 //! `dpsynth inspect` and `dpsynth init`: what stands in a file, and a configuration to begin with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 use dpsynth::config::{DatasetConfig, Escape, draft};
 use dpsynth::progress::Progress;
-use dpsynth::tables::{Declared, Inspection, inspect, is_name, short, shown_separator};
+use dpsynth::tables::{Declared, Inspection, Split, find, inspect, is_name, short, shown_separator};
 use dpsynth::{Error, Result};
 
 use super::{Ui, show};
@@ -40,6 +40,18 @@ enum EscapeName {
 }
 
 impl Reading {
+    /// The file itself, or the first of those that a pattern or a folder means.
+    fn file(path: &Path, ui: &Ui) -> Result<PathBuf> {
+        if path.is_file() {
+            return Ok(path.to_path_buf());
+        }
+        let files = find(path, Split::Train)?;
+        if files.len() > 1 {
+            ui.note(&format!("the first of {} files: {}", files.len(), files[0].display()));
+        }
+        Ok(files[0].clone())
+    }
+
     fn declared(&self) -> Result<Declared> {
         let separator = match self.separator.as_deref() {
             None => None,
@@ -75,8 +87,8 @@ impl Reading {
 /// records: what it prints is for their owner, not for release.
 #[derive(Args)]
 pub struct Inspect {
-    /// A file of records
-    #[arg(value_hint = ValueHint::FilePath)]
+    /// A file of records, or a folder or pattern, of which the first is looked at
+    #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
     #[command(flatten)]
     reading: Reading,
@@ -89,7 +101,7 @@ impl Inspect {
     /// Reads the file and prints.
     pub fn run(self, ui: &Ui) -> Result<()> {
         let declared = self.reading.declared()?;
-        let seen = inspect(&self.file, &declared)?;
+        let seen = inspect(&Reading::file(&self.file, ui)?, &declared)?;
         if self.json {
             return ui.print_json(&seen);
         }

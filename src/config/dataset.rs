@@ -136,7 +136,7 @@ impl DatasetConfig {
     /// Usage: a separator of more than a byte, an encoding that is not known, names of columns beside a header.
     pub fn declared(&self) -> Result<Declared> {
         let separator = match self.separator {
-            Some(c) if !c.is_ascii() || "\"\r\n".contains(c) => {
+            Some(c) if !c.is_ascii() || "\"\\\r\n".contains(c) => {
                 return Err(Error::usage(format!("`dataset.separator` cannot be {c:?}"))
                     .hint("it is one character, such as \";\" or \"\\t\""));
             }
@@ -224,6 +224,19 @@ impl DatasetConfig {
             return Err(Error::usage(format!("two columns would be written as `{twice}`"))
                 .hint("give one of them a name of its own, such as as = \"topic\""));
         }
+        let held_out = self.test.as_ref().and_then(HeldOut::files);
+        for (key, files) in [("train", self.train.as_ref()), ("test", held_out)] {
+            if files.is_some_and(|files| files.paths().is_empty()) {
+                return Err(Error::usage(format!("`dataset.{key}` names no file"))
+                    .hint("a path, a pattern, a folder, or a list of them"));
+            }
+        }
+        if let Some(total) = self.total_epsilon.filter(|total| !(*total > 0.0 && total.is_finite())) {
+            return Err(
+                Error::usage(format!("`dataset.total_epsilon` must be a number above 0, not {total}"))
+                    .hint("it is what all runs on the dataset may spend together"),
+            );
+        }
         if let Some(HeldOut::Share(share)) = self.test
             && !(share > 0.0 && share < 1.0)
         {
@@ -242,7 +255,7 @@ impl DatasetConfig {
 pub enum Escape {
     /// `""`, as RFC 4180 has it.
     Doubled,
-    /// `\"`, as Spark and MySQL write it; a backslash is then `\\`, and one before anything else is itself.
+    /// `\"`, as Spark writes it; a backslash is then `\\`, and one before anything else is itself.
     Backslash,
 }
 

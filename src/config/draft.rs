@@ -1,11 +1,13 @@
 //! A configuration to begin with, of what stands in a file.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use toml::Value;
 
-use super::dataset::{TextColumn, written};
-use crate::tables::{ColumnSeen, Declared, Inspection};
+use super::dataset::{Escape, TextColumn, written};
+use crate::records::prompt::is_variable;
+use crate::tables::{ColumnSeen, Declared, Inspection, is_name, short, whole};
 use crate::{Error, Result};
 
 /// More labels than this are not written out.
@@ -20,11 +22,7 @@ const MOST_LABELS: usize = 200;
 pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: Option<&str>) -> Result<String> {
     let find = |name: &str| {
         seen.columns.iter().find(|c| c.name == name).ok_or_else(|| {
-            let names: Vec<String> = seen
-                .columns
-                .iter()
-                .map(|c| format!("`{}`", crate::tables::short(&c.name)))
-                .collect();
+            let names: Vec<String> = seen.columns.iter().map(|c| format!("`{}`", short(&c.name))).collect();
             Error::usage(format!("{} has no column `{name}`", seen.path.display()))
                 .hint(format!("its columns are {}", names.join(", ")))
         })
@@ -35,10 +33,7 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
     };
     let text = match text {
         Some(name) => find(name)?,
-        None => seen
-            .text()
-            .filter(|c| Some(c.name.as_str()) != label)
-            .ok_or_else(|| none("a text", "--text"))?,
+        None => seen.text_beside(label).ok_or_else(|| none("a text", "--text"))?,
     };
     let label = match label {
         Some(name) => find(name)?,
@@ -69,7 +64,7 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
         format!("train = {}", quoted(&seen.path.to_string_lossy())),
         "# A fifth of the records never trains and judges the synthetic ones; or name a file of its own.".into(),
         "test = 0.2".into(),
-        match TextColumn::from(text.name.as_str()).written() == text.name {
+        match TextColumn::from(text.name.as_str()).written() == text.name && !is_id(&text.name) {
             true => format!("text = {}", quoted(&text.name)),
             false => format!("text = {{ column = {}, as = \"text\" }}", quoted(&text.name)),
         },
@@ -80,8 +75,10 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
     if let Some(quote) = declared.quote {
         out.push(format!("quote = {quote}"));
     }
-    if declared.escape == Some(super::Escape::Backslash) {
-        out.push("escape = \"backslash\"".into());
+    match declared.escape {
+        Some(Escape::Backslash) => out.push("escape = \"backslash\"".into()),
+        Some(Escape::Doubled) => out.push("escape = \"doubled\"".into()),
+        None => {}
     }
     if !declared.header {
         out.push("header = false".into());
@@ -93,8 +90,8 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
     if let Some(encoding) = declared.encoding {
         out.push(format!("encoding = {}", quoted(&encoding.name().to_lowercase())));
     }
-    let short_name = crate::tables::is_name(&label.name) || crate::tables::whole(&label.name).is_some();
-    let (topic, own_name) = match short_name {
+    let short_name = is_name(&label.name) || whole(&label.name).is_some();
+    let (topic, own_name) = match short_name && !is_id(&label.name) {
         true => (written(&label.name, &None).into_owned(), String::new()),
         false => ("label".to_string(), ", as = \"label\"".to_string()),
     };
@@ -117,7 +114,7 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
     out.push(format!("public_size = {size}"));
     out.extend([String::new(), "[prompt]".into()]);
     out.push("# What the model is asked for.".into());
-    let topic = match topic.is_ascii() {
+    let topic = match is_variable(&topic) {
         true => format!("{{{{ {topic} }}}}"),
         false => format!("{{{{ row[{}] }}}}", quoted(&label.name)),
     };
@@ -136,6 +133,11 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
     Ok(out.join("\n") + "\n")
 }
 
+/// Whether synthetic records number themselves by this name.
+fn is_id(name: &str) -> bool {
+    name.eq_ignore_ascii_case("id")
+}
+
 /// The values of a label column, in an order that tells nothing of their counts.
 fn names(label: &ColumnSeen) -> Result<Vec<String>> {
     let rows: u64 = label.values.iter().flatten().map(|(_, count)| count).sum();
@@ -150,7 +152,7 @@ fn names(label: &ColumnSeen) -> Result<Vec<String>> {
             .map_or("very many".to_string(), |values| values.len().to_string());
         Error::usage(format!(
             "the column `{}` has {found} different values",
-            crate::tables::short(&label.name)
+            short(&label.name)
         ))
         .hint(format!(
             "a label has from 2 to {MOST_LABELS} here; declare more in a JSON list: names_file = \"labels.json\""
@@ -158,13 +160,21 @@ fn names(label: &ColumnSeen) -> Result<Vec<String>> {
     })?;
     let mut names: Vec<String> = values.iter().map(|(value, _)| value.trim().to_string()).collect();
     names.sort_by_cached_key(|name| (name.parse::<i64>().unwrap_or(i64::MAX), name.clone()));
-    names.dedup();
-    Ok(names)
+    // 1 and 1.0 are one label, and so are True and true.
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(whole(name).map_or_else(|| name.to_lowercase(), String::from)));
+    match names.len() {
+        1 => Err(
+            Error::usage(format!("the column `{}` has one value alone", short(&label.name)))
+                .hint("a label has at least two: name another column with --label"),
+        ),
+        _ => Ok(names),
+    }
 }
 
 /// Four fifths of the rows, down to one digit.
 fn public_size(rows: u64) -> u64 {
-    let training = (rows * 4 / 5).max(1);
+    let training = (rows * 4 / 5).max(3);
     let digit = 10u64.pow(training.ilog10());
     training / digit * digit
 }

@@ -210,7 +210,14 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
         data_dir.to_path_buf(),
     ];
     // A run is the same run from whichever folder the command is given.
-    let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let full = |path: &Path| {
+        let up = path.components().any(|part| part == std::path::Component::ParentDir);
+        // `..` away, where the folder is there: the same path is the same text.
+        let plain = up
+            .then(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
+            .flatten();
+        plain.unwrap_or_else(|| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
+    };
     let resolve = |p: &mut PathBuf| {
         if is_remote(p) {
             return;
@@ -246,9 +253,9 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     config.dataset.looked_in = folders;
 }
 
-/// Whether it is a repository of the Hugging Face hub.
+/// Whether it is an address: of the Hugging Face hub, or one that is refused where it is read.
 fn is_remote(path: &Path) -> bool {
-    path.to_string_lossy().starts_with("hf://")
+    path.to_string_lossy().contains("://")
 }
 
 fn is_there(path: &Path) -> bool {

@@ -70,7 +70,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         false => None,
     };
     let mut run = plan.begin(ledger, &run_id, units.units()).inspect_err(|e| {
-        if e.kind() == Kind::Budget && !known {
+        if e.kind() != Kind::Other && !known {
             // Refused before it began: the run may be configured otherwise.
             let _ = std::fs::remove_file(p.folder.ledger_run());
         }

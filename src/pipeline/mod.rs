@@ -239,8 +239,11 @@ impl<'a> Pipeline<'a> {
         let held_out = c.dataset.test.as_ref().and_then(HeldOut::files);
         for (files, split) in [(c.dataset.train.as_ref(), Split::Train), (held_out, Split::Test)] {
             for path in files.into_iter().flat_map(Files::paths) {
-                // What is not there is told of where it is read.
-                named.extend(tables::find(path, split).unwrap_or_else(|_| vec![path.clone()]));
+                match tables::find(path, split) {
+                    Ok(files) => named.extend(files),
+                    // What has gone away counts as what it was; what never was is told of where it is read.
+                    Err(_) => named.extend(earlier.keys().cloned().chain([path.clone()])),
+                }
             }
         }
         let mut out = BTreeMap::new();
@@ -277,12 +280,16 @@ impl<'a> Pipeline<'a> {
             None => {
                 // Training is paid for: neither a newer program nor a lost stamp may throw it away and pay again.
                 let trained = self.folder.checkpoint().exists() || self.folder.trained().exists();
-                if stage == Stage::Finetune && trained {
+                if stage <= Stage::Finetune && trained {
                     return Err(Error::usage(format!(
                         "{} was trained on other records, by another version of the program, or its stamps were changed",
                         self.folder.root().display()
                     ))
                     .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
+                }
+                if stage == Stage::Prepare {
+                    // Before anything is thrown away for it.
+                    assets::dataset(&self.config.dataset, &self.places.assets, self.progress)?;
                 }
                 self.clear(stage)?;
                 0.0

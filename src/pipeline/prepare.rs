@@ -76,7 +76,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         c.dataset.unit.is_some(),
         &mut |raw, unit, record| {
             if let Some(raw) = raw {
-                // Of every row, used or not: what is left out depends on the configuration, which dataset it is does not (P8).
+                // Of every row, used or not: what is left out depends on labels and units, which dataset it is does not (P8).
                 training.identity.add(text_hash(raw))?;
             }
             match (record, unit) {
@@ -110,7 +110,13 @@ pub fn run(p: &Pipeline) -> Result<()> {
         return Err(Error::data(format!(
             "no record of {trained_on} is held out by dataset.test = {share}: there are few units"
         ))
-        .hint("hold out more, such as dataset.test = 0.5, or name a file of held-out records"));
+        .hint("hold out more, or name a file of held-out records"));
+    }
+    if let (Some(share), 0, true) = (share, train.kept, test.kept > 0) {
+        return Err(Error::data(format!(
+            "every record of {trained_on} is held out by dataset.test = {share}"
+        ))
+        .hint("hold out fewer, such as dataset.test = 0.2"));
     }
     train.require_records(&trained_on)?;
     test.require_records(&tested_on)?;

@@ -89,8 +89,14 @@ impl LabelColumn {
             })
             .hint(hint));
         }
-        let mut by_text: HashMap<String, usize> = names.iter().cloned().zip(0..).collect();
-        // Declared values win over names, should one label's value be another's name.
+        // Where a name is another label's value, what stands in the file is a value and never a name.
+        let values = config.values.as_deref().unwrap_or_default();
+        let mixed =
+            (names.iter().enumerate()).any(|(i, name)| values.iter().position(|v| v == name).is_some_and(|j| j != i));
+        let mut by_text: HashMap<String, usize> = match mixed {
+            true => HashMap::new(),
+            false => names.iter().cloned().zip(0..).collect(),
+        };
         by_text.extend(config.values.iter().flatten().cloned().zip(0..));
         for (value, label) in config.values.iter().flatten().zip(0..) {
             if let Some(integer) = whole(value) {
@@ -182,6 +188,20 @@ impl LabelColumn {
                 short(&self.source),
                 short(&self.names[1]),
                 short(&self.names[0])
+            )
+        })
+    }
+
+    /// A word for booleans that are taken for positions.
+    pub(super) fn counts_booleans(&self) -> Option<String> {
+        let declared = ["true", "false", "True", "False", "TRUE", "FALSE"]
+            .iter()
+            .any(|b| self.by_text.contains_key(*b));
+        (self.positions && !declared && self.names.len() == 2).then(|| {
+            format!(
+                "true in column `{}` is taken for 1, which is `{}`: values = [\"false\", \"true\"] says so, or the other way round",
+                short(&self.source),
+                short(&self.names[1])
             )
         })
     }

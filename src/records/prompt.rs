@@ -74,12 +74,15 @@ pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> 
     })
 }
 
+/// Whether a template can name it by `{{ name }}`: most words, and none that means something there.
+pub fn is_variable(name: &str) -> bool {
+    turn(&format!("{{{{ {name} }}}}"), Value::from_pairs([(name, "x")])).is_ok_and(|text| text == "x")
+}
+
 /// How a template names each label column.
 fn variables(labels: &LabelSpace) -> String {
-    let is_word =
-        |name: &str| turn(&format!("{{{{ {name} }}}}"), Value::from_pairs([(name, "x")])).is_ok_and(|text| text == "x");
     let variable = |c: &crate::records::LabelColumn| match c.column() == c.source() {
-        _ if !is_word(c.column()) => format!("{{{{ row[\"{}\"] }}}}", short(c.source())),
+        _ if !is_variable(c.column()) => format!("{{{{ row[\"{}\"] }}}}", short(c.source())),
         true => format!("{{{{ {} }}}}", c.column()),
         false => format!("{{{{ {} }}}} (the column `{}`)", c.column(), short(c.source())),
     };

@@ -40,6 +40,9 @@ pub struct ReadReport {
     /// Whether a label was stored as a number.
     #[serde(skip)]
     numbers: bool,
+    /// Whether one was true or false.
+    #[serde(skip)]
+    booleans: bool,
 }
 
 /// A row of the files.
@@ -81,6 +84,8 @@ impl Reader<'_> {
             per_label: vec![0; self.labels.len()],
             warnings: Vec::new(),
             numbers: false,
+            booleans: false,
+            encoded: false,
             replaced: 0,
             control: 0,
         };
@@ -112,6 +117,13 @@ impl Reader<'_> {
                 .warnings
                 .push(format!("it is {} by its mark, and was read as that", encoding.name()));
         }
+        if table.is_misdeclared()? {
+            tally.warnings.push(
+                "it begins as UTF-8 does, and `dataset.encoding` says otherwise: letters beyond ASCII may be garbled"
+                    .into(),
+            );
+        }
+        tally.encoded |= declared.encoding.is_some();
         let read_bytes = table.read_bytes();
         let labels = 1..1 + self.labels.columns().len();
         table.rows(&wanted, &mut |row| {
@@ -220,7 +232,7 @@ impl Reader<'_> {
             parts.push(column.label_of(value).ok_or_else(|| {
                 // What is longer than labels are may be a text: nothing of it is shown.
                 let shown = match name.chars().count() {
-                    n if n > 40 => format!("a text of {n} characters"),
+                    n if n > 40 || name.split_whitespace().count() > 3 => format!("a text of {n} characters"),
                     _ => format!("`{}`", short(&name)),
                 };
                 Error::data(format!("{} {shown}, which is not a declared label", at())).hint(format!(
@@ -311,10 +323,13 @@ fn unit_hash(path: &Path, place: Place, value: &Value) -> Result<Option<[u8; 32]
                 .hint("`dataset.unit` names who a record belongs to, such as a customer number"),
         );
     }
-    Ok(value
-        .name()
-        .filter(|name| !name.trim().is_empty())
-        .map(|name| Sha256::digest(name.as_bytes()).into()))
+    let Some(name) = value.name() else {
+        return Ok(None);
+    };
+    // A person is one unit, however a file writes the number.
+    let trimmed = name.trim();
+    let name = whole(trimmed).unwrap_or(trimmed);
+    Ok((!name.is_empty()).then(|| Sha256::digest(name.as_bytes()).into()))
 }
 
 /// Counts as rows pass.
@@ -325,6 +340,10 @@ struct Tally {
     warnings: Vec<String>,
     /// Whether a label was stored as a number.
     numbers: bool,
+    /// Whether one was true or false.
+    booleans: bool,
+    /// Whether an encoding is declared.
+    encoded: bool,
     /// Texts with characters that stand for what could not be read.
     replaced: usize,
     /// Texts with control characters that Windows' code page has letters for.
@@ -333,6 +352,12 @@ struct Tally {
 
 impl Tally {
     fn look(&mut self, text: Option<&str>, labels: &[Value]) {
+        let boolean = |label: &Value| {
+            label
+                .name()
+                .is_some_and(|n| ["true", "false"].iter().any(|b| n.trim().eq_ignore_ascii_case(b)))
+        };
+        self.booleans |= labels.iter().any(boolean);
         self.numbers |= labels
             .iter()
             .any(|label| label.name().is_some_and(|name| whole(&name).is_some()));
@@ -361,7 +386,7 @@ impl Tally {
                 texts(self.replaced)
             ));
         }
-        if self.control > 0 {
+        if self.control > 0 && !self.encoded {
             warnings.push(format!(
                 "{} control characters U+0080 to U+009F in it: what was WINDOWS-1252 may have been taken for LATIN1; \
                  dataset.encoding = \"windows-1252\" reads the file as it was before",
@@ -375,6 +400,7 @@ impl Tally {
             per_label: self.per_label,
             warnings,
             numbers: self.numbers,
+            booleans: self.booleans,
         }
     }
 }
@@ -395,6 +421,7 @@ impl ReadReport {
             per_label,
             warnings: Vec::new(),
             numbers: self.numbers,
+            booleans: self.booleans,
         };
         (self, held_out)
     }
@@ -402,6 +429,10 @@ impl ReadReport {
     /// The same, with a word on labels that have fewer than two records.
     pub fn look_at_labels(mut self, labels: &LabelSpace) -> Self {
         self.warnings.extend(few_records(labels, &self.per_label));
+        if self.booleans {
+            self.warnings
+                .extend(labels.columns().iter().filter_map(|column| column.counts_booleans()));
+        }
         for (at, column) in labels.columns().iter().enumerate().filter(|_| self.numbers) {
             let mut of_column = vec![0; column.names().len()];
             for (joint, count) in self.per_label.iter().enumerate() {

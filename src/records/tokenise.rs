@@ -141,7 +141,7 @@ impl Vocabulary {
             .par_iter()
             .map(|r| {
                 let prompt = &prompts[r.label];
-                let mut own = encode(&self.records, &r.text)?;
+                let mut own = encode(&self.records, beginning(&r.text, max_tokens))?;
                 own.push(self.end);
                 own.truncate(max_tokens);
                 let tokens = [prompt.as_slice(), &own].concat();
@@ -159,6 +159,19 @@ impl Vocabulary {
         self.prompts
             .decode(tokens, true)
             .map_err(|e| Error::other(format!("the sampled tokens cannot be decoded: {e}")))
+    }
+}
+
+/// As much of a text as `max_tokens` tokens can come of, up to a blank, where words are split in any case: tokenising a text
+/// of many megabytes would take gigabytes.
+fn beginning(text: &str, max_tokens: usize) -> &str {
+    /// Bytes of a token, at most, and some more.
+    const LONGEST: usize = 256;
+    let most = text.floor_char_boundary((max_tokens + 1).saturating_mul(LONGEST));
+    match text[..most].rfind(char::is_whitespace) {
+        _ if most == text.len() => text,
+        Some(blank) if blank > most / 2 => &text[..blank],
+        _ => &text[..most],
     }
 }
 

@@ -1,8 +1,11 @@
 //! Parquet and Arrow: batches of typed columns.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::BufReader;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::sync::Once;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -14,7 +17,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::names::Header;
+use super::names::{Header, Names};
 use super::value::{Place, Row, Value};
 use super::{Each, Format, Table, Wanted, unreadable};
 use crate::assets::hex;
@@ -25,8 +28,36 @@ const ROWS: usize = 1024;
 
 type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>>>;
 
+/// Runs `work`, which reads a stranger's file. The readers of these formats panic on some that are damaged: that is an error
+/// like another.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    thread_local! {
+        static READING: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !READING.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = READING.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    READING.set(outer);
+    outcome.unwrap_or_else(|_| {
+        Err(Error::data(format!("{} is damaged", path.display()))
+            .hint("the file may be cut off or changed; fetch or write it again"))
+    })
+}
+
 /// Names and types of the columns.
 pub fn schema(table: &Table) -> Result<SchemaRef> {
+    guarded(&table.path, || read_schema(table))
+}
+
+fn read_schema(table: &Table) -> Result<SchemaRef> {
     let path = table.path.as_path();
     let file = open(path)?;
     match table.format {
@@ -47,19 +78,22 @@ pub fn rows(table: &Table, wanted: &Wanted, each: &mut Each) -> Result<()> {
     let header = Header {
         path,
         names: &names,
-        first_line: true,
+        kind: Names::Schema,
     };
     let at = header.find(wanted)?;
-    let (batches, total) = batches(table, &at)?;
+    let (mut batches, total) = guarded(path, || batches(table, &at))?;
     let mut row = 0;
-    for batch in batches {
-        let batch = batch.map_err(|e| broken(path, &e))?;
-        let columns: Vec<Vec<Value>> = (wanted.columns.iter())
-            .map(|name| batch.column_by_name(name).expect("it was asked for"))
-            .map(|array| values(array).map_err(|e| broken(path, &e)))
-            .collect::<Result<_>>()?;
+    loop {
+        // What is done with a row is not guarded: its mistakes are ours.
+        let columns = guarded(path, || match batches.next() {
+            None => Ok(None),
+            Some(batch) => cells(path, &batch.map_err(|e| broken(path, &e))?, wanted).map(Some),
+        })?;
+        let Some((rows, columns)) = columns else {
+            break;
+        };
         let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
-        for _ in 0..batch.num_rows() {
+        for _ in 0..rows {
             row += 1;
             let values = columns
                 .iter_mut()
@@ -75,6 +109,15 @@ pub fn rows(table: &Table, wanted: &Wanted, each: &mut Each) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The wanted columns of a batch, and how many rows it has.
+fn cells(path: &Path, batch: &RecordBatch, wanted: &Wanted) -> Result<(usize, Vec<Vec<Value>>)> {
+    let columns = (wanted.columns.iter())
+        .map(|name| batch.column_by_name(name).expect("it was asked for"))
+        .map(|array| values(array).map_err(|e| broken(path, &e)))
+        .collect::<Result<_>>()?;
+    Ok((batch.num_rows(), columns))
 }
 
 /// The columns at `at`, batch by batch, and the number of rows where the file says it.
@@ -136,7 +179,7 @@ fn values(array: &ArrayRef) -> std::result::Result<Vec<Value>, ArrowError> {
     match array.data_type() {
         Utf8 | LargeUtf8 | Utf8View => text(array),
         // Impala and older Spark write text as bytes.
-        Binary | LargeBinary | BinaryView => {
+        Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => {
             let bytes = cast_with_options(array, &LargeBinary, &CastOptions::default())?;
             let cell = |bytes: &[u8]| match std::str::from_utf8(bytes) {
                 Ok(text) => Value::Text(text.to_string()),
@@ -167,14 +210,22 @@ fn values(array: &ArrayRef) -> std::result::Result<Vec<Value>, ArrowError> {
             };
             Ok((0..array.len()).map(written).collect())
         }
-        // Dates and the like: as text.
+        // The same moment, as UTC: names of zones are not needed for it.
+        Timestamp(unit, Some(_)) => {
+            let data = array
+                .to_data()
+                .into_builder()
+                .data_type(Timestamp(*unit, None))
+                .build()?;
+            values(&arrow::array::make_array(data))
+        }
         _ => {
-            let formatter = ArrayFormatter::try_new(array, &FormatOptions::default())?;
+            let formatter = ArrayFormatter::try_new(array, &FormatOptions::default().with_display_error(false))?;
             let written = |i: usize| match array.is_null(i) {
-                true => Value::Missing,
-                false => Value::Text(formatter.value(i).to_string()),
+                true => Ok(Value::Missing),
+                false => formatter.value(i).try_to_string().map(Value::Date),
             };
-            Ok((0..array.len()).map(written).collect())
+            (0..array.len()).map(written).collect()
         }
     }
 }

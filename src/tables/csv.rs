@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::names::{self, Header};
+use super::names::{self, Header, Names};
 use super::strict::{Fault, Quoting, Seen, Strict};
 use super::text;
 use super::value::{Place, Row, Value};
 use super::{Each, Format, Table, Wanted};
+use crate::config::Escape;
 use crate::{Error, Result};
 
 /// Tried, in this order, where no separator is declared and a comma finds no column.
@@ -41,8 +42,8 @@ impl<'a> Csv<'a> {
         let mut line = 1;
         let mut head = first_line(path, &mut reader, &mut line)?;
         let mut separator = declared.separator;
-        if let Some(told) = told_separator(&head) {
-            // Excel's own line.
+        if let Some(told) = told_separator(&head).filter(|_| declared.header) {
+            // Excel's own line, before a header. Where there is none the first line is a record, whatever it says.
             separator = separator.or(Some(told));
             line += 1;
             head = first_line(path, &mut reader, &mut line)?;
@@ -82,11 +83,9 @@ impl<'a> Csv<'a> {
             return Ok(());
         };
         if self.table.declared.header {
-            let name = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-                Ok(name) => Ok(name.trim().to_string()),
-                Err(_) => Err(text::not_utf8(&self.table.path, line)),
-            };
-            self.names = first.iter().map(name).collect::<Result<_>>()?;
+            // A name that nobody asks for may be anything.
+            let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+            self.names = first.iter().map(name).collect();
             return Ok(());
         }
         let declared = &self.table.declared.columns;
@@ -116,7 +115,11 @@ impl<'a> Csv<'a> {
         let header = Header {
             path: &self.table.path,
             names: &self.names,
-            first_line: self.table.declared.header,
+            kind: if self.table.declared.header {
+                Names::FirstLine
+            } else {
+                Names::Declared
+            },
         };
         let at = header.find(wanted)?;
         let mut record = ByteRecord::new();
@@ -142,7 +145,7 @@ impl<'a> Csv<'a> {
         }
         let value = |i: &usize| {
             let bytes = &record[*i];
-            if !self.quoting.quotes && self.table.declared.quote.is_none() && is_quoted(bytes) {
+            if !self.quoting.quotes && self.table.declared.quote.is_none() && may_be_quoted(bytes) {
                 return Err(self
                     .at(
                         line,
@@ -153,6 +156,10 @@ impl<'a> Csv<'a> {
                     ));
             }
             match std::str::from_utf8(bytes) {
+                // MySQL's null.
+                Ok("\\N") if self.quoting.escape == Some(Escape::Backslash) => Ok(Value::Missing),
+                // Files that were joined have the second one's mark in the middle.
+                Ok(text) if *i == 0 => Ok(Value::Text(text.trim_start_matches('\u{feff}').to_string())),
                 Ok(text) => Ok(Value::Text(text.to_string())),
                 Err(_) => Err(text::not_utf8(&self.table.path, line)),
             }
@@ -192,7 +199,7 @@ impl<'a> Csv<'a> {
             ),
             Fault::Backslash => (
                 "has a backslash before a quote, which can be read in two ways",
-                "dataset.escape = \"backslash\" where it escapes the quote, as Spark and MySQL write it; \"doubled\" where it is a \
+                "dataset.escape = \"backslash\" where it escapes the quote, as Spark writes it; \"doubled\" where it is a \
                  letter like any other",
             ),
             Fault::TooLong => (
@@ -212,6 +219,12 @@ impl<'a> Csv<'a> {
     }
 
     fn separator_hint(&self) -> String {
+        if !self.quoting.quotes {
+            return format!(
+                "cells are separated by {} here, and quotes mean nothing; where cells stand in quotes: dataset.quote = true",
+                shown_separator(self.quoting.separator)
+            );
+        }
         format!(
             "cells are separated by {} here; a text that holds one, or a line break, stands in quotes; dataset.separator names another",
             shown_separator(self.quoting.separator)
@@ -259,7 +272,13 @@ fn first_line(path: &Path, reader: &mut Box<dyn BufRead>, line: &mut u64) -> Res
 
 /// What Excel's `sep=;` names.
 fn told_separator(head: &[u8]) -> Option<u8> {
-    match head.trim_ascii_end() {
+    let line = head.strip_suffix(b"\n").unwrap_or(head);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line
+        .strip_prefix(b"\"")
+        .and_then(|l| l.strip_suffix(b"\""))
+        .unwrap_or(line);
+    match line {
         [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', separator] => Some(*separator),
         _ => None,
     }
@@ -278,7 +297,11 @@ fn found_separator(head: &[u8], quoting: Quoting, wanted: &[&str]) -> u8 {
         );
         names.len() > 1 && wanted.iter().all(|name| names.iter().any(|n| n.trim() == *name))
     };
-    let found: Vec<u8> = SEPARATORS.into_iter().filter(finds).collect();
+    let found: Vec<u8> = SEPARATORS
+        .into_iter()
+        .filter(finds)
+        .filter(|_| !wanted.is_empty())
+        .collect();
     match found.as_slice() {
         [first, ..] if *first == b',' || found.len() == 1 => *first,
         // None finds all of them: the one that finds most cells says best what is there.
@@ -309,6 +332,12 @@ fn cells(line: &[u8], quoting: Quoting) -> Vec<String> {
         .iter()
         .map(|cell| String::from_utf8_lossy(cell).into_owned())
         .collect()
+}
+
+/// Whether quotes may be the format's: they enclose the cell, or one begins it and is closed in another line.
+fn may_be_quoted(cell: &[u8]) -> bool {
+    let quotes = cell.iter().filter(|b| **b == b'"').count();
+    is_quoted(cell) || (cell.starts_with(b"\"") && quotes % 2 == 1)
 }
 
 fn is_quoted(cell: &[u8]) -> bool {

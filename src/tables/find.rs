@@ -1,6 +1,7 @@
 //! Which files a path means: a file, a pattern, a folder of shards, or a folder that `datasets` saved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -39,8 +40,10 @@ impl Split {
 }
 
 /// Extensions of files of records.
-const DATA: [&str; 12] = [
-    "parquet", "pq", "csv", "tsv", "tab", "jsonl", "ndjson", "json", "arrow", "feather", "gz", "zst",
+const DATA: [&str; 15] = [
+    "parquet", "pq", "csv", "tsv", "tab", "jsonl", "ndjson", "json", "arrow", "feather", "gz",
+    "zst", // These are told of:
+    "bz2", "xz", "zip",
 ];
 
 /// What stands beside records and holds none.
@@ -73,9 +76,27 @@ pub fn find(path: &Path, split: Split) -> Result<Vec<PathBuf>> {
 
 fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
     let wrong = |what: String| Error::data(what).hint("* stands for any part of a name, ** for any folders");
-    let found = glob::glob(&pattern.to_string_lossy())
+    let options = glob::MatchOptions {
+        require_literal_leading_dot: true,
+        ..glob::MatchOptions::default()
+    };
+    let found = glob::glob_with(&pattern.to_string_lossy(), options)
         .map_err(|e| wrong(format!("{} is no pattern: {}", pattern.display(), e.msg)))?;
-    let mut files: Vec<PathBuf> = found.filter_map(|p| p.ok()).filter(|p| p.is_file()).collect();
+    let named: HashSet<&OsStr> = pattern.iter().collect();
+    // What editors, file managers and Spark leave beside data is meant only where it is named.
+    let beside = |path: &Path| {
+        let unnamed = path.iter().filter(|part| !named.contains(part));
+        unnamed
+            .map(|part| part.to_string_lossy())
+            .any(|part| part.starts_with(['.', '_']))
+    };
+    let mut files = Vec::new();
+    for path in found {
+        let path = path.map_err(|e| Error::data(format!("cannot read {}: {}", e.path().display(), e.error())))?;
+        if path.is_file() && !beside(&path) {
+            files.push(path);
+        }
+    }
     files.sort();
     match files.is_empty() {
         true => Err(wrong(format!("no file matches {}", pattern.display()))),
@@ -145,6 +166,11 @@ fn in_folder(folder: &Path, split: Split) -> Result<Vec<PathBuf>> {
         .iter()
         .for_each(|path| *kinds.entry(kind(path)).or_default() += 1);
     if kinds.len() > 1 {
+        let most = kinds
+            .iter()
+            .max_by_key(|(_, n)| **n)
+            .map(|(kind, _)| kind.clone())
+            .unwrap_or_default();
         let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n} .{kind}")).collect();
         return Err(Error::data(format!(
             "{} is a folder with files of several kinds: {}",
@@ -152,7 +178,7 @@ fn in_folder(folder: &Path, split: Split) -> Result<Vec<PathBuf>> {
             kinds.join(", ")
         ))
         .hint(format!(
-            "name those that are meant: dataset.{} = \"{}/*.parquet\"",
+            "name those that are meant: dataset.{} = \"{}/*.{most}\"",
             split.key(),
             folder.display()
         )));
@@ -195,13 +221,15 @@ fn saved(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// A word for shards that are numbered `-00000-of-00003` and of which some are missing among `files`.
 pub fn missing_shards(files: &[PathBuf]) -> Option<String> {
-    let mut found: BTreeMap<(String, usize), usize> = BTreeMap::new();
-    for (stem, total) in files.iter().filter_map(|path| shard(&name(path))) {
-        *found.entry((stem, total)).or_default() += 1;
+    let mut found: BTreeMap<(Option<&Path>, String, usize), usize> = BTreeMap::new();
+    for path in files {
+        if let Some((stem, total)) = shard(&name(path)) {
+            *found.entry((path.parent(), stem, total)).or_default() += 1;
+        }
     }
-    let ((stem, total), there) = found.into_iter().find(|((_, total), there)| there < total)?;
+    let ((_, stem, total), there) = found.into_iter().find(|((.., total), there)| there < total)?;
     Some(format!(
-        "{there} of the {total} shards `{stem}-…-of-{total:05}` {} read, and the others are left out: \"{stem}-*\" names them all",
+        "{there} of the {total} shards `{stem}-…-of-{total:05}` {} read, and the others are not: \"{stem}-*\" names all that are there",
         if there == 1 { "is" } else { "are" }
     ))
 }

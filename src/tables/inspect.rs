@@ -55,7 +55,10 @@ pub struct ColumnSeen {
 /// As [`Table::open`] and [`Table::rows`].
 pub fn inspect(path: &Path, declared: &Declared) -> Result<Inspection> {
     let table = Table::open(path, declared)?;
-    let columns = table.columns()?;
+    let mut columns = table.columns()?;
+    // A name that is there twice, or is none, names no column.
+    let all: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+    columns.retain(|c| !c.name.is_empty() && all.iter().filter(|name| **name == c.name).count() == 1);
     let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
     let mut seen: Vec<Seen> = columns.iter().map(|_| Seen::default()).collect();
     let mut rows = 0;
@@ -80,7 +83,7 @@ pub fn inspect(path: &Path, declared: &Declared) -> Result<Inspection> {
         separator: table.separator()?.map(char::from),
         bytes: table.size(),
         rows,
-        headerless: table.separator()?.is_some() && declared.header && looks_like_record(&names),
+        headerless: table.separator()?.is_some() && declared.header && looks_like_record(&all),
         columns: columns
             .map(|(column, seen)| seen.column(column.name, column.kind))
             .collect(),
@@ -155,10 +158,13 @@ impl ColumnSeen {
 impl Inspection {
     /// The column that looks most like the text: the longest on average.
     pub fn text(&self) -> Option<&ColumnSeen> {
-        let texts = self
-            .columns
-            .iter()
-            .filter(|c| c.kind == "text" || c.kind.contains("binary"));
+        self.text_beside(None)
+    }
+
+    /// The same of all columns but `label`.
+    pub fn text_beside(&self, label: Option<&str>) -> Option<&ColumnSeen> {
+        let others = self.columns.iter().filter(|c| Some(c.name.as_str()) != label);
+        let texts = others.filter(|c| c.kind == "text" || c.kind.contains("binary"));
         texts.max_by(|a, b| a.mean_length.total_cmp(&b.mean_length))
     }
 

@@ -1,6 +1,7 @@
 //! JSON: objects one after the other (JSON Lines among them), or one list of objects.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::rc::Rc;
@@ -12,9 +13,9 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::finite::{Finite, TOO_LONG};
-use super::names::is_name;
+use super::names::{Header, Names};
 use super::text;
-use super::value::{Place, Row, Value, short};
+use super::value::{Place, Row, Value};
 use super::{Each, Table, Wanted};
 use crate::{Error, Result};
 
@@ -39,7 +40,7 @@ pub fn rows(table: &Table, wanted: &Wanted, each: &mut Each) -> Result<()> {
     outcome?;
     match cells.seen.iter().position(|seen| !seen) {
         // Of a file without rows nothing is known.
-        Some(missing) if cells.rows > 0 => Err(missing_key(table, wanted.columns[missing], cells.rows)?),
+        Some(missing) if cells.rows > 0 => Err(missing_key(table, wanted, wanted.columns[missing], cells.rows)?),
         _ => Ok(()),
     }
 }
@@ -52,6 +53,7 @@ pub fn keys(table: &Table) -> Result<Vec<(String, &'static str)>> {
 fn first_keys(table: &Table, rows: u64) -> Result<Vec<(String, &'static str)>> {
     let mut keys = Keys {
         keys: Vec::new(),
+        known: HashMap::new(),
         rows: 0,
         enough: rows,
     };
@@ -62,30 +64,48 @@ fn first_keys(table: &Table, rows: u64) -> Result<Vec<(String, &'static str)>> {
     }
 }
 
-/// Why there is no such key, by what the first row holds.
-fn missing_key(table: &Table, column: &str, rows: u64) -> Result<Error> {
+/// What lists are usually called that hold the records of a file.
+const LISTS: [&str; 12] = [
+    "train",
+    "test",
+    "validation",
+    "data",
+    "records",
+    "rows",
+    "items",
+    "examples",
+    "instances",
+    "results",
+    "documents",
+    "entries",
+];
+
+/// Why there is no such key, by what the first row holds. Keys may be private: of those that nobody named, the ones that are
+/// plain words are shown, and only where a wanted one stands beside them.
+fn missing_key(table: &Table, wanted: &Wanted, column: &str, rows: u64) -> Result<Error> {
     let path = table.path.display();
     let keys = first_keys(table, 1)?;
-    let list = keys.iter().find(|(name, holds)| *holds == "a list" && is_name(name));
-    if let (1, Some((key, _))) = (rows, list) {
-        let key = short(key);
+    let lists: Vec<&str> = keys
+        .iter()
+        .filter(|(_, holds)| *holds == "a list")
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if rows == 1 && !lists.is_empty() {
+        let usual = lists.iter().find(|name| LISTS.contains(name));
+        let key = usual.copied().unwrap_or("KEY");
+        let such_as = usual.map(|name| format!(", such as `{name}`")).unwrap_or_default();
         return Ok(Error::data(format!(
-            "{path} is one object, and the records are in a list inside it, such as `{key}`"
+            "{path} is one object, and the records are in a list inside it{such_as}"
         ))
         .hint(format!("write the list itself: jq -c '.\"{key}\"[]' FILE > FILE.jsonl")));
     }
-    let names: Vec<String> = keys
-        .iter()
-        .filter(|(name, _)| is_name(name))
-        .take(30)
-        .map(|(name, _)| short(name))
-        .collect();
-    Ok(
-        Error::data(format!("{path} has no column `{}`", short(column))).hint(format!(
-            "its columns are {}; set `dataset.text`, `dataset.labels` and `dataset.unit` to what there is",
-            names.join(", ")
-        )),
-    )
+    let names: Vec<String> = keys.into_iter().map(|(name, _)| name).collect();
+    let header = Header {
+        path: &table.path,
+        names: &names,
+        kind: Names::Keys,
+    };
+    Ok(header.missing(column, wanted))
 }
 
 /// A file that is open, and where its reader is.
@@ -200,18 +220,27 @@ impl Rows for Cells<'_, '_, '_> {
 /// The keys, and what each holds where it is met first.
 struct Keys {
     keys: Vec<(String, &'static str)>,
+    /// Where each stands.
+    known: HashMap<String, usize>,
     rows: u64,
     enough: u64,
 }
 
+/// Keys that are listed, at most: some files have keys of their own in each row.
+const MOST_KEYS: usize = 1000;
+
 impl Rows for Keys {
     fn row<'de, A: MapAccess<'de>>(&mut self, mut row: A) -> std::result::Result<(), A::Error> {
-        while let Some(key) = row.next_key::<String>()? {
+        while let Some(key) = row.next_key_seed(AnyKey)? {
             let holds = row.next_value_seed(Holds)?;
-            match self.keys.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, known)) if *known == "nothing" => *known = holds,
+            match self.known.get(&key) {
+                Some(at) if self.keys[*at].1 == "nothing" => self.keys[*at].1 = holds,
                 Some(_) => {}
-                None => self.keys.push((key, holds)),
+                None if self.keys.len() == MOST_KEYS => {}
+                None => {
+                    self.known.insert(key.clone(), self.keys.len());
+                    self.keys.push((key, holds));
+                }
             }
         }
         self.rows += 1;
@@ -219,6 +248,29 @@ impl Rows for Keys {
             true => Ok(()),
             false => Err(A::Error::custom("enough")),
         }
+    }
+}
+
+/// A key, whatever it is.
+struct AnyKey;
+
+impl<'de> DeserializeSeed<'de> for AnyKey {
+    type Value = String;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> std::result::Result<String, D::Error> {
+        from.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for AnyKey {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_bytes<E>(self, key: &[u8]) -> std::result::Result<String, E> {
+        Ok(String::from_utf8_lossy(key).into_owned())
     }
 }
 

@@ -181,17 +181,33 @@ impl Table {
     /// # Errors
     /// As [`Table::rows`].
     pub fn encoding(&self) -> Result<Option<&'static Encoding>> {
-        match self.format {
-            Format::Csv | Format::Tsv | Format::Json => {
-                let text = text::open(&self.path, self.packing, self.declared.encoding, self.read.clone())?;
-                Ok(text.marked.or(self.declared.encoding))
-            }
-            _ => Ok(None),
+        match self.is_text() {
+            true => Ok(self.open_text()?.marked.or(self.declared.encoding)),
+            false => Ok(None),
         }
     }
 
+    /// Whether another encoding is declared, and the file begins as UTF-8 does.
+    ///
+    /// # Errors
+    /// As [`Table::rows`].
+    pub fn is_misdeclared(&self) -> Result<bool> {
+        let other = self.declared.encoding.is_some_and(|e| e != encoding_rs::UTF_8);
+        Ok(other && self.is_text() && self.open_text()?.looks_utf8)
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self.format, Format::Csv | Format::Tsv | Format::Json)
+    }
+
     fn text(&self) -> Result<Box<dyn BufRead>> {
-        Ok(text::open(&self.path, self.packing, self.declared.encoding, self.read.clone())?.reader)
+        Ok(self.open_text()?.reader)
+    }
+
+    fn open_text(&self) -> Result<text::Text> {
+        let declared = &self.declared;
+        let header = declared.header || self.format == Format::Json;
+        text::open(&self.path, self.packing, declared.encoding, header, self.read.clone())
     }
 }
 

@@ -8,12 +8,24 @@ use super::Wanted;
 use super::value::{short, whole};
 use crate::{Error, Result};
 
+/// Where names come from, and so what they may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// The first line of a CSV file, which may be a record.
+    FirstLine,
+    /// Numbers, or the configuration: the file has none.
+    Declared,
+    /// A schema.
+    Schema,
+    /// The keys of a JSON object.
+    Keys,
+}
+
 /// What a file calls its columns.
 pub struct Header<'a> {
     pub path: &'a Path,
     pub names: &'a [String],
-    /// Whether the names are what the first line of the file says. Else a column may be named by its number alone.
-    pub first_line: bool,
+    pub kind: Names,
 }
 
 impl Header<'_> {
@@ -31,7 +43,7 @@ impl Header<'_> {
 
     fn position(&self, column: &str, wanted: &Wanted) -> Result<usize> {
         let numbered = format!("column_{column}");
-        let is_it = |name: &String| name == column || (!self.first_line && *name == numbered);
+        let is_it = |name: &String| name == column || (self.kind == Names::Declared && *name == numbered);
         let mut found = (0..self.names.len()).filter(|i| is_it(&self.names[*i]));
         match (found.next(), found.next()) {
             (Some(at), None) => Ok(at),
@@ -45,24 +57,46 @@ impl Header<'_> {
         }
     }
 
-    fn missing(&self, column: &str, wanted: &Wanted) -> Error {
+    /// There is no such column. What a first line or keys say is shown only where a wanted column stands among them: else
+    /// they may be a record.
+    pub fn missing(&self, column: &str, wanted: &Wanted) -> Error {
         let error = Error::data(format!("{} has no column `{}`", self.path.display(), short(column)));
-        let others = wanted.columns.iter().any(|c| self.names.iter().any(|name| name == c));
-        if self.first_line && !others && self.is_record(wanted) {
+        let known = wanted.columns.iter().any(|c| self.names.iter().any(|name| name == c));
+        let may_be_private = matches!(self.kind, Names::FirstLine | Names::Keys) && !known;
+        let inspect = format!(
+            "dpsynth inspect {} shows what is there, to you alone",
+            self.path.display()
+        );
+        match self.kind {
+            _ if !may_be_private => {}
+            Names::FirstLine if self.names.len() == 1 && wanted.columns.len() > 1 => {
+                return error.hint(format!(
+                    "its first line has one cell: dataset.separator = \";\" names what separates cells; {inspect}"
+                ));
+            }
             // Said without a word of it.
-            return error.hint(format!(
-                "its first line, of {} cells, looks like a record and not like names of columns; where there is no header: \
-                 dataset.header = false, and columns are named column_1, column_2 or by dataset.columns = [\"…\", \"…\"]",
-                self.names.len()
-            ));
+            Names::FirstLine if self.is_record(wanted) => {
+                return error.hint(format!(
+                    "its first line, of {} cells, looks like a record and not like names of columns; where there is no header: \
+                     dataset.header = false, and columns are named column_1, column_2 or by dataset.columns = [\"…\", \"…\"]",
+                    self.names.len()
+                ));
+            }
+            _ => {
+                return error.hint(format!(
+                    "none of the wanted columns is among its {}: set `dataset.text`, `dataset.labels` and `dataset.unit` to what \
+                     there is; {inspect}; where a CSV file has no header: dataset.header = false",
+                    self.names.len()
+                ));
+            }
         }
+        let alike = |name: &String| strsim::jaro_winkler(&name.to_lowercase(), &column.to_lowercase());
         let nearest = self
             .names
             .iter()
-            .map(|name| (strsim::jaro_winkler(&name.to_lowercase(), &column.to_lowercase()), name));
-        let nearest = nearest
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(alike, name)| *alike > 0.8 && is_name(name));
+            .map(|name| (alike(name), name))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let nearest = nearest.filter(|(alike, name)| *alike > 0.8 && is_name(name));
         let nearest = nearest
             .map(|(_, name)| format!("did you mean `{}`? ", short(name)))
             .unwrap_or_default();

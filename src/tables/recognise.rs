@@ -83,15 +83,21 @@ pub fn recognise(path: &Path, separated: bool) -> Result<(Format, Packing)> {
     if packing != Packing::Plain {
         file.rewind().map_err(|e| unreadable(path, &e))?;
         head = begin(text::unpack(file, packing)).map_err(|e| text::damaged(path, &e))?;
+        if Packing::of(&head) != Packing::Plain {
+            return Err(Error::data(format!("{} is compressed twice", path.display())).hint("unpack it once"));
+        }
     }
     if head.is_empty() {
         return Err(Error::data(format!("{} is empty", path.display())).hint("fetch or write it again"));
     }
-    if let Some((what, hint)) = other(path, &head) {
+    // A header may begin with the letters by which a binary file is known.
+    let is_text = !head.iter().any(|b| *b < 0x20 && !b"\t\n\x0b\x0c\r\x1b".contains(b));
+    if let Some((what, hint)) = other(path, &head, is_text) {
         return Err(Error::data(format!("{} is {what}", path.display())).hint(hint));
     }
-    let extension = extension(path, packing);
+    let extension = extension(path);
     let by_bytes = match head.as_slice() {
+        _ if is_text => None,
         [b'P', b'A', b'R', b'1', ..] => Some(Format::Parquet),
         [b'A', b'R', b'R', b'O', b'W', b'1', ..] => Some(Format::Arrow),
         [0xff, 0xff, 0xff, 0xff, ..] => Some(Format::ArrowStream),
@@ -133,23 +139,23 @@ fn begin(mut from: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// In lower case, without that of the packing.
-fn extension(path: &Path, packing: Packing) -> String {
+/// In lower case, without that of a packing.
+fn extension(path: &Path) -> String {
     let of = |path: &Path| {
         path.extension()
             .map(|e| e.to_string_lossy().to_lowercase())
             .unwrap_or_default()
     };
     let outer = of(path);
-    match (packing, outer.as_str()) {
-        (Packing::Plain, _) => outer,
-        (_, "gz" | "gzip" | "zst" | "zstd") => of(Path::new(path.file_stem().unwrap_or_default())),
+    match outer.as_str() {
+        // Also of a file that was unpacked and kept its name.
+        "gz" | "gzip" | "zst" | "zstd" => of(Path::new(path.file_stem().unwrap_or_default())),
         _ => outer,
     }
 }
 
 /// What is not read, and what to do about it.
-fn other(path: &Path, head: &[u8]) -> Option<(&'static str, String)> {
+fn other(path: &Path, head: &[u8], is_text: bool) -> Option<(&'static str, String)> {
     let shown = path.display();
     let contains = |needle: &[u8]| head.windows(needle.len()).any(|w| w == needle);
     let page = String::from_utf8_lossy(&head[..head.len().min(256)])
@@ -164,6 +170,12 @@ fn other(path: &Path, head: &[u8]) -> Option<(&'static str, String)> {
             "a web page, not data",
             "the download may have led to a page that asks to log in: fetch it again".into(),
         ),
+        [b'%', b'P', b'D', b'F', b'-', ..] => ("a PDF", "name a file of records".into()),
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', ..] => (
+            "compressed with bzip2, which is not read",
+            format!("unpack it: bunzip2 {shown}"),
+        ),
+        _ if is_text => return None,
         [b'P', b'A', b'R', b'E', ..] => (
             "encrypted Parquet, which is not read",
             "write it without encryption".into(),
@@ -179,10 +191,6 @@ fn other(path: &Path, head: &[u8]) -> Option<(&'static str, String)> {
         [0xd0, 0xcf, 0x11, 0xe0, ..] => (
             "an old Office file (.xls), which is not read",
             "save the sheet as \"CSV UTF-8\" and name that file".into(),
-        ),
-        [b'B', b'Z', b'h', ..] => (
-            "compressed with bzip2, which is not read",
-            format!("unpack it: bunzip2 {shown}"),
         ),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => (
             "compressed with xz, which is not read",
@@ -201,7 +209,6 @@ fn other(path: &Path, head: &[u8]) -> Option<(&'static str, String)> {
             "write it as Parquet".into(),
         ),
         [0x89, b'H', b'D', b'F', ..] => ("HDF5, which is not read", "write it as Parquet".into()),
-        [b'%', b'P', b'D', b'F', ..] => ("a PDF", "name a file of records".into()),
         _ if head.starts_with(b"SQLite format 3\0") => (
             "an SQLite database, which is not read",
             format!("write a query's answer as CSV: sqlite3 -header -csv {shown} 'select …' > data.csv"),

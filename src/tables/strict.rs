@@ -69,6 +69,7 @@ pub struct Strict<R> {
     quoting: Quoting,
     state: State,
     line: u64,
+    after_return: bool,
     /// Bytes of the row so far.
     length: u64,
     opened: u64,
@@ -87,6 +88,7 @@ impl<R: BufRead> Strict<R> {
             quoting,
             state: State::Row,
             line,
+            after_return: false,
             length: 0,
             opened: line,
             ready: Vec::new(),
@@ -146,7 +148,8 @@ impl<R: BufRead> Strict<R> {
         };
         self.ready.extend_from_slice(handed);
         self.state = next;
-        self.line += u64::from(byte == b'\n');
+        self.line += u64::from(byte == b'\r' || (byte == b'\n' && !self.after_return));
+        self.after_return = byte == b'\r';
         Ok(())
     }
 

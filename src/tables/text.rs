@@ -36,23 +36,39 @@ pub struct Text {
     pub reader: Box<dyn BufRead>,
     /// By a mark that the file begins with; none for UTF-8.
     pub marked: Option<&'static Encoding>,
+    /// Whether what it begins with is UTF-8, and more than ASCII.
+    pub looks_utf8: bool,
 }
 
-/// Opens `path` as text: unpacked, decoded where `encoding` is declared or a mark tells, without a byte order mark.
+/// Opens `path` as text, with a `header` before its records or without: unpacked, decoded where `encoding` is declared or a mark tells, without a byte order mark.
 /// Text that is taken for UTF-8 is not checked here: a cell is, where it is used.
 ///
 /// # Errors
 /// Data: it cannot be read, or holds what no UTF-8 text does.
-pub fn open(path: &Path, packing: Packing, encoding: Option<&'static Encoding>, read: Arc<AtomicU64>) -> Result<Text> {
+pub fn open(
+    path: &Path,
+    packing: Packing,
+    encoding: Option<&'static Encoding>,
+    header: bool,
+    read: Arc<AtomicU64>,
+) -> Result<Text> {
     let file = File::open(path).map_err(|e| unreadable(path, &e))?;
     let mut plain = BufReader::with_capacity(BUFFER, unpack(Counted { file, read }, packing));
     let head = plain.fill_buf().map_err(|e| damaged(path, &e))?;
     let marked = match head {
+        // What is declared is not overruled by what the first record happens to begin with.
+        _ if encoding.is_some() => None,
         [0xff, 0xfe, ..] => Some(encoding_rs::UTF_16LE),
         [0xfe, 0xff, ..] => Some(encoding_rs::UTF_16BE),
         _ => None,
     };
-    let byte_order_mark = head.starts_with(&[0xef, 0xbb, 0xbf]);
+    let byte_order_mark = head.starts_with(&[0xef, 0xbb, 0xbf]) && (header || encoding.is_none());
+    let beyond_ascii = head.iter().any(|b| !b.is_ascii());
+    let looks_utf8 = beyond_ascii
+        && match std::str::from_utf8(head) {
+            Ok(_) => true,
+            Err(e) => e.error_len().is_none(),
+        };
     // Every other byte of plain text, there; a single one is somebody's character.
     let nuls = head.iter().take(4096).filter(|b| **b == 0).count();
     if encoding.is_none() && marked.is_none() && 4 * nuls > head.len().min(4096) {
@@ -70,7 +86,6 @@ pub fn open(path: &Path, packing: Packing, encoding: Option<&'static Encoding>, 
         // Spreadsheets begin a file with it; it would become part of the first column's name.
         plain.consume(3);
     }
-    let encoding = encoding.filter(|_| !byte_order_mark);
     let reader: Box<dyn BufRead> = match marked.or(encoding).filter(|e| *e != encoding_rs::UTF_8) {
         None => Box::new(plain),
         Some(encoding) => {
@@ -78,7 +93,11 @@ pub fn open(path: &Path, packing: Packing, encoding: Option<&'static Encoding>, 
             Box::new(BufReader::with_capacity(BUFFER, decoded))
         }
     };
-    Ok(Text { reader, marked })
+    Ok(Text {
+        reader,
+        marked,
+        looks_utf8,
+    })
 }
 
 /// What is inside.

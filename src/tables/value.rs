@@ -12,6 +12,8 @@ pub enum Value {
     /// As it is written, digit by digit: a number of any width.
     Number(String),
     Boolean(bool),
+    /// A date, a time or the like, as text.
+    Date(String),
     /// Bytes that are no text, in hexadecimal: a person's number, for example.
     Bytes(String),
     /// Something with parts: what it is, such as "a list".
@@ -26,6 +28,7 @@ impl Value {
             Value::Text(_) => "text",
             Value::Number(_) => "a number",
             Value::Boolean(_) => "true or false",
+            Value::Date(_) => "dates or times",
             Value::Bytes(_) => "bytes",
             Value::Nested(what) => what,
         }
@@ -36,8 +39,13 @@ impl Value {
     pub fn name(&self) -> Option<Cow<'_, str>> {
         match self {
             Value::Missing | Value::Nested(_) => None,
-            Value::Text(text) | Value::Bytes(text) => Some(Cow::Borrowed(text)),
-            Value::Number(number) => Some(Cow::Borrowed(whole(number).unwrap_or(number))),
+            Value::Text(text) | Value::Date(text) | Value::Bytes(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) => Some(match (whole(number), number.parse::<f64>()) {
+                (Some(integer), _) => Cow::Borrowed(integer),
+                // 1e3 is 1000, and 1e17 what floating point has for it.
+                (None, Ok(value)) if value.fract() == 0.0 && value.abs() < 1e30 => Cow::Owned(format!("{value:.0}")),
+                _ => Cow::Borrowed(number),
+            }),
             Value::Boolean(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
         }
     }
@@ -48,7 +56,9 @@ pub fn whole(number: &str) -> Option<&str> {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let (integer, zeros) = number.split_once('.').unwrap_or((number, "0"));
     let unsigned = integer.strip_prefix('-').unwrap_or(integer);
-    (digits(unsigned) && digits(zeros) && zeros.bytes().all(|b| b == b'0')).then_some(integer)
+    let whole = digits(unsigned) && digits(zeros) && zeros.bytes().all(|b| b == b'0');
+    // There is one zero.
+    whole.then_some(if unsigned == "0" { "0" } else { integer })
 }
 
 /// Where a row stands in its file, counted from 1.
