@@ -21,9 +21,11 @@ use super::Stop;
 use super::one_run::{Design, Observed, OneRun};
 use super::threshold::{Measured, Sides};
 use crate::config::Clipping;
-use crate::privacy::{Ledger, PrivacyPlan, TRAINING};
-use crate::progress::{Progress, Unit};
+use crate::privacy::{Ledger, PrivacyPlan};
+use crate::progress::Progress;
 use crate::training::gradients::clip_factor;
+use crate::training::optimizer::AdamW;
+use crate::training::private::{Loop, Method};
 use crate::{Error, Result};
 
 /// Noise draws of one audit, unless the number of canaries is given: seconds.
@@ -144,20 +146,61 @@ pub fn observe(
         plan.unit(),
     )?;
     let mut run = plan.begin(ledger, "audit", records.len())?;
-    let task = progress.begin("canaries", plan.steps(), Unit::Steps);
-    let mut scores = vec![0.0; canaries];
-    let mut sum = vec![0.0; canaries];
-    while run.remaining_steps() > 0 {
-        stop.check()?;
-        let step = run.charge(TRAINING)?;
-        sum.fill(0.0);
-        step.members().iter().for_each(|i| sum[records[*i]] += clipped);
-        let noised = step.privatize(&sum)?;
-        let scale = plan.expected_batch_size() as f64 / c;
-        (scores.par_iter_mut().zip(noised)).for_each(|(s, v)| *s += claimed.log_likelihood_ratio(f64::from(v) * scale));
-        task.set(run.charged_steps(), "");
-    }
+    let mut method = Guessing {
+        records,
+        clipped,
+        claimed,
+        scale: plan.expected_batch_size() as f64 / c,
+        scores: vec![0.0; canaries],
+    };
+    stop.check()?;
+    let way = Loop {
+        task: "canaries",
+        of: "",
+        checkpoint: None,
+        applied: 0,
+        stop: stop.0,
+        progress,
+    };
+    way.train(&mut method, &mut run, |_| stop.check().map(|()| String::new()))?;
+    let scores = method.scores;
     Ok(Observed { scores, included })
+}
+
+/// Canaries that each have a coordinate of their own, and what the noised sums say of each.
+struct Guessing {
+    /// Those that are in the data.
+    records: Vec<usize>,
+    /// What one contributes.
+    clipped: f64,
+    claimed: Claimed,
+    /// From what a step releases to units of C.
+    scale: f64,
+    scores: Vec<f64>,
+}
+
+impl Method for Guessing {
+    type Seen = ();
+
+    fn dimensions(&self) -> usize {
+        self.scores.len()
+    }
+
+    fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, ())> {
+        let mut sum = vec![0.0; self.scores.len()];
+        members.iter().for_each(|i| sum[self.records[*i]] += self.clipped);
+        Ok((sum, ()))
+    }
+
+    fn apply(&mut self, noisy: &[f32]) {
+        let (claimed, scale) = (&self.claimed, self.scale);
+        (self.scores.par_iter_mut().zip(noisy))
+            .for_each(|(s, v)| *s += claimed.log_likelihood_ratio(f64::from(*v) * scale));
+    }
+
+    fn state(&self) -> Option<(&[f32], &AdamW)> {
+        None
+    }
 }
 
 /// What the Dirac canaries came to.

@@ -11,7 +11,7 @@ use super::memory::{self, Peak};
 use super::{Subject, ceiling};
 use crate::config::{FinetuneConfig, Method, Precision};
 use crate::models::device;
-use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use crate::progress::{self, Progress};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
@@ -19,6 +19,7 @@ use crate::training::gradients::{Clip, Compute, Seconds, Trainee};
 use crate::training::memory::AtOnce;
 use crate::training::objective::Objective;
 use crate::training::optimizer::AdamW;
+use crate::training::private;
 use crate::training::trainable::{self, Trainable};
 use crate::training::workers::Workers;
 use crate::{Error, Result};
@@ -194,12 +195,10 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// As [`crate::training::trainer::Training::train`] does it on a CPU, without logs and checkpoints; on a GPU the trainer
-    /// draws its noise beside the sum.
+    /// By the loop's own step, as on a CPU: on a GPU the trainer draws its noise beside the sum.
     fn private(&mut self, learner: &mut Learner) -> Result<Step> {
         let f = &self.setting.finetune;
         let begun = Instant::now();
-        let step = self.run.charge(TRAINING)?;
         let contribution = Contribution {
             trainee: &self.trainee,
             workers: &self.workers,
@@ -209,12 +208,21 @@ impl<'a> Bench<'a> {
             },
             micro_batch_size: AtOnce::new(f.micro_batch_size),
         };
-        let batch = contribution.sum(learner.trained.as_ref(), &self.units, step.members());
-        let noising = Instant::now();
-        let gradient = step.privatize(&batch.sum)?;
-        let noise = noising.elapsed().as_secs_f64();
-        let optimizer = learner.step(&gradient, f.learning_rate);
-        Ok(Step::new(begun, batch.seconds, self.workers.count(), noise, optimizer))
+        let mut method = Learning {
+            contribution: &contribution,
+            units: &self.units,
+            learner,
+            learning_rate: f.learning_rate,
+        };
+        let taken = private::step(&mut method, &mut self.run)?;
+        let count = self.workers.count();
+        Ok(Step::new(
+            begun,
+            taken.seen,
+            count,
+            taken.noise_seconds,
+            taken.apply_seconds,
+        ))
     }
 
     /// The mean gradient and AdamW.
@@ -234,6 +242,38 @@ impl<'a> Bench<'a> {
         drop(placed);
         let optimizer = learner.step(&gradient, f.learning_rate);
         Step::new(begun, seconds, self.workers.count(), 0.0, optimizer)
+    }
+}
+
+/// A learner's part of a private step.
+struct Learning<'a> {
+    contribution: &'a Contribution<'a>,
+    units: &'a Units,
+    learner: &'a mut Learner,
+    learning_rate: f64,
+}
+
+impl private::Method for Learning<'_> {
+    /// Of all workers together.
+    type Seen = Seconds;
+
+    fn dimensions(&self) -> usize {
+        self.learner.trained.values().len()
+    }
+
+    fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, Seconds)> {
+        let batch = self
+            .contribution
+            .sum(self.learner.trained.as_ref(), self.units, members);
+        Ok((batch.sum, batch.seconds))
+    }
+
+    fn apply(&mut self, noisy: &[f32]) {
+        self.learner.step(noisy, self.learning_rate);
+    }
+
+    fn state(&self) -> Option<(&[f32], &AdamW)> {
+        None
     }
 }
 

@@ -10,19 +10,20 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::Example;
 use super::embed::SentenceEncoder;
 use super::linear::argmax;
+use crate::Result;
 use crate::config::Clipping;
-use crate::privacy::{PrivateRun, TRAINING};
-use crate::progress::{Progress, Unit};
+use crate::privacy::PrivateRun;
+use crate::progress::Progress;
 use crate::records::Units;
 use crate::training::checkpoint::Checkpoint;
 use crate::training::gradients::clip_factor;
 use crate::training::optimizer::AdamW;
-use crate::{Error, Result};
+use crate::training::private::{Loop, Method};
 
 /// A record as the classifier sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,48 +150,28 @@ impl Direct<'_> {
     /// # Errors
     /// A refused charge, a full disk, or [`Error::interrupted`] when asked to stop.
     pub fn train(&self, run: &mut PrivateRun, resume: Option<Checkpoint>) -> Result<Softmax> {
-        let mut model = Softmax::zeros(self.num_labels, self.encoder.width());
-        let mut optimizer = AdamW::new(model.values.len(), 0.0);
+        let model = Softmax::zeros(self.num_labels, self.encoder.width());
+        let mut method = Classifying {
+            direct: self,
+            optimizer: AdamW::new(model.values.len(), 0.0),
+            model,
+            embedded: HashMap::new(),
+        };
         let mut applied = 0;
         if let Some(saved) = resume {
-            model.values.copy_from_slice(&saved.values);
-            (optimizer, applied) = (saved.optimizer, saved.applied_steps);
+            method.model.values.copy_from_slice(&saved.values);
+            (method.optimizer, applied) = (saved.optimizer, saved.applied_steps);
         }
-        let total = run.charged_steps() + run.remaining_steps();
-        let task = self
-            .progress
-            .begin("private training of a classifier (dp_direct)", total, Unit::Steps);
-        task.set(run.charged_steps(), "");
-        let mut embedded = HashMap::new();
-        while run.remaining_steps() > 0 {
-            let step = run.charge(TRAINING)?;
-            let members = step.members().to_vec();
-            for unit in &members {
-                if !embedded.contains_key(unit) {
-                    embedded.insert(*unit, self.embed(*unit));
-                }
-            }
-            let drawn: Vec<&[Point]> = members.iter().map(|unit| embedded[unit].as_slice()).collect();
-            let gradient = step.privatize(&clipped_sum(&model, &drawn, self.bound))?;
-            optimizer.step(&mut model.values, &gradient, self.learning_rate as f32, 0.0);
-            applied += 1;
-            let saved = Checkpoint {
-                values: model.values.clone(),
-                optimizer: optimizer.clone(),
-                applied_steps: applied,
-                ledger: run.ledger_head(),
-            };
-            saved.save(self.checkpoint)?;
-            task.set(run.charged_steps(), "");
-            if self.stop.load(Ordering::Relaxed) && run.remaining_steps() > 0 {
-                return Err(Error::interrupted(format!(
-                    "stopped after step {} of {total} of dp_direct; the state is saved",
-                    run.charged_steps()
-                ))
-                .hint("the same command goes on from here"));
-            }
-        }
-        Ok(model)
+        let way = Loop {
+            task: "private training of a classifier (dp_direct)",
+            of: " of dp_direct",
+            checkpoint: Some((self.checkpoint, 1)),
+            applied,
+            stop: self.stop,
+            progress: self.progress,
+        };
+        way.train(&mut method, run, |_| Ok(String::new()))?;
+        Ok(method.model)
     }
 
     /// The records of a unit. Each goes through the encoder by itself: side by side, rounding would let one record move
@@ -208,5 +189,41 @@ impl Direct<'_> {
                 }
             })
             .collect()
+    }
+}
+
+/// The classifier's part of a private step.
+struct Classifying<'a> {
+    direct: &'a Direct<'a>,
+    model: Softmax,
+    optimizer: AdamW,
+    /// Units that were drawn before.
+    embedded: HashMap<usize, Vec<Point>>,
+}
+
+impl Method for Classifying<'_> {
+    type Seen = ();
+
+    fn dimensions(&self) -> usize {
+        self.model.values.len()
+    }
+
+    fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, ())> {
+        for unit in members {
+            if !self.embedded.contains_key(unit) {
+                self.embedded.insert(*unit, self.direct.embed(*unit));
+            }
+        }
+        let drawn: Vec<&[Point]> = members.iter().map(|unit| self.embedded[unit].as_slice()).collect();
+        Ok((clipped_sum(&self.model, &drawn, self.direct.bound), ()))
+    }
+
+    fn apply(&mut self, noisy: &[f32]) {
+        let learning_rate = self.direct.learning_rate as f32;
+        self.optimizer.step(&mut self.model.values, noisy, learning_rate, 0.0);
+    }
+
+    fn state(&self) -> Option<(&[f32], &AdamW)> {
+        Some((&self.model.values, &self.optimizer))
     }
 }

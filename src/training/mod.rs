@@ -14,6 +14,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod pass;
 pub mod plain;
+pub mod private;
 pub mod probe;
 pub mod taps;
 pub mod tied;

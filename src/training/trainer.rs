@@ -1,25 +1,25 @@
-//! The loop: charge, draw, sum, noise once, step, checkpoint.
+//! Private training of the language model.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 
 use super::checkpoint::Checkpoint;
-use super::contribution::Contribution;
+use super::contribution::{BatchSum, Contribution};
 use super::gradients::{Clip, Compute, Trainee};
 use super::memory::AtOnce;
 use super::objective::Objective;
 use super::optimizer::AdamW;
+use super::private::{Loop, Method};
 use super::trainable::Trainable;
 use super::workers::Workers;
+use crate::Result;
 use crate::config::{FinetuneConfig, Optimizer};
 use crate::models::llama::Llama;
-use crate::privacy::{PrivateRun, TRAINING};
-use crate::progress::{Progress, Unit};
+use crate::privacy::PrivateRun;
+use crate::progress::Progress;
 use crate::records::Drawable;
-use crate::{Error, Result};
 
 /// What a step looked like. Private: it stays under `internal/` (P9).
 #[derive(Clone, Debug, serde::Serialize)]
@@ -92,90 +92,99 @@ impl Training<'_> {
             },
             micro_batch_size: AtOnce::new(c.micro_batch_size),
         };
-        let on_cpu = self.model.device() == Device::flex();
-        let total = run.charged_steps() + run.remaining_steps();
-        let target = run.plan().epsilon_after(total)?;
-        let task = self.progress.begin("training", total, Unit::Steps);
-        task.set(run.charged_steps(), "");
-        while run.remaining_steps() > 0 {
-            let begun = Instant::now();
-            let step = run.charge(TRAINING)?;
-            #[cfg(test)]
-            if step.members().is_empty() && crate::mutation::is(crate::mutation::Mutation::SkipEmptyBatches) {
-                continue;
-            }
-            let (charge, drawn) = (step.index(), step.members().len());
-            let batch_units = units.drawn(step.members())?;
-            let members: Vec<usize> = (0..drawn).collect();
-            let at_once = contribution.micro_batch_size.size();
-            let sum = || contribution.sum(trained.as_ref(), &batch_units, &members);
-            let (batch, gradient) = match on_cpu {
-                // The noise waits: it needs the cores that the sum is taken on.
-                true => {
-                    let batch = sum();
-                    let gradient = step.privatize(&batch.sum)?;
-                    (batch, gradient)
-                }
-                false => std::thread::scope(|scope| {
-                    let drawing = scope.spawn(|| step.draw_noise(trained.values().len()));
-                    let batch = sum();
-                    let noise = drawing.join().expect("drawing noise does not panic")?;
-                    let gradient = noise.privatize(&batch.sum)?;
-                    Ok::<_, Error>((batch, gradient))
-                })?,
-            };
-            let fits = contribution.micro_batch_size.size();
-            if fits < at_once {
-                let note = format!("out of memory: micro-batches of {fits} records from here on");
-                self.progress.note(&note);
-            }
-            let warmup = (optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
-            let learning_rate = c.learning_rate * warmup.min(1.0);
-            optimizer.step(
-                trained.values_mut(),
-                &gradient,
-                learning_rate as f32,
-                noise_variance as f32,
-            );
-            applied += 1;
-
+        let mut method = Finetuning {
+            trained,
+            optimizer,
+            contribution: &contribution,
+            units,
+            config: c,
+            noise_variance,
+            on_cpu: self.model.device() == Device::flex(),
+            progress: self.progress,
+        };
+        let plan = run.plan().clone();
+        let target = plan.epsilon_after(plan.steps())?;
+        let way = Loop {
+            task: "training",
+            of: "",
+            checkpoint: Some((self.checkpoint, c.checkpoint_every)),
+            applied,
+            stop: self.stop,
+            progress: self.progress,
+        };
+        let applied = way.train(&mut method, run, |taken| {
             let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-            let seconds = begun.elapsed().as_secs_f64();
+            let batch = &taken.seen;
+            let seconds = taken.query_seconds + taken.noise_seconds + taken.apply_seconds;
             log(&StepLog {
-                charge,
-                drawn,
+                charge: taken.charge,
+                drawn: taken.drawn,
                 mean_loss: mean(&batch.losses),
                 mean_norm: mean(&batch.norms),
                 tokens: batch.tokens,
                 seconds,
             })?;
-            let charged = run.charged_steps();
-            let epsilon = run.plan().epsilon_after(charged)?;
-            let detail = format!(
+            let epsilon = plan.epsilon_after(taken.charge + 1)?;
+            Ok(format!(
                 "{:.0} tokens/s, epsilon {:.2} of {target:.2}",
                 batch.tokens as f64 / seconds,
                 // Up: a progress line says no less than was spent.
                 (epsilon * 100.0).ceil() / 100.0
-            );
-            task.set(charged, &detail);
+            ))
+        })?;
+        Ok((method.trained, applied))
+    }
+}
 
-            let stopping = self.stop.load(Ordering::Relaxed);
-            if stopping || run.remaining_steps() == 0 || applied % c.checkpoint_every == 0 {
-                let saved = Checkpoint {
-                    values: trained.values().to_vec(),
-                    optimizer: optimizer.clone(),
-                    applied_steps: applied,
-                    ledger: run.ledger_head(),
-                };
-                saved.save(self.checkpoint)?;
-            }
-            if stopping && run.remaining_steps() > 0 {
-                return Err(
-                    Error::interrupted(format!("stopped after step {charged} of {total}; the state is saved"))
-                        .hint("the same command goes on from here"),
-                );
-            }
+/// The language model's part of a private step.
+struct Finetuning<'a> {
+    trained: Box<dyn Trainable>,
+    optimizer: AdamW,
+    contribution: &'a Contribution<'a>,
+    units: &'a dyn Drawable,
+    config: &'a FinetuneConfig,
+    noise_variance: f64,
+    on_cpu: bool,
+    progress: &'a dyn Progress,
+}
+
+impl Method for Finetuning<'_> {
+    type Seen = BatchSum;
+
+    fn dimensions(&self) -> usize {
+        self.trained.values().len()
+    }
+
+    fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, BatchSum)> {
+        let drawn = self.units.drawn(members)?;
+        let all: Vec<usize> = (0..members.len()).collect();
+        let at_once = self.contribution.micro_batch_size.size();
+        let mut batch = self.contribution.sum(self.trained.as_ref(), &drawn, &all);
+        let fits = self.contribution.micro_batch_size.size();
+        if fits < at_once {
+            let note = format!("out of memory: micro-batches of {fits} records from here on");
+            self.progress.note(&note);
         }
-        Ok((trained, applied))
+        Ok((std::mem::take(&mut batch.sum), batch))
+    }
+
+    fn apply(&mut self, noisy: &[f32]) {
+        let c = self.config;
+        let warmup = (self.optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
+        let learning_rate = c.learning_rate * warmup.min(1.0);
+        self.optimizer.step(
+            self.trained.values_mut(),
+            noisy,
+            learning_rate as f32,
+            self.noise_variance as f32,
+        );
+    }
+
+    fn state(&self) -> Option<(&[f32], &AdamW)> {
+        Some((self.trained.values(), &self.optimizer))
+    }
+
+    fn computes_elsewhere(&self) -> bool {
+        !self.on_cpu
     }
 }
