@@ -860,12 +860,12 @@ mod units {
             column: "user".into(),
             max_records: 9,
         });
-        let csv = "text,label,user\na,good,7\nb,bad,7.0\nc,bad, 7 \nd,bad,u1\ne,bad,u1  \n";
-        let json: String = ["1000", "1e3", "1.0e3", "1000.0", "\"1000\""]
+        let csv = "text,label,user\na,good,7\nb,bad,7.0\nc,bad, 7 \nd,bad,u1\ne,bad,u1  \nf,bad,7e0\ng,bad,1e+16\nh,bad,10000000000000000\n";
+        let json: String = ["1000", "1e3", "1.0e3", "\"1e3\"", "\"1000\""]
             .map(|user| format!("{{\"text\":\"a\",\"label\":\"good\",\"user\":{user}}}\n"))
             .concat();
         let units = |path: &Path| -> Vec<u32> { read_as(path, &by_user).unwrap().0.iter().map(|r| r.unit).collect() };
-        assert_eq!(units(&folder.write("d.csv", csv)), [0, 0, 0, 1, 1]);
+        assert_eq!(units(&folder.write("d.csv", csv)), [0, 0, 0, 1, 1, 0, 2, 2]);
         assert_eq!(units(&folder.write("d.jsonl", json)), [0; 5]);
     }
 

@@ -247,6 +247,34 @@ fn p7_a_paid_run_outlives_its_files_and_new_ones() {
     assert_eq!(fs::read(place.run("internal/train.parquet")).unwrap(), kept);
 }
 
+/// A run that was killed before its first checkpoint was thrown away when a file was added, and begun anew in another ledger.
+#[test]
+fn p7_p8_a_run_that_was_charged_is_not_begun_anew_on_other_records() {
+    let place = tiny();
+    fs::create_dir(place.path("shards")).unwrap();
+    fs::copy(place.path("train.csv"), place.path("shards/train-0.csv")).unwrap();
+    place.edit("train = \"train.csv\"", "train = \"shards/train-*.csv\"");
+    place.edit("steps = 2", "steps = 5000\ncheckpoint_every = 5000");
+    place.done("prepare", &[]);
+    let mut run = place.start("finetune", &[]);
+    run.until("a step is charged", || {
+        place.path("ledgers").is_dir() && {
+            let ledgers = fs::read_dir(place.path("ledgers")).unwrap().map(|f| f.unwrap().path());
+            ledgers
+                .into_iter()
+                .any(|f| fs::read_to_string(f).unwrap_or_default().contains("\"kind\":\"use\""))
+        }
+    });
+    run.kill();
+    let name = fs::read(place.run("internal/run-id")).unwrap();
+    fs::copy(place.path("test.csv"), place.path("shards/train-1.csv")).unwrap();
+    place
+        .stage("run", &[])
+        .refused(2, &["was trained on other records", "another name"]);
+    assert_eq!(fs::read(place.run("internal/run-id")).unwrap(), name);
+    assert_eq!(place.ledgers(), 1, "no second ledger");
+}
+
 #[test]
 fn a_relative_path_is_looked_for_beside_the_configuration_and_every_place_is_named() {
     let place = tiny();

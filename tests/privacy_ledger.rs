@@ -508,3 +508,62 @@ fn p7_p8_a_ledger_of_the_first_version_is_read_and_its_run_goes_on() {
     assert!(last.contains("\"release\":\"training\",\"index\":2"), "{last}");
     assert_eq!(verify(&path).expect("intact").runs[0].charged_steps(), 3);
 }
+
+/// Lines that no plan of this program has, with all hashes right: what nobody reads might count.
+#[test]
+fn p7_p8_a_ledger_that_says_what_no_plan_says_is_refused() {
+    let training = r#"{"name":"training","mechanism":"subsampled-gaussian","sampling_rate":0.01,"noise_multiplier":1.0,"times":10}"#;
+    let first = r#""sampling_rate":0.01,"noise_multiplier":1.0,"steps":10,"delta":1e-5,"private":true"#;
+    let of = |releases: &str| format!(r#""delta":1e-5,"private":true,"releases":[{releases}]"#);
+    let mut runs = vec![
+        (of(training), true),
+        (first.to_string(), true),
+        // Both at once, in either order of trust.
+        (
+            format!("{first},{}", &of(training)[r#""delta":1e-5,"private":true,"#.len()..]),
+            false,
+        ),
+        (format!(r#"{first},"group":8"#), false),
+        (of(&format!("{training},{training}")), false),
+        (of(&training.replace("\"training\"", "\"\"")), false),
+        (of(&training.replace("10}", "0}")), false),
+        (of(&training.replace("10}", "10,\"group\":8}")), false),
+        (of(&training.replace("1.0", "-1.0")), false),
+        (of(&training.replace("0.01", "1e400")), false),
+        (of(&training.replace("subsampled-gaussian", "something-new")), false),
+        (
+            of(r#"{"name":"training","mechanism":"discrete-laplace","epsilon":0.1,"times":1}"#),
+            false,
+        ),
+        (
+            of(r#"{"name":"labels","mechanism":"discrete-laplace","epsilon":0.1,"times":3}"#),
+            false,
+        ),
+        (of(training).replace("1e-5", "-1.0"), false),
+    ];
+    runs.push((
+        of(r#"{"name":"labels","mechanism":"discrete-laplace","epsilon":0.1,"times":1}"#),
+        true,
+    ));
+    for (run, whole) in runs {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        drop(open(dir.path()).expect("opens"));
+        let created = lines(dir.path()).remove(0);
+        let hash = |line: &str| -> String { Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect() };
+        let line = format!(
+            r#"{{"seq":1,"prev":"{}","kind":"run","run":"a",{run}}}"#,
+            hash(&created)
+        );
+        let last = format!(r#"{{"seq":2,"prev":"{}","kind":"end","run":"a"}}"#, hash(&line));
+        rewrite(dir.path(), &[created, line, last.clone()]);
+        fs::write(
+            dir.path().join(format!("{DATASET}.jsonl.head")),
+            format!(r#"{{"seq":2,"hash":"{}"}}"#, hash(&last)),
+        )
+        .expect("writes");
+        match verify(&file(dir.path())) {
+            Ok(_) => assert!(whole, "it was read: {run}"),
+            Err(e) => assert!(!whole && e.exit_code() == 3, "{run}: {e}"),
+        }
+    }
+}

@@ -413,6 +413,110 @@ fn p10_files_that_say_different_guarantees_are_found() {
     }
 }
 
+/// A guarantee with a value that this program never writes, or with an epsilon that its own numbers do not give, is refused
+/// whatever else agrees with it.
+#[test]
+fn p10_p11_a_guarantee_that_was_made_up_is_found() {
+    type Forge = fn(&mut serde_json::Map<String, Value>);
+    let forged: [(&str, Forge, &str); 14] = [
+        (
+            "counts-alone",
+            |g| {
+                for key in [
+                    "mechanism",
+                    "noise_multiplier",
+                    "sampling_rate",
+                    "steps",
+                    "max_grad_norm",
+                    "expected_batch_size",
+                ] {
+                    g.shift_remove(key);
+                }
+                g.insert("epsilon".into(), 0.1.into());
+                g.insert("epsilon_lower".into(), 0.05.into());
+                g.insert("label_histogram_epsilon".into(), 0.05.into());
+            },
+            "names a sampler and no training",
+        ),
+        (
+            "research",
+            |g| drop(g.insert("caveat".into(), "NOT A DP GUARANTEE: x".into())),
+            "`caveat`",
+        ),
+        (
+            "praise",
+            |g| drop(g.insert("caveat".into(), "certified".into())),
+            "`caveat`",
+        ),
+        ("text", |g| drop(g.insert("epsilon".into(), "0.1".into())), "`epsilon`"),
+        (
+            "above",
+            |g| drop(g.insert("epsilon_lower".into(), 1e9.into())),
+            "`epsilon_lower`",
+        ),
+        ("likely", |g| drop(g.insert("delta".into(), 0.99.into())), "`delta`"),
+        (
+            "neighbours",
+            |g| drop(g.insert("adjacency".into(), "replace-one".into())),
+            "`adjacency`",
+        ),
+        (
+            "accountant",
+            |g| drop(g.insert("accountant".into(), "rdp".into())),
+            "`accountant`",
+        ),
+        (
+            "silence",
+            |g| drop(g.insert("mechanism".into(), "no noise at all".into())),
+            "`mechanism`",
+        ),
+        (
+            "unclipped",
+            |g| drop(g.insert("max_grad_norm".into(), 0.into())),
+            "`max_grad_norm`",
+        ),
+        (
+            "prefix",
+            |g| drop(g.insert("sampler".into(), "poisson truncated at ".into())),
+            "`sampler`",
+        ),
+        (
+            "truncated",
+            |g| {
+                g.insert(
+                    "sampler".into(),
+                    "poisson truncated at 30 (of at most 220 units)".into(),
+                );
+                g.insert("epsilon".into(), 0.1.into());
+                g.insert("epsilon_lower".into(), 0.1.into());
+            },
+            "claims less than its own noise",
+        ),
+        (
+            "more",
+            |g| drop(g.insert("epsilon_for_each_person".into(), 0.001.into())),
+            "`epsilon_for_each_person`",
+        ),
+        (
+            "endless",
+            |g| drop(g.insert("noise_multiplier".into(), 1e308.into())),
+            "more than is accounted for",
+        ),
+    ];
+    for (name, forge, told) in forged {
+        let folder = bundle(&format!("made-up-{name}"));
+        let path = folder.join("privacy.json");
+        let mut said = json(&fs::read(&path).expect("reads"));
+        let parameters = said["guarantee"]["parameters"].as_object_mut().expect("an object");
+        forge(parameters);
+        // Its words say the same.
+        said["guarantee"]["statement"] = dpsynth::privacy::sentence(parameters).into();
+        fs::write(&path, serde_json::to_string_pretty(&said).expect("JSON") + "\n").expect("writes");
+        rehash(&folder, "privacy.json");
+        verify(&folder).refused(3, &[told]);
+    }
+}
+
 /// Makes manifest and sums right for a changed file.
 fn rehash(folder: &Path, file: &str) {
     let hash = |path: &Path| dpsynth::assets::sha256_file(path).expect("reads").0;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::number::{delta, down, up};
-use crate::privacy::{mechanisms, sentence};
+use crate::privacy::{caveats, mechanisms, sentence};
 
 /// A guarantee, whole.
 #[derive(Clone, Debug, Serialize)]
@@ -39,10 +39,9 @@ impl Guarantee {
         ];
         terms.extend(number("epsilon_lower").map(|e| ("at least", format!("epsilon {}", down(e, 3)))));
         terms.extend(p.as_object().map(mechanisms::terms).unwrap_or_default());
-        let caveat = p["caveat"].as_str().map(str::to_string);
         Guarantee {
             sentence: p.as_object().map(sentence).unwrap_or_default(),
-            caveat: caveat.or_else(|| (!private).then(|| "NOT PRIVATE: the randomness came from a fixed seed".into())),
+            caveat: p.as_object().and_then(caveats),
             epsilon,
             private,
             terms,

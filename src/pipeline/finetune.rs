@@ -10,7 +10,7 @@ use super::warm_start::{self, WarmStart};
 use super::{Pipeline, account, stamp, table};
 use crate::error::Kind;
 use crate::models::device;
-use crate::privacy::{LABELS, PrivacyStatement, PrivateRun};
+use crate::privacy::{FIXED_SEED, LABELS, ON_A_GPU, PrivacyStatement, PrivateRun};
 use crate::records::{Drawable, LabelSpace};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::objective::Objective;
@@ -131,15 +131,9 @@ fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement, device: &str) -> 
     if statement.caveat.is_some() {
         // It says so itself.
     } else if !statement.private {
-        guarantee.insert(
-            "caveat".into(),
-            "NOT PRIVATE: the randomness came from a fixed seed".into(),
-        );
+        guarantee.insert("caveat".into(), FIXED_SEED.into());
     } else if device != "cpu" {
-        guarantee.insert(
-            "caveat".into(),
-            "trained on a GPU, where the allowance for floating-point error is not tested yet".into(),
-        );
+        guarantee.insert("caveat".into(), ON_A_GPU.into());
     }
     if let serde_json::Value::Object(fields) = serde_json::to_value(statement).expect("a statement serialises") {
         guarantee.extend(fields);

@@ -279,19 +279,21 @@ impl<'a> Pipeline<'a> {
             Some(stamp) => stamp.seconds,
             None => {
                 // Training is paid for: neither a newer program nor a lost stamp may throw it away and pay again.
-                let trained = self.folder.checkpoint().exists() || self.folder.trained().exists();
-                if stage <= Stage::Finetune && trained {
+                if stage <= Stage::Finetune && self.folder.is_training_begun() {
+                    let root = self.folder.root().display();
                     return Err(Error::usage(format!(
-                        "{} was trained on other records, by another version of the program, or its stamps were changed",
-                        self.folder.root().display()
+                        "{root} was trained on other records, by another version of the program, or its stamps were changed"
                     ))
-                    .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
+                    .hint(format!(
+                        "where files were added, changed or taken away, `dpsynth sample {root}` goes on with what was trained; to train \
+                         on them give the run another name (--set name=another); what was charged stays charged"
+                    )));
                 }
-                if stage == Stage::Prepare {
-                    // Before anything is thrown away for it.
-                    assets::dataset(&self.config.dataset, &self.places.assets, self.progress)?;
+                match stage {
+                    // Its files are replaced one by one, once the new ones are whole.
+                    Stage::Prepare => {}
+                    _ => self.clear(stage)?,
                 }
-                self.clear(stage)?;
                 0.0
             }
         };

@@ -42,5 +42,5 @@ pub use mechanisms::{ChargedCounts, ChargedStep, LABELS, Proof, Release, StepNoi
 pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::PrivateRun;
-pub use statement::{PrivacyStatement, sentence};
+pub use statement::{FIXED_SEED, ON_A_GPU, PrivacyStatement, caveats, sentence};
 pub use unit::Unit;

@@ -51,18 +51,36 @@ impl fmt::Display for PrivacyStatement {
     }
 }
 
+/// What a run's guarantee says first where it was trained on a GPU.
+pub const ON_A_GPU: &str = "trained on a GPU, where the allowance for floating-point error is not tested yet";
+
+/// What a guarantee says first where the randomness came from a fixed seed.
+pub const FIXED_SEED: &str = "NOT PRIVATE: the randomness came from a fixed seed";
+
+/// What must be read before a guarantee's numbers; none where there is nothing.
+pub fn caveats(guarantee: &Map<String, Value>) -> Option<String> {
+    let own = guarantee
+        .get("caveat")
+        .and_then(Value::as_str)
+        .filter(|own| !own.is_empty());
+    let seeded = guarantee.get("private") != Some(&Value::Bool(true));
+    match own {
+        Some(own) if seeded && own != FIXED_SEED => Some(format!("{FIXED_SEED}; {own}")),
+        Some(own) => Some(own.to_string()),
+        None => seeded.then(|| FIXED_SEED.to_string()),
+    }
+}
+
 /// A guarantee as files have it (`model/privacy.json` and what is made of it) in a line: epsilon with everything without
 /// which it means nothing (P10), its caveat first, rounded away from what would claim too much. What lacks stands as `?`.
 pub fn sentence(guarantee: &Map<String, Value>) -> String {
     let unknown = || "?".to_string();
     let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
     let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or("?");
-    let fixed_seed = (guarantee.get("private") != Some(&Value::Bool(true)))
-        .then_some("NOT PRIVATE: the randomness came from a fixed seed");
-    let caveat = guarantee.get("caveat").and_then(Value::as_str).or(fixed_seed);
+    let caveats = caveats(guarantee);
     format!(
         "{}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}",
-        caveat.map(|c| format!("{c}; ")).unwrap_or_default(),
+        caveats.map(|c| format!("{c}; ")).unwrap_or_default(),
         number("epsilon").map_or_else(unknown, |e| up(e, 3)),
         number("epsilon_lower").map_or_else(unknown, |e| down(e, 3)),
         number("delta").map_or_else(unknown, |d| delta(d, 2)),

@@ -328,7 +328,10 @@ fn unit_hash(path: &Path, place: Place, value: &Value) -> Result<Option<[u8; 32]
     };
     // A person is one unit, however a file writes the number.
     let trimmed = name.trim();
-    let name = whole(trimmed).unwrap_or(trimmed);
+    let number =
+        trimmed.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) && trimmed.parse::<f64>().is_ok();
+    let written = Value::Number(trimmed.to_string());
+    let name = written.name().filter(|_| number).unwrap_or(Cow::Borrowed(trimmed));
     Ok((!name.is_empty()).then(|| Sha256::digest(name.as_bytes()).into()))
 }
 

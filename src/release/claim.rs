@@ -69,6 +69,8 @@ pub struct Said {
     pub statement: String,
     pub run: String,
     pub base_model: String,
+    /// N as declared.
+    pub public_size: Option<u64>,
 }
 
 /// Reads what [`render`] wrote; none where it is something else.
@@ -80,5 +82,6 @@ pub fn read(bytes: &[u8]) -> Option<Said> {
         statement: value["guarantee"]["statement"].as_str()?.to_string(),
         run: value["run"].as_str()?.to_string(),
         base_model: value["algorithm"]["base_model"]["name"].as_str()?.to_string(),
+        public_size: value["guarantee"]["public_size"].as_u64(),
     })
 }

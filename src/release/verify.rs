@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::clearance::SAME_NUMBER;
-use super::{claim, croissant, manifest, registry, wording};
+use super::{claim, class, croissant, manifest, registry, wording};
 use crate::assets::sha256_file;
 use crate::privacy::accountant::{Adjacency, pld};
-use crate::privacy::mechanisms;
 use crate::privacy::sentence;
+use crate::privacy::{ON_A_GPU, mechanisms};
 use crate::{Error, Result};
 
 /// What a bundle must have beside its records.
@@ -271,7 +271,7 @@ impl Look<'_> {
                 self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
             }
         }
-        if let Some(wrong) = accounted(&said.guarantee) {
+        if let Some(wrong) = accounted(&said) {
             self.fail("privacy.json", wrong);
         }
         let expected: BTreeMap<String, String> = wording::metadata(&said.guarantee, &said.run, &said.base_model)
@@ -315,29 +315,47 @@ impl Look<'_> {
     }
 }
 
-/// What is wrong with the claim's epsilon by its own noise, sampling rate, steps and delta; none where nothing is, and of
-/// truncated batches, whose account needs more than a claim says.
-fn accounted(guarantee: &Map<String, Value>) -> Option<String> {
-    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    match guarantee.get("sampler").and_then(Value::as_str) {
-        Some("poisson") => {}
-        Some(truncated) if truncated.starts_with("poisson truncated at ") => {}
-        _ => return Some("names a sampler that this program does not have".into()),
+/// What is wrong with the claim by itself: a value that this program never writes, or an epsilon that its own noise, sampling
+/// rate and steps do not give; none where nothing is.
+fn accounted(said: &claim::Said) -> Option<String> {
+    let guarantee = &said.guarantee;
+    if let Some(key) = class::of_guarantee(&Value::Object(guarantee.clone())).first() {
+        return Some(format!("says `{key}`, which this program does not"));
     }
-    let phases = match mechanisms::stated(guarantee) {
-        // Of truncated batches.
-        Ok(None) => return None,
-        Ok(Some(phases)) => Ok(phases),
-        Err(e) => Err(e),
-    };
-    let least = phases.and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, number("delta")));
+    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let text = |key: &str| guarantee.get(key).and_then(Value::as_str);
+    let strange = |key: &str| Some(format!("`{key}` has a value that this program never gives it"));
+    if guarantee.contains_key("caveat") && text("caveat") != Some(ON_A_GPU) {
+        return strange("caveat");
+    }
+    if guarantee.get("private") != Some(&Value::Bool(true)) {
+        return strange("private");
+    }
+    for (key, known) in [("adjacency", Adjacency::AddOrRemoveOne.name()), ("accountant", "pld")] {
+        if text(key) != Some(known) {
+            return strange(key);
+        }
+    }
+    let (epsilon, lower, delta) = (number("epsilon"), number("epsilon_lower"), number("delta"));
+    if !(epsilon > 0.0 && epsilon.is_finite()) {
+        return strange("epsilon");
+    }
+    if !(lower >= 0.0 && lower <= epsilon) {
+        return strange("epsilon_lower");
+    }
+    // P10.
+    if !(delta > 0.0 && said.public_size.is_some_and(|n| delta * (n as f64) < 1.0)) {
+        return strange("delta");
+    }
+    let least =
+        mechanisms::stated(guarantee).and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, delta));
     match least {
         Err(e) => Some(format!("its numbers cannot be accounted for: {e}")),
-        Ok(least) if number("epsilon") < least.epsilon_lower * (1.0 - SAME_NUMBER) => Some(format!(
+        Ok(least) if epsilon >= least.epsilon_lower * (1.0 - SAME_NUMBER) => None,
+        Ok(least) => Some(format!(
             "claims less than its own noise, sampling rate and steps give: epsilon at least {:.4}",
             least.epsilon_lower
         )),
-        Ok(_) => None,
     }
 }
 

@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// Below this the loss of one record is hundreds of nats and no number here means anything.
 pub const MIN_NOISE_MULTIPLIER: f64 = 0.05;
 
+/// Above this nothing is left of a signal, and the numbers that account for it lose their meaning.
+pub const MAX_NOISE_MULTIPLIER: f64 = 1e12;
+
 /// The largest epsilon of one pure mechanism.
 pub const MAX_PURE: f64 = 100.0;
 
@@ -196,6 +199,12 @@ fn check_gaussian(sampling_rate: f64, noise_multiplier: f64) -> Result<()> {
     if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
         return Err(Error::usage(format!(
             "the noise multiplier must be a number above 0, not {noise_multiplier}"
+        ))
+        .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
+    }
+    if noise_multiplier > MAX_NOISE_MULTIPLIER {
+        return Err(Error::usage(format!(
+            "a noise multiplier of {noise_multiplier:e} is more than is accounted for; {MAX_NOISE_MULTIPLIER:e} is the most"
         ))
         .hint("it is the noise's standard deviation over the clipping norm, often 0.4 to 4"));
     }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::chain::{Entry, Line};
 use super::parameters::{RunParameters, Uses};
-use crate::privacy::accountant::{Adjacency, pld};
+use crate::privacy::accountant::{Adjacency, check_delta, pld};
 use crate::privacy::mechanisms::{LABELS, Named, Proof, Release, TRAINING};
 use crate::{Error, Result};
 
@@ -231,13 +231,22 @@ impl Book {
                 unit,
                 ..
             } => {
+                if check_delta(*delta).is_err() || !is_total(*total_epsilon) {
+                    return refuse("begins with a budget that is none");
+                }
                 (view.dataset, view.total_epsilon, view.delta) = (dataset.clone(), *total_epsilon, *delta);
                 view.unit = unit.clone();
+            }
+            Entry::Budget { total_epsilon } if !is_total(*total_epsilon) => {
+                return refuse("sets a budget that is none");
             }
             Entry::Budget { total_epsilon } => view.total_epsilon = *total_epsilon,
             Entry::Run { run, parameters } => {
                 if view.runs.iter().any(|r| r.run == *run) {
                     return refuse("begins a run that there is already");
+                }
+                if let Some(strange) = parameters.strange() {
+                    return refuse(strange);
                 }
                 view.runs.push(RunRecord {
                     run: run.clone(),
@@ -325,6 +334,10 @@ impl Book {
         }
         Ok(known.map(|r| r.uses.clone()))
     }
+}
+
+fn is_total(epsilon: f64) -> bool {
+    epsilon > 0.0 && epsilon.is_finite()
 }
 
 fn describe(p: &RunParameters) -> String {

@@ -1,14 +1,19 @@
 //! What a run's cost depends on, as the ledger writes it down.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::Result;
-use crate::privacy::accountant::Phase;
-use crate::privacy::mechanisms::{LABELS, LabelCounts, Mechanism, Release, SubsampledGaussian, TRAINING, Truncation};
+use crate::privacy::accountant::{Phase, check_delta};
+use crate::privacy::mechanisms::{
+    Charge, LABELS, LabelCounts, Mechanism, Release, SubsampledGaussian, TRAINING, Truncation,
+};
 
 /// The releases that a run plans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Written")]
+#[serde(try_from = "Map<String, Value>")]
 pub struct RunParameters {
     /// The run's own delta.
     pub delta: f64,
@@ -69,70 +74,112 @@ impl RunParameters {
     }
 }
 
-/// As a line has it. Lines of the first version named no releases: there were training steps, and counts of the labels.
+/// As a line of this version has it.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Releases {
-        delta: f64,
-        private: bool,
-        releases: Vec<Release>,
-    },
-    First {
-        sampling_rate: f64,
-        noise_multiplier: f64,
-        steps: u64,
-        delta: f64,
-        private: bool,
-        #[serde(default)]
-        truncation: Option<Truncation>,
-        #[serde(default)]
-        label_histogram_epsilon: Option<f64>,
-    },
+#[serde(deny_unknown_fields)]
+struct Written {
+    delta: f64,
+    private: bool,
+    releases: Vec<Release>,
 }
 
-impl From<Written> for RunParameters {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::Releases {
-                delta,
-                private,
-                releases,
-            } => RunParameters {
-                delta,
-                private,
-                releases,
-            },
-            Written::First {
-                sampling_rate,
-                noise_multiplier,
-                steps,
-                delta,
-                private,
-                truncation,
-                label_histogram_epsilon,
-            } => {
-                let training = SubsampledGaussian {
-                    sampling_rate,
-                    noise_multiplier,
-                    truncation,
-                };
-                let release = |name: &str, mechanism: Mechanism, times: u64| Release {
-                    name: name.into(),
-                    mechanism,
-                    times,
-                };
-                let mut releases = vec![release(TRAINING.name(), Mechanism::SubsampledGaussian(training), steps)];
-                releases.extend(
-                    label_histogram_epsilon
-                        .map(|epsilon| release(LABELS.name(), Mechanism::DiscreteLaplace(LabelCounts { epsilon }), 1)),
-                );
-                RunParameters {
-                    delta,
-                    private,
-                    releases,
-                }
+/// Lines of the first version named no releases: there were training steps, and counts of the labels.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct First {
+    sampling_rate: f64,
+    noise_multiplier: f64,
+    steps: u64,
+    delta: f64,
+    private: bool,
+    #[serde(default)]
+    truncation: Option<Truncation>,
+    #[serde(default)]
+    label_histogram_epsilon: Option<f64>,
+}
+
+impl TryFrom<Map<String, Value>> for RunParameters {
+    type Error = String;
+
+    fn try_from(line: Map<String, Value>) -> std::result::Result<Self, String> {
+        let Some(releases) = line.get("releases").cloned() else {
+            let first: First = serde_json::from_value(line.into()).map_err(|e| e.to_string())?;
+            return Ok(first.into());
+        };
+        let read: Written = serde_json::from_value(line.into()).map_err(|e| e.to_string())?;
+        // What a release says and nobody reads might count.
+        let known = serde_json::to_value(&read.releases).map_err(|e| e.to_string())?;
+        let keys = |all: &Value| -> Vec<BTreeSet<String>> {
+            let releases = all.as_array().into_iter().flatten();
+            releases
+                .map(|r| {
+                    r.as_object()
+                        .into_iter()
+                        .flatten()
+                        .map(|(key, _)| key.clone())
+                        .collect()
+                })
+                .collect()
+        };
+        match keys(&known) == keys(&releases) {
+            true => Ok(RunParameters {
+                delta: read.delta,
+                private: read.private,
+                releases: read.releases,
+            }),
+            false => Err("a release says more than is known of it".into()),
+        }
+    }
+}
+
+impl From<First> for RunParameters {
+    fn from(first: First) -> Self {
+        let training = SubsampledGaussian {
+            sampling_rate: first.sampling_rate,
+            noise_multiplier: first.noise_multiplier,
+            truncation: first.truncation,
+        };
+        let release = |name: &str, mechanism: Mechanism, times: u64| Release {
+            name: name.into(),
+            mechanism,
+            times,
+        };
+        let mut releases = vec![release(
+            TRAINING.name(),
+            Mechanism::SubsampledGaussian(training),
+            first.steps,
+        )];
+        releases.extend(
+            first
+                .label_histogram_epsilon
+                .map(|epsilon| release(LABELS.name(), Mechanism::DiscreteLaplace(LabelCounts { epsilon }), 1)),
+        );
+        RunParameters {
+            delta: first.delta,
+            private: first.private,
+            releases,
+        }
+    }
+}
+
+impl RunParameters {
+    /// What no plan of this program has; none where it is one.
+    pub fn strange(&self) -> Option<&'static str> {
+        let mut names = BTreeSet::new();
+        for release in &self.releases {
+            if release.name.is_empty() || release.times == 0 || !names.insert(&release.name) {
+                return Some("plans a release without a name of its own, or without a use");
+            }
+            let kind = match release.name.as_str() {
+                name if name == TRAINING.name() => SubsampledGaussian::of(&release.mechanism).is_some(),
+                name if name == LABELS.name() => LabelCounts::of(&release.mechanism).is_some() && release.times == 1,
+                _ => true,
+            };
+            if !kind {
+                return Some("plans a release by another mechanism than its name says");
             }
         }
+        let accounted = self.phases(&self.planned()).is_ok() && check_delta(self.delta).is_ok();
+        (!accounted).then_some("plans what cannot be accounted for")
     }
 }

@@ -55,7 +55,7 @@ fn epsilon(guarantee: &Map<String, Value>) -> Option<f64> {
 
 pub(super) const SAYS: Says = Says {
     keys: &[EPSILON],
-    phase: |guarantee| Some(Phase::pure(epsilon(guarantee).unwrap_or(f64::NAN), 1)),
+    phase: |guarantee| Phase::pure(epsilon(guarantee).unwrap_or(f64::NAN), 1),
     words: |guarantee| {
         let epsilon = epsilon(guarantee).map_or("?".into(), |e| up(e, 3));
         format!("labels counted at epsilon {epsilon} of it")

@@ -17,7 +17,7 @@ pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, Trunca
 use super::accountant::Phase;
 use super::keys::KeySource;
 use super::plan::PrivacyPlan;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A mechanism with everything that its cost depends on: what the ledger writes down of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,8 +110,8 @@ type Terms = Vec<(&'static str, String)>;
 pub(super) struct Says {
     /// Its keys.
     keys: &'static [&'static str],
-    /// What they are to the accountant; none where they do not say all that it needs.
-    phase: fn(&Guarantee) -> Option<Result<Phase>>,
+    /// What they are to the accountant.
+    phase: fn(&Guarantee) -> Result<Phase>,
     /// In a line (P10).
     words: fn(&Guarantee) -> String,
     /// One by one, for a table.
@@ -132,15 +132,19 @@ pub fn keys() -> impl Iterator<Item = &'static str> {
     SAYS.iter().flat_map(|says| says.keys).copied()
 }
 
-/// The releases that a guarantee speaks of, for the accountant; none where it does not say all that it needs (of truncated
-/// batches).
+/// The releases that a guarantee speaks of, for the accountant.
 ///
 /// # Errors
-/// Usage: numbers that the accountant refuses.
-pub fn stated(guarantee: &Guarantee) -> Result<Option<Vec<Phase>>> {
+/// Usage: numbers that the accountant refuses, values that no plan has, or a sampler without what it samples for.
+pub fn stated(guarantee: &Guarantee) -> Result<Vec<Phase>> {
+    let samples = guarantee.get("sampler").and_then(Value::as_str) != Some("none");
+    if samples != SAYS[0].speaks(guarantee) {
+        return Err(Error::usage(
+            "it names a sampler and no training, or training and no sampler",
+        ));
+    }
     let speaking = SAYS.iter().filter(|says| says.speaks(guarantee));
-    let phases: Option<Vec<Result<Phase>>> = speaking.map(|says| (says.phase)(guarantee)).collect();
-    phases.map(|phases| phases.into_iter().collect()).transpose()
+    speaking.map(|says| (says.phase)(guarantee)).collect()
 }
 
 /// What a guarantee says of its releases, in a line; of one that says nothing of any, that training is not known.

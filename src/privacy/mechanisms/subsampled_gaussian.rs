@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Charge, Charged, Describe, Mechanism, Proof, Says};
-use crate::Result;
 use crate::config::NoiseKind;
 #[cfg(test)]
 use crate::mutation::{Mutation, current};
@@ -18,6 +17,7 @@ use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::noise::{self, Drawn};
 use crate::privacy::plan::PrivacyPlan;
 use crate::privacy::sampler;
+use crate::{Error, Result};
 
 /// What its cost depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,10 +85,7 @@ impl Describe for SubsampledGaussian {
     }
 
     fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)> {
-        let noise = match plan.noise() {
-            NoiseKind::ExactGaussian => "exact rounded Gaussian noise",
-            NoiseKind::Gaussian => "Gaussian noise in floating point (attacks on floating point are outside the claim)",
-        };
+        let (_, noise) = NOISES[usize::from(plan.noise() == NoiseKind::Gaussian)];
         let [
             mechanism,
             noise_multiplier,
@@ -108,6 +105,30 @@ impl Describe for SubsampledGaussian {
     }
 }
 
+/// Each kind of noise as a guarantee names it, with what it leaves out.
+const NOISES: [(NoiseKind, &str); 2] = [
+    (NoiseKind::ExactGaussian, "exact rounded Gaussian noise"),
+    (
+        NoiseKind::Gaussian,
+        "Gaussian noise in floating point (attacks on floating point are outside the claim)",
+    ),
+];
+
+/// What [`Describe::sampler`] wrote, read back; none where it is something else.
+fn sampled(text: &str) -> Option<Option<Truncation>> {
+    if text == "poisson" {
+        return Some(None);
+    }
+    let (max_batch_size, rest) = text
+        .strip_prefix("poisson truncated at ")?
+        .split_once(" (of at most ")?;
+    let truncation = Truncation {
+        max_batch_size: max_batch_size.parse().ok()?,
+        most_units: rest.strip_suffix(" units)")?.parse().ok()?,
+    };
+    Some(Some(truncation))
+}
+
 /// Which noise, and what it leaves out; noise standard deviation over sensitivity; probability that a unit is drawn in a
 /// step; steps that were charged; largest norm of a unit's contribution; what the noisy sum is divided by.
 const KEYS: [&str; 6] = [
@@ -123,13 +144,25 @@ pub(super) const SAYS: Says = Says {
     keys: &KEYS,
     phase: |guarantee| {
         let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        // The account of truncated batches needs more than a guarantee says.
-        let truncated = guarantee
-            .get("sampler")
-            .and_then(Value::as_str)
-            .is_some_and(|s| s.starts_with("poisson truncated at "));
-        let steps = guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default();
-        (!truncated).then(|| Phase::new(number("sampling_rate"), number("noise_multiplier"), steps))
+        let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or_default();
+        let strange = |key: &str| Err(Error::usage(format!("`{key}` is not what a plan says")));
+        if !NOISES.iter().any(|(_, name)| *name == text("mechanism")) {
+            return strange("mechanism");
+        }
+        for key in ["max_grad_norm", "expected_batch_size"] {
+            if !(number(key) > 0.0 && number(key).is_finite()) {
+                return strange(key);
+            }
+        }
+        let Some(truncation) = sampled(text("sampler")) else {
+            return strange("sampler");
+        };
+        let stated = SubsampledGaussian {
+            sampling_rate: number("sampling_rate"),
+            noise_multiplier: number("noise_multiplier"),
+            truncation,
+        };
+        stated.phase(guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default())
     },
     words: |guarantee| {
         let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
@@ -177,7 +210,10 @@ impl Charge for SubsampledGaussian {
         let step = ChargedStep {
             index: at.index,
             members,
-            mechanism: at.plan.noise_mechanism(),
+            mechanism: noise::Mechanism {
+                noise_multiplier: self.noise_multiplier,
+                ..at.plan.noise_mechanism()
+            },
             noise_key: at.keys.key(at.index, Purpose::Noise)?,
         };
         #[cfg(test)]
