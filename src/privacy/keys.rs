@@ -5,6 +5,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 
+use super::mechanisms::{LABELS, TRAINING};
 use crate::{Error, Result};
 
 /// What a draw is for; the draws of a step are independent.
@@ -27,8 +28,8 @@ pub enum KeySource {
 pub struct Key([u8; 32]);
 
 impl KeySource {
-    /// A key for one draw of one step.
-    pub fn key(&self, step: u64, purpose: Purpose) -> Result<Key> {
+    /// A key for one draw of one use of a release.
+    pub fn key(&self, release: &str, step: u64, purpose: Purpose) -> Result<Key> {
         match self {
             KeySource::Secure => {
                 let mut key = [0; 32];
@@ -49,6 +50,11 @@ impl KeySource {
                 hash.update(seed.to_le_bytes());
                 hash.update(step.to_le_bytes());
                 hash.update(purpose);
+                // The first two have purposes of their own.
+                if ![TRAINING.name(), LABELS.name()].contains(&release) {
+                    hash.update(b"\0");
+                    hash.update(release);
+                }
                 Ok(Key(hash.finalize().into()))
             }
         }

@@ -359,8 +359,10 @@ impl PrivacyPlan {
             } else {
                 release.times
             };
-            let said = release.mechanism.state(uses, self);
-            out.extend(said.into_iter().map(|(key, value)| (key.to_string(), value)));
+            for (key, value) in release.mechanism.state(uses, self) {
+                let before = out.insert(key.to_string(), value);
+                assert!(before.is_none(), "two releases of a plan say `{key}`");
+            }
         }
         out
     }

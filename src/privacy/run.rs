@@ -102,6 +102,7 @@ impl PrivateRun {
         self.ledger.charge(&self.run, name, index)?;
         self.uses[at] += 1;
         mechanism.hand_out(Charged {
+            release: name,
             index,
             units: self.units,
             plan: &self.plan,

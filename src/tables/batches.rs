@@ -222,10 +222,11 @@ fn values(array: &ArrayRef) -> std::result::Result<Vec<Value>, ArrowError> {
         _ => {
             let formatter = ArrayFormatter::try_new(array, &FormatOptions::default().with_display_error(false))?;
             let written = |i: usize| match array.is_null(i) {
-                true => Ok(Value::Missing),
-                false => formatter.value(i).try_to_string().map(Value::Date),
+                true => Value::Missing,
+                // An error would show the cell.
+                false => (formatter.value(i).try_to_string()).map_or(Value::Nested("a date out of range"), Value::Date),
             };
-            (0..array.len()).map(written).collect()
+            Ok((0..array.len()).map(written).collect())
         }
     }
 }

@@ -85,10 +85,14 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
     let named: HashSet<&OsStr> = pattern.iter().collect();
     // What editors, file managers and Spark leave beside data is meant only where it is named.
     let beside = |path: &Path| {
-        let unnamed = path.iter().filter(|part| !named.contains(part));
+        let unnamed = path
+            .iter()
+            .filter(|part| !named.contains(part))
+            .map(|part| part.to_string_lossy());
+        let begins = |c: char| named.iter().any(|part| part.to_string_lossy().starts_with(c));
         unnamed
-            .map(|part| part.to_string_lossy())
-            .any(|part| part.starts_with(['.', '_']))
+            .into_iter()
+            .any(|part| ['.', '_'].into_iter().any(|c| part.starts_with(c) && !begins(c)))
     };
     let mut files = Vec::new();
     for path in found {

@@ -92,7 +92,7 @@ impl Charge for LabelCounts {
         };
         Ok(ChargedCounts {
             noise: self.noise(sensitivity).expect("the plan was made with it"),
-            key: at.keys.key(at.index, Purpose::Histogram)?,
+            key: at.keys.key(at.release, at.index, Purpose::Histogram)?,
         })
     }
 }

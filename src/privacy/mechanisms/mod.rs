@@ -239,6 +239,7 @@ pub trait Charge: Copy {
 
 /// A use that is in the ledger: where it stands, and what it may draw from. Only [`super::PrivateRun`] makes one.
 pub struct Charged<'a> {
+    pub(super) release: &'static str,
     pub(super) index: u64,
     pub(super) units: usize,
     pub(super) plan: &'a PrivacyPlan,

@@ -201,7 +201,7 @@ impl Charge for SubsampledGaussian {
     }
 
     fn hand_out(&self, at: Charged) -> Result<ChargedStep> {
-        let sample_key = at.keys.key(at.index, Purpose::Sample)?;
+        let sample_key = at.keys.key(at.release, at.index, Purpose::Sample)?;
         let drawn = sampler::poisson(at.units, self.sampling_rate, &sample_key);
         let members = match self.truncation {
             Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &sample_key),
@@ -214,7 +214,7 @@ impl Charge for SubsampledGaussian {
                 noise_multiplier: self.noise_multiplier,
                 ..at.plan.noise_mechanism()
             },
-            noise_key: at.keys.key(at.index, Purpose::Noise)?,
+            noise_key: at.keys.key(at.release, at.index, Purpose::Noise)?,
         };
         #[cfg(test)]
         let step = step.mutated_in(at.units, at.resumed_at);
@@ -323,7 +323,7 @@ mod mutated {
                     step.members.sort_unstable();
                 }
                 Some(Mutation::NoiseReusedAfterResume) => {
-                    let repeated = KeySource::Seeded(1).key(step.index - resumed_at, Purpose::Noise);
+                    let repeated = KeySource::Seeded(1).key("training", step.index - resumed_at, Purpose::Noise);
                     step.noise_key = repeated.expect("a seeded key needs no system");
                 }
                 Some(Mutation::DivideByDrawnBatch) => {
@@ -354,7 +354,7 @@ mod mutated {
                     let share = 1.0 / n as f64;
                     let (mut out, zeros) = (with(share, sum, &self.noise_key).ok()?, vec![0.0; sum.len()]);
                     for _ in 1..n {
-                        let key = KeySource::Secure.key(0, Purpose::Noise).ok()?;
+                        let key = KeySource::Secure.key("training", 0, Purpose::Noise).ok()?;
                         let draw = with(share, &zeros, &key).ok()?;
                         out.iter_mut().zip(draw).for_each(|(o, d)| *o += d);
                     }
