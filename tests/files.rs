@@ -467,7 +467,7 @@ mod csv {
 
     /// A first record of `sep=;` once changed how all the others were read.
     #[test]
-    fn p9_the_first_record_of_a_file_without_a_header_is_a_record() {
+    fn p5_the_first_record_of_a_file_without_a_header_is_a_record() {
         let folder = Folder::new();
         let mut bare = good_or_bad();
         bare.header = false;
@@ -1069,7 +1069,7 @@ proptest! {
 
     /// Whatever stands in a CSV file: where it is read at all, no row changes how another is read.
     #[test]
-    fn p9_a_row_of_a_csv_file_never_changes_another(
+    fn p5_a_row_of_a_csv_file_never_changes_another(
         body in proptest::collection::vec(proptest::sample::select(vec!["x", "y,", ",z", "\"", "\"\"", "\\", "\n", "\r\n", "x,y\n", "\"x\",\"y\"\n", " ", "\t"]), 0..14),
         quote in proptest::option::of(any::<bool>()),
         escape in proptest::sample::select(vec![None, Some(Escape::Doubled), Some(Escape::Backslash)]),
@@ -1117,7 +1117,7 @@ proptest! {
 
     /// The same of JSON Lines.
     #[test]
-    fn p9_a_row_of_a_json_file_never_changes_another(
+    fn p5_a_row_of_a_json_file_never_changes_another(
         body in proptest::collection::vec(proptest::sample::select(vec![
             "{\"a\":\"x\",\"b\":1}\n", "{\"b\":NaN}\n", "{\"a\":\"\\ud83d\"}\n", "\n", "{\"a\":", "{}\n", "{\"c\":[{}]}\n", "\"", "}",
         ]), 0..8),

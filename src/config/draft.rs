@@ -1,9 +1,12 @@
 //! A configuration to begin with, of what stands in a file.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
-use toml::Value;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Value, context};
+use toml::Value as Toml;
 
 use super::dataset::{Escape, TextColumn, written};
 use crate::records::prompt::is_variable;
@@ -39,98 +42,86 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
         Some(name) => find(name)?,
         None => (seen.labels().into_iter().find(|c| c.name != text.name)).ok_or_else(|| none("a label", "--label"))?,
     };
-    let values = names(label)?;
-    let quoted = |text: &str| Value::String(text.to_string()).to_string();
-    let list = values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ");
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let own = stem(&seen.path);
-    let own = own.split('.').next().unwrap_or_default().to_string();
-    // A folder says more than `train` does.
-    let folder = stem(seen.path.parent().unwrap_or(Path::new("")));
-    let stem = match own.to_lowercase() {
-        split if ["train", "test", "data", "all"].contains(&split.as_str()) && !folder.is_empty() => folder,
-        _ => own,
+    let names = names(label)?;
+    let nameable = (is_name(&label.name) || whole(&label.name).is_some()) && !is_id(&label.name);
+    let label_as = (!nameable).then_some("label");
+    let topic = label_as.map_or_else(|| written(&label.name, &None), Cow::from);
+    let topic = match is_variable(&topic) {
+        true => format!("{{{{ {topic} }}}}"),
+        false => format!("{{{{ row[{}] }}}}", Toml::from(label.name.as_str())),
     };
-    let name: String = stem
+    let plain = TextColumn::from(text.name.as_str()).written() == text.name && !is_id(&text.name);
+    let public_size = public_size(seen.rows);
+    let mut templates = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .keep_trailing_newline(true)
+        .build();
+    templates.set_syntax(syntax.expect("the delimiters are the usual ones"));
+    templates.add_filter("toml", |value: Value| {
+        Toml::try_from(value).map(|v| v.to_string()).unwrap_or_default()
+    });
+    let filled = templates.render_str(
+        include_str!("draft.toml.jinja"),
+        context! {
+            name => run_name(&seen.path),
+            path => seen.path.to_string_lossy(),
+            text => &text.name,
+            text_as => (!plain).then_some("text"),
+            reading => reading(declared),
+            label => &label.name,
+            label_as,
+            integers => label.is_integer() && label.kind != "text",
+            names,
+            public_size,
+            user => format!("Write a text whose label is {topic}."),
+            expected_batch_size => (public_size < 1000).then_some((public_size / 8).max(1)),
+        },
+    );
+    filled.map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))
+}
+
+/// What is declared of reading, as keys of `[dataset]`.
+fn reading(declared: &Declared) -> Vec<(&'static str, Value)> {
+    let mut out = Vec::new();
+    let mut key = |key, value: Option<Value>| out.extend(value.map(|value| (key, value)));
+    key(
+        "separator",
+        declared.separator.map(|s| char::from(s).to_string().into()),
+    );
+    key("quote", declared.quote.map(Value::from));
+    let escape = |escape| match escape {
+        Escape::Doubled => "doubled",
+        Escape::Backslash => "backslash",
+    };
+    key("escape", declared.escape.map(|e| escape(e).into()));
+    key("header", (!declared.header).then_some(false.into()));
+    key(
+        "columns",
+        (!declared.columns.is_empty()).then(|| declared.columns.clone().into()),
+    );
+    key("encoding", declared.encoding.map(|e| e.name().to_lowercase().into()));
+    out
+}
+
+/// A name for the run: the file's, or its folder's, which says more than `train` does.
+fn run_name(path: &Path) -> String {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let own = stem(path);
+    let own = own.split('.').next().unwrap_or_default();
+    let folder = stem(path.parent().unwrap_or(Path::new("")));
+    let name = match ["train", "test", "data", "all"].contains(&own.to_lowercase().as_str()) && !folder.is_empty() {
+        true => folder,
+        false => own.to_string(),
+    };
+    let plain: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
-    let name = name.trim_matches('-');
-    let mut out = vec![
-        "# Written by `dpsynth init`, which read private records: look at each line before you share it.".to_string(),
-        format!("name = {}", quoted(if name.is_empty() { "run" } else { name })),
-        String::new(),
-        "[dataset]".into(),
-        format!("train = {}", quoted(&seen.path.to_string_lossy())),
-        "# A fifth of the records never trains and judges the synthetic ones; or name a file of its own.".into(),
-        "test = 0.2".into(),
-        match TextColumn::from(text.name.as_str()).written() == text.name && !is_id(&text.name) {
-            true => format!("text = {}", quoted(&text.name)),
-            false => format!("text = {{ column = {}, as = \"text\" }}", quoted(&text.name)),
-        },
-    ];
-    if let Some(separator) = declared.separator {
-        out.push(format!("separator = {}", quoted(&char::from(separator).to_string())));
+    match plain.trim_matches('-') {
+        "" => "run".into(),
+        name => name.into(),
     }
-    if let Some(quote) = declared.quote {
-        out.push(format!("quote = {quote}"));
-    }
-    match declared.escape {
-        Some(Escape::Backslash) => out.push("escape = \"backslash\"".into()),
-        Some(Escape::Doubled) => out.push("escape = \"doubled\"".into()),
-        None => {}
-    }
-    if !declared.header {
-        out.push("header = false".into());
-    }
-    if !declared.columns.is_empty() {
-        let names: Vec<String> = declared.columns.iter().map(|name| quoted(name)).collect();
-        out.push(format!("columns = [{}]", names.join(", ")));
-    }
-    if let Some(encoding) = declared.encoding {
-        out.push(format!("encoding = {}", quoted(&encoding.name().to_lowercase())));
-    }
-    let short_name = is_name(&label.name) || whole(&label.name).is_some();
-    let (topic, own_name) = match short_name && !is_id(&label.name) {
-        true => (written(&label.name, &None).into_owned(), String::new()),
-        false => ("label".to_string(), ", as = \"label\"".to_string()),
-    };
-    let kind = if label.is_integer() && label.kind != "text" {
-        ", type = \"integer\""
-    } else {
-        ""
-    };
-    out.push(
-        "# The names are what stands in the file. They become public, and so does that each of them exists: leave out what\n\
-         # only few records bear. Where another name says more to the model, put it into names, and these into values."
-            .into(),
-    );
-    out.push(format!(
-        "labels = [{{ column = {}{own_name}{kind}, names = [{list}] }}]",
-        quoted(&label.name)
-    ));
-    let size = public_size(seen.rows);
-    out.push("# A round number near the training records. It becomes public: declare one that may.".into());
-    out.push(format!("public_size = {size}"));
-    out.extend([String::new(), "[prompt]".into()]);
-    out.push("# What the model is asked for.".into());
-    let topic = match is_variable(&topic) {
-        true => format!("{{{{ {topic} }}}}"),
-        false => format!("{{{{ row[{}] }}}}", quoted(&label.name)),
-    };
-    out.push(format!(
-        "user = {}",
-        quoted(&format!("Write a text whose label is {topic}."))
-    ));
-    if size < 1000 {
-        out.extend([
-            String::new(),
-            "# Few records: small batches.".into(),
-            "[profile.quick.finetune]".into(),
-        ]);
-        out.push(format!("expected_batch_size = {}", (size / 8).max(1)));
-    }
-    Ok(out.join("\n") + "\n")
 }
 
 /// Whether synthetic records number themselves by this name.

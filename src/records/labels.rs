@@ -247,11 +247,11 @@ pub(super) const SEVERAL: &str = "a record has one label a column: where it has 
 
 /// The texts by which a stored value may be declared, the most literal first.
 fn forms(value: &Value) -> Vec<String> {
-    let (Some(name), written) = (value.name(), value) else {
+    let Some(name) = value.name() else {
         return Vec::new();
     };
     let trimmed = name.trim();
-    let mut forms = match written {
+    let mut forms = match value {
         Value::Number(number) => vec![number.clone()],
         _ => vec![name.to_string(), trimmed.to_string()],
     };
