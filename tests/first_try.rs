@@ -341,6 +341,38 @@ fn p8_the_ledger_is_found_without_a_home_variable_or_nothing_is_trained() {
     );
 }
 
+/// Another HOME has another folder of ledgers, in which nothing was spent on the same records.
+#[test]
+fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
+    let place = tiny();
+    let run = |home: &str, name: &str, more: &[&str]| {
+        let mut command = place.command(&["run", "tiny.toml", "--profile", "quick", "--set", name]);
+        command
+            .args(more)
+            .env_remove("DPSYNTH_LEDGERS")
+            .env_remove("XDG_DATA_HOME");
+        let output = command.env("HOME", place.path(home)).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(run("one", "name=a", &[]).0, Some(0));
+    let (code, said) = run("two", "name=b", &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("a-quick was trained on the same records") && said.contains("DPSYNTH_LEDGERS"),
+        "{said}"
+    );
+    assert!(
+        !place.path("two/.local/share/dpsynth/ledgers").exists(),
+        "no second ledger"
+    );
+    assert_eq!(run("one", "name=b", &[]).0, Some(0));
+    // Other records have a ledger of their own anywhere.
+    assert_eq!(run("two", "name=c", &["--set", "dataset.train=test.csv"]).0, Some(0));
+}
+
 #[test]
 fn labels_that_will_get_no_record_are_told_by_the_plan() {
     let place = tiny();

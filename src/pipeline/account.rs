@@ -4,10 +4,11 @@ use std::path::Path;
 
 use rand::RngExt;
 
-use super::Pipeline;
+use super::compare::configuration;
 use super::files::write_atomically;
 use super::prepare::Preparation;
-use crate::privacy::{Ledger, PrivacyPlan};
+use super::{Pipeline, RunPaths};
+use crate::privacy::{Ledger, PrivacyPlan, find_ledger};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
@@ -47,6 +48,7 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         )));
     }
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
+    known_here(p, preparation)?;
     Ledger::open(
         &p.places.ledgers,
         &preparation.dataset_hash,
@@ -54,6 +56,37 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         plan.delta(),
         plan.unit(),
     )
+}
+
+/// Refuses ledgers that do not know of a run beside this one, on the same records: another home, or another
+/// `DPSYNTH_LEDGERS`, would begin a second budget for them.
+fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
+    let ledger = find_ledger(&p.places.ledgers, &preparation.dataset_hash)?;
+    let knows = |id: &str| ledger.iter().any(|(_, view)| view.runs.iter().any(|run| run.run == id));
+    let folders = std::fs::read_dir(&p.places.runs)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok());
+    for folder in folders.map(|entry| RunPaths::of(&entry.path())) {
+        let Ok(id) = std::fs::read_to_string(folder.ledger_run()) else {
+            continue;
+        };
+        let other = || Some((Preparation::read(&folder).ok()?, configuration(folder.root()).ok()?.2?));
+        let Some((other, config)) = other().filter(|_| folder.name() != p.folder.name()) else {
+            continue;
+        };
+        // What protects another unit has a ledger of its own, by choice.
+        let same = other.dataset_hash == preparation.dataset_hash && config.dataset.unit == p.config.dataset.unit;
+        if same && !knows(id.trim()) {
+            return Err(Error::usage(format!(
+                "{} was trained on the same records, and no ledger in {} knows of it: what they have spent is in another",
+                folder.root().display(),
+                p.places.ledgers.display()
+            ))
+            .hint("set DPSYNTH_LEDGERS to the folder of ledgers that it was charged to; HOME may have been another then"));
+        }
+    }
+    Ok(())
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {
