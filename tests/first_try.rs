@@ -446,6 +446,18 @@ fn a_file_is_inspected_and_a_configuration_made_that_runs() {
     let said = place.ok(&["inspect", "bare.csv"]).stdout;
     assert!(said.contains("--no-header") && !said.contains("room 12"), "{said}");
     place.call(&["init", "bare.csv"]).refused(2, &["--no-header"]);
+    place.write(
+        "form.csv",
+        "Class Index,What did you like about it?\ngood,all of it\nbad,nothing at all\ngood,the view from here\nbad,the noise\n",
+    );
+    place.call(&["init", "form.csv"]).refused(2, &["--label COLUMN"]);
+    place.ok(&["init", "form.csv", "--label", "Class Index"]);
+    let form = place.text("form.toml");
+    assert!(
+        form.contains("text = { column = \"What did you like about it?\", as = \"text\" }"),
+        "{form}"
+    );
+    place.ok(&["plan", "form.toml", "--set", "model.path=model.gguf"]);
     place.ok(&["init", "bare.csv", "--no-header", "--label", "column_2"]);
     assert!(
         place.text("bare.toml").contains("header = false"),

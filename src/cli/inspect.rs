@@ -219,12 +219,17 @@ impl Init {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let declared = self.reading.declared()?;
         let seen = inspect(&self.file, &declared)?;
-        if seen.headerless {
+        // Who names a column of it knows that it is a header.
+        let named = [&self.label, &self.text].into_iter().flatten();
+        let known = named
+            .into_iter()
+            .any(|name| seen.columns.iter().any(|column| column.name == *name));
+        if seen.headerless && !known {
             return Err(Error::usage(format!(
                 "the first line of {} looks like a record and not like names of columns",
                 self.file.display()
             ))
-            .hint("--no-header where there is no header; else give the columns short names in the file"));
+            .hint("--no-header where there is no header; where it is one, --label COLUMN names the label's column"));
         }
         let toml = draft(&seen, &declared, self.text.as_deref(), self.label.as_deref())?;
         let stem = self.file.file_name().unwrap_or_default().to_string_lossy();
