@@ -369,6 +369,26 @@ fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
         "no second ledger"
     );
     assert_eq!(run("one", "name=b", &[]).0, Some(0));
+    // The same file read otherwise is another dataset to the ledger: that is pointed out.
+    let (code, said) = run("one", "name=d", &["--set", "dataset.quote=false"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        !said.contains("reads the same file otherwise"),
+        "the texts are the same: {said}"
+    );
+    for file in ["train.csv", "test.csv"] {
+        let rows: Vec<String> = place
+            .text(file)
+            .lines()
+            .skip(1)
+            .map(|row| format!("{row},again {row}"))
+            .collect();
+        place.write(file, format!("text,label,body,rest\n{}\n", rows.join("\n")));
+    }
+    assert_eq!(run("one", "name=e", &[]).0, Some(0));
+    let (code, said) = run("one", "name=f", &["--set", "dataset.text=body"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("e-quick reads the same file otherwise"), "{said}");
     // Other records have a ledger of their own anywhere.
     assert_eq!(run("two", "name=c", &["--set", "dataset.train=test.csv"]).0, Some(0));
 }

@@ -1,5 +1,6 @@
 //! A stage's run in the dataset's ledger: its name, the ledger it is in, and a saved state held against it (rule P7).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rand::RngExt;
@@ -7,8 +8,11 @@ use rand::RngExt;
 use super::compare::configuration;
 use super::files::write_atomically;
 use super::prepare::Preparation;
-use super::{Pipeline, RunPaths};
+use super::stamp::Stamp;
+use super::{Pipeline, RunPaths, Stage};
+use crate::config::{Files, RunConfig};
 use crate::privacy::{Ledger, PrivacyPlan, find_ledger};
+use crate::tables::{self, Split};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
@@ -59,9 +63,11 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
 }
 
 /// Refuses ledgers that do not know of a run beside this one, on the same records: another home, or another
-/// `DPSYNTH_LEDGERS`, would begin a second budget for them.
+/// `DPSYNTH_LEDGERS`, would begin a second budget for them. Points out a run on the same file that reads it otherwise, by
+/// another text column or encoding: that is another dataset to the ledger, of the same people.
 fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
     let ledger = find_ledger(&p.places.ledgers, &preparation.dataset_hash)?;
+    let files = trained_files(&p.folder, &p.config)?;
     let knows = |id: &str| ledger.iter().any(|(_, view)| view.runs.iter().any(|run| run.run == id));
     let folders = std::fs::read_dir(&p.places.runs)
         .into_iter()
@@ -75,6 +81,14 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         let Some((other, config)) = other().filter(|_| folder.name() != p.folder.name()) else {
             continue;
         };
+        let shared = trained_files(&folder, &config)?.intersection(&files).next().is_some();
+        if shared && other.dataset_hash != preparation.dataset_hash {
+            p.progress.note(&format!(
+                "warning: {} reads the same file otherwise, and has another ledger: what both spend adds up for the people in it, and \
+                 no ledger adds it up",
+                folder.root().display()
+            ));
+        }
         // What protects another unit has a ledger of its own, by choice.
         let same = other.dataset_hash == preparation.dataset_hash && config.dataset.unit == p.config.dataset.unit;
         if same && !knows(id.trim()) {
@@ -87,6 +101,16 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// SHA-256 of the training files that the configuration names, as far as a run's stamp has them.
+fn trained_files(folder: &RunPaths, config: &RunConfig) -> Result<BTreeSet<String>> {
+    let inputs = Stamp::read(folder, Stage::Prepare)?
+        .map(|stamp| stamp.inputs)
+        .unwrap_or_default();
+    let named = config.dataset.train.iter().flat_map(Files::paths);
+    let files = named.flat_map(|path| tables::find(path, Split::Train).unwrap_or_else(|_| vec![path.clone()]));
+    Ok(files.filter_map(|file| inputs.get(&file).cloned()).collect())
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {
