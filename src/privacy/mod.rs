@@ -14,11 +14,42 @@
 //!
 //! The sampler and the noise are private to this room, so code outside cannot sample or add noise without a charge:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0603
 //! use dpsynth::privacy::noise::Mechanism;
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0603
 //! use dpsynth::privacy::sampler::poisson;
+//! ```
+//!
+//! A charged step adds its noise once. It cannot be used twice, copied, or given other members:
+//!
+//! ```compile_fail,E0382
+//! use dpsynth::privacy::ChargedStep;
+//! fn twice(step: ChargedStep, sum: &[f64]) {
+//!     step.privatize(sum).unwrap();
+//!     step.privatize(sum).unwrap();
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! use dpsynth::privacy::ChargedStep;
+//! fn copied(step: &ChargedStep, sum: &[f64]) {
+//!     ChargedStep::clone(step).privatize(sum).unwrap();
+//! }
+//! ```
+//! ```compile_fail,E0451
+//! use dpsynth::privacy::ChargedStep;
+//! fn of_others(step: ChargedStep, members: Vec<usize>) -> ChargedStep {
+//!     ChargedStep { members, ..step }
+//! }
+//! ```
+//!
+//! Used once it compiles, so it is the second use that does not:
+//!
+//! ```
+//! use dpsynth::privacy::ChargedStep;
+//! fn once(step: ChargedStep, sum: &[f64]) {
+//!     step.privatize(sum).unwrap();
+//! }
 //! ```
 
 pub mod accountant;

@@ -4,13 +4,13 @@
 //! This is post-processing of the trained model and free of privacy cost: all that enters are requests, which come from
 //! a public or paid-for prior, and the model's scores of what it drew itself. Private records do not fit in:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0308
 //! use dpsynth::{config::RefineConfig, records::Record, sampling::refine::Refinement};
 //! let private: Vec<Record> = Vec::new();
 //! Refinement::new(&RefineConfig::default(), private, 2, 0);
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0308
 //! use dpsynth::{records::Encoded, sampling::refine::Refinement};
 //! fn refine(refinement: &mut Refinement, private: Vec<Encoded>) {
 //!     refinement.take(private);
