@@ -114,14 +114,7 @@ impl DatasetConfig {
         DatasetConfig {
             text: TextColumn::from(self.text.written().as_ref()),
             labels: self.labels.iter().map(written).collect(),
-            unit: None,
-            separator: None,
-            quote: None,
-            escape: None,
-            header: true,
-            columns: Vec::new(),
-            encoding: None,
-            ..self.clone()
+            ..DatasetConfig::default()
         }
     }
 

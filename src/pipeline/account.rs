@@ -35,12 +35,9 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
     let c = &p.config;
     // Where no home folder was known, earlier versions of the program kept ledgers beside the runs. Not to look there would
     // begin a second budget.
-    let earlier = p
-        .places
-        .runs
-        .join("ledgers")
-        .join(format!("{}.jsonl", preparation.dataset_hash));
-    if earlier.exists() && !same_folder(&p.places.runs.join("ledgers"), &p.places.ledgers) {
+    let beside = p.places.runs.join("ledgers");
+    let earlier = beside.join(format!("{}.jsonl", preparation.dataset_hash));
+    if earlier.exists() && !same_folder(&beside, &p.places.ledgers) {
         return Err(Error::usage(format!(
             "what these records have spent is in {}, and ledgers are kept in {} now",
             earlier.display(),
@@ -48,7 +45,7 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         ))
         .hint(format!(
             "move that file there, or set DPSYNTH_LEDGERS={}",
-            p.places.runs.join("ledgers").display()
+            beside.display()
         )));
     }
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);

@@ -102,8 +102,6 @@ pub struct StoredUnits {
     /// The records of each unit, unit after unit; none where record `i` is unit `i`.
     rows: Option<Rows>,
     units: usize,
-    /// Of each record that some unit uses: its label's count.
-    records: usize,
 }
 
 struct Rows {
@@ -118,10 +116,7 @@ impl StoredUnits {
     /// # Errors
     /// Data: the file is damaged.
     pub fn open(path: &Path, max_records: usize) -> Result<Self> {
-        let mut units: Vec<u32> = Vec::new();
-        for batch in open(path, Some(vec![0]))? {
-            units.extend(numbers(path, &batch.map_err(|e| damaged(path, &e))?, 0)?);
-        }
+        let units = column(path, 0)?;
         let own = units.iter().zip(0u32..).all(|(unit, row)| *unit == row);
         let mut rows: Vec<u32> = if own {
             Vec::new()
@@ -137,9 +132,8 @@ impl StoredUnits {
         }
         Ok(StoredUnits {
             path: path.to_path_buf(),
-            reader: Mutex::new(open(path, Some(vec![1, 2, 3]))?),
+            reader: Mutex::new(open(path, vec![1, 2, 3])?),
             units: if own { units.len() } else { starts.len() - 1 },
-            records: if own { units.len() } else { kept.len() },
             rows: (!own).then_some(Rows { rows: kept, starts }),
         })
     }
@@ -165,10 +159,7 @@ impl StoredUnits {
     /// # Errors
     /// Data: the file is damaged.
     pub fn label_counts(&self, labels: usize) -> Result<Vec<u64>> {
-        let mut of_row = Vec::new();
-        for batch in open(&self.path, Some(vec![1]))? {
-            of_row.extend(numbers(&self.path, &batch.map_err(|e| damaged(&self.path, &e))?, 0)?);
-        }
+        let of_row = column(&self.path, 1)?;
         let mut counts = vec![0; labels];
         match &self.rows {
             None => of_row.iter().for_each(|label| counts[*label as usize] += 1),
@@ -177,7 +168,6 @@ impl StoredUnits {
                 .iter()
                 .for_each(|row| counts[of_row[*row as usize] as usize] += 1),
         }
-        debug_assert_eq!(counts.iter().sum::<u64>() as usize, self.records);
         Ok(counts)
     }
 }
@@ -225,10 +215,18 @@ impl Drawable for StoredUnits {
     }
 }
 
-fn open(path: &Path, columns: Option<Vec<usize>>) -> Result<FileReader<File>> {
+fn open(path: &Path, columns: Vec<usize>) -> Result<FileReader<File>> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let reader = FileReader::try_new(file, columns).map_err(|e| damaged(path, &e))?;
-    Ok(reader)
+    FileReader::try_new(file, Some(columns)).map_err(|e| damaged(path, &e))
+}
+
+/// A column of numbers, of all records.
+fn column(path: &Path, column: usize) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for batch in open(path, vec![column])? {
+        all.extend(numbers(path, &batch.map_err(|e| damaged(path, &e))?, 0)?);
+    }
+    Ok(all)
 }
 
 fn numbers(path: &Path, batch: &RecordBatch, column: usize) -> Result<Vec<u32>> {

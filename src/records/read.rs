@@ -79,13 +79,16 @@ impl Reader<'_> {
     pub fn read(&self, files: &[PathBuf], each: &mut dyn FnMut(RowRead) -> Result<()>) -> Result<ReadReport> {
         let declared = self.dataset.declared()?;
         let mut tally = Tally {
-            read: 0,
-            dropped: BTreeMap::new(),
-            per_label: vec![0; self.labels.len()],
-            warnings: Vec::new(),
-            numbers: false,
-            booleans: false,
-            encoded: false,
+            report: ReadReport {
+                read: 0,
+                kept: 0,
+                dropped: BTreeMap::new(),
+                per_label: vec![0; self.labels.len()],
+                warnings: Vec::new(),
+                numbers: false,
+                booleans: false,
+            },
+            encoded: declared.encoding.is_some(),
             replaced: 0,
             control: 0,
         };
@@ -114,16 +117,16 @@ impl Reader<'_> {
         let table = Table::open(path, declared)?;
         if let Some(encoding) = table.encoding()?.filter(|_| declared.encoding.is_none()) {
             tally
+                .report
                 .warnings
                 .push(format!("it is {} by its mark, and was read as that", encoding.name()));
         }
         if table.is_misdeclared()? {
-            tally.warnings.push(
+            tally.report.warnings.push(
                 "it begins as UTF-8 does, and `dataset.encoding` says otherwise: letters beyond ASCII may be garbled"
                     .into(),
             );
         }
-        tally.encoded |= declared.encoding.is_some();
         let read_bytes = table.read_bytes();
         let labels = 1..1 + self.labels.columns().len();
         table.rows(&wanted, &mut |row| {
@@ -153,7 +156,7 @@ impl Reader<'_> {
                 }),
             };
             tally.count(&record);
-            if tally.read.is_multiple_of(TELL) {
+            if tally.report.read.is_multiple_of(TELL) {
                 (self.progress)(before + read_bytes.load(Ordering::Relaxed).min(table.size()));
             }
             each(RowRead {
@@ -337,14 +340,7 @@ fn unit_hash(path: &Path, place: Place, value: &Value) -> Result<Option<[u8; 32]
 
 /// Counts as rows pass.
 struct Tally {
-    read: usize,
-    dropped: BTreeMap<String, usize>,
-    per_label: Vec<usize>,
-    warnings: Vec<String>,
-    /// Whether a label was stored as a number.
-    numbers: bool,
-    /// Whether one was true or false.
-    booleans: bool,
+    report: ReadReport,
     /// Whether an encoding is declared.
     encoded: bool,
     /// Texts with characters that stand for what could not be read.
@@ -360,8 +356,8 @@ impl Tally {
                 .name()
                 .is_some_and(|n| ["true", "false"].iter().any(|b| n.trim().eq_ignore_ascii_case(b)))
         };
-        self.booleans |= labels.iter().any(boolean);
-        self.numbers |= labels
+        self.report.booleans |= labels.iter().any(boolean);
+        self.report.numbers |= labels
             .iter()
             .any(|label| label.name().is_some_and(|name| whole(&name).is_some()));
         let has = |range: std::ops::RangeInclusive<char>| text.is_some_and(|t| t.chars().any(|c| range.contains(&c)));
@@ -370,41 +366,37 @@ impl Tally {
     }
 
     fn count(&mut self, record: &std::result::Result<Record, &'static str>) {
-        self.read += 1;
+        let report = &mut self.report;
+        report.read += 1;
         match record {
-            Ok(record) => self.per_label[record.label] += 1,
-            Err(reason) => *self.dropped.entry(reason.to_string()).or_insert(0) += 1,
+            Ok(record) => {
+                report.kept += 1;
+                report.per_label[record.label] += 1;
+            }
+            Err(reason) => *report.dropped.entry(reason.to_string()).or_insert(0) += 1,
         }
     }
 
     fn report(self) -> ReadReport {
-        let mut warnings = self.warnings;
+        let mut report = self.report;
         let texts = |n: usize| match n {
             1 => "1 text has".to_string(),
             n => format!("{n} texts have"),
         };
         if self.replaced > 0 {
-            warnings.push(format!(
+            report.warnings.push(format!(
                 "{} the character U+FFFD in it, which stands for what could not be read",
                 texts(self.replaced)
             ));
         }
         if self.control > 0 && !self.encoded {
-            warnings.push(format!(
+            report.warnings.push(format!(
                 "{} control characters U+0080 to U+009F in it: what was WINDOWS-1252 may have been taken for LATIN1; \
                  dataset.encoding = \"windows-1252\" reads the file as it was before",
                 texts(self.control)
             ));
         }
-        ReadReport {
-            read: self.read,
-            kept: self.per_label.iter().sum(),
-            dropped: self.dropped,
-            per_label: self.per_label,
-            warnings,
-            numbers: self.numbers,
-            booleans: self.booleans,
-        }
+        report
     }
 }
 
