@@ -8,6 +8,7 @@
 //! - [`records`]: labelled records: read, cleaned, put into the prompt, tokenised.
 //! - [`privacy`]: the audited core: plan, sampler, noise, accountant, ledger. Knows no tensors.
 //! - [`models`]: the language model and the encoder, in Burn, and their loaders.
+//! - [`documents`]: what a run writes down and reads back, each field with its class.
 //! - [`training`]: per-example norms, clipped sums, the private step, checkpoints.
 //! - [`sampling`]: label-conditioned decoding, guidance, refinement by the model itself; into Parquet.
 //! - [`evaluation`]: classifiers trained on real, synthetic and zero-shot records.
@@ -22,6 +23,7 @@ pub mod assets;
 pub mod audit;
 pub mod bench;
 pub mod config;
+pub mod documents;
 pub mod error;
 pub mod evaluation;
 pub mod models;

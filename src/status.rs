@@ -6,17 +6,16 @@
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::audit::{self, Subject};
 use crate::config::RunConfig;
+use crate::documents::{self, Findings, Verdict};
 use crate::pipeline::compare::configuration;
-use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::states::{State, states};
 use crate::pipeline::{RunPaths, Stage, report};
-use crate::privacy::{TRAINING, find_ledger};
+use crate::privacy::{Guarantee, TRAINING, find_ledger};
 use crate::{Error, Result};
 
 /// How far a run is.
@@ -30,7 +29,7 @@ pub struct Status {
     /// Every stage in order.
     pub stages: Vec<StageStatus>,
     /// The guarantee of what was trained, whole (P10); none before training is done.
-    pub privacy: Option<Value>,
+    pub privacy: Option<Guarantee>,
     /// What training has charged so far; none before the first step, and once training is done.
     pub charged: Option<Charged>,
     /// None where there was no audit.
@@ -86,8 +85,7 @@ pub struct Charged {
 /// What an audit found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Audited {
-    /// "pass" or "fail".
-    pub verdict: String,
+    pub verdict: Verdict,
     /// Whether it was of the files and the claim that stand there now.
     pub current: bool,
 }
@@ -210,7 +208,7 @@ impl Status {
 
     /// Whether what was trained is private, as far as its guarantee says.
     fn is_private(&self) -> bool {
-        self.privacy.as_ref().is_some_and(|p| p["private"] == true)
+        self.privacy.as_ref().is_some_and(|p| p.private)
     }
 }
 
@@ -256,19 +254,11 @@ fn charged(paths: &RunPaths, config: Option<&RunConfig>, ledgers: &Path) -> Resu
     }))
 }
 
-/// As much of `internal/audit.json` as is shown.
-#[derive(Deserialize)]
-struct Findings {
-    verdict: String,
-    subject: Option<Subject>,
-    claim: Value,
-}
-
-fn audited(paths: &RunPaths, privacy: Option<&Value>) -> Result<Audited> {
-    let found: Findings = read_json(&paths.internal("audit.json"))?;
-    let claims = |key: &str| privacy.map(|p| &p[key]) == Some(&found.claim[key]);
+fn audited(paths: &RunPaths, privacy: Option<&Guarantee>) -> Result<Audited> {
+    let found: Findings = documents::read(&paths.audit())?;
+    let claimed = privacy.is_some_and(|p| (p.epsilon, p.delta) == (found.claim.epsilon, found.claim.delta));
     Ok(Audited {
-        current: claims("epsilon") && claims("delta") && found.subject == Some(Subject::of(paths)?),
+        current: claimed && found.subject == Some(Subject::of(paths)?),
         verdict: found.verdict,
     })
 }
@@ -297,7 +287,7 @@ fn next(s: &Status) -> Next {
         (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
         (None, None) => audit("try to break the run's own claim"),
         (None, Some(a)) if !a.current => audit("the audit was of other files: audit again"),
-        (None, Some(a)) if a.verdict != "pass" => {
+        (None, Some(a)) if a.verdict != Verdict::Pass => {
             audit("the audit refuted the claim (internal/audit.json): a second one tells a fault from chance")
         }
         (None, Some(_)) => Next {

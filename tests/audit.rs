@@ -213,7 +213,11 @@ fn audited_bounds_are_below_the_claim_and_above_three_tenths_of_it() {
         println!(
             "epsilon {epsilon}: one run {:.3} by {:?}, threshold {:.3}",
             found.one_run_epsilon(),
-            found.one_run.iter().map(|o| o.design).collect::<Vec<_>>(),
+            found
+                .one_run
+                .iter()
+                .map(|o| (o.canaries, o.guesses))
+                .collect::<Vec<_>>(),
             found.threshold.epsilon_lower
         );
         assert!(found.one_run_epsilon() <= epsilon && found.threshold.epsilon_lower <= epsilon);
@@ -359,8 +363,8 @@ fn p5_holds_in_replay_on_a_tiny_model() {
 fn a_record_that_moves_the_sum_too_far_is_found_out() {
     let of = |ratio| {
         let probe = |ratio| Probe {
-            state: "trained",
-            record: "random",
+            state: "trained".into(),
+            record: "random".into(),
             tokens: 9,
             ratio,
         };
@@ -458,7 +462,7 @@ fn synthetic_texts_that_copy_the_training_set_are_found_out() {
     assert!(found.auc.low > 0.98, "{:?}", found.auc);
     assert_eq!(found.records, 1200);
     assert!(found.epsilon_lower.unwrap() > 2.5, "{:?}", found.at);
-    assert!(found.at[0].measured.false_positives.rate < 0.05 && found.at[0].measured.true_positives.rate > 0.9);
+    assert!(found.at[0].false_positives.rate < 0.05 && found.at[0].true_positives.rate > 0.9);
 }
 
 #[test]

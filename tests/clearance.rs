@@ -92,7 +92,7 @@ fn records_file(texts: &[&str]) -> Vec<u8> {
     dpsynth::pipeline::files::parquet(&[batch], Vec::new()).unwrap()
 }
 
-const SPOILT: [Spoilt; 17] = [
+const SPOILT: [Spoilt; 18] = [
     (
         "an edited ledger",
         |p| {
@@ -128,7 +128,11 @@ const SPOILT: [Spoilt; 17] = [
     ),
     (
         "research",
-        |p| edit(p, "model/privacy.json", &|g| g["research"] = json!(true)),
+        |p| {
+            edit(p, "model/privacy.json", &|g| {
+                g["caveat"] = json!("NOT A DP GUARANTEE: `toy`")
+            })
+        },
         Check::Proven,
         "NOT A DP GUARANTEE",
     ),
@@ -201,6 +205,12 @@ const SPOILT: [Spoilt; 17] = [
         |p| edit(p, "sampling/synthetic.json", &|s| s["mean_loss"] = json!(4.0)),
         Check::Classified,
         "sampling/synthetic.json: `mean_loss`",
+    ),
+    (
+        "a guarantee with a key that nobody classified",
+        |p| edit(p, "model/privacy.json", &|g| g["research"] = json!(true)),
+        Check::Classified,
+        "model/privacy.json: `research`",
     ),
     (
         "no memorisation check",

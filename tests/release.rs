@@ -510,7 +510,9 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
         let parameters = said["guarantee"]["parameters"].as_object_mut().expect("an object");
         forge(parameters);
         // Its words say the same.
-        said["guarantee"]["statement"] = dpsynth::privacy::sentence(parameters).into();
+        let parameters = Value::Object(parameters.clone());
+        let words = serde_json::from_value::<dpsynth::privacy::Guarantee>(parameters).map(|g| g.to_string());
+        said["guarantee"]["statement"] = words.unwrap_or_default().into();
         fs::write(&path, serde_json::to_string_pretty(&said).expect("JSON") + "\n").expect("writes");
         rehash(&folder, "privacy.json");
         verify(&folder).refused(3, &[told]);

@@ -1,7 +1,8 @@
 //! Binomial tails by direct summation, and the Clopper–Pearson limits that follow from them.
 
-use serde::Serialize;
 use statrs::function::gamma::ln_gamma;
+
+pub use crate::documents::Rate;
 
 /// W ~ Binomial(n, p). Holds both logarithms, so that a p within 1e-16 of 1 loses nothing.
 #[derive(Clone, Copy, Debug)]
@@ -124,16 +125,6 @@ fn bisect(below: impl Fn(f64) -> bool) -> (f64, f64) {
         if below(mid) { low = mid } else { high = mid }
     }
     (low, high)
-}
-
-/// A share with its exact (Clopper and Pearson 1934) 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Rate {
-    pub count: u64,
-    pub of: u64,
-    pub rate: f64,
-    pub low: f64,
-    pub high: f64,
 }
 
 impl Rate {

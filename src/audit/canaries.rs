@@ -15,12 +15,12 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::Stop;
-use super::one_run::{Design, Observed, OneRun};
-use super::threshold::{Measured, Sides};
+use super::one_run::{Design, Observed};
+use super::threshold::Sides;
 use crate::config::Clipping;
+pub use crate::documents::{Claimed, Dirac};
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::Progress;
 use crate::training::gradients::clip_factor;
@@ -36,18 +36,6 @@ const REHEARSED: usize = 1_000_000;
 pub const LEAST: usize = 8;
 /// Length of a canary's gradient before clipping, over C.
 const LENGTH: f64 = 1e6;
-
-/// The mechanism as claimed: what the adversary computes likelihoods with.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Claimed {
-    /// q: probability that a record is drawn in a step.
-    pub sampling_rate: f64,
-    /// σ: noise standard deviation over C.
-    pub noise_multiplier: f64,
-    /// T: number of steps.
-    pub steps: u64,
-    pub delta: f64,
-}
 
 impl Claimed {
     /// The public numbers of `plan`.
@@ -201,18 +189,6 @@ impl Method for Guessing {
     fn state(&self) -> Option<(&[f32], &AdamW)> {
         None
     }
-}
-
-/// What the Dirac canaries came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Dirac {
-    pub claimed: Claimed,
-    pub canaries: usize,
-    /// By the one-run theorem, which assumes nothing but (ε, δ)-privacy.
-    pub one_run: Vec<OneRun>,
-    /// By a threshold, fixed on half of the canaries and measured on the other half, taking canaries as independent of
-    /// each other: that they are is part of what is claimed (Poisson sampling, independent noise).
-    pub threshold: Measured,
 }
 
 impl Dirac {

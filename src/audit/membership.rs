@@ -16,52 +16,17 @@ use std::collections::HashSet;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use super::Stop;
 use super::ngram::Trigrams;
-use super::threshold::{Measured, Names, Sides};
+use super::threshold::{Names, Sides};
 use crate::Result;
+pub use crate::documents::{AtRate, Auc, Membership};
 
 /// False positive rates at which the attack is looked at.
 const FALSE_POSITIVE_RATES: [f64; 2] = [0.01, 0.001];
 /// Fewer records than this on a side say nothing.
 pub const LEAST: usize = 20;
-
-/// Area under the ROC curve with its 95 % interval.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Auc {
-    pub value: f64,
-    pub low: f64,
-    pub high: f64,
-}
-
-/// The attack at one false positive rate.
-#[derive(Clone, Debug, Serialize)]
-pub struct AtRate {
-    /// The rate that the threshold keeps on one half of the held-out records.
-    pub false_positive_rate: f64,
-    /// What it does on the other halves.
-    #[serde(flatten)]
-    pub measured: Measured,
-}
-
-/// What the attack came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Membership {
-    /// Records on each side.
-    pub records: usize,
-    pub synthetic: usize,
-    pub zero_shot: usize,
-    pub auc: Auc,
-    /// Without the calibration by zero-shot records.
-    pub auc_uncalibrated: Auc,
-    pub at: Vec<AtRate>,
-    /// Of the blind attack: trigrams of half of the members against trigrams of half of the others, on the rest.
-    pub blind_auc: Auc,
-    /// The larger of the bounds; they share the error that is allowed. None where the blind attack succeeds.
-    pub epsilon_lower: Option<f64>,
-}
 
 /// Token sequences of four groups of texts, without prompts.
 pub struct Texts {
@@ -108,9 +73,9 @@ impl Texts {
         stop.check()?;
         let share = alpha / FALSE_POSITIVE_RATES.len() as f64;
         let at: Vec<AtRate> = FALSE_POSITIVE_RATES
-            .map(|rate| AtRate {
-                false_positive_rate: rate,
-                measured: measuring.measure(fixing.threshold_at(rate), Names::Members, delta, share),
+            .map(|rate| {
+                let threshold = fixing.threshold_at(rate);
+                AtRate::of(rate, measuring.measure(threshold, Names::Members, delta, share))
             })
             .into();
         Ok(Some(Membership {
@@ -119,8 +84,7 @@ impl Texts {
             zero_shot: self.zero_shot.len(),
             auc: calibrated.auc(),
             auc_uncalibrated: plain.auc(),
-            epsilon_lower: (blind_auc.low <= 0.5)
-                .then(|| at.iter().map(|a| a.measured.epsilon_lower).fold(0.0, f64::max)),
+            epsilon_lower: (blind_auc.low <= 0.5).then(|| at.iter().map(|a| a.epsilon_lower).fold(0.0, f64::max)),
             at,
             blind_auc,
         }))

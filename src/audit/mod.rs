@@ -30,20 +30,19 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
-
-pub use claim::Claim;
+use claim::claim;
 pub use locate::run_in;
-pub use subject::Subject;
 
 use crate::config::{FinetuneConfig, RunConfig};
+use crate::documents::StepLog;
+pub use crate::documents::{Findings, LowerBound, Settings, Subject, Verdict};
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::pipeline::files::write_atomically;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
-use crate::privacy::PrivacyPlan;
+use crate::privacy::{PrivacyPlan, TRAINING};
 use crate::progress::Progress;
 use crate::records::{Record, Vocabulary};
 use crate::training::objective::Objective;
@@ -71,27 +70,6 @@ impl Stop<'_> {
     }
 }
 
-/// How much is tried.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Settings {
-    /// About how long the replay may take.
-    pub replay_seconds: f64,
-    /// Dirac canaries; default: as many as take seconds, at most 8 million.
-    pub canaries: Option<usize>,
-    /// Canary records of the black-box attack, which trains once more; none: the attack is left out.
-    pub retrain: Option<usize>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            replay_seconds: 120.0,
-            canaries: None,
-            retrain: None,
-        }
-    }
-}
-
 /// A run to be audited.
 pub struct Audit<'a> {
     pub config: &'a RunConfig,
@@ -102,51 +80,6 @@ pub struct Audit<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// A lower bound on epsilon, at the claim's delta.
-#[derive(Clone, Debug, Serialize)]
-pub struct LowerBound {
-    pub attack: &'static str,
-    pub epsilon_lower: f64,
-    /// What it takes for granted.
-    pub rests_on: &'static str,
-}
-
-/// Whether the claim stood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// No attack refuted the claim.
-    Pass,
-    /// One did.
-    Fail,
-}
-
-/// `internal/audit.json`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Findings {
-    pub run: String,
-    /// "internal": private records were read (P9).
-    pub classification: &'static str,
-    pub verdict: Verdict,
-    /// Why it failed; empty where it passed.
-    pub refuted_by: Vec<String>,
-    pub claim: Claim,
-    /// The files that were audited.
-    pub subject: Subject,
-    /// Together with confidence `confidence`.
-    pub lower_bounds: Vec<LowerBound>,
-    pub confidence: f64,
-    pub replay: replay::Replay,
-    pub canaries: canaries::Dirac,
-    pub losses: Option<retrain::Losses>,
-    pub membership: Option<membership::Membership>,
-    /// What was left out or must be known to read this.
-    pub notes: Vec<String>,
-    pub settings: Settings,
-    pub device: &'static str,
-    pub program_version: &'static str,
-}
-
 impl Audit<'_> {
     /// Tries everything and writes `internal/audit.json`, whatever the verdict.
     ///
@@ -155,7 +88,7 @@ impl Audit<'_> {
     /// claim is no error here: see [`Findings::require_pass`].
     pub fn run(&self) -> Result<Findings> {
         let stop = Stop(self.stop);
-        let claim = Claim::read(self.folder)?;
+        let claim = claim(self.folder)?;
         let subject = Subject::of(self.folder)?;
         let mut notes = Vec::new();
         if !claim.private {
@@ -200,8 +133,11 @@ impl Audit<'_> {
                 plan.expected_batch_size()
             ));
         }
-        if plan.label_histogram_epsilon().is_some() {
-            notes.push("the noisy label counts are part of the claim and are not attacked".to_string());
+        for release in plan.releases().iter().filter(|r| r.name != TRAINING.name()) {
+            notes.push(format!(
+                "the {} are part of the claim and are not attacked",
+                release.mechanism.uses()
+            ));
         }
         if replay.within_charge && !replay.within_p5 {
             notes.push(format!(
@@ -226,21 +162,21 @@ impl Audit<'_> {
 
         let mut findings = Findings {
             run: self.folder.name().to_string(),
-            classification: "internal",
+            classification: "internal".into(),
             verdict: Verdict::Pass,
             refuted_by: Vec::new(),
             lower_bounds: lower_bounds(&canaries, losses.as_ref(), membership.as_ref()),
             confidence: 1.0 - ALPHA,
             claim,
-            subject,
+            subject: Some(subject),
             replay,
             canaries,
             losses,
             membership,
             notes,
             settings: self.settings,
-            device: device::name(&device),
-            program_version: env!("CARGO_PKG_VERSION"),
+            device: device::name(&device).into(),
+            program_version: env!("CARGO_PKG_VERSION").into(),
         };
         findings.judge(contradictions);
         let text = serde_json::to_string_pretty(&findings).expect("findings serialise");
@@ -375,13 +311,7 @@ impl Audit<'_> {
 
     /// From what training took the first time.
     fn retraining_time(&self, canaries: usize) -> String {
-        #[derive(serde::Deserialize)]
-        struct Step {
-            drawn: usize,
-            seconds: f64,
-        }
-        let log = std::fs::read_to_string(self.folder.training_log()).unwrap_or_default();
-        let steps: Vec<Step> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        let steps = StepLog::lines(&self.folder.training_log());
         let seconds: f64 = steps.iter().map(|s| s.seconds).sum();
         let drawn: usize = steps.iter().map(|s| s.drawn).sum();
         match drawn {
@@ -401,28 +331,28 @@ fn lower_bounds(
 ) -> Vec<LowerBound> {
     let mut out = vec![
         LowerBound {
-            attack: "Dirac canaries, one run",
+            attack: "Dirac canaries, one run".into(),
             epsilon_lower: canaries.one_run_epsilon(),
-            rests_on: "nothing besides (epsilon, delta)-privacy",
+            rests_on: "nothing besides (epsilon, delta)-privacy".into(),
         },
         LowerBound {
-            attack: "Dirac canaries, threshold",
+            attack: "Dirac canaries, threshold".into(),
             epsilon_lower: canaries.threshold.epsilon_lower,
-            rests_on: "canaries are independent of each other",
+            rests_on: "canaries are independent of each other".into(),
         },
     ];
     out.extend(losses.map(|l| LowerBound {
-        attack: "losses of canary records, one run",
+        attack: "losses of canary records, one run".into(),
         epsilon_lower: l.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max),
-        rests_on: "nothing besides (epsilon, delta)-privacy",
+        rests_on: "nothing besides (epsilon, delta)-privacy".into(),
     }));
     out.extend(
         membership
             .and_then(|m| m.epsilon_lower)
             .map(|epsilon_lower| LowerBound {
-                attack: "n-grams of the synthetic texts",
+                attack: "n-grams of the synthetic texts".into(),
                 epsilon_lower,
-                rests_on: "training and held-out records are drawn alike and independent",
+                rests_on: "training and held-out records are drawn alike and independent".into(),
             }),
     );
     out

@@ -14,9 +14,8 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
-
 use super::binomial::{Binomial, Rate};
+pub use crate::documents::{Design, OneRun};
 
 /// Lots of canaries that a design is tried on in a rehearsal.
 const LOTS: usize = 16;
@@ -76,31 +75,6 @@ pub struct Observed {
     pub included: Vec<bool>,
 }
 
-/// How many canaries and how many guesses; fixed before anything is seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Design {
-    /// m. With more of them than this, the first m are audited, the other coins taken as given.
-    pub canaries: usize,
-    /// r: the scores furthest from 0 are guessed by their sign, the rest are abstained from.
-    pub guesses: usize,
-}
-
-/// What one design came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct OneRun {
-    #[serde(flatten)]
-    pub design: Design,
-    pub correct: u64,
-    /// Canaries that were in and guessed to be, of all that were in.
-    pub true_positives: Rate,
-    /// Canaries that were out and guessed to be in, of all that were out.
-    pub false_positives: Rate,
-    /// At level `alpha`.
-    pub epsilon_lower: f64,
-    /// This design's share of the error that is allowed.
-    pub alpha: f64,
-}
-
 impl Observed {
     /// The canaries of `range`, the furthest score from 0 first.
     fn ranked(&self, range: Range<usize>) -> Vec<usize> {
@@ -127,7 +101,8 @@ impl Observed {
         let guessed_in = |included: bool| count(guessed, &|i| self.scores[i] > 0.0 && self.included[i] == included);
         let there = |included: bool| count(&ranked, &|i| self.included[i] == included);
         OneRun {
-            design,
+            canaries: design.canaries,
+            guesses: design.guesses,
             correct,
             true_positives: Rate::new(guessed_in(true), there(true)),
             false_positives: Rate::new(guessed_in(false), there(false)),

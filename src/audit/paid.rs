@@ -1,10 +1,9 @@
 //! What the run claims beside what its dataset's ledger says it did, and beside the plan that is audited.
 
-use super::claim::Claim;
 use crate::Result;
 use crate::pipeline::{Places, RunFolder};
 use crate::privacy::mechanisms::Mechanism;
-use crate::privacy::{PrivacyPlan, TRAINING, find_ledger};
+use crate::privacy::{Guarantee, PrivacyPlan, TRAINING, find_ledger};
 
 /// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
 const SAME_NOISE: f64 = 1e-3;
@@ -14,7 +13,7 @@ const SAME_NOISE: f64 = 1e-3;
 /// # Errors
 /// Data: the ledger was tampered with.
 pub fn contradictions(
-    claim: &Claim,
+    claim: &Guarantee,
     plan: &PrivacyPlan,
     dataset_hash: &str,
     folder: &RunFolder,
@@ -22,11 +21,14 @@ pub fn contradictions(
     notes: &mut Vec<String>,
 ) -> Result<Vec<String>> {
     let mut out = Vec::new();
+    let Some(claimed) = claim.training() else {
+        return Ok(vec!["the claim says nothing of training".to_string()]);
+    };
     let same = |a: f64, b: f64, tolerance: f64| (a / b - 1.0).abs() <= tolerance;
-    if !same(plan.noise_multiplier(), claim.noise_multiplier, SAME_NOISE)
-        || !same(plan.sampling_rate(), claim.sampling_rate, 1e-12)
+    if !same(plan.noise_multiplier(), claimed.noise_multiplier, SAME_NOISE)
+        || !same(plan.sampling_rate(), claimed.sampling_rate, 1e-12)
         || !same(plan.delta(), claim.delta, 1e-12)
-        || plan.steps() != claim.steps
+        || plan.steps() != claimed.steps
     {
         out.push(format!(
             "the configuration plans noise multiplier {}, sampling rate {}, {} steps, delta {:e}; claimed are {}, {}, {}, {:e}",
@@ -34,9 +36,9 @@ pub fn contradictions(
             plan.sampling_rate(),
             plan.steps(),
             plan.delta(),
-            claim.noise_multiplier,
-            claim.sampling_rate,
-            claim.steps,
+            claimed.noise_multiplier,
+            claimed.sampling_rate,
+            claimed.steps,
             claim.delta
         ));
     }
@@ -63,10 +65,10 @@ pub fn contradictions(
         _ => (f64::NAN, f64::NAN),
     };
     if p.private != claim.private
-        || noise_multiplier != claim.noise_multiplier
-        || sampling_rate != claim.sampling_rate
+        || noise_multiplier != claimed.noise_multiplier
+        || sampling_rate != claimed.sampling_rate
         || p.delta != claim.delta
-        || run.charged_steps() > claim.steps
+        || run.charged_steps() > claimed.steps
     {
         out.push(format!(
             "the ledger has the run at noise multiplier {}, sampling rate {}, {} steps charged, delta {:e}; claimed are {}, {}, {}, {:e}",
@@ -74,9 +76,9 @@ pub fn contradictions(
             sampling_rate,
             run.charged_steps(),
             p.delta,
-            claim.noise_multiplier,
-            claim.sampling_rate,
-            claim.steps,
+            claimed.noise_multiplier,
+            claimed.sampling_rate,
+            claimed.steps,
             claim.delta
         ));
     }

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use serde::Serialize;
 
 use super::Stop;
 use crate::Result;
 use crate::config::FinetuneConfig;
+pub use crate::documents::{Probe, Replay};
 use crate::models::llama::Llama;
 use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
@@ -26,34 +26,6 @@ use crate::training::workers::Workers;
 
 /// What rule P5 asks of a sound implementation.
 pub const P5_ALLOWANCE: f64 = 1e-6;
-
-/// One unit of privacy added to one batch.
-#[derive(Clone, Debug, Serialize)]
-pub struct Probe {
-    /// Which values: `initial` or `trained`.
-    pub state: &'static str,
-    /// What the unit is: a record, or several.
-    pub record: &'static str,
-    pub tokens: usize,
-    /// ‖S(D ∪ {x}) − S(D)‖ / C.
-    pub ratio: f64,
-}
-
-/// What the replay came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Replay {
-    /// Units in D.
-    pub batch: usize,
-    pub micro_batch_size: usize,
-    pub probes: Vec<Probe>,
-    pub worst_ratio: f64,
-    /// `worst_ratio` may be at most 1 and this; beyond it the claim does not hold.
-    pub charged_allowance: f64,
-    pub within_charge: bool,
-    /// Whether it is within 1 + 1e-6, as rule P5 has it.
-    pub within_p5: bool,
-    pub seconds: f64,
-}
 
 impl Replay {
     /// Judges `probes` on batches of `batch` records.
@@ -116,8 +88,8 @@ impl Replaying<'_> {
                 stop.check()?;
                 let with = self.sum(*state, &[&batch[..], &[x.as_slice()]].concat());
                 probes.push(Probe {
-                    state: name,
-                    record,
+                    state: (*name).into(),
+                    record: (*record).into(),
                     tokens: x.iter().map(|r| r.tokens.len()).sum(),
                     ratio: distance(&with, &without) / self.config.max_grad_norm,
                 });

@@ -10,11 +10,11 @@
 use std::path::Path;
 
 use rand::RngExt;
-use serde::Serialize;
 
 use super::Stop;
-use super::one_run::{Design, Observed, OneRun};
+use super::one_run::{Design, Observed};
 use crate::config::FinetuneConfig;
+pub use crate::documents::Losses;
 use crate::models::llama::Llama;
 use crate::pipeline::warm_start;
 use crate::privacy::{Ledger, PrivacyPlan};
@@ -26,19 +26,6 @@ use crate::training::trainable::Trainable;
 use crate::training::trainer::Training;
 use crate::training::workers::Workers;
 use crate::{Error, Result};
-
-/// What the losses came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Losses {
-    pub canaries: usize,
-    /// Tokens of each canary, without the prompt.
-    pub tokens: usize,
-    /// Mean drop of the loss of canaries that were trained on.
-    pub mean_drop_included: f64,
-    /// The same of those that were not.
-    pub mean_drop_excluded: f64,
-    pub one_run: Vec<OneRun>,
-}
 
 /// What is trained, on what.
 pub struct Retraining<'a> {

@@ -3,30 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::assets::sha256_file;
+pub use crate::documents::Subject;
 use crate::pipeline::RunPaths;
 use crate::sampling::shards;
 use crate::{Error, Result};
-
-/// Hashes of what a run would hand out, and of the private records that it is held against.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subject {
-    /// SHA-256 of the trained adapter or weights.
-    pub trained: String,
-    /// SHA-256 of each shard of synthetic records, by file name; none before sampling.
-    pub shards: BTreeMap<String, String>,
-    /// The same of zero-shot ones.
-    #[serde(default)]
-    pub zero_shot: BTreeMap<String, String>,
-    /// SHA-256 of what came of sampling, by arm; of the synthetic records, then the zero-shot ones, where they are there.
-    #[serde(default)]
-    pub sampled: Vec<String>,
-    /// SHA-256 of the training and of the held-out records: a search for copies of others would find none.
-    #[serde(default)]
-    pub private: Vec<String>,
-}
 
 impl Subject {
     /// Of the run in `folder`.

@@ -4,39 +4,14 @@
 //! The rates are known to Clopper–Pearson limits, which want trials that are independent of each other. Which threshold
 //! is used is decided on other trials than those that measure it.
 
-use serde::Serialize;
-
 use super::binomial::{Rate, lower_limit, upper_limit};
+pub use crate::documents::{Measured, Names};
 
 /// Scores of those that were in and of those that were out.
 #[derive(Clone, Debug, Default)]
 pub struct Sides {
     pub members: Vec<f64>,
     pub others: Vec<f64>,
-}
-
-/// Whom the test names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Names {
-    /// Scores at or above the threshold are said to be in.
-    Members,
-    /// Scores below the threshold are said to be out.
-    Others,
-}
-
-/// A test fixed elsewhere, measured here.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measured {
-    pub threshold: f64,
-    pub names: Names,
-    /// Of those it should name, those it does.
-    pub true_positives: Rate,
-    /// Of those it should not name, those it does.
-    pub false_positives: Rate,
-    /// At level `alpha`.
-    pub epsilon_lower: f64,
-    pub alpha: f64,
 }
 
 impl Sides {

@@ -7,7 +7,7 @@ use comfy_table::Table;
 use dpsynth::audit::binomial::Rate;
 use dpsynth::audit::{self, Findings, Settings, Verdict};
 use dpsynth::config::{Profile, RunConfig};
-use dpsynth::pipeline::{Places, Report, RunFolder};
+use dpsynth::pipeline::{Places, RunFolder, report};
 use dpsynth::progress::Progress;
 use dpsynth::{Error, Result, page};
 
@@ -76,7 +76,7 @@ impl Audit {
             progress: ui,
         };
         let findings = audit.run()?;
-        let page = Report::read(&config, &folder, &places.ledgers)
+        let page = report::read(&config, &folder, &places.ledgers)
             .and_then(|report| page::write_internal(&folder, &config, &report, &places.ledgers));
         let printed = if self.json {
             ui.note(&format!("to look at: {} (internal)", folder.page().display()));
@@ -116,7 +116,7 @@ impl Audit {
 
 fn text(f: &Findings) -> String {
     let mut out = vec![
-        format!("claimed: {}", f.claim.sentence()),
+        format!("claimed: {}", f.claim),
         bounds(f).to_string(),
         replay(f),
         canaries(f),
@@ -141,8 +141,8 @@ fn text(f: &Findings) -> String {
                 .map(|a| format!(
                     "; threshold for {} % false positives: {} true, {} false",
                     100.0 * a.false_positive_rate,
-                    rate(&a.measured.true_positives),
-                    rate(&a.measured.false_positives)
+                    rate(&a.true_positives),
+                    rate(&a.false_positives)
                 ))
                 .collect::<String>()
         ));
@@ -200,8 +200,8 @@ fn canaries(f: &Findings) -> String {
             format!(
                 "; {} of {} guesses right on {} (true positives {}, false {})",
                 o.correct,
-                o.design.guesses,
-                o.design.canaries,
+                o.guesses,
+                o.canaries,
                 rate(&o.true_positives),
                 rate(&o.false_positives)
             )

@@ -47,7 +47,7 @@ fn text(c: &SideBySide) -> String {
         out.push(format!("settings that differ:\n{}", settings(c)));
     }
     for run in &c.runs {
-        if let Some(caveat) = run.privacy.as_ref().and_then(|p| p["caveat"].as_str()) {
+        if let Some(caveat) = run.privacy.as_ref().and_then(|p| p.caveat.as_ref()) {
             out.push(format!("caveat: {}: {caveat}", run.run));
         }
     }
@@ -150,20 +150,15 @@ fn guarantee(run: &Standing) -> String {
     let Some(p) = &run.privacy else {
         return "not trained yet".into();
     };
-    let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
-    let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
-    let mark = match p["private"].as_bool() {
-        Some(true) => "",
-        _ => "NOT PRIVATE\n",
-    };
+    let mark = if p.private { "" } else { "NOT PRIVATE\n" };
     format!(
         "{mark}epsilon {} at delta {}\nadjacency {}\nunit {}\nsampler {}\naccountant {}",
-        up(number("epsilon"), 3),
-        delta(number("delta"), 2),
-        text("adjacency"),
-        text("unit"),
-        text("sampler"),
-        text("accountant")
+        up(p.epsilon, 3),
+        delta(p.delta, 2),
+        p.adjacency,
+        p.unit,
+        p.sampler,
+        p.accountant
     )
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use dpsynth::audit::run_in;
 use dpsynth::page::{self, PublicFacts};
 use dpsynth::pipeline::files::write_atomically;
-use dpsynth::pipeline::{Places, Report, RunPaths, Stage};
+use dpsynth::pipeline::{Places, RunPaths, Stage, report};
 use dpsynth::release::examine;
 use dpsynth::{Error, Result};
 use serde_json::json;
@@ -39,7 +39,7 @@ impl MakeReport {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let (config, _, runs) = run_in(&self.run)?;
         let (paths, places) = (RunPaths::of(&self.run), Places::from_env(&runs)?);
-        let report = Report::read(&config, &paths, &places.ledgers)?;
+        let report = report::read(&config, &paths, &places.ledgers)?;
         let html = match self.public {
             // What may leave is decided where releases are.
             true => page::public(&PublicFacts::of(examine(&self.run, &places)?.clear()?.facts())?)?,

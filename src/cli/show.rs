@@ -4,12 +4,11 @@ use std::ops::RangeBounds;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table};
+use dpsynth::documents::{Report, Sampled};
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::evaluation::{Reference, UtilityRow};
-use dpsynth::pipeline::{Report, RunFolder, Stage};
-use dpsynth::privacy::sentence;
+use dpsynth::pipeline::{RunFolder, Stage};
 use dpsynth::release::Class;
-use serde_json::Value;
 
 use super::number::{delta, up};
 use super::quality::quality;
@@ -41,22 +40,21 @@ pub fn listing<'a>(files: impl Iterator<Item = (&'a str, u64, Class, &'static st
 
 const QUALITY_OF_REAL: &str = "real: training records measured against held-out ones; for labels and shared words held-out records, for variety training records";
 
-/// How many of an arm's records refinement kept; nothing where none was refined.
-fn kept(arm: &str, sampled: &Value) -> Option<String> {
-    let number = |key: &str| sampled[key].as_u64();
-    sampled["agreement"].as_f64()?;
-    let found = sampled["guidance"]["guidance"].as_f64();
+/// How many of an arm's records refinement kept; nothing where no record was refined.
+fn kept(arm: &str, sampled: &Sampled) -> Option<String> {
+    sampled.agreement?;
+    let found = sampled.guidance.as_ref();
     let found = found
-        .map(|g| format!("; guided by {g:.2}, which was found"))
+        .map(|found| format!("; guided by {:.2}, which was found", found.guidance))
         .unwrap_or_default();
     Some(format!(
         "{}: {} of {} records kept, {} of {} drawn were dropped, {} relabelled{found}",
         arm.replace('_', "-"),
-        number("kept")?,
-        number("wanted")?,
-        number("dropped")?,
-        number("drawn")?,
-        number("relabelled")?
+        sampled.kept,
+        sampled.wanted,
+        sampled.dropped,
+        sampled.drawn,
+        sampled.relabelled
     ))
 }
 
@@ -76,7 +74,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     }
     out.extend(report.sampling.iter().filter_map(|(arm, sampled)| kept(arm, sampled)));
     if let Some(p) = &report.privacy {
-        out.push(guarantee(p));
+        out.push(p.to_string());
     }
     if let Some(r) = &report.records {
         let dropped: usize = r.train.dropped.values().sum();
@@ -97,7 +95,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
     let timings: Vec<String> = report
         .timings_s
         .iter()
-        .map(|(stage, s)| format!("{stage} {:.0} s", s.as_f64().unwrap_or_default()))
+        .map(|(stage, s)| format!("{} {s:.0} s", stage.name()))
         .collect();
     out.push(format!(
         "{}; peak memory {:.1} GB",
@@ -111,7 +109,7 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
 /// What a stage left that is worth looking at, and the command that comes next.
 fn to_look_at(report: &Report, folder: &RunFolder) -> Vec<String> {
     let run = folder.root().display();
-    let done = |stage: Stage| report.timings_s.contains_key(stage.name());
+    let done = |stage: Stage| report.is_done(stage);
     let mut out = Vec::new();
     if done(Stage::Sample) {
         out.push(format!("synthetic records: {}", folder.shards("synthetic").display()));
@@ -132,7 +130,7 @@ fn to_look_at(report: &Report, folder: &RunFolder) -> Vec<String> {
 
 /// Whether the report has something to show yet: before training there are counts alone.
 pub fn has_page(report: &Report) -> bool {
-    report.timings_s.contains_key(Stage::Finetune.name())
+    report.is_done(Stage::Finetune)
 }
 
 fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {
@@ -171,7 +169,7 @@ pub fn reference(r: &Reference) -> String {
     let own = r
         .privacy
         .as_ref()
-        .map(|p| format!("; its own budget, besides the run's: {}", guarantee(p)));
+        .map(|p| format!("; its own budget, besides the run's: {}", p));
     format!(
         "{}: accuracy {:.3}, macro-F1 {:.3} on {} test records ({}{})",
         r.name,
@@ -216,9 +214,4 @@ pub fn mean(i: &Interval) -> String {
 /// A score as `0.612 (0.600–0.624)`.
 pub fn interval(i: &Interval) -> String {
     format!("{:.3} ({:.3}–{:.3})", i.mean, i.low, i.high)
-}
-
-/// A guarantee as the report has it, in a line (P10).
-pub fn guarantee(p: &Value) -> String {
-    p.as_object().map(sentence).unwrap_or_default()
 }

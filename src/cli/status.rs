@@ -56,7 +56,7 @@ fn whole(s: &Status) -> String {
     let mut out = vec![("run", format!("{} ({})", s.run, s.folder.display()))];
     out.extend(s.stages.iter().map(|stage| (stage.stage, of_stage(s, stage))));
     if let Some(privacy) = &s.privacy {
-        out.push(("guarantee", show::guarantee(privacy)));
+        out.push(("guarantee", privacy.to_string()));
     }
     out.extend(s.charged.as_ref().map(|c| ("charged", charged(c))));
     out.push(("audit", audit(s)));
@@ -138,7 +138,7 @@ fn charged(c: &Charged) -> String {
 fn audit(s: &Status) -> String {
     match &s.audit {
         None => "not audited".into(),
-        Some(a) if a.current => a.verdict.clone(),
+        Some(a) if a.current => a.verdict.to_string(),
         Some(a) => format!("{}, of files or a claim that have changed since", a.verdict),
     }
 }
@@ -161,16 +161,14 @@ fn lines(all: &[Status]) -> String {
         let mut row = vec![s.run.clone(), progress(s)];
         row.extend(match (&s.privacy, &s.charged) {
             (Some(p), _) => {
-                let number = |key: &str| p[key].as_f64().unwrap_or(f64::NAN);
-                let text = |key: &str| p[key].as_str().unwrap_or("?").to_string();
-                let mark = if p["private"] == true { "" } else { "NOT PRIVATE " };
+                let mark = if p.private { "" } else { "NOT PRIVATE " };
                 [
-                    format!("{mark}{}", up(number("epsilon"), 3)),
-                    delta(number("delta"), 2),
-                    text("adjacency"),
-                    text("unit"),
-                    text("sampler"),
-                    text("accountant"),
+                    format!("{mark}{}", up(p.epsilon, 3)),
+                    delta(p.delta, 2),
+                    p.adjacency.clone(),
+                    p.unit.clone(),
+                    p.sampler.clone(),
+                    p.accountant.clone(),
                 ]
             }
             (None, Some(c)) => {
@@ -189,7 +187,7 @@ fn lines(all: &[Status]) -> String {
         row.push(match (&s.audit, s.problems.is_empty()) {
             (_, false) => "damaged".into(),
             (None, true) => String::new(),
-            (Some(a), true) if a.current => a.verdict.clone(),
+            (Some(a), true) if a.current => a.verdict.to_string(),
             (Some(a), true) => format!("{} (outdated)", a.verdict),
         });
         table.add_row(row);

@@ -20,8 +20,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::config::EvaluateConfig;
+use crate::privacy::Guarantee;
 use crate::progress::{Progress, Unit};
-use crate::{Error, Result};
+use crate::{Error, Result, document};
 use encoder::{EncoderClassifier, EncoderFiles};
 use linear::LinearClassifier;
 use metrics::{Confusion, Interval};
@@ -124,32 +125,36 @@ pub struct Finished {
     pub confusion: Vec<Vec<u64>>,
 }
 
-/// The scores of a classifier on an arm, over all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct UtilityRow {
-    pub arm: ArmName,
-    pub classifier: Classifier,
-    /// Training records behind each fit.
-    pub records: usize,
-    /// Optimizer steps behind each fit: of the encoder, batches; of the linear classifier, visits of a record. 0 where an
-    /// earlier version of the program did not say.
-    #[serde(default)]
-    pub steps: usize,
-    /// Test records behind each score.
-    pub test_records: usize,
-    /// Share of right predictions.
-    pub accuracy: Interval,
-    /// F1 averaged over labels.
-    pub macro_f1: Interval,
+document! {
+    /// The scores of a classifier on an arm, over all seeds.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct UtilityRow {
+        internal arm: ArmName,
+        internal classifier: Classifier,
+        /// Training records behind each fit.
+        internal records: usize,
+        /// Optimizer steps behind each fit: of the encoder, batches; of the linear classifier, visits of a record. 0 where an
+        /// earlier version of the program did not say.
+        #[serde(default)]
+        internal steps: usize,
+        /// Test records behind each score.
+        internal test_records: usize,
+        /// Share of right predictions.
+        internal accuracy: Interval,
+        /// F1 averaged over labels.
+        internal macro_f1: Interval,
+    }
 }
 
-/// What is said of the test records of each label, over all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ArmConfusion {
-    pub arm: ArmName,
-    pub classifier: Classifier,
-    /// Mean counts over seeds, a row for each true label, a column for each predicted one.
-    pub counts: Vec<Vec<f64>>,
+document! {
+    /// What is said of the test records of each label, over all seeds.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ArmConfusion {
+        internal arm: ArmName,
+        internal classifier: Classifier,
+        /// Mean counts over seeds, a row for each true label, a column for each predicted one.
+        internal counts: Vec<Vec<f64>>,
+    }
 }
 
 /// A classifier beside the comparison: it is not trained on an arm.
@@ -174,42 +179,46 @@ impl fmt::Display for ReferenceName {
     }
 }
 
-/// The scores of a classifier that there is once: no seeds, no interval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reference {
-    pub name: ReferenceName,
-    /// In words.
-    pub what: String,
-    /// Test records behind the scores.
-    pub test_records: usize,
-    /// Share of right predictions, 0 to 1.
-    pub accuracy: f64,
-    /// F1 averaged over labels, 0 to 1.
-    pub macro_f1: f64,
-    /// Test records by true label (rows) and predicted label.
-    pub confusion: Vec<Vec<u64>>,
-    /// What it guarantees by itself, whole (P10), besides what the run's own model has spent; none where that is all.
-    pub privacy: Option<serde_json::Value>,
+document! {
+    /// The scores of a classifier that there is once: no seeds, no interval.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Reference {
+        internal name: ReferenceName,
+        /// In words.
+        internal what: String,
+        /// Test records behind the scores.
+        internal test_records: usize,
+        /// Share of right predictions, 0 to 1.
+        internal accuracy: f64,
+        /// F1 averaged over labels, 0 to 1.
+        internal macro_f1: f64,
+        /// Test records by true label (rows) and predicted label.
+        internal confusion: Vec<Vec<u64>>,
+        /// What it guarantees by itself, whole (P10), besides what the run's own model has spent; none where that is all.
+        internal privacy: Option<Guarantee>,
+    }
 }
 
-/// What an evaluation comes to. What an earlier version of the program did not measure is empty. Internal (P9).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Utility {
-    /// Each arm and classifier at equal sizes and equal steps, arm by arm: the comparison.
-    pub rows: Vec<UtilityRow>,
-    /// The synthetic arm with all its records, where those are more than in `rows`: what a user of the records gets. Its
-    /// seeds differ in the order of training alone, so its intervals are narrow.
-    #[serde(default)]
-    pub all_synthetic: Vec<UtilityRow>,
-    /// The linear classifier by number of records, from few to many, every arm that has so many.
-    #[serde(default)]
-    pub size_curve: Vec<UtilityRow>,
-    /// Of each of `rows`.
-    #[serde(default)]
-    pub confusions: Vec<ArmConfusion>,
-    /// Classifiers that are not trained on an arm.
-    #[serde(default)]
-    pub references: Vec<Reference>,
+document! {
+    /// What an evaluation comes to. What an earlier version of the program did not measure is empty. Internal (P9).
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Utility {
+        /// Each arm and classifier at equal sizes and equal steps, arm by arm: the comparison.
+        internal rows: Vec<UtilityRow>,
+        /// The synthetic arm with all its records, where those are more than in `rows`: what a user of the records gets. Its
+        /// seeds differ in the order of training alone, so its intervals are narrow.
+        #[serde(default)]
+        internal all_synthetic: Vec<UtilityRow>,
+        /// The linear classifier by number of records, from few to many, every arm that has so many.
+        #[serde(default)]
+        internal size_curve: Vec<UtilityRow>,
+        /// Of each of `rows`.
+        #[serde(default)]
+        internal confusions: Vec<ArmConfusion>,
+        /// Classifiers that are not trained on an arm.
+        #[serde(default)]
+        internal references: Vec<Reference>,
+    }
 }
 
 /// Trains each classifier on each arm with `config.seeds` seeds, and tests it on real records.

@@ -1,18 +1,16 @@
 //! What the internal page is made of, read from a run's folder. All of it is internal (P9).
 
-use serde::Deserialize;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 use super::charts::Series;
 use super::texts::Arm;
 use crate::Result;
 use crate::config::RunConfig;
+use crate::documents::{self, Findings, Report, StepLog};
 use crate::evaluation::{ArmConfusion, Example};
 use crate::pipeline::compare::{SideBySide, compare};
-use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
-use crate::pipeline::{NON_PRIVATE, Report, RunPaths, Stage, privacy_plan, table, utility};
+use crate::pipeline::{NON_PRIVATE, RunPaths, Stage, privacy_plan, table, utility};
 use crate::privacy::{LedgerView, find_ledger};
 use crate::records::{LabelSpace, Record};
 
@@ -35,7 +33,7 @@ pub struct Data<'a> {
     /// Steps in the log.
     pub logged: usize,
     /// `internal/audit.json`.
-    pub audit: Option<Value>,
+    pub audit: Option<Findings>,
     pub ledger: Option<LedgerView>,
     /// Runs on the same records in the same folder of runs, this one among them.
     pub siblings: Option<SideBySide>,
@@ -51,14 +49,6 @@ pub struct Step {
     pub mean_loss: Option<f64>,
     pub mean_norm: Option<f64>,
     pub drawn: usize,
-}
-
-#[derive(Deserialize)]
-struct Logged {
-    charge: u64,
-    drawn: usize,
-    mean_loss: Option<f64>,
-    mean_norm: Option<f64>,
 }
 
 impl<'a> Data<'a> {
@@ -91,7 +81,7 @@ impl<'a> Data<'a> {
                 }
             }
         }
-        let (steps, logged) = match report.timings_s.contains_key(Stage::Finetune.name()) {
+        let (steps, logged) = match done(Stage::Finetune) {
             true => training(paths, config),
             false => (Vec::new(), 0),
         };
@@ -105,10 +95,7 @@ impl<'a> Data<'a> {
             },
             steps,
             logged,
-            audit: match paths.audit().exists() {
-                true => Some(read_json(&paths.audit())?),
-                false => None,
-            },
+            audit: documents::read_if_there(&paths.audit())?,
             // A ledger that does not verify is said by the commands that spend from it.
             ledger: match &preparation {
                 Some(p) => find_ledger(ledgers, &p.dataset_hash)
@@ -144,8 +131,7 @@ fn examples(records: Vec<Record>) -> Vec<Example> {
 
 /// Some of the logged steps with what was spent by then, and how many are logged.
 fn training(paths: &RunPaths, config: &RunConfig) -> (Vec<Step>, usize) {
-    let text = std::fs::read_to_string(paths.training_log()).unwrap_or_default();
-    let logged: Vec<Logged> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let logged = StepLog::lines(&paths.training_log());
     let plan = privacy_plan(config).ok();
     let last = logged.len().saturating_sub(1);
     let chosen = (0..logged.len()).filter(|i| {

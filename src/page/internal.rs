@@ -4,17 +4,18 @@ use std::path::Path;
 
 use super::charts::{Series, thousands};
 use super::data::Data;
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 use super::neighbours::{self, Neighbours};
 use super::texts::{Counted, samples};
 use super::view::{Block, Missing, Pair, Pairs, Section, View};
 use super::{made::made, privacy, runs::runs, usefulness};
 use crate::Result;
 use crate::config::RunConfig;
+use crate::documents::Report;
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier};
 use crate::number::percent;
-use crate::pipeline::{Report, RunPaths, Stage};
+use crate::pipeline::{RunPaths, Stage};
 use crate::records::LabelSpace;
 
 /// Everything a run knows of itself. Internal: it reads private records, and holds some.
@@ -41,7 +42,7 @@ impl InternalPage {
 
 fn view(d: &Data, paths: &RunPaths) -> View {
     let r = d.report;
-    let guarantee = r.privacy.as_ref().map(Guarantee::of);
+    let guarantee = r.privacy.as_ref().map(ShownGuarantee::of);
     let verdict = privacy::verdict(d, paths);
     let mut marks: Vec<String> = guarantee.iter().filter_map(|g| g.caveat.clone()).collect();
     marks.extend((verdict.as_ref().filter(|v| v.state == "fail")).map(|v| format!("{}: {}", v.headline, v.text)));

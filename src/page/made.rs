@@ -58,9 +58,8 @@ pub fn made(d: &Data) -> Section {
 }
 
 fn timings(d: &Data) -> Option<Block> {
-    let seconds: Vec<(String, f64)> = (d.report.timings_s.iter())
-        .filter_map(|(stage, s)| Some((stage.clone(), s.as_f64()?)))
-        .collect();
+    let seconds = d.report.timings_s.iter();
+    let seconds: Vec<(String, f64)> = seconds.map(|(stage, s)| (stage.name().to_string(), *s)).collect();
     let total: f64 = seconds.iter().map(|(_, s)| s).sum();
     if total <= 0.0 {
         return None;

@@ -36,8 +36,9 @@ pub use internal::InternalPage;
 pub use public::{PublicFacts, PublicPage, declared};
 
 use crate::config::RunConfig;
+use crate::documents::Report;
+use crate::pipeline::RunPaths;
 use crate::pipeline::files::write_atomically;
-use crate::pipeline::{Report, RunPaths};
 use crate::{Error, Result};
 use view::View;
 

@@ -1,24 +1,23 @@
 //! What was claimed, tried and spent: the audit, loss against epsilon, the ledger.
 
-use serde_json::Value;
-
 use super::charts::{self, Axis, Curve, Frame, Level, Point, Scale, Series};
 use super::data::{Data, Step};
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 use super::sections::terms;
-use super::view::{Block, Section, Table, Verdict};
+use super::view::{self, Block, Section, Table};
+use crate::documents::{Findings, Verdict};
 use crate::number::{delta, down, up};
 use crate::pipeline::RunPaths;
-use crate::privacy::TRAINING;
+use crate::privacy::{Guarantee, TRAINING};
 
 /// Runs that the ledger's picture shows, the latest.
 const RUNS_SHOWN: usize = 20;
 
-pub fn verdict(d: &Data, paths: &RunPaths) -> Option<Verdict> {
+pub fn verdict(d: &Data, paths: &RunPaths) -> Option<view::Verdict> {
     d.report.privacy.as_ref()?;
     let command = format!("dpsynth audit {}", paths.root().display());
     let Some(audit) = &d.audit else {
-        return Some(Verdict {
+        return Some(view::Verdict {
             state: "none",
             headline: "Not audited yet".into(),
             text: "Nobody has tried to break this claim.".into(),
@@ -26,53 +25,45 @@ pub fn verdict(d: &Data, paths: &RunPaths) -> Option<Verdict> {
         });
     };
     if !same_claim(d, audit) {
-        return Some(Verdict {
+        return Some(view::Verdict {
             state: "none",
             headline: "Not audited as it is now".into(),
             text: "The findings that are kept are of another training.".into(),
             command: Some(command),
         });
     }
-    let bounds = audit["lower_bounds"].as_array();
-    let best = bounds
-        .into_iter()
-        .flatten()
-        .filter_map(|b| b["epsilon_lower"].as_f64())
-        .fold(0.0, f64::max);
-    Some(match audit["verdict"].as_str() {
-        Some("pass") => Verdict {
+    Some(match audit.verdict {
+        Verdict::Pass => view::Verdict {
             state: "pass",
             headline: "The claim stood".into(),
             text: format!(
                 "No attack refuted it; the best proved epsilon to be at least {} (at the claim's delta, adjacency, unit, sampler). That is no proof of the claim.",
-                down(best, 3)
+                down(audit.epsilon_lower(), 3)
             ),
             command: None,
         },
-        _ => {
-            let why = audit["refuted_by"].as_array().into_iter().flatten();
-            let why: Vec<&str> = why.filter_map(Value::as_str).collect();
-            Verdict {
-                state: "fail",
-                headline: "THE CLAIM DOES NOT HOLD".into(),
-                text: format!("{}. Release nothing of this run.", why.join("; ")),
-                command: Some(command),
-            }
-        }
+        Verdict::Fail => view::Verdict {
+            state: "fail",
+            headline: "THE CLAIM DOES NOT HOLD".into(),
+            text: format!("{}. Release nothing of this run.", audit.refuted_by.join("; ")),
+            command: Some(command),
+        },
     })
 }
 
 /// Whether the audit was of what the run claims now.
-fn same_claim(d: &Data, audit: &Value) -> bool {
-    let now = d.report.privacy.as_ref();
-    now.is_some_and(|p| {
-        ["epsilon", "delta", "noise_multiplier", "steps"]
-            .iter()
-            .all(|k| audit["claim"][*k] == p[*k])
-    })
+fn same_claim(d: &Data, audit: &Findings) -> bool {
+    let numbers = |g: &Guarantee| {
+        let training = g.training().map(|t| (t.noise_multiplier, t.steps));
+        (g.epsilon, g.delta, training)
+    };
+    d.report
+        .privacy
+        .as_ref()
+        .is_some_and(|now| numbers(now) == numbers(&audit.claim))
 }
 
-pub fn privacy(d: &Data, guarantee: Option<&Guarantee>) -> Section {
+pub fn privacy(d: &Data, guarantee: Option<&ShownGuarantee>) -> Section {
     let mut blocks = Vec::new();
     blocks.extend(attacks(d));
     blocks.extend(guarantee.and_then(|g| training(d, g)));
@@ -98,23 +89,22 @@ fn attacks(d: &Data) -> Vec<Block> {
     let Some(audit) = d.audit.as_ref().filter(|a| same_claim(d, a)) else {
         return Vec::new();
     };
-    let claim = audit["claim"]["epsilon"].as_f64().unwrap_or(f64::NAN);
-    let meaning = Guarantee::of(&audit["claim"]);
-    let bounds: Vec<&Value> = audit["lower_bounds"].as_array().into_iter().flatten().collect();
+    let claim = audit.claim.epsilon;
+    let meaning = ShownGuarantee::of(&audit.claim);
     let mut table = Table::new(
         format!("What each attack proved against {}", meaning.sentence),
         &["attack", "epsilon is at least", "of the claim", "rests on"],
         1,
     );
     let mut levels = Vec::new();
-    for bound in &bounds {
-        let lower = bound["epsilon_lower"].as_f64().unwrap_or(0.0);
-        let name = bound["attack"].as_str().unwrap_or("?").to_string();
+    for bound in &audit.lower_bounds {
+        let lower = bound.epsilon_lower;
+        let name = bound.attack.to_string();
         table.rows.push(vec![
             name.clone(),
             down(lower, 3),
             format!("{:.0} %", 100.0 * lower / claim),
-            bound["rests_on"].as_str().unwrap_or("?").into(),
+            bound.rests_on.to_string(),
         ]);
         levels.push(Level {
             name,
@@ -142,27 +132,21 @@ fn attacks(d: &Data) -> Vec<Block> {
         table,
         note: Some(format!(
             "Together with {:.0} % confidence, at the claim's delta, adjacency, unit and sampler. A bound above the claim would refute it; none below proves it.",
-            100.0 * audit["confidence"].as_f64().unwrap_or(0.95)
+            100.0 * audit.confidence
         )),
     }];
-    let replay = &audit["replay"];
-    let mut items = Vec::new();
-    if let (Some(worst), Some(within)) = (replay["worst_ratio"].as_f64(), replay["within_charge"].as_bool()) {
+    let mut items = vec![format!(
+        "Replay: one record moved the clipped sum by at most {:.9} of the clipping norm, {} what is charged.",
+        audit.replay.worst_ratio,
+        if audit.replay.within_charge { "within" } else { "BEYOND" }
+    )];
+    if let Some(m) = &audit.membership {
         items.push(format!(
-            "Replay: one record moved the clipped sum by at most {worst:.9} of the clipping norm, {} what is charged.",
-            if within { "within" } else { "BEYOND" }
+            "Membership: from the synthetic texts alone, training records were told from held-out ones with AUC {:.3}; without any synthetic text {:.3}. 0.5 is guessing.",
+            m.auc.value, m.blind_auc.value
         ));
     }
-    if let Some(m) = audit["membership"].as_object() {
-        let auc = |key: &str| m[key]["value"].as_f64().map_or("?".into(), |v| format!("{v:.3}"));
-        items.push(format!(
-            "Membership: from the synthetic texts alone, training records were told from held-out ones with AUC {}; without any synthetic text {}. 0.5 is guessing.",
-            auc("auc"),
-            auc("blind_auc")
-        ));
-    }
-    let notes = audit["notes"].as_array().into_iter().flatten();
-    items.extend(notes.filter_map(Value::as_str).map(str::to_string));
+    items.extend(audit.notes.iter().cloned());
     out.push(Block::List {
         title: "What the audit noted".into(),
         items,
@@ -171,7 +155,7 @@ fn attacks(d: &Data) -> Vec<Block> {
 }
 
 /// Loss against what was spent.
-fn training(d: &Data, guarantee: &Guarantee) -> Option<Block> {
+fn training(d: &Data, guarantee: &ShownGuarantee) -> Option<Block> {
     let losses: Vec<f64> = d.steps.iter().filter_map(|s| s.mean_loss).collect();
     if losses.is_empty() {
         return None;
@@ -256,7 +240,7 @@ fn training(d: &Data, guarantee: &Guarantee) -> Option<Block> {
 }
 
 /// Without which epsilon at an axis means nothing (P10).
-pub fn at(guarantee: &Guarantee) -> String {
+pub fn at(guarantee: &ShownGuarantee) -> String {
     let term = |name: &str| {
         let mut terms = guarantee.terms.iter();
         terms

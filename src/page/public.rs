@@ -7,17 +7,19 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::charts::Series;
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 use super::sections::{sampling, settings, terms};
 use super::texts::{Arm, Counted, samples};
 use super::view::{Block, Section, Table, View};
 use crate::Result;
 use crate::config::{Method, RunConfig};
+use crate::documents::Sampled;
 use crate::evaluation::Example;
 use crate::pipeline::table;
+use crate::privacy::Guarantee;
 use crate::records::{LabelSpace, Record};
 use crate::release::{Facts, card, wording};
 
@@ -28,7 +30,7 @@ pub struct PublicFacts {
     /// The dataset's name for people.
     pub title: String,
     /// `model/privacy.json`.
-    pub guarantee: Map<String, Value>,
+    pub guarantee: Guarantee,
     /// What it means, in plain words.
     pub plain: String,
     /// The same whole, in a line (P10).
@@ -40,7 +42,7 @@ pub struct PublicFacts {
     /// Declared settings by their dotted key.
     pub settings: Vec<(&'static str, String)>,
     /// What came of sampling, by arm: `sampling/synthetic.json` and `sampling/zero_shot.json`.
-    pub sampling: Vec<(Series, Value)>,
+    pub sampling: Vec<(Series, Sampled)>,
     pub synthetic: Vec<Example>,
     pub zero_shot: Vec<Example>,
     pub program_version: String,
@@ -70,13 +72,12 @@ impl PublicFacts {
             title: card::title(facts),
             guarantee: facts.guarantee.clone(),
             plain: wording::plain("This dataset", facts),
-            sentence: facts.sentence(),
+            sentence: facts.guarantee.to_string(),
             base_model: facts.base_model.name.clone(),
             settings: declared(config),
             sampling: sampled
                 .into_iter()
-                .filter(|(_, v)| v.is_object())
-                .map(|(s, v)| (s, v.clone()))
+                .filter_map(|(series, sampled)| Some((series, sampled.clone()?)))
                 .collect(),
             synthetic: records(&facts.shards)?,
             zero_shot: records(&facts.zero_shot_shards)?,
@@ -129,7 +130,7 @@ pub struct PublicPage(View);
 impl PublicPage {
     /// Of what may leave.
     pub fn of(facts: &PublicFacts) -> Self {
-        let guarantee = Guarantee::of(&Value::Object(facts.guarantee.clone()));
+        let guarantee = ShownGuarantee::of(&facts.guarantee);
         let arm = |series, examples: &[Example]| Arm {
             series,
             examples: examples.to_vec(),

@@ -2,7 +2,7 @@
 
 use super::charts::{self, Axis, Curve, Frame, Point, Scale};
 use super::data::Data;
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 use super::internal::{classifier, ends, series};
 use super::privacy::at;
 use super::view::{Block, Section, Table};
@@ -38,7 +38,7 @@ pub fn runs(d: &Data) -> Option<Section> {
     let mut curves: Vec<Curve> = Vec::new();
     for run in &all.runs {
         let own = run.run == d.report.run;
-        let guarantee = run.privacy.as_ref().map(Guarantee::of);
+        let guarantee = run.privacy.as_ref().map(ShownGuarantee::of);
         let mut row = vec![
             match own {
                 true => format!("{} (this run)", run.run),
@@ -94,7 +94,7 @@ pub fn runs(d: &Data) -> Option<Section> {
                 [low, high]
             }));
             let (least, most) = charts::range(points().map(|p| p.x));
-            let own = d.report.privacy.as_ref().map(Guarantee::of);
+            let own = d.report.privacy.as_ref().map(ShownGuarantee::of);
             let name = own.map_or("epsilon".into(), |g| format!("epsilon (this run: {})", at(&g)));
             let epsilons = match most > 4.0 * least && least > 0.0 {
                 true => Axis::logarithmic(least, most),

@@ -1,13 +1,12 @@
 //! Parts that both pages have.
 
-use serde_json::Value;
-
 use super::charts::Series;
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 use super::view::{Block, Table};
+use crate::documents::Sampled;
 
 /// The guarantee, a row each term.
-pub fn terms(guarantee: &Guarantee) -> Table {
+pub fn terms(guarantee: &ShownGuarantee) -> Table {
     let mark = if guarantee.private { "" } else { "NOT PRIVATE: " };
     let mut table = Table::new("The guarantee in full", &["term", "value"], 2);
     table
@@ -29,8 +28,8 @@ pub fn settings<K: ToString>(settings: &[(K, String)]) -> Table {
     table
 }
 
-/// What came of drawing each arm: a table of the arms, and one by label where records were refined.
-pub fn sampling<'a>(arms: impl Iterator<Item = (Series, &'a Value)>) -> Vec<Block> {
+/// How many records of each arm were drawn and kept: a table of the arms, and one by label where records were refined.
+pub fn sampling<'a>(arms: impl Iterator<Item = (Series, &'a Sampled)>) -> Vec<Block> {
     let mut whole = Table::new(
         "Records drawn, kept and dropped",
         &[
@@ -50,28 +49,24 @@ pub fn sampling<'a>(arms: impl Iterator<Item = (Series, &'a Value)>) -> Vec<Bloc
         &["label", "arm", "wanted", "drawn", "kept", "dropped"],
         2,
     );
-    let count = |v: &Value, key: &str| v[key].as_u64().map_or("–".into(), |n| n.to_string());
-    let number = |v: &Value, decimals: usize| v.as_f64().map_or("–".into(), |p| format!("{p:.decimals$}"));
+    let number = |v: Option<f64>, decimals: usize| v.map_or("–".into(), |p| format!("{p:.decimals$}"));
     for (series, sampled) in arms {
-        whole.rows.push(vec![
-            series.name().into(),
-            count(sampled, "wanted"),
-            count(sampled, "drawn"),
-            count(sampled, "kept"),
-            count(sampled, "dropped"),
-            count(sampled, "relabelled"),
-            number(&sampled["mean_posterior"], 3),
-            number(&sampled["guidance"]["guidance"], 2),
-        ]);
-        for label in sampled["labels"].as_array().into_iter().flatten() {
-            by_label.rows.push(vec![
-                label["name"].as_str().unwrap_or("?").into(),
-                series.name().into(),
-                count(label, "wanted"),
-                count(label, "drawn"),
-                count(label, "kept"),
-                count(label, "dropped"),
-            ]);
+        let counts = [
+            sampled.wanted,
+            sampled.drawn,
+            sampled.kept,
+            sampled.dropped,
+            sampled.relabelled,
+        ];
+        let mut row = vec![series.name().to_string()];
+        row.extend(counts.map(|n| n.to_string()));
+        row.push(number(sampled.mean_posterior, 3));
+        row.push(number(sampled.guidance.as_ref().map(|found| found.guidance), 2));
+        whole.rows.push(row);
+        for label in &sampled.labels {
+            let mut row = vec![label.name.clone(), series.name().into()];
+            row.extend([label.wanted, label.drawn, label.kept, label.dropped].map(|n| n.to_string()));
+            by_label.rows.push(row);
         }
     }
     if whole.rows.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::charts::{self, Axis, Curve, Frame, Point, Row, Scale, Series, thousands};
 use super::data::Data;
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 use super::internal::{classifier, ends, series};
 use super::view::{Block, Heat, HeatCell, HeatRow, Section, Table};
 use crate::evaluation::metrics::Interval;
@@ -108,7 +108,7 @@ pub fn usefulness(d: &Data) -> Section {
             text: format!(
                 "{} has spent a budget of its own, besides the run's: {}.",
                 reference.name,
-                Guarantee::of(privacy).sentence
+                ShownGuarantee::of(privacy).sentence
             ),
         });
     }

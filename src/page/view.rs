@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::charts::{Matrix, Plot, Series};
-use super::guarantee::Guarantee;
+use super::guarantee::ShownGuarantee;
 
 /// A page.
 #[derive(Debug, Serialize)]
@@ -19,7 +19,7 @@ pub struct View {
     pub marks: Vec<String>,
     /// Stages that are not done.
     pub missing: Vec<Missing>,
-    pub guarantee: Option<Guarantee>,
+    pub guarantee: Option<ShownGuarantee>,
     /// Beside the guarantee, in the first view.
     pub answer_title: &'static str,
     pub answer: Vec<Block>,

@@ -10,14 +10,15 @@ use serde::Serialize;
 use serde_json::Value;
 use toml::Table;
 
-use super::files::read_json;
 use super::prepare::Preparation;
 use super::stamp;
 use super::states::{State, states};
 use super::{RunPaths, Stage, evaluate, report, table};
 use crate::config::RunConfig;
+use crate::documents::{self, Report};
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier, Utility};
+use crate::privacy::Guarantee;
 use crate::records::content_hash;
 use crate::{Error, Result};
 
@@ -42,7 +43,7 @@ pub struct Standing {
     /// Stages that are done, in order.
     pub done: Vec<&'static str>,
     /// The guarantee, whole (P10); none before training is done.
-    pub privacy: Option<Value>,
+    pub privacy: Option<Guarantee>,
     /// Empty before the evaluation is done.
     pub utility: Utility,
     /// What is lost against the real records, a line a classifier.
@@ -68,7 +69,7 @@ pub struct Gap {
 impl Standing {
     /// Epsilon of the guarantee, pessimistic; none before training is done.
     pub fn epsilon(&self) -> Option<f64> {
-        self.privacy.as_ref()?["epsilon"].as_f64()
+        Some(self.privacy.as_ref()?.epsilon)
     }
 }
 
@@ -125,11 +126,10 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
         false => (None, None),
     };
     // The report's own hash stays the run's, though keys have been added to the configuration since.
-    let reported: Option<Value> = match is_done(Stage::Evaluate) && paths.report().exists() {
-        true => Some(read_json(&paths.report())?),
+    let reported: Option<Report> = match is_done(Stage::Evaluate) {
+        true => documents::read_if_there(&paths.report())?,
         false => None,
     };
-    let reported = reported.and_then(|r| Some(r["config_hash"].as_str()?.to_string()));
     let standing = Standing {
         run: paths.name().to_string(),
         folder: folder.to_path_buf(),
@@ -140,7 +140,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
         gaps: gaps(&utility),
         done,
         utility,
-        config_hash: reported.unwrap_or(config_hash),
+        config_hash: reported.map_or(config_hash, |r| r.config_hash),
         dataset_hash,
         test_hash,
         settings: BTreeMap::new(),
@@ -258,7 +258,7 @@ fn warnings(runs: &[Standing]) -> Vec<String> {
             &|r| Some(row(r)?.records.to_string()),
         );
     }
-    let adjacency = |r: &Standing| Some(r.privacy.as_ref()?["unit"].as_str()?.to_string());
+    let adjacency = |r: &Standing| Some(r.privacy.as_ref()?.unit.clone());
     unlike("the guarantees protect different units of privacy", &adjacency);
     out
 }

@@ -2,16 +2,17 @@
 //!
 //! What it leaves stays when the evaluation is done anew: it was paid for.
 
-use super::files::{read_json, write_atomically};
+use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::report::plan_request;
 use super::{Pipeline, account, folder, stamp, table};
 use crate::assets::ModelFiles;
+use crate::documents;
 use crate::evaluation::direct::{Bound, Direct, Softmax};
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
-use crate::privacy::{PlanRequest, PrivacyPlan, PrivacyStatement};
+use crate::privacy::{FIXED_SEED, Guarantee, PlanRequest, PrivacyPlan};
 use crate::records::{Record, Units};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -56,7 +57,7 @@ fn trained(
     encoder: &ModelFiles,
     sentences: &SentenceEncoder,
     num_labels: usize,
-) -> Result<(Softmax, serde_json::Value)> {
+) -> Result<(Softmax, Guarantee)> {
     let c = &p.config;
     let plan = PrivacyPlan::calibrate(&request(p))?;
     let preparation = Preparation::read(&p.folder)?;
@@ -78,7 +79,7 @@ fn trained(
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
         return Ok((
             Softmax::of(sentences.width(), saved.values.clone()),
-            read_json(&guarantee)?,
+            documents::read(&guarantee)?,
         ));
     }
 
@@ -87,7 +88,7 @@ fn trained(
     if let Some(saved) = &resume
         && let Some(steps) = account::check(&ledger, &run_id, saved, &checkpoint)?
     {
-        let statement = write_guarantee(p, &plan.statement(steps))?;
+        let statement = write_guarantee(p, plan.statement(steps))?;
         return Ok((Softmax::of(sentences.width(), saved.values.clone()), statement));
     }
     p.progress.note(&format!(
@@ -112,7 +113,7 @@ fn trained(
         progress: p.progress,
     };
     let model = training.train(&mut run, resume)?;
-    let statement = write_guarantee(p, &run.statement())?;
+    let statement = write_guarantee(p, run.statement())?;
     run.end()?;
     Ok((model, statement))
 }
@@ -170,10 +171,9 @@ fn units(records: Vec<Record>, max_records: usize) -> Units<Example> {
     Units::of_groups(examples.collect(), &unit_of, max_records)
 }
 
-fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement) -> Result<serde_json::Value> {
-    let mut guarantee = serde_json::to_value(statement).expect("a statement serialises");
-    if !statement.private {
-        guarantee["caveat"] = "NOT PRIVATE: the randomness came from a fixed seed".into();
+fn write_guarantee(p: &Pipeline, mut guarantee: Guarantee) -> Result<Guarantee> {
+    if !guarantee.private {
+        guarantee.caveat = Some(FIXED_SEED.into());
     }
     write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())?;
     Ok(guarantee)

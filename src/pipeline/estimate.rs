@@ -10,7 +10,7 @@ use crate::config::{Guidance, Method, RunConfig};
 use crate::models::device;
 use crate::models::llama::{LlamaConfig, Map};
 use crate::models::load::gguf::Gguf;
-use crate::privacy::PrivacyStatement;
+use crate::privacy::Guarantee;
 use crate::privacy::planner::{Offer, Proposal};
 use crate::records::{LabelSpace, Vocabulary};
 use crate::sampling::guide;
@@ -30,7 +30,7 @@ const TAPE_FACTOR: f64 = 1.1;
 /// What `dpsynth plan` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Estimate {
-    pub privacy: PrivacyStatement,
+    pub privacy: Guarantee,
     pub device: &'static str,
     /// The rest needs the model's file on this machine.
     pub cost: Option<Cost>,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::files::{read_json, write_atomically};
+use super::files::write_atomically;
 use super::journal::Journal;
 use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, quality, stamp, table};
 use crate::assets::ModelFiles;
@@ -13,11 +13,11 @@ use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
 use crate::models::device;
 use crate::records::{LabelSpace, Record};
-use crate::{Result, assets};
+use crate::{Result, assets, documents};
 
 /// What the stage wrote. Internal (P9).
 pub fn utility(folder: &RunPaths) -> Result<Utility> {
-    read_json(&folder.utility())
+    documents::read(&folder.utility())
 }
 
 pub fn run(p: &Pipeline) -> Result<()> {

@@ -10,7 +10,7 @@ use super::warm_start::{self, WarmStart};
 use super::{Pipeline, account, stamp, table};
 use crate::error::Kind;
 use crate::models::device;
-use crate::privacy::{FIXED_SEED, LABELS, ON_A_GPU, PrivacyStatement, PrivateRun};
+use crate::privacy::{FIXED_SEED, Guarantee, LABELS, ON_A_GPU, PrivateRun};
 use crate::records::{Drawable, LabelSpace};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::objective::Objective;
@@ -63,7 +63,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
                 let mut trained = initial;
                 trained.values_mut().copy_from_slice(&saved.values);
                 trained.save(&p.folder.trained())?;
-                return write_guarantee(p, &plan.statement(steps), device::name(&device));
+                return write_guarantee(p, plan.statement(steps), device::name(&device));
             }
             Some(saved)
         }
@@ -103,7 +103,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         ));
     }
     trained.save(&p.folder.trained())?;
-    write_guarantee(p, &run.statement(), device::name(&device))?;
+    write_guarantee(p, run.statement(), device::name(&device))?;
     run.end()?;
     Ok(())
 }
@@ -126,17 +126,13 @@ fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Resu
 }
 
 /// The guarantee, and what must be read before it: `privacy.json` and every shard say it.
-fn write_guarantee(p: &Pipeline, statement: &PrivacyStatement, device: &str) -> Result<()> {
-    let mut guarantee = serde_json::Map::new();
-    if statement.caveat.is_some() {
+fn write_guarantee(p: &Pipeline, mut guarantee: Guarantee, device: &str) -> Result<()> {
+    if guarantee.caveat.is_some() {
         // It says so itself.
-    } else if !statement.private {
-        guarantee.insert("caveat".into(), FIXED_SEED.into());
+    } else if !guarantee.private {
+        guarantee.caveat = Some(FIXED_SEED.into());
     } else if device != "cpu" {
-        guarantee.insert("caveat".into(), ON_A_GPU.into());
-    }
-    if let serde_json::Value::Object(fields) = serde_json::to_value(statement).expect("a statement serialises") {
-        guarantee.extend(fields);
+        guarantee.caveat = Some(ON_A_GPU.into());
     }
     write_atomically(&p.folder.guarantee(), stamp::text(&guarantee).as_bytes())
 }

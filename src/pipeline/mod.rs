@@ -18,7 +18,7 @@ mod non_private;
 mod posterior;
 pub(crate) mod prepare;
 mod quality;
-pub(crate) mod report;
+pub mod report;
 mod sample;
 pub(crate) mod stamp;
 pub mod states;
@@ -31,12 +31,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use evaluate::utility;
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
-pub use report::{Report, plan_request, privacy_plan};
+pub use report::{plan_request, privacy_plan};
 
 use crate::assets::{self, Locations, sha256_file};
 use crate::config::{Files, HeldOut, Profile, RunConfig};
+use crate::documents::Report;
 use crate::models::device;
 use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
@@ -52,7 +55,8 @@ const PREPARED: u32 = 1;
 const TRAINED: u32 = 1;
 
 /// The stages, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     Prepare,
     Finetune,

@@ -3,13 +3,12 @@
 //! the scores read private test records (P9).
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::files::read_json;
 use super::journal::Journal;
 use super::prepare::Preparation;
 use super::{Pipeline, table};
 use crate::Result;
+use crate::documents::{self, Sampled};
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Reference, ReferenceName};
 use crate::models::llama::Llama;
@@ -77,13 +76,9 @@ pub fn run(p: &Pipeline, num_labels: usize) -> Result<Vec<Reference>> {
 
 /// What sampling found of the model's leaning to labels, on its own samples: empty where nothing was scored.
 fn bias(p: &Pipeline, arm: &str, num_labels: usize) -> Result<Vec<f64>> {
-    let path = p.folder.sampled(arm);
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let sampled: Value = read_json(&path)?;
-    let labels = sampled["labels"].as_array().into_iter().flatten();
-    let bias: Option<Vec<f64>> = labels.map(|l| l["bias"].as_f64()).collect();
+    let sampled: Option<Sampled> = documents::read_if_there(&p.folder.sampled(arm))?;
+    let labels = sampled.map(|s| s.labels).unwrap_or_default();
+    let bias: Option<Vec<f64>> = labels.iter().map(|l| l.bias).collect();
     Ok(bias.filter(|b| b.len() == num_labels).unwrap_or_default())
 }
 

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::files::{read_json, write_atomically};
+use super::files::write_atomically;
 use super::table::RecordWriter;
 use super::tokens::TokenWriter;
 use super::{Pipeline, RunPaths, checks, stamp};
@@ -17,34 +16,36 @@ use crate::records::{
     FixedSample, LabelSpace, ReadReport, Reader, Record, TextHashes, UnitNumbers, Vocabulary, text_hash,
 };
 use crate::tables::missing_shards;
-use crate::{Error, Result, assets};
+use crate::{Error, Result, assets, document, documents};
 
 /// Records that are tokenised at once.
 const CHUNK: usize = 4096;
 
-/// What the later stages need to know of the records. Internal (P9).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Preparation {
-    /// Identity of the private dataset in the ledger: of the records as they stand in the files, before cleaning.
-    pub dataset_hash: String,
-    pub train: ReadReport,
-    pub test: ReadReport,
-    /// Held-out records that are kept for evaluation.
-    pub test_kept: usize,
-    /// Texts that stand in both splits.
-    pub shared_texts: usize,
-    /// Training records that were cut at the longest length.
-    pub cut: usize,
-    /// The prompt of each joint label, in tokens.
-    pub prompts: Vec<Vec<u32>>,
-    /// SHA-256 of the language model's file.
-    pub model_sha256: String,
+document! {
+    /// What the later stages need to know of the records. Internal (P9).
+    #[derive(Clone, Debug)]
+    pub struct Preparation {
+        /// Identity of the private dataset in the ledger: of the records as they stand in the files, before cleaning.
+        internal dataset_hash: String,
+        internal train: ReadReport,
+        internal test: ReadReport,
+        /// Held-out records that are kept for evaluation.
+        internal test_kept: usize,
+        /// Texts that stand in both splits.
+        internal shared_texts: usize,
+        /// Training records that were cut at the longest length.
+        internal cut: usize,
+        /// The prompt of each joint label, in tokens.
+        internal prompts: Vec<Vec<u32>>,
+        /// SHA-256 of the language model's file.
+        internal model_sha256: String,
+    }
 }
 
 impl Preparation {
     /// What the stage wrote.
     pub fn read(folder: &RunPaths) -> Result<Self> {
-        read_json(&folder.preparation())
+        documents::read(&folder.preparation())
     }
 }
 

@@ -1,86 +1,18 @@
 //! What a run came to: one JSON object, read back from what the stages wrote.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::path::Path;
 
 use super::evaluate;
-use super::files::{read_json, write_atomically};
+use super::files::write_atomically;
 use super::prepare::Preparation;
 use super::stamp::{self, Stamp};
-use super::{Pipeline, RunFolder, RunPaths, Stage, compare, quality};
+use super::{RunFolder, RunPaths, Stage, compare, quality};
+use crate::Result;
 use crate::config::RunConfig;
-use crate::evaluation::quality::Quality;
-use crate::evaluation::{Reference, Utility, UtilityRow};
-use crate::privacy::{PlanRequest, PrivacyPlan, Unit, find_ledger};
-use crate::{Error, Result};
-
-/// `report.json`. Internal: utility and counts read private records (P9).
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    pub run: String,
-    /// "internal": this file is not part of a release.
-    pub classification: &'static str,
-    /// The guarantee of the trained model and of everything sampled from it; none before training.
-    pub privacy: Option<Value>,
-    /// Arms at equal sizes and steps.
-    pub utility: Vec<UtilityRow>,
-    /// The synthetic arm with all its records.
-    pub all_synthetic: Vec<UtilityRow>,
-    /// The linear classifier by number of records.
-    pub size_curve: Vec<UtilityRow>,
-    /// Classifiers that are not trained on an arm.
-    pub references: Vec<Reference>,
-    /// What came of drawing each arm's records: how many were kept, dropped and relabelled.
-    pub sampling: BTreeMap<String, Value>,
-    /// What the records are like, beside real ones; none where it was not measured.
-    pub quality: Option<Quality>,
-    pub records: Option<Records>,
-    /// What all runs on these records have spent.
-    pub ledger: Option<Spent>,
-    /// Wall time of each stage in order, over all attempts that ended in order.
-    pub timings_s: Map<String, Value>,
-    /// The largest of the stages' peaks.
-    pub peak_rss_bytes: u64,
-    /// SHA-256 of the resolved configuration.
-    pub config_hash: String,
-    pub program_version: &'static str,
-}
-
-/// The dataset's ledger. Adjacency, unit, sampler and accountant are those of the run's own guarantee.
-#[derive(Clone, Debug, Serialize)]
-pub struct Spent {
-    pub path: PathBuf,
-    /// Of all runs composed.
-    pub charged_epsilon: f64,
-    /// What they may spend together.
-    pub total_epsilon: f64,
-    pub delta: f64,
-}
-
-/// What came of reading.
-#[derive(Clone, Debug, Serialize)]
-pub struct Records {
-    pub train: Counts,
-    pub test: Counts,
-    /// Held-out records that were kept for evaluation.
-    pub test_evaluated: usize,
-    /// Texts in both splits.
-    pub shared_texts: usize,
-    /// Training records cut at `prepare.max_tokens`.
-    pub cut: usize,
-}
-
-/// Rows of a file.
-#[derive(Clone, Debug, Serialize)]
-pub struct Counts {
-    pub read: usize,
-    pub kept: usize,
-    /// By reason.
-    pub dropped: BTreeMap<String, usize>,
-}
+use crate::documents::{self, Counts, Records, Report, Sampled, Spent};
+use crate::evaluation::Utility;
+use crate::privacy::{Guarantee, PlanRequest, PrivacyPlan, Unit, find_ledger};
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
@@ -113,48 +45,22 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     }
 }
 
-/// The guarantee as Parquet metadata: epsilon never without the rest (P10).
-pub fn guarantee_metadata(p: &Pipeline) -> Result<Vec<(String, String)>> {
-    let guarantee =
-        guarantee(&p.folder)?.ok_or_else(|| Error::other("the trained model has no guarantee beside it"))?;
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-    let mut out: Vec<(String, String)> = guarantee
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| (format!("dp.{k}"), text(v)))
-        .collect();
-    out.push(("dp.run".into(), p.folder.name().to_string()));
-    out.push(("dp.base_model".into(), p.config.model.asset.clone()));
-    Ok(out)
+/// The run's guarantee; none before training.
+///
+/// # Errors
+/// Data: it is damaged.
+pub fn guarantee(folder: &RunPaths) -> Result<Option<Guarantee>> {
+    documents::read_if_there(&folder.guarantee())
 }
 
-pub fn guarantee(folder: &RunPaths) -> Result<Option<Value>> {
-    let path = folder.guarantee();
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display()))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io("read", &path, e)),
-    }
-}
-
-impl Report {
-    /// Whether the stage is done.
-    pub fn is_done(&self, stage: Stage) -> bool {
-        self.timings_s.contains_key(stage.name())
-    }
-
-    /// The report of the run in `folder` as it stands: nothing is locked or written, and another program may be at work.
-    ///
-    /// # Errors
-    /// A file of the run is damaged.
-    pub fn read(config: &RunConfig, folder: &RunPaths, ledgers: &Path) -> Result<Self> {
-        let names = compare::done(folder, Some(config))?;
-        let done: Vec<Stage> = Stage::ALL.into_iter().filter(|s| names.contains(&s.name())).collect();
-        gather(config, folder, ledgers, &done)
-    }
+/// The report of the run in `folder` as it stands: nothing is locked or written, and another program may be at work.
+///
+/// # Errors
+/// A file of the run is damaged.
+pub fn read(config: &RunConfig, folder: &RunPaths, ledgers: &Path) -> Result<Report> {
+    let names = compare::done(folder, Some(config))?;
+    let done: Vec<Stage> = Stage::ALL.into_iter().filter(|s| names.contains(&s.name())).collect();
+    gather(config, folder, ledgers, &done)
 }
 
 /// Gathers what is done and writes `report.json`.
@@ -166,11 +72,11 @@ pub fn write(config: &RunConfig, folder: &RunFolder, ledgers: &Path, done: &[Sta
 }
 
 fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage]) -> Result<Report> {
-    let mut timings_s = Map::new();
+    let mut timings_s = BTreeMap::new();
     let mut peak_rss_bytes = 0;
     for stage in done {
         if let Some(stamp) = Stamp::read(folder, *stage)? {
-            timings_s.insert(stage.name().to_string(), stamp.seconds.into());
+            timings_s.insert(*stage, stamp.seconds);
             peak_rss_bytes = peak_rss_bytes.max(stamp.peak_rss_bytes);
         }
     }
@@ -198,7 +104,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
     };
     Ok(Report {
         run: folder.name().to_string(),
-        classification: "internal",
+        classification: "internal".into(),
         privacy: if done.contains(&Stage::Finetune) {
             guarantee(folder)?
         } else {
@@ -227,17 +133,16 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
         timings_s,
         peak_rss_bytes,
         config_hash: stamp::sha256(stamp::text(config).as_bytes()),
-        program_version: env!("CARGO_PKG_VERSION"),
+        program_version: env!("CARGO_PKG_VERSION").into(),
     })
 }
 
-fn sampling(folder: &RunPaths) -> Result<BTreeMap<String, Value>> {
+fn sampling(folder: &RunPaths) -> Result<BTreeMap<String, Sampled>> {
     let mut out = BTreeMap::new();
     for arm in ["synthetic", "zero_shot"] {
         // Runs of earlier versions of the program have none.
-        let path = folder.sampled(arm);
-        if path.exists() {
-            out.insert(arm.to_string(), read_json(&path)?);
+        if let Some(sampled) = documents::read_if_there(&folder.sampled(arm))? {
+            out.insert(arm.to_string(), sampled);
         }
     }
     Ok(out)

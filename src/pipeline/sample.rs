@@ -1,17 +1,16 @@
 //! Stage 3: synthetic records from the trained model, and zero-shot ones from the base model for comparison, by the same
 //! settings.
 
-use serde::Serialize;
-
 use super::Pipeline;
 use super::arm::Source;
 use super::files::{read_json, write_atomically};
 use super::prepare::Preparation;
-use super::report::guarantee_metadata;
+use super::report::guarantee;
 use crate::config::{Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig};
+use crate::documents::{Found, Sampled, SampledLabel, ShardMetadata};
 use crate::models::llama::Llama;
 use crate::records::{LabelSpace, Vocabulary};
-use crate::sampling::guide::{self, Found};
+use crate::sampling::guide;
 use crate::sampling::prior;
 use crate::sampling::refine::{LabelOutcome, Outcome, Refinement, TRIES};
 use crate::sampling::shards::{self, Schema, Synthetic};
@@ -30,7 +29,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         &tuned,
         &vocabulary,
         c.sample.records,
-        guarantee_metadata(p)?,
+        shard_metadata(p)?.pairs(),
     )?;
     drop(tuned);
     let untouched = vec![(
@@ -40,37 +39,13 @@ pub fn run(p: &Pipeline) -> Result<()> {
     sample_arm(p, "zero_shot", &base, &vocabulary, zero_shot, untouched)
 }
 
-/// What came of sampling an arm: of synthetic records alone.
-#[derive(Serialize)]
-struct Sampled<'a> {
-    arm: &'a str,
-    /// How γ was found; none where it was given.
-    guidance: Option<&'a Found>,
-    /// Places for records, all labels together.
-    wanted: usize,
-    drawn: usize,
-    /// Records in the shards.
-    kept: usize,
-    dropped: usize,
-    relabelled: usize,
-    missing: usize,
-    /// Candidates that stayed blank.
-    blank: usize,
-    refine: &'a RefineConfig,
-    rounds: u64,
-    agreement: Option<f64>,
-    mean_posterior: Option<f64>,
-    kept_mean_posterior: Option<f64>,
-    labels: Vec<SampledLabel>,
-}
-
-#[derive(Serialize)]
-struct SampledLabel {
-    name: String,
-    #[serde(flatten)]
-    outcome: LabelOutcome,
-    /// In nats; none where nothing was centred.
-    bias: Option<f64>,
+/// What the shards of synthetic records say of themselves: epsilon never without the rest (P10).
+fn shard_metadata(p: &Pipeline) -> Result<ShardMetadata> {
+    Ok(ShardMetadata {
+        guarantee: guarantee(&p.folder)?.ok_or_else(|| Error::other("the trained model has no guarantee beside it"))?,
+        run: p.folder.name().to_string(),
+        base_model: p.config.model.asset.clone(),
+    })
 }
 
 /// Draws an arm into its shards, unless they are there.
@@ -118,7 +93,7 @@ pub fn sample_arm(
             })
         })
         .collect();
-    report(p, name, found.as_ref(), &labels, &outcome, arm.blank())?;
+    report(p, name, found, &labels, &outcome, arm.blank())?;
     let schema = Schema {
         text: &c.dataset.text.written(),
         labels: &labels,
@@ -181,7 +156,7 @@ fn found(source: &Source, name: &str, wanted: &[usize]) -> Result<Found> {
 fn report(
     p: &Pipeline,
     name: &str,
-    guidance: Option<&Found>,
+    guidance: Option<Found>,
     labels: &LabelSpace,
     outcome: &Outcome,
     blank: usize,
@@ -198,7 +173,7 @@ fn report(
         .hint("a smaller sample.refine.min_posterior, or a larger sample.guidance"));
     }
     let sampled = Sampled {
-        arm: name,
+        arm: name.into(),
         guidance,
         wanted,
         drawn: sum(|l| l.drawn),
@@ -207,7 +182,7 @@ fn report(
         relabelled: sum(|l| l.relabelled),
         missing: sum(|l| l.missing),
         blank,
-        refine,
+        refine: refine.clone(),
         rounds: outcome.rounds,
         agreement: outcome.agreement,
         mean_posterior: outcome.mean_posterior,
@@ -218,7 +193,12 @@ fn report(
             .enumerate()
             .map(|(label, of_label)| SampledLabel {
                 name: labels.name(label),
-                outcome: *of_label,
+                wanted: of_label.wanted,
+                drawn: of_label.drawn,
+                kept: of_label.kept,
+                relabelled: of_label.relabelled,
+                dropped: of_label.dropped,
+                missing: of_label.missing,
                 bias: outcome.bias.get(label).copied(),
             })
             .collect(),

@@ -10,7 +10,8 @@
 //! - [`mechanisms`]: what a plan may release, a file each.
 //! - [`PrivateRun`] and [`ChargedStep`]: a plan at work. A use of a release is charged to the ledger, then handed out: a step
 //!   gives out one Poisson batch and, when it is consumed, one draw of noise.
-//! - [`PrivacyStatement`]: epsilon, never without delta, adjacency, unit, sampler and accountant (rule P10).
+//! - [`class`]: why a value may leave (rule P9).
+//! - [`Guarantee`]: epsilon, never without delta, adjacency, unit, sampler and accountant (rule P10).
 //!
 //! The sampler and the noise are private to this room, so code outside cannot sample or add noise without a charge:
 //!
@@ -54,6 +55,7 @@
 
 pub mod accountant;
 pub mod calibrate;
+pub mod class;
 mod keys;
 mod laplace;
 mod ledger;
@@ -68,10 +70,11 @@ mod statement;
 mod uniform;
 mod unit;
 
+pub use class::{Class, Document, Field};
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
 pub use mechanisms::{ChargedCounts, ChargedStep, LABELS, Proof, Release, StepNoise, TRAINING};
 pub use noise::FLOAT_ALLOWANCE;
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::PrivateRun;
-pub use statement::{FIXED_SEED, ON_A_GPU, PrivacyStatement, caveats, sentence};
+pub use statement::{FIXED_SEED, Guarantee, ON_A_GPU};
 pub use unit::Unit;

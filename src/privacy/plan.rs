@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Map, Value};
-
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
 use super::calibrate::Target;
 use super::keys::KeySource;
 use super::ledger::{Ledger, RunParameters, Uses};
-use super::mechanisms::{LABELS, LabelCounts, Mechanism, Proof, Release, SubsampledGaussian, TRAINING, Truncation};
+use super::mechanisms::{
+    LABELS, LabelCounts, Mechanism, Proof, Release, Stated, SubsampledGaussian, TRAINING, Truncation,
+};
 use super::noise;
 use super::run::PrivateRun;
-use super::statement::PrivacyStatement;
+use super::statement::Guarantee;
 use super::unit::Unit;
 use crate::config::NoiseKind;
 use crate::{Error, Result};
@@ -320,7 +320,7 @@ impl PrivacyPlan {
     }
 
     /// The guarantee after `steps` steps (at most the plan's), whole (rule P10).
-    pub fn statement(&self, steps: u64) -> PrivacyStatement {
+    pub fn statement(&self, steps: u64) -> Guarantee {
         let steps = steps.min(self.steps());
         // The plan's own values were accepted when it was made; should the accountant fail still, claim nothing.
         let unknown = Bracket {
@@ -336,35 +336,28 @@ impl PrivacyPlan {
             Ok(phases) => pld::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta()).unwrap_or(unknown),
             Err(_) => unknown,
         };
-        PrivacyStatement {
+        Guarantee {
             caveat: self.unproven(),
             epsilon: bracket.epsilon,
             epsilon_lower: bracket.epsilon_lower,
             delta: self.delta(),
-            adjacency: Adjacency::AddOrRemoveOne.name(),
+            adjacency: Adjacency::AddOrRemoveOne.name().into(),
             unit: self.unit.to_string(),
             sampler: self.parameters.sampler(),
-            accountant: "pld",
+            accountant: "pld".into(),
             releases: self.state(steps),
             private: self.is_private(),
         }
     }
 
     /// What its releases say of themselves after `steps` steps of training and all uses of everything else.
-    fn state(&self, steps: u64) -> Map<String, Value> {
-        let mut out = Map::new();
-        for release in self.releases() {
-            let uses = if release.name == TRAINING.name() {
-                steps
-            } else {
-                release.times
-            };
-            for (key, value) in release.mechanism.state(uses, self) {
-                let before = out.insert(key.to_string(), value);
-                assert!(before.is_none(), "two releases of a plan say `{key}`");
-            }
-        }
-        out
+    fn state(&self, steps: u64) -> Vec<Stated> {
+        let uses = |release: &Release| match release.name == TRAINING.name() {
+            true => steps,
+            false => release.times,
+        };
+        let releases = self.releases().iter();
+        releases.filter_map(|r| r.mechanism.state(uses(r), self)).collect()
     }
 
     /// Enters `run` into the ledger, or finds it there, and hands out the only way to sampling and noise (rule P1).
@@ -424,7 +417,6 @@ impl fmt::Debug for PrivacyPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::sentence;
 
     /// A release without a proof cannot be quoted without saying so, in words and in files.
     #[test]
@@ -457,6 +449,7 @@ mod tests {
             "{statement}"
         );
         let written = serde_json::to_value(&statement).expect("serialises");
-        assert!(sentence(written.as_object().expect("an object")).starts_with("NOT A DP GUARANTEE"));
+        let read: Guarantee = serde_json::from_value(written).expect("reads");
+        assert!(read.to_string().starts_with("NOT A DP GUARANTEE"));
     }
 }

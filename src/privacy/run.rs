@@ -6,7 +6,7 @@ use super::keys::KeySource;
 use super::ledger::{Ledger, LedgerHead, Uses};
 use super::mechanisms::{Charge, Charged, Named, TRAINING};
 use super::plan::PrivacyPlan;
-use super::statement::PrivacyStatement;
+use super::statement::Guarantee;
 use crate::{Error, Result};
 
 /// A run with its ledger open. Holds the ledger's lock as long as it lives.
@@ -75,7 +75,7 @@ impl PrivateRun {
     }
 
     /// The guarantee for what was charged so far.
-    pub fn statement(&self) -> PrivacyStatement {
+    pub fn statement(&self) -> Guarantee {
         self.plan.statement(self.charged_steps())
     }
 

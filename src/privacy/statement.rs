@@ -2,52 +2,41 @@
 
 use std::fmt;
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::mechanisms;
+use super::class::Document;
+use super::mechanisms::{Stated, SubsampledGaussianStated};
+use crate::document;
 use crate::number::{delta, down, up};
 
-/// What a run guarantees. Its display never prints epsilon alone.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PrivacyStatement {
-    /// NOT A DP GUARANTEE, and why, where a release has no proof (P11); it goes wherever the numbers go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub caveat: Option<String>,
-    /// Pessimistic: the guarantee.
-    pub epsilon: f64,
-    /// Optimistic: no analysis of this mechanism can give less than this.
-    pub epsilon_lower: f64,
-    /// Probability beside epsilon.
-    pub delta: f64,
-    /// Which datasets are neighbours.
-    pub adjacency: &'static str,
-    /// What is added or removed.
-    pub unit: String,
-    /// How batches are drawn.
-    pub sampler: String,
-    /// What computed epsilon.
-    pub accountant: &'static str,
-    /// What its releases say of themselves (`privacy/mechanisms`): noise multiplier, sampling rate and steps among it.
-    #[serde(flatten)]
-    pub releases: Map<String, Value>,
-    /// False where the randomness came from a fixed seed: then nothing above is guaranteed.
-    pub private: bool,
-}
-
-impl PrivacyStatement {
-    /// A number that a release says; not a number where none says it.
-    pub fn number(&self, key: &str) -> f64 {
-        self.releases.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN)
-    }
-}
-
-impl fmt::Display for PrivacyStatement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(guarantee)) => f.write_str(&sentence(&guarantee)),
-            _ => Err(fmt::Error),
-        }
+document! {
+    /// What a run guarantees: `model/privacy.json`, and what is made of it. Its display never prints epsilon alone.
+    ///
+    /// In a file each release's values lie beside the others, under keys of its own. A key that nobody knows is refused.
+    #[derive(Clone, Debug, PartialEq)]
+    #[serde(into = "Map<String, Value>", try_from = "Map<String, Value>")]
+    pub struct Guarantee {
+        /// What must be read first: NOT A DP GUARANTEE, and why, where a release has no proof (P11); that the randomness came
+        /// from a fixed seed; that it was trained on a GPU.
+        public caveat: Option<String>,
+        /// Pessimistic: the guarantee.
+        public epsilon: f64,
+        /// Optimistic: no analysis of this mechanism can give less than this.
+        public epsilon_lower: f64,
+        /// Probability beside epsilon.
+        public delta: f64,
+        /// Which datasets are neighbours.
+        public adjacency: String,
+        /// What is added or removed.
+        public unit: String,
+        /// How batches are drawn.
+        public sampler: String,
+        /// What computed epsilon.
+        public accountant: String,
+        /// What its releases say of themselves (`privacy/mechanisms`): noise multiplier, sampling rate and steps among it.
+        public releases: Vec<Stated>,
+        /// False where the randomness came from a fixed seed: then nothing above is guaranteed.
+        public private: bool,
     }
 }
 
@@ -57,39 +46,131 @@ pub const ON_A_GPU: &str = "trained on a GPU, where the allowance for floating-p
 /// What a guarantee says first where the randomness came from a fixed seed.
 pub const FIXED_SEED: &str = "NOT PRIVATE: the randomness came from a fixed seed";
 
-/// What must be read before a guarantee's numbers; none where there is nothing.
-pub fn caveats(guarantee: &Map<String, Value>) -> Option<String> {
-    let own = guarantee
-        .get("caveat")
-        .and_then(Value::as_str)
-        .filter(|own| !own.is_empty());
-    let seeded = guarantee.get("private") != Some(&Value::Bool(true));
-    match own {
-        Some(own) if seeded && own != FIXED_SEED => Some(format!("{FIXED_SEED}; {own}")),
-        Some(own) => Some(own.to_string()),
-        None => seeded.then(|| FIXED_SEED.to_string()),
+impl Guarantee {
+    /// Reads a guarantee, and names the keys of it that nobody knows.
+    ///
+    /// # Errors
+    /// What lacks, or is not of its type, by its key.
+    pub fn read(mut values: Map<String, Value>) -> Result<(Self, Vec<String>), String> {
+        let releases = Stated::take_all(&mut values)?;
+        let values = &mut values;
+        let out = Guarantee {
+            caveat: match values.contains_key("caveat") {
+                true => Some(take(values, "caveat")?),
+                false => None,
+            },
+            epsilon: take(values, "epsilon")?,
+            epsilon_lower: take(values, "epsilon_lower")?,
+            delta: take(values, "delta")?,
+            adjacency: take(values, "adjacency")?,
+            unit: take(values, "unit")?,
+            sampler: take(values, "sampler")?,
+            accountant: take(values, "accountant")?,
+            releases,
+            private: take(values, "private")?,
+        };
+        Ok((out, values.keys().cloned().collect()))
+    }
+
+    /// Every key that a guarantee may have in a file.
+    pub fn keys() -> impl Iterator<Item = &'static str> {
+        let own = Self::FIELDS.iter().map(|f| f.name).filter(|name| *name != "releases");
+        own.chain(Stated::keys())
+    }
+
+    /// As files have it, key by key.
+    pub fn values(&self) -> Map<String, Value> {
+        self.clone().into()
+    }
+
+    /// What training says of itself; none where nothing was trained.
+    pub fn training(&self) -> Option<&SubsampledGaussianStated> {
+        self.releases.iter().find_map(Stated::training)
+    }
+
+    /// A number of a release by its key, such as `noise_multiplier`; not a number where none says it.
+    pub fn number(&self, key: &str) -> f64 {
+        self.values().get(key).and_then(Value::as_f64).unwrap_or(f64::NAN)
+    }
+
+    /// What must be read before its numbers; none where there is nothing.
+    pub fn caveats(&self) -> Option<String> {
+        let own = self.caveat.as_deref().filter(|own| !own.is_empty());
+        match own {
+            Some(own) if !self.private && own != FIXED_SEED => Some(format!("{FIXED_SEED}; {own}")),
+            Some(own) => Some(own.to_string()),
+            None => (!self.private).then(|| FIXED_SEED.to_string()),
+        }
     }
 }
 
-/// A guarantee as files have it (`model/privacy.json` and what is made of it) in a line: epsilon with everything without
-/// which it means nothing (P10), its caveat first, rounded away from what would claim too much. What lacks stands as `?`.
-pub fn sentence(guarantee: &Map<String, Value>) -> String {
-    let unknown = || "?".to_string();
-    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
-    let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or("?");
-    let caveats = caveats(guarantee);
-    format!(
-        "{}epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}",
-        caveats.map(|c| format!("{c}; ")).unwrap_or_default(),
-        number("epsilon").map_or_else(unknown, |e| up(e, 3)),
-        number("epsilon_lower").map_or_else(unknown, |e| down(e, 3)),
-        number("delta").map_or_else(unknown, |d| delta(d, 2)),
-        text("adjacency"),
-        text("unit"),
-        text("sampler"),
-        text("accountant"),
-        mechanisms::words(guarantee)
-    )
+/// Takes a value out.
+fn take<T: serde::de::DeserializeOwned>(values: &mut Map<String, Value>, key: &str) -> Result<T, String> {
+    let value = values.shift_remove(key).ok_or_else(|| format!("`{key}` is missing"))?;
+    serde_json::from_value(value).map_err(|e| format!("`{key}`: {e}"))
+}
+
+impl From<Guarantee> for Map<String, Value> {
+    fn from(g: Guarantee) -> Self {
+        let mut out = Map::new();
+        if let Some(caveat) = g.caveat {
+            out.insert("caveat".into(), caveat.into());
+        }
+        let numbers = [
+            ("epsilon", g.epsilon),
+            ("epsilon_lower", g.epsilon_lower),
+            ("delta", g.delta),
+        ];
+        out.extend(numbers.map(|(key, number)| (key.to_string(), number.into())));
+        let texts = [
+            ("adjacency", g.adjacency),
+            ("unit", g.unit),
+            ("sampler", g.sampler),
+            ("accountant", g.accountant),
+        ];
+        out.extend(texts.map(|(key, text)| (key.to_string(), text.into())));
+        for (key, value) in g.releases.iter().flat_map(Stated::values) {
+            let before = out.insert(key.clone(), value);
+            assert!(before.is_none(), "two releases of a guarantee say `{key}`");
+        }
+        out.insert("private".into(), g.private.into());
+        out
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Guarantee {
+    type Error = String;
+
+    fn try_from(values: Map<String, Value>) -> Result<Self, String> {
+        let (guarantee, unknown) = Guarantee::read(values)?;
+        match unknown.is_empty() {
+            true => Ok(guarantee),
+            false => Err(format!("says `{}`, which this program does not", unknown.join("`, `"))),
+        }
+    }
+}
+
+/// In a line: epsilon with everything without which it means nothing (P10), its caveat first, rounded away from what would
+/// claim too much.
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(caveats) = self.caveats() {
+            write!(f, "{caveats}; ")?;
+        }
+        let releases: Vec<String> = self.releases.iter().map(Stated::words).collect();
+        write!(
+            f,
+            "epsilon {} (at least {}) at delta {}; adjacency {}, unit {}, sampler {}, accountant {}; {}",
+            up(self.epsilon, 3),
+            down(self.epsilon_lower, 3),
+            delta(self.delta, 2),
+            self.adjacency,
+            self.unit,
+            self.sampler,
+            self.accountant,
+            releases.join("; ")
+        )
+    }
 }
 
 #[cfg(test)]
@@ -101,20 +182,30 @@ mod tests {
         let whole = serde_json::json!({
             "epsilon": 1.00001, "epsilon_lower": 0.9999, "delta": 1.001e-5, "adjacency": "add-or-remove-one",
             "unit": "record", "sampler": "poisson", "accountant": "pld", "mechanism": "exact rounded Gaussian noise",
-            "noise_multiplier": 0.8, "sampling_rate": 0.000_012_344, "steps": 10, "private": true
+            "noise_multiplier": 0.8, "sampling_rate": 0.000_012_344, "steps": 10, "max_grad_norm": 1.0,
+            "expected_batch_size": 4, "private": true
         });
+        let read = |value: Value| serde_json::from_value::<Guarantee>(value);
         assert_eq!(
-            sentence(whole.as_object().expect("an object")),
+            read(whole.clone()).expect("whole").to_string(),
             "epsilon 1.001 (at least 0.999) at delta 1.01e-5; adjacency add-or-remove-one, unit record, sampler poisson, \
              accountant pld; exact rounded Gaussian noise, noise multiplier 0.8000, sampling rate 0.00001234, 10 steps"
         );
-        let torn = serde_json::json!({ "epsilon": 1.0 });
-        let said = sentence(torn.as_object().expect("an object"));
-        assert!(
-            said.starts_with(
-                "NOT PRIVATE: the randomness came from a fixed seed; epsilon 1.000 (at least ?) at delta ?;"
-            ),
-            "{said}"
-        );
+        for key in whole.as_object().expect("an object").keys() {
+            let mut torn = whole.clone();
+            torn.as_object_mut().expect("an object").shift_remove(key);
+            let error = read(torn).expect_err("torn").to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn p9_a_guarantee_with_a_key_that_nobody_classified_is_not_read() {
+        let error = serde_json::from_value::<Guarantee>(serde_json::json!({
+            "epsilon": 1.0, "epsilon_lower": 0.9, "delta": 1e-5, "adjacency": "add-or-remove-one", "unit": "record",
+            "sampler": "none", "accountant": "pld", "label_histogram_epsilon": 0.5, "mean_loss": 4.0, "private": true
+        }))
+        .expect_err("an unknown key");
+        assert!(error.to_string().contains("`mean_loss`"), "{error}");
     }
 }

@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::class::Class;
+use super::claim::{Claim, SCHEMA};
 use super::clearance::Cleared;
 use super::facts::Facts;
 use super::records::Records;
-use super::{card, claim, croissant, folder, manifest, registry};
+use super::{card, croissant, folder, manifest, registry};
 use crate::config::ReleaseConfig;
 use crate::page::{self, PublicFacts};
 use crate::pipeline::stamp::sha256;
+use crate::privacy::Class;
 use crate::{Error, Result};
 
 /// A file of a bundle, and why it may leave.
@@ -70,13 +70,13 @@ impl Bundle {
             ),
             Piece::json(
                 "privacy.json",
-                &claim::render(facts),
+                &Claim::of(facts),
                 Class::Public,
                 "settings, and what the plans of all runs cost",
             ),
             Piece::new(
                 "privacy.schema.json",
-                claim::SCHEMA.as_bytes().to_vec(),
+                SCHEMA.as_bytes().to_vec(),
                 Class::Public,
                 "the same for every run",
             ),
@@ -112,7 +112,7 @@ impl Bundle {
         pieces.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Bundle {
             pieces,
-            sentence: facts.sentence(),
+            sentence: facts.guarantee.to_string(),
             missing: missing(facts),
         })
     }
@@ -175,7 +175,7 @@ impl Piece {
         }
     }
 
-    fn json(path: &str, value: &Value, class: Class, why: &'static str) -> Self {
+    fn json(path: &str, value: &impl Serialize, class: Class, why: &'static str) -> Self {
         let mut text = serde_json::to_string_pretty(value).expect("a value serialises");
         text.push('\n');
         Piece::new(path, text.into_bytes(), class, why)

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::facts::Facts;
 use super::records::{Look, Records};
 use super::{template, wording, yaml};
-use crate::Result;
+use crate::{Result, documents};
 
 /// The card of a release.
 ///
@@ -25,9 +25,9 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
                 "rows": rows(&records.looks.synthetic, records.looks.zero_shot.as_ref()),
                 "columns": &records.columns,
                 "plain": wording::plain("This dataset", facts),
-                "sentence": facts.sentence(),
+                "sentence": facts.guarantee.to_string(),
                 "guarantee": &facts.guarantee,
-                "parameters": wording::texts(&facts.guarantee),
+                "parameters": documents::texts(&facts.guarantee),
                 "neighbours": wording::neighbours(facts),
                 "declared": wording::declared(facts),
                 "trust": wording::TRUST,

@@ -1,10 +1,12 @@
 //! `privacy.json`: the claim for programs, in the order of NIST SP 800-226 (Near and Darais 2025): the guarantee, the
 //! algorithm, the deployment. `templates/privacy.schema.json` is its JSON Schema.
 
-use serde_json::{Map, Value, json};
-
-use super::facts::Facts;
+use super::facts::{BaseModel, Composed, Facts};
 use super::wording;
+use crate::config::{Clipping, Method, NoiseKind, Optimizer};
+use crate::document;
+use crate::privacy::Guarantee;
+use crate::privacy::class::{Document, leaves};
 
 /// What the file says it is.
 pub const FORMAT: &str = "dpsynth privacy 2";
@@ -12,76 +14,168 @@ pub const FORMAT: &str = "dpsynth privacy 2";
 /// Its JSON Schema (2020-12).
 pub const SCHEMA: &str = include_str!("templates/privacy.schema.json");
 
-/// The claim: of plans and settings alone.
-pub fn render(facts: &Facts) -> Value {
-    let (f, d) = (&facts.config.finetune, &facts.config.dataset);
-    json!({
-        "$schema": "privacy.schema.json",
-        "format": FORMAT,
-        "run": facts.run,
-        "guarantee": {
-            "variant": "approximate differential privacy",
-            "parameters": facts.guarantee,
-            "statement": facts.sentence(),
-            "plain": wording::plain("This dataset", facts),
-            "neighbours": wording::neighbours(facts),
-            "unit": {
-                "column": d.unit.as_ref().map(|u| &u.column),
-                "max_records": d.max_records_per_unit(),
+document! {
+    /// `privacy.json`.
+    #[derive(Clone, Debug)]
+    pub struct Claim {
+        #[serde(rename = "$schema")]
+        public schema: String,
+        public format: String,
+        public run: String,
+        public guarantee: Claimed,
+        public algorithm: Algorithm,
+        public deployment: Deployment,
+        public program: Program,
+    }
+}
+
+document! {
+    /// What is guaranteed, and what that means.
+    #[derive(Clone, Debug)]
+    pub struct Claimed {
+        public variant: String,
+        public parameters: Guarantee,
+        /// They in a line.
+        public statement: String,
+        public plain: String,
+        public neighbours: String,
+        public unit: Unit,
+        public covers: Vec<String>,
+        public declared_public: String,
+        /// N as declared.
+        public public_size: u64,
+        charged composition: Option<Composed>,
+    }
+}
+
+document! {
+    /// The unit of privacy.
+    #[derive(Clone, Debug)]
+    pub struct Unit {
+        public column: Option<String>,
+        public max_records: usize,
+    }
+}
+
+document! {
+    /// How it was done.
+    #[derive(Clone, Debug)]
+    pub struct Algorithm {
+        public mechanism: String,
+        public optimizer: Optimizer,
+        public method: Method,
+        public clipping: Clipping,
+        public noise: NoiseKind,
+        public randomness: String,
+        /// Settings, and the guidance that was found from synthetic records.
+        post_processing post_processing: Vec<String>,
+        public base_model: BaseModel,
+        public utility_and_bias: Vec<String>,
+    }
+}
+
+document! {
+    /// Around it.
+    #[derive(Clone, Debug)]
+    pub struct Deployment {
+        public trust_model: String,
+        public trust: String,
+        public outside: String,
+        public access: String,
+        /// That it passed; a run whose audit failed is not released.
+        public audit: String,
+        public memorisation: String,
+        public withheld: String,
+        public contamination: String,
+    }
+}
+
+document! {
+    /// What made it.
+    #[derive(Clone, Debug)]
+    pub struct Program {
+        public name: String,
+        public version: String,
+    }
+}
+
+const _: () = assert!(leaves(Claim::FIELDS) && leaves(Claimed::FIELDS) && leaves(Unit::FIELDS));
+const _: () = assert!(leaves(Algorithm::FIELDS) && leaves(Deployment::FIELDS) && leaves(Program::FIELDS));
+
+impl Claim {
+    /// Of plans and settings alone.
+    pub fn of(facts: &Facts) -> Self {
+        let (f, d) = (&facts.config.finetune, &facts.config.dataset);
+        let covers = [
+            "the trained model",
+            "the synthetic records",
+            "whatever is computed from these and public values",
+        ];
+        Claim {
+            schema: "privacy.schema.json".into(),
+            format: FORMAT.into(),
+            run: facts.run.clone(),
+            guarantee: Claimed {
+                variant: "approximate differential privacy".into(),
+                parameters: facts.guarantee.clone(),
+                statement: facts.guarantee.to_string(),
+                plain: wording::plain("This dataset", facts),
+                neighbours: wording::neighbours(facts),
+                unit: Unit {
+                    column: d.unit.as_ref().map(|u| u.column.clone()),
+                    max_records: d.max_records_per_unit(),
+                },
+                covers: covers.map(String::from).into(),
+                declared_public: wording::declared(facts),
+                public_size: d.public_size,
+                composition: facts.composed.clone(),
             },
-            "covers": ["the trained model", "the synthetic records", "whatever is computed from these and public values"],
-            "declared_public": wording::declared(facts),
-            "public_size": d.public_size,
-            "composition": &facts.composed,
-        },
-        "algorithm": {
-            "mechanism": facts.text("mechanism"),
-            "optimizer": f.optimizer,
-            "method": f.method,
-            "clipping": f.clipping,
-            "noise": f.noise,
-            "randomness": "ChaCha20, keyed by the operating system for every step and purpose; keys are not kept",
-            "post_processing": wording::making(facts),
-            "base_model": facts.base_model,
-            "utility_and_bias": wording::limits(facts),
-        },
-        "deployment": {
-            "trust_model": "central",
-            "trust": wording::TRUST,
-            "outside": wording::OUTSIDE,
-            "access": "non-interactive",
-            "audit": "passed: no attack refuted the guarantee; its numbers read private records and are withheld",
-            "memorisation": format!(
-                "checked: no synthetic or zero-shot record shares {} words or more in a row with a training record",
-                facts.config.evaluate.quality.shared_words
-            ),
-            "withheld": wording::WITHHELD,
-            "contamination": wording::CONTAMINATION,
-        },
-        "program": { "name": "dpsynth", "version": facts.program_version },
-    })
-}
+            algorithm: Algorithm {
+                mechanism: (facts.guarantee.training()).map_or("?".into(), |training| training.mechanism.clone()),
+                optimizer: f.optimizer,
+                method: f.method,
+                clipping: f.clipping,
+                noise: f.noise,
+                randomness: "ChaCha20, keyed by the operating system for every step and purpose; keys are not kept"
+                    .into(),
+                post_processing: wording::making(facts),
+                base_model: facts.base_model.clone(),
+                utility_and_bias: wording::limits(facts),
+            },
+            deployment: Deployment {
+                trust_model: "central".into(),
+                trust: wording::TRUST.into(),
+                outside: wording::OUTSIDE.into(),
+                access: "non-interactive".into(),
+                audit: "passed: no attack refuted the guarantee; its numbers read private records and are withheld"
+                    .into(),
+                memorisation: format!(
+                    "checked: no synthetic or zero-shot record shares {} words or more in a row with a training record",
+                    facts.config.evaluate.quality.shared_words
+                ),
+                withheld: wording::WITHHELD.into(),
+                contamination: wording::CONTAMINATION.into(),
+            },
+            program: Program {
+                name: "dpsynth".into(),
+                version: facts.program_version.into(),
+            },
+        }
+    }
 
-/// What `verify` needs of it.
-pub struct Said {
-    pub guarantee: Map<String, Value>,
-    /// It in a line.
-    pub statement: String,
-    pub run: String,
-    pub base_model: String,
-    /// N as declared.
-    pub public_size: Option<u64>,
-}
-
-/// Reads what [`render`] wrote; none where it is something else.
-pub fn read(bytes: &[u8]) -> Option<Said> {
-    let value: Value = serde_json::from_slice(bytes).ok()?;
-    (value["format"] == FORMAT).then_some(())?;
-    Some(Said {
-        guarantee: value["guarantee"]["parameters"].as_object()?.clone(),
-        statement: value["guarantee"]["statement"].as_str()?.to_string(),
-        run: value["run"].as_str()?.to_string(),
-        base_model: value["algorithm"]["base_model"]["name"].as_str()?.to_string(),
-        public_size: value["guarantee"]["public_size"].as_u64(),
-    })
+    /// Reads a bundle's.
+    ///
+    /// # Errors
+    /// Why it is none that this version of the program makes.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let mut unknown = Vec::new();
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let claim: Claim =
+            serde_ignored::deserialize(&mut json, |key| unknown.push(key.to_string())).map_err(|e| e.to_string())?;
+        match unknown.is_empty() {
+            _ if claim.format != FORMAT => Err(format!("its format is not `{FORMAT}`")),
+            true => Ok(claim),
+            false => Err(format!("says `{}`, which this program does not", unknown.join("`, `"))),
+        }
+    }
 }

@@ -1,23 +1,26 @@
 //! Every reason not to hand a run out.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use rayon::prelude::*;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::class;
 use super::facts::Facts;
 use super::salt::Salt;
-use crate::audit::{self, Claim, Subject, paid};
+use crate::audit::{self, Subject, paid};
 use crate::config::RunConfig;
+use crate::documents::{self, Findings, ShardMetadata, Verdict};
 use crate::evaluation::quality::words::Lexicon;
 use crate::evaluation::quality::{Memorisation, Quality, Sides};
 use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::states::{State, states};
 use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
-use crate::privacy::{LABELS, LedgerView, find_ledger};
+use crate::privacy::mechanisms::Stated;
+use crate::privacy::{Guarantee, LedgerView, find_ledger};
 use crate::{Error, Result};
 
 /// What was looked at.
@@ -142,9 +145,10 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
             }
         }
     }
-    let guarantee: Map<String, Value> = read_json(&folder.guarantee())?;
     let mut refusals = Vec::new();
-    let ledger = ledger(&folder, &config, places, &mut refusals)?;
+    // Keys of it that nobody knows are told of below, with those of other files.
+    let (guarantee, _) = documents::look_at_guarantee(&folder.guarantee())?;
+    let ledger = ledger(&folder, &guarantee, &config, places, &mut refusals)?;
     claimed(&guarantee, &config, &mut refusals)?;
     private(&guarantee, &mut refusals);
     audited(&folder, &guarantee, &mut refusals)?;
@@ -175,6 +179,7 @@ fn refuse(refusals: &mut Vec<Refusal>, check: Check, reason: impl Into<String>, 
 /// The dataset's ledger, where it is whole.
 fn ledger(
     folder: &RunFolder,
+    guarantee: &Guarantee,
     config: &RunConfig,
     places: &Places,
     refusals: &mut Vec<Refusal>,
@@ -201,25 +206,27 @@ fn ledger(
             return Ok(None);
         }
     };
-    let claim = Claim::read(folder)?;
     let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
-    let counted = claim.rest.contains_key("label_histogram_epsilon");
-    if let Some(run) = view.runs.iter().find(|r| r.run == name.trim())
-        && (run.charged_steps() != claim.steps || (counted && run.charged(LABELS) == 0))
+    let run = view.runs.iter().find(|r| r.run == name.trim());
+    let paid = |stated: &Stated| run.map_or(0, |run| run.uses_of(stated.release()));
+    if run.is_some()
+        && let Some(stated) = guarantee.releases.iter().find(|stated| paid(stated) != stated.uses())
     {
         // Fewer than claimed: the ledger is an older copy, and what it says of all runs together is too little.
         refuse(
             refusals,
             Check::Ledger,
             format!(
-                "the ledger has {} steps of the run charged, {} are claimed: it was rolled back, or is another's",
-                run.charged_steps(),
-                claim.steps
+                "the ledger has {} {} of the run charged, {} are claimed: it was rolled back, or is another's",
+                paid(stated),
+                stated.uses_are(),
+                stated.uses()
             ),
             "put back the ledger that the run was charged to",
         );
     }
-    let contradictions = paid::contradictions(&claim, &privacy_plan(config)?, &hash, folder, places, &mut Vec::new())?;
+    let plan = privacy_plan(config)?;
+    let contradictions = paid::contradictions(guarantee, &plan, &hash, folder, places, &mut Vec::new())?;
     for contradiction in contradictions {
         refuse(
             refusals,
@@ -232,17 +239,17 @@ fn ledger(
 }
 
 /// What the plan says of itself, key by key: a guarantee that was edited is nobody's.
-fn claimed(guarantee: &Map<String, Value>, config: &RunConfig, refusals: &mut Vec<Refusal>) -> Result<()> {
+fn claimed(guarantee: &Guarantee, config: &RunConfig, refusals: &mut Vec<Refusal>) -> Result<()> {
     let plan = privacy_plan(config)?;
-    let steps = guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default();
-    let planned = serde_json::to_value(plan.statement(steps)).expect("a statement serialises");
+    let steps = guarantee.training().map_or(0, |training| training.steps);
+    let (said, planned) = (guarantee.values(), plan.statement(steps).values());
     let same = |said: &Value, planned: &Value| match (said.as_f64(), planned.as_f64()) {
         // Versions of the program calibrate to within this.
         (Some(a), Some(b)) => (a / b - 1.0).abs() <= SAME_NUMBER,
         _ => said == planned,
     };
-    let differs: Vec<&str> = (planned.as_object().into_iter().flatten())
-        .filter(|(key, planned)| !guarantee.get(*key).is_some_and(|said| same(said, planned)))
+    let differs: Vec<&str> = (planned.iter())
+        .filter(|(key, planned)| !said.get(*key).is_some_and(|said| same(said, planned)))
         .map(|(key, _)| key.as_str())
         .collect();
     if !differs.is_empty() {
@@ -262,62 +269,44 @@ fn claimed(guarantee: &Map<String, Value>, config: &RunConfig, refusals: &mut Ve
 /// Relative difference of numbers that versions of the program may have.
 pub(super) const SAME_NUMBER: f64 = 1e-3;
 
-fn private(guarantee: &Map<String, Value>, refusals: &mut Vec<Refusal>) {
-    if guarantee.get("private").and_then(Value::as_bool) != Some(true) {
+fn private(guarantee: &Guarantee, refusals: &mut Vec<Refusal>) {
+    if !guarantee.private {
         refuse(
             refusals,
             Check::Private,
             "NOT PRIVATE: the randomness came from a fixed seed",
-            "train anew without `finetune.seed`",
+            "train again without `finetune.seed`",
         );
     }
-    // Such a run cannot be made yet; where one is read, from another version of the program, it stays.
-    let marked = guarantee
-        .values()
-        .any(|v| v.as_str().is_some_and(|s| s.contains("NOT A DP GUARANTEE")));
-    if marked || guarantee.get("research").is_some_and(|v| v != &Value::Bool(false)) {
+    if guarantee
+        .caveats()
+        .is_some_and(|said| said.contains("NOT A DP GUARANTEE"))
+    {
         refuse(
             refusals,
             Check::Proven,
             "NOT A DP GUARANTEE: the run was for research, by a mechanism without a proof",
-            "train anew by a mechanism that has one",
+            "train again by a mechanism that has one",
         );
     }
 }
 
-/// As much of `internal/audit.json` as decides.
-#[derive(serde::Deserialize)]
-struct Audited {
-    verdict: String,
-    #[serde(default)]
-    refuted_by: Vec<String>,
-    lower_bounds: Vec<Bound>,
-    subject: Option<Subject>,
-    claim: Claim,
-}
-
-#[derive(serde::Deserialize)]
-struct Bound {
-    attack: String,
-    epsilon_lower: f64,
-}
-
-fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Vec<Refusal>) -> Result<()> {
+fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal>) -> Result<()> {
     let again = format!("dpsynth audit {}", folder.root().display());
     let path = folder.internal("audit.json");
     if !path.exists() {
         refuse(refusals, Check::Audit, "the run was not audited", again);
         return Ok(());
     }
-    let audit: Audited = match read_json(&path) {
+    let audit: Findings = match documents::read(&path) {
         Ok(audit) => audit,
         Err(e) => {
             refuse(refusals, Check::Audit, e.to_string(), again);
             return Ok(());
         }
     };
-    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
-    let same_claim = Some(audit.claim.epsilon) == number("epsilon") && Some(audit.claim.delta) == number("delta");
+    let claimed = guarantee.epsilon;
+    let same_claim = audit.claim.epsilon == claimed && audit.claim.delta == guarantee.delta;
     if audit.subject.as_ref() != Some(&Subject::of(folder)?) || !same_claim {
         refuse(
             refusals,
@@ -326,7 +315,6 @@ fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Ve
             again.clone(),
         );
     }
-    let claimed = number("epsilon").unwrap_or(0.0);
     for bound in audit.lower_bounds.iter().filter(|b| b.epsilon_lower > claimed) {
         refuse(
             refusals,
@@ -338,7 +326,7 @@ fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Ve
             "a second audit tells a fault from chance",
         );
     }
-    if audit.verdict != "pass" || !audit.refuted_by.is_empty() {
+    if audit.verdict != Verdict::Pass || !audit.refuted_by.is_empty() {
         refuse(
             refusals,
             Check::Audit,
@@ -353,17 +341,11 @@ fn audited(folder: &RunFolder, guarantee: &Map<String, Value>, refusals: &mut Ve
 }
 
 fn classified(facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
-    let mut found: Vec<String> = Vec::new();
-    let guarantee = class::of_guarantee(&Value::Object(facts.guarantee.clone()));
-    found.extend(guarantee.iter().map(|key| format!("model/privacy.json: `{key}`")));
-    for (arm, sampled) in [("synthetic", &facts.synthetic), ("zero_shot", &facts.zero_shot)] {
-        let unknown = class::of_sampling(sampled);
-        found.extend(unknown.iter().map(|key| format!("sampling/{arm}.json: `{key}`")));
-    }
+    let mut found = facts.unclassified.clone();
     for shard in facts.shards.iter().chain(&facts.zero_shot_shards) {
         let name = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
         found.extend(
-            class::of_shard(shard, &facts.config)?
+            unclassified(shard, &facts.config)?
                 .iter()
                 .map(|what| format!("{name}: {what}")),
         );
@@ -377,6 +359,30 @@ fn classified(facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Columns and metadata of a shard that nobody has classified.
+///
+/// # Errors
+/// Data: it is no Parquet file.
+fn unclassified(path: &Path, config: &RunConfig) -> Result<Vec<String>> {
+    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
+    let reader = SerializedFileReader::new(file)
+        .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())).hint("draw the records again"))?;
+    let metadata = reader.metadata().file_metadata();
+    let dataset = &config.dataset;
+    let declared = |name: &str| {
+        name == "id" || name == dataset.text.written() || dataset.labels.iter().any(|label| label.written() == name)
+    };
+    let columns = metadata.schema().get_fields().iter().map(|f| f.name());
+    let mut out: Vec<String> = columns
+        .filter(|name| !declared(name))
+        .map(|name| format!("column `{name}`"))
+        .collect();
+    let known = |key: &str| key == "ARROW:schema" || ShardMetadata::knows(key);
+    let keys = metadata.key_value_metadata().into_iter().flatten().map(|kv| &kv.key);
+    out.extend(keys.filter(|key| !known(key)).map(|key| format!("metadata `{key}`")));
+    Ok(out)
 }
 
 fn memorised(folder: &RunFolder, evaluated: bool, refusals: &mut Vec<Refusal>) -> Result<()> {

@@ -30,7 +30,7 @@ pub fn render(facts: &Facts, records: &Records) -> Value {
     set("name", json!(card::title(facts)));
     set(
         "description",
-        json!(format!("{} {}.", card::description(facts), facts.sentence())),
+        json!(format!("{} {}.", card::description(facts), facts.guarantee.to_string())),
     );
     set("license", json!(release.license));
     set("version", json!("1.0.0"));
@@ -196,7 +196,7 @@ fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
             "personalSensitiveInformation",
             json!([format!(
                 "The private records are not part of it: {}. {} Names in the texts are made up, were known to the base model, or come from private records within the guarantee.",
-                facts.sentence(),
+                facts.guarantee.to_string(),
                 wording::neighbours(facts)
             )]),
         ),

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
-
 use super::salt::Salt;
 use crate::Result;
 use crate::assets::Registry;
 use crate::config::RunConfig;
+use crate::document;
+use crate::documents::{self, Sampled};
 use crate::pipeline::RunPaths;
-use crate::pipeline::files::read_json;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::stamp;
 use crate::privacy::accountant::Adjacency;
-use crate::privacy::{LedgerView, sentence};
+use crate::privacy::class::{Document, leaves};
+use crate::privacy::{Guarantee, LedgerView};
 use crate::sampling::shards;
 
 /// Everything that a release can be made of: declared before any record was read, charged, or computed from that.
@@ -27,16 +26,18 @@ pub struct Facts {
     /// SHA-256 of the resolved configuration.
     pub config_hash: String,
     /// What was trained is this private: epsilon with everything without which it means nothing (P10).
-    pub guarantee: Map<String, Value>,
+    pub guarantee: Guarantee,
     pub base_model: BaseModel,
     /// A commitment to the private dataset: SHA-256 of a random salt, which stays in the run's folder, and the dataset's
     /// content hash. Bare, that hash would tell anyone who knows all records but one whether a guess is right.
     pub dataset_commitment: String,
     /// What all runs on the dataset have spent; none where its ledger cannot be read.
     pub composed: Option<Composed>,
-    /// What came of drawing the synthetic records, and the zero-shot ones: reads those alone.
-    pub synthetic: Value,
-    pub zero_shot: Value,
+    /// How many synthetic records, and zero-shot ones, were drawn and kept; none of a run of an earlier version.
+    pub synthetic: Option<Sampled>,
+    pub zero_shot: Option<Sampled>,
+    /// Keys in the run's files that nobody has classified (P9), each with its file.
+    pub unclassified: Vec<String>,
     /// The shards of synthetic and of zero-shot records, in order.
     pub shards: Vec<PathBuf>,
     pub zero_shot_shards: Vec<PathBuf>,
@@ -45,34 +46,40 @@ pub struct Facts {
     pub program_version: &'static str,
 }
 
-/// The model that was fine-tuned.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BaseModel {
-    /// Its name in `pipelines/assets.toml`; `local` where a file was named instead.
-    pub name: String,
-    /// `owner/repository` on the Hugging Face hub, and revision; none of a local file.
-    pub repo: Option<String>,
-    pub revision: Option<String>,
-    /// SPDX identifier in lower case, or `other`; none of a local file.
-    pub license: Option<String>,
-    /// Of the file that was trained on.
-    pub sha256: String,
+document! {
+    /// The model that was fine-tuned.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct BaseModel {
+        /// Its name in `pipelines/assets.toml`; `local` where a file was named instead.
+        public name: String,
+        /// `owner/repository` on the Hugging Face hub, and revision; none of a local file.
+        public repo: Option<String>,
+        public revision: Option<String>,
+        /// SPDX identifier in lower case, or `other`; none of a local file.
+        public license: Option<String>,
+        /// Of the file that was trained on.
+        public sha256: String,
+    }
 }
 
-/// All runs on the dataset together, at the ledger's delta. It follows from plans and steps, not from records.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Composed {
-    pub epsilon: f64,
-    pub delta: f64,
-    pub adjacency: &'static str,
-    pub unit: String,
-    pub sampler: String,
-    pub accountant: &'static str,
-    /// Private ones.
-    pub runs: usize,
-    /// Runs with a fixed seed: no epsilon covers them, and they may not leave.
-    pub not_private: usize,
+document! {
+    /// All runs on the dataset together, at the ledger's delta. It follows from plans and steps, not from records.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Composed {
+        public epsilon: f64,
+        public delta: f64,
+        public adjacency: String,
+        public unit: String,
+        public sampler: String,
+        public accountant: String,
+        /// Private ones.
+        public runs: usize,
+        /// Runs with a fixed seed: no epsilon covers them, and they may not leave.
+        public not_private: usize,
+    }
 }
+
+const _: () = assert!(leaves(BaseModel::FIELDS) && leaves(Composed::FIELDS));
 
 impl Composed {
     fn of(ledger: &LedgerView) -> Result<Self> {
@@ -80,10 +87,10 @@ impl Composed {
         Ok(Composed {
             epsilon: ledger.charged_epsilon()?,
             delta: ledger.delta,
-            adjacency: Adjacency::AddOrRemoveOne.name(),
+            adjacency: Adjacency::AddOrRemoveOne.name().into(),
             unit: ledger.unit.clone(),
             sampler: ledger.sampler(),
-            accountant: "pld",
+            accountant: "pld".into(),
             runs,
             not_private: ledger.runs.len() - runs,
         })
@@ -102,45 +109,39 @@ impl Facts {
         salt: &Salt,
     ) -> Result<Self> {
         let preparation = Preparation::read(folder)?;
-        let sampled = |arm: &str| -> Result<Value> {
+        let mut unclassified = Vec::new();
+        let mut note = |file: &str, keys: Vec<String>| {
+            unclassified.extend(keys.iter().map(|key| format!("{file}: `{key}`")));
+        };
+        let (guarantee, unknown) = documents::look_at_guarantee(&folder.guarantee())?;
+        note("model/privacy.json", unknown);
+        let mut sampled = |arm: &str| -> Result<Option<Sampled>> {
             let path = folder.sampled(arm);
             // Runs of earlier versions of the program have none.
-            if path.exists() {
-                read_json(&path)
-            } else {
-                Ok(Value::Null)
+            if !path.exists() {
+                return Ok(None);
             }
+            let (sampled, unknown) = documents::look(&path)?;
+            note(&format!("sampling/{arm}.json"), unknown);
+            Ok(Some(sampled))
         };
+        let (synthetic, zero_shot) = (sampled("synthetic")?, sampled("zero_shot")?);
         Ok(Facts {
             run: folder.name().to_string(),
             config: config.clone(),
             config_hash: stamp::sha256(stamp::text(config).as_bytes()),
-            guarantee: read_json(&folder.guarantee())?,
+            guarantee,
             base_model: BaseModel::of(config, preparation.model_sha256),
             dataset_commitment: salt.commitment(&preparation.dataset_hash),
             composed: ledger.map(Composed::of).transpose()?,
-            synthetic: sampled("synthetic")?,
-            zero_shot: sampled("zero_shot")?,
+            synthetic,
+            zero_shot,
+            unclassified,
             shards: shards::files(&folder.shards("synthetic"))?,
             zero_shot_shards: shards::files(&folder.shards("zero_shot"))?,
             trained: folder.trained(),
             program_version: env!("CARGO_PKG_VERSION"),
         })
-    }
-
-    /// The guarantee in a line (P10).
-    pub fn sentence(&self) -> String {
-        sentence(&self.guarantee)
-    }
-
-    /// A number of the guarantee, such as `epsilon`; NaN where it has none.
-    pub fn number(&self, key: &str) -> f64 {
-        self.guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN)
-    }
-
-    /// A text of the guarantee, such as `adjacency`; `?` where it has none.
-    pub fn text(&self, key: &str) -> &str {
-        self.guarantee.get(key).and_then(Value::as_str).unwrap_or("?")
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::facts::Facts;
 use crate::Result;
+use crate::privacy::Guarantee;
 use crate::records::LabelSpace;
 
 /// Where the statement stands.
@@ -65,7 +66,7 @@ pub fn render(facts: &Facts, files: &BTreeMap<String, String>) -> Result<Value> 
                 },
                 "internalParameters": {
                     "guarantee": facts.guarantee,
-                    "statement": facts.sentence(),
+                    "statement": facts.guarantee.to_string(),
                 },
                 "resolvedDependencies": [
                     { "name": base.name, "uri": place, "digest": { "sha256": base.sha256 } },
@@ -91,7 +92,7 @@ pub fn render(facts: &Facts, files: &BTreeMap<String, String>) -> Result<Value> 
 pub struct Said {
     /// SHA-256 by path.
     pub files: BTreeMap<String, String>,
-    pub guarantee: Map<String, Value>,
+    pub guarantee: Guarantee,
     /// It in a line.
     pub statement: String,
 }
@@ -110,7 +111,7 @@ pub fn read(bytes: &[u8]) -> Option<Said> {
     let parameters = &value["predicate"]["buildDefinition"]["internalParameters"];
     Some(Said {
         files,
-        guarantee: parameters["guarantee"].as_object()?.clone(),
+        guarantee: serde_json::from_value(parameters["guarantee"].clone()).ok()?,
         statement: parameters["statement"].as_str()?.to_string(),
     })
 }

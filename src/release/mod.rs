@@ -6,7 +6,6 @@
 pub mod bundle;
 pub(crate) mod card;
 mod claim;
-mod class;
 mod clearance;
 mod croissant;
 pub mod export;
@@ -21,8 +20,8 @@ pub mod verify;
 pub(crate) mod wording;
 mod yaml;
 
+pub use crate::privacy::Class;
 pub use bundle::{Bundle, Piece};
-pub use class::Class;
 pub use clearance::{Check, Cleared, Examined, Refusal, examine};
 pub use export::{Dtype, Export, Options, Part};
 pub use facts::{BaseModel, Composed, Facts};

@@ -8,11 +8,10 @@ use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Metadata, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::facts::Facts;
-use super::wording;
 use crate::config::ColumnKind;
+use crate::documents::{Sampled, ShardMetadata};
 use crate::evaluation::quality::lengths::{quantile, sorted};
 use crate::evaluation::quality::ngrams::distinct;
 use crate::evaluation::quality::words::{Lexicon, Words};
@@ -83,7 +82,7 @@ impl Records {
                 .iter()
                 .map(|c| (c.column().to_string(), c.kind() == ColumnKind::Integer)),
         );
-        let metadata = wording::metadata(&facts.guarantee, &facts.run, &facts.base_model.name);
+        let metadata = metadata(facts).pairs();
         let mut texts = Vec::new();
         let mut counts: Vec<Vec<usize>> = space.columns().iter().map(|c| vec![0; c.names().len()]).collect();
         let mut shards = Vec::new();
@@ -142,14 +141,14 @@ impl Looks {
         Looks {
             records: synthetic.len(),
             labels,
-            synthetic: Look::of(&ours, words, &facts.synthetic),
-            zero_shot: (!theirs.is_empty()).then(|| Look::of(&theirs, words, &facts.zero_shot)),
+            synthetic: Look::of(&ours, words, facts.synthetic.as_ref()),
+            zero_shot: (!theirs.is_empty()).then(|| Look::of(&theirs, words, facts.zero_shot.as_ref())),
         }
     }
 }
 
 impl Look {
-    fn of(records: &[Words], words: usize, sampled: &Value) -> Self {
+    fn of(records: &[Words], words: usize, sampled: Option<&Sampled>) -> Self {
         let lengths = sorted(records.iter().map(|w| w.len() as f64));
         let at = |share: f64| {
             if lengths.is_empty() {
@@ -163,8 +162,17 @@ impl Look {
             mean_words: lengths.iter().sum::<f64>() / lengths.len().max(1) as f64,
             quantiles: [0.05, 0.5, 0.95].map(at),
             distinct: [1, 2, 3].map(|n| distinct(records, n, words)),
-            agreement: sampled["agreement"].as_f64(),
+            agreement: sampled.and_then(|s| s.agreement),
         }
+    }
+}
+
+/// What each shard says of itself.
+fn metadata(facts: &Facts) -> ShardMetadata {
+    ShardMetadata {
+        guarantee: facts.guarantee.clone(),
+        run: facts.run.clone(),
+        base_model: facts.base_model.name.clone(),
     }
 }
 
@@ -226,7 +234,7 @@ fn agrees(path: &Path, said: &Metadata, facts: &Facts) -> Result<()> {
     if !facts.shards.iter().any(|shard| shard == path) {
         return Ok(());
     }
-    let ours: Metadata = wording::metadata(&facts.guarantee, "", "").into_iter().collect();
+    let ours: Metadata = metadata(facts).pairs().into_iter().collect();
     let of_the_run = |key: &&String| key.starts_with("dp.") && !["dp.run", "dp.base_model"].contains(&key.as_str());
     let differs = |key: &&String| said.get(key) != ours.get(key);
     match ours.keys().chain(said.keys()).filter(of_the_run).find(differs) {

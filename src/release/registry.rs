@@ -4,12 +4,13 @@
 //! basic, dp_variant, privacy_loss, deployment_model, implementation, administrative; its tiers are described at
 //! registry.opendp.org/transparency-tiers. Keys stand in the schema's order, as its tests ask.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::facts::Facts;
 use super::{card, wording, yaml};
 use crate::Result;
 use crate::config::{DeployerType, NoiseKind};
+use crate::privacy::Guarantee;
 
 /// What the registry requires and only the configuration can say: setting, and field of the entry.
 pub fn missing(facts: &Facts) -> Vec<(&'static str, &'static str)> {
@@ -46,8 +47,8 @@ pub fn render(facts: &Facts) -> Result<String> {
 ///
 /// # Errors
 /// Other: they cannot be written as YAML.
-pub fn parameters(guarantee: &Map<String, Value>) -> Result<Vec<String>> {
-    let text = yaml::text(&json!({ "epsilon": guarantee.get("epsilon"), "delta": guarantee.get("delta") }))?;
+pub fn parameters(guarantee: &Guarantee) -> Result<Vec<String>> {
+    let text = yaml::text(&json!({ "epsilon": guarantee.epsilon, "delta": guarantee.delta }))?;
     Ok(text.lines().map(str::to_string).collect())
 }
 
@@ -85,8 +86,8 @@ fn entry(facts: &Facts) -> Value {
                 },
                 "privacy_unit_details": wording::neighbours(facts),
                 "number_of_privacy_units": config.dataset.public_size,
-                "privacy_parameters": { "epsilon": facts.guarantee.get("epsilon"), "delta": facts.guarantee.get("delta") },
-                "privacy_parameters_details": facts.sentence(),
+                "privacy_parameters": { "epsilon": facts.guarantee.epsilon, "delta": facts.guarantee.delta },
+                "privacy_parameters_details": facts.guarantee.to_string(),
             },
             "deployment_model": {
                 "model_name": "Central",
@@ -110,7 +111,7 @@ fn entry(facts: &Facts) -> Value {
                     },
                     facts.program_version
                 ),
-                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.text("accountant"), wording::composition(facts).unwrap_or_default()),
+                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.guarantee.accountant, wording::composition(facts).unwrap_or_default()),
                 "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
                 "justification": "An audit did not refute the guarantee, and no synthetic record shares as many words in a row with a training record as the limit that privacy.json names: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
             },

@@ -8,14 +8,14 @@ use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
+use super::claim::Claim;
 use super::clearance::SAME_NUMBER;
-use super::{claim, class, croissant, manifest, registry, wording};
+use super::{croissant, manifest, registry, wording};
 use crate::assets::sha256_file;
+use crate::documents::ShardMetadata;
 use crate::privacy::accountant::{Adjacency, pld};
-use crate::privacy::sentence;
-use crate::privacy::{ON_A_GPU, mechanisms};
+use crate::privacy::{Guarantee, ON_A_GPU, mechanisms};
 use crate::{Error, Result};
 
 /// What a bundle must have beside its records.
@@ -40,8 +40,8 @@ pub struct Verified {
     pub bytes: u64,
     /// Synthetic records.
     pub records: u64,
-    /// The guarantee; empty where `privacy.json` has none.
-    pub guarantee: Map<String, Value>,
+    /// None where `privacy.json` has none.
+    pub guarantee: Option<Guarantee>,
     /// The same whole in a line (P10).
     pub statement: String,
     /// What a hub or git keeps beside a bundle, and no part of it.
@@ -107,7 +107,7 @@ pub fn verify(folder: &Path) -> Result<Verified> {
         files: look.found.len(),
         bytes: look.bytes,
         records,
-        statement: sentence(&guarantee),
+        statement: guarantee.as_ref().map(Guarantee::to_string).unwrap_or_default(),
         guarantee,
         left_out: look.left_out,
         checked: vec![
@@ -220,27 +220,32 @@ impl Look<'_> {
     }
 
     /// Whether all files say one guarantee; it, and the number of records.
-    fn agreement(&mut self) -> Result<(Map<String, Value>, u64)> {
-        let said = self.bytes_of("privacy.json")?.map(|bytes| claim::read(&bytes));
-        let Some(Some(said)) = said else {
-            if said.is_some() {
-                self.fail("privacy.json", "no claim as this version of the program makes it");
+    fn agreement(&mut self) -> Result<(Option<Guarantee>, u64)> {
+        let said = match self.bytes_of("privacy.json")?.map(|bytes| Claim::read(&bytes)) {
+            Some(Ok(said)) => said,
+            Some(Err(why)) => {
+                self.fail(
+                    "privacy.json",
+                    format!("no claim as this version of the program makes it: {why}"),
+                );
+                return Ok((None, 0));
             }
-            return Ok((Map::new(), 0));
+            None => return Ok((None, 0)),
         };
-        let lacking = wording::lacking(&said.guarantee);
+        let guarantee = &said.guarantee.parameters;
+        let lacking = wording::lacking(guarantee);
         if !lacking.is_empty() {
             self.fail("privacy.json", format!("epsilon without {} (P10)", lacking.join(", ")));
         }
-        if said.guarantee.get("private") != Some(&Value::Bool(true)) {
+        if !guarantee.private {
             self.fail("privacy.json", "NOT PRIVATE");
         }
-        let said_in_words = sentence(&said.guarantee);
-        if said.statement != said_in_words {
+        let said_in_words = guarantee.to_string();
+        if said.guarantee.statement != said_in_words {
             self.fail("privacy.json", "its statement is not what its parameters say");
         }
         if let Some(bytes) = self.bytes_of(manifest::MANIFEST)?
-            && manifest::read(&bytes).is_some_and(|m| m.guarantee != said.guarantee || m.statement != said_in_words)
+            && manifest::read(&bytes).is_some_and(|m| m.guarantee != *guarantee || m.statement != said_in_words)
         {
             self.fail(manifest::MANIFEST, "says another guarantee than privacy.json");
         }
@@ -266,7 +271,7 @@ impl Look<'_> {
         if let Some(bytes) = self.bytes_of("deployment.yaml")? {
             let text = String::from_utf8_lossy(&bytes);
             let lines: BTreeSet<&str> = text.lines().map(str::trim).collect();
-            let parameters = registry::parameters(&said.guarantee)?;
+            let parameters = registry::parameters(guarantee)?;
             if !parameters.iter().all(|line| lines.contains(line.as_str())) {
                 self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
             }
@@ -274,9 +279,12 @@ impl Look<'_> {
         if let Some(wrong) = accounted(&said) {
             self.fail("privacy.json", wrong);
         }
-        let expected: BTreeMap<String, String> = wording::metadata(&said.guarantee, &said.run, &said.base_model)
-            .into_iter()
-            .collect();
+        let expected = ShardMetadata {
+            guarantee: guarantee.clone(),
+            run: said.run.clone(),
+            base_model: said.algorithm.base_model.name.clone(),
+        };
+        let expected: BTreeMap<String, String> = expected.pairs().into_iter().collect();
         let shards: Vec<String> = (self.found.keys().filter(|p| p.ends_with(".parquet")))
             .cloned()
             .collect();
@@ -302,7 +310,7 @@ impl Look<'_> {
                 None => self.fail(&shard, "no Parquet file, or its schema says more than the file does"),
             }
         }
-        Ok((said.guarantee, records))
+        Ok((Some(said.guarantee.parameters), records))
     }
 
     /// None where there is no such file.
@@ -317,26 +325,22 @@ impl Look<'_> {
 
 /// What is wrong with the claim by itself: a value that this program never writes, or an epsilon that its own noise, sampling
 /// rate and steps do not give; none where nothing is.
-fn accounted(said: &claim::Said) -> Option<String> {
-    let guarantee = &said.guarantee;
-    if let Some(key) = class::of_guarantee(&Value::Object(guarantee.clone())).first() {
-        return Some(format!("says `{key}`, which this program does not"));
-    }
-    let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    let text = |key: &str| guarantee.get(key).and_then(Value::as_str);
+fn accounted(said: &Claim) -> Option<String> {
+    let guarantee = &said.guarantee.parameters;
     let strange = |key: &str| Some(format!("`{key}` has a value that this program never gives it"));
-    if guarantee.contains_key("caveat") && text("caveat") != Some(ON_A_GPU) {
+    if guarantee.caveat.as_ref().is_some_and(|caveat| caveat != ON_A_GPU) {
         return strange("caveat");
     }
-    if guarantee.get("private") != Some(&Value::Bool(true)) {
+    if !guarantee.private {
         return strange("private");
     }
-    for (key, known) in [("adjacency", Adjacency::AddOrRemoveOne.name()), ("accountant", "pld")] {
-        if text(key) != Some(known) {
-            return strange(key);
-        }
+    if guarantee.adjacency != Adjacency::AddOrRemoveOne.name() {
+        return strange("adjacency");
     }
-    let (epsilon, lower, delta) = (number("epsilon"), number("epsilon_lower"), number("delta"));
+    if guarantee.accountant != "pld" {
+        return strange("accountant");
+    }
+    let (epsilon, lower, delta) = (guarantee.epsilon, guarantee.epsilon_lower, guarantee.delta);
     if !(epsilon > 0.0 && epsilon.is_finite()) {
         return strange("epsilon");
     }
@@ -344,7 +348,7 @@ fn accounted(said: &claim::Said) -> Option<String> {
         return strange("epsilon_lower");
     }
     // P10.
-    if !(delta > 0.0 && said.public_size.is_some_and(|n| delta * (n as f64) < 1.0)) {
+    if !(delta > 0.0 && delta * (said.guarantee.public_size as f64) < 1.0) {
         return strange("delta");
     }
     let least =

@@ -1,35 +1,25 @@
 //! What every file of a release says in the same words: the guarantee whole (P10), what it means, and its limits.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::facts::Facts;
 use crate::config::{Contrast, Guidance, Method, RefineAction};
 use crate::number::{delta, significant, up};
+use crate::privacy::Guarantee;
+use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
 
 /// Without one of these epsilon means nothing (P10).
 pub const NEEDED: [&str; 6] = ["epsilon", "delta", "adjacency", "unit", "sampler", "accountant"];
 
 /// What of [`NEEDED`] a guarantee lacks.
-pub fn lacking(guarantee: &Map<String, Value>) -> Vec<&'static str> {
-    let given = |key: &str| match guarantee.get(key) {
+pub fn lacking(guarantee: &Guarantee) -> Vec<&'static str> {
+    let values = guarantee.values();
+    let given = |key: &str| match values.get(key) {
         Some(Value::Number(n)) => n.as_f64().is_some_and(|v| v > 0.0 && v.is_finite()),
         Some(Value::String(s)) => !s.is_empty(),
         _ => false,
     };
     NEEDED.into_iter().filter(|key| !given(key)).collect()
-}
-
-/// Each value of a guarantee as text, a number as JSON writes it.
-pub fn texts(guarantee: &Map<String, Value>) -> Vec<(String, String)> {
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-    guarantee.iter().map(|(k, v)| (k.clone(), text(v))).collect()
-}
-
-/// The guarantee as key-value metadata of a shard, with the run and the base model.
-pub fn metadata(guarantee: &Map<String, Value>, run: &str, base_model: &str) -> Vec<(String, String)> {
-    let named = texts(guarantee).into_iter().map(|(k, v)| (format!("dp.{k}"), v));
-    let more = [("dp.run", run), ("dp.base_model", base_model)];
-    named.chain(more.map(|(k, v)| (k.to_string(), v.to_string()))).collect()
 }
 
 /// Who is protected, in a few words.
@@ -45,7 +35,7 @@ pub fn unit(facts: &Facts) -> String {
 
 /// What epsilon bounds of `what` ("This dataset"), in plain words.
 pub fn plain(what: &str, facts: &Facts) -> String {
-    let epsilon = facts.number("epsilon");
+    let epsilon = facts.guarantee.epsilon;
     // As many decimals as it takes to show that it is not everything.
     let doubt = 100.0 / (1.0 + epsilon.exp());
     let sure = up(100.0 - doubt, (-doubt.log10().floor()).clamp(1.0, 6.0) as usize);
@@ -58,7 +48,7 @@ pub fn plain(what: &str, facts: &Facts) -> String {
         unit(facts),
         up(epsilon, 3),
         factor(epsilon.exp()),
-        delta(facts.number("delta"), 2),
+        delta(facts.guarantee.delta, 2),
     )
 }
 
@@ -82,9 +72,9 @@ pub fn neighbours(facts: &Facts) -> String {
 /// What was declared public, and is not protected.
 pub fn declared(facts: &Facts) -> String {
     let size = facts.config.dataset.public_size;
-    let counts = match facts.guarantee.get("label_histogram_epsilon") {
-        Some(_) => "the label proportions were counted with noise that is part of epsilon",
-        None => "the label proportions were declared",
+    let counts = match facts.guarantee.releases.iter().find_map(Stated::counted) {
+        Some(what) => format!("{what} were counted with noise that is part of epsilon"),
+        None => "the label proportions were declared".into(),
     };
     format!(
         "Declared public and not protected: the number of units ({size}), the columns, the names of the labels, the \
@@ -106,12 +96,16 @@ pub fn training(facts: &Facts) -> Vec<String> {
             f.warm_start.records
         ));
     }
+    let said = |number: fn(&SubsampledGaussianStated) -> u64| {
+        let training = facts.guarantee.training();
+        training.map_or("?".into(), |training| number(training).to_string())
+    };
     out.push(format!(
         "The base model was fine-tuned on the private records {trained}: {} steps, each on a Poisson sample \
          of about {} units, the gradient of each bounded in norm, noise added to their sum (differentially private \
          stochastic gradient descent).",
-        facts.guarantee.get("steps").unwrap_or(&Value::Null),
-        facts.guarantee.get("expected_batch_size").unwrap_or(&Value::Null),
+        said(|training| training.steps),
+        said(|training| training.expected_batch_size),
     ));
     out
 }
@@ -144,7 +138,7 @@ pub fn making(facts: &Facts) -> Vec<String> {
     let (weight, found) = match s.guidance {
         Guidance::Fixed(weight) => (Some(weight), ""),
         Guidance::Found(_) => (
-            facts.synthetic["guidance"]["guidance"].as_f64(),
+            (facts.synthetic.as_ref()).and_then(|s| Some(s.guidance.as_ref()?.guidance)),
             ", found from records of its own alone",
         ),
     };

@@ -6,9 +6,8 @@
 //! their label with a mean posterior of 0.79 to 0.89, whatever γ that took (docs/results.md). Private records do not enter:
 //! this room has no handle to them.
 
-use serde::Serialize;
-
 use crate::Result;
+pub use crate::documents::{Found, Tried};
 
 /// The mean posterior of a record's own label that guidance aims at.
 pub const TARGET: f64 = 0.85;
@@ -18,23 +17,6 @@ pub const LADDER: [f64; 6] = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 /// Records that are drawn to try a γ, unless there are more labels than half of that.
 const PILOT: usize = 128;
-
-/// A guidance that was found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Found {
-    /// γ.
-    pub guidance: f64,
-    /// What was tried, by γ.
-    pub tried: Vec<Tried>,
-}
-
-/// A guidance that was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Tried {
-    pub guidance: f64,
-    /// Mean over the pilot records of their own label's posterior.
-    pub mean_posterior: f64,
-}
 
 /// The γ at which `posterior(γ)`, which rises with γ, reaches [`TARGET`]: within [`LADDER`], at its ends where it lies
 /// outside. Asks for at most three rungs.

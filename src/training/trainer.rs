@@ -16,26 +16,11 @@ use super::trainable::Trainable;
 use super::workers::Workers;
 use crate::Result;
 use crate::config::{FinetuneConfig, Optimizer};
+pub use crate::documents::StepLog;
 use crate::models::llama::Llama;
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::records::Drawable;
-
-/// What a step looked like. Private: it stays under `internal/` (P9).
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct StepLog {
-    /// Index of the charge that paid for it.
-    pub charge: u64,
-    /// Units drawn.
-    pub drawn: usize,
-    /// Mean over the drawn records of their loss per token; none for an empty draw.
-    pub mean_loss: Option<f64>,
-    /// Mean norm before clipping.
-    pub mean_norm: Option<f64>,
-    /// Tokens that went through the model.
-    pub tokens: usize,
-    pub seconds: f64,
-}
 
 /// Where training stands and what it needs besides records.
 pub struct Training<'a> {

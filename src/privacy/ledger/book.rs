@@ -27,9 +27,12 @@ pub struct RunRecord {
 impl RunRecord {
     /// Uses of a release that were charged.
     pub fn charged<M>(&self, release: Named<M>) -> u64 {
-        self.parameters
-            .release(release.name())
-            .map_or(0, |(at, _)| self.uses[at])
+        self.uses_of(release.name())
+    }
+
+    /// The same of a release by its name.
+    pub fn uses_of(&self, release: &str) -> u64 {
+        self.parameters.release(release).map_or(0, |(at, _)| self.uses[at])
     }
 
     /// Steps of training that were charged.

@@ -1,10 +1,8 @@
 //! Counts with exact discrete Laplace noise.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::{Charge, Charged, Describe, Mechanism, Proof, Says};
-use crate::Result;
+use super::{Charge, Charged, Describe, LABELS, Mechanism, Proof, Says, Stated, Terms};
 #[cfg(test)]
 use crate::mutation::{Mutation, current};
 use crate::number::up;
@@ -12,6 +10,10 @@ use crate::privacy::accountant::Phase;
 use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::laplace::DiscreteLaplace;
 use crate::privacy::plan::PrivacyPlan;
+use crate::{Result, document};
+
+/// What its uses are called.
+const COUNTS: &str = "counts of the labels";
 
 /// Noisy counts of the labels: (epsilon, 0)-private.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,37 +36,62 @@ impl Describe for LabelCounts {
     }
 
     fn uses(&self) -> &'static str {
-        "counts of the labels"
+        COUNTS
     }
 
     fn proof(&self) -> Proof {
         Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism")
     }
 
-    fn state(&self, _: u64, _: &PrivacyPlan) -> Vec<(&'static str, Value)> {
-        vec![(EPSILON, self.epsilon.into())]
+    fn state(&self, _: u64, _: &PrivacyPlan) -> Option<Stated> {
+        Some(Stated::DiscreteLaplace(LabelCountsStated {
+            label_histogram_epsilon: self.epsilon,
+        }))
     }
 }
 
-/// Its epsilon, which is part of the guarantee's.
-const EPSILON: &str = "label_histogram_epsilon";
-
-fn epsilon(guarantee: &Map<String, Value>) -> Option<f64> {
-    guarantee.get(EPSILON)?.as_f64()
+document! {
+    /// What a guarantee says of it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct LabelCountsStated {
+        /// Its epsilon, which is part of the guarantee's.
+        public label_histogram_epsilon: f64,
+    }
 }
 
-pub(super) const SAYS: Says = Says {
-    keys: &[EPSILON],
-    phase: |guarantee| Phase::pure(epsilon(guarantee).unwrap_or(f64::NAN), 1),
-    words: |guarantee| {
-        let epsilon = epsilon(guarantee).map_or("?".into(), |e| up(e, 3));
-        format!("labels counted at epsilon {epsilon} of it")
-    },
-    terms: |guarantee| {
-        let counts = epsilon(guarantee).map(|e| ("label counts", format!("epsilon {e} of it, pure")));
-        counts.into_iter().collect()
-    },
-};
+impl Says for LabelCountsStated {
+    fn release(&self) -> &'static str {
+        LABELS.name()
+    }
+
+    fn uses(&self) -> u64 {
+        1
+    }
+
+    fn uses_are(&self) -> &'static str {
+        COUNTS
+    }
+
+    fn phase(&self, _: &str) -> Result<Phase> {
+        Phase::pure(self.label_histogram_epsilon, 1)
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "labels counted at epsilon {} of it",
+            up(self.label_histogram_epsilon, 3)
+        )
+    }
+
+    fn terms(&self) -> Terms {
+        let epsilon = self.label_histogram_epsilon;
+        vec![("label counts", format!("epsilon {epsilon} of it, pure"))]
+    }
+
+    fn counted(&self) -> Option<&'static str> {
+        Some("the label proportions")
+    }
+}
 
 impl LabelCounts {
     /// Its noise, where one unit moves the counts by at most `sensitivity` in total.

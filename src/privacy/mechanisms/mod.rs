@@ -11,12 +11,14 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use discrete_laplace::{ChargedCounts, LabelCounts};
-pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, Truncation};
+pub use discrete_laplace::{ChargedCounts, LabelCounts, LabelCountsStated};
+pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, SubsampledGaussianStated, Truncation};
 
 use super::accountant::Phase;
+use super::class::Document;
 use super::keys::KeySource;
 use super::plan::PrivacyPlan;
+use super::statement::Guarantee;
 use crate::{Error, Result};
 
 /// A mechanism with everything that its cost depends on: what the ledger writes down of it.
@@ -52,8 +54,8 @@ pub(super) trait Describe {
     /// What stands behind its epsilon (P11).
     fn proof(&self) -> Proof;
 
-    /// What a guarantee says of it after `uses` uses.
-    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)>;
+    /// What a guarantee says of it after `uses` uses; none where it says nothing.
+    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Option<Stated>;
 }
 
 impl Mechanism {
@@ -84,8 +86,8 @@ impl Mechanism {
         self.described().describe()
     }
 
-    /// What a guarantee says of it after `uses` uses.
-    pub(super) fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)> {
+    /// What a guarantee says of it after `uses` uses; none where it says nothing.
+    pub(super) fn state(&self, uses: u64, plan: &PrivacyPlan) -> Option<Stated> {
         self.described().state(uses, plan)
     }
 
@@ -100,36 +102,133 @@ impl Mechanism {
     }
 }
 
-/// A guarantee as files have it: `model/privacy.json`, and what is made of it.
-type Guarantee = Map<String, Value>;
-
 /// Names of values, and the values for a person.
 type Terms = Vec<(&'static str, String)>;
 
-/// What a mechanism says of itself in a guarantee: by keys of its own beside epsilon and delta, which are read back here too.
-pub(super) struct Says {
-    /// Its keys.
-    keys: &'static [&'static str],
-    /// What they are to the accountant.
-    phase: fn(&Guarantee) -> Result<Phase>,
-    /// In a line (P10).
-    words: fn(&Guarantee) -> String,
-    /// One by one, for a table.
-    terms: fn(&Guarantee) -> Terms,
+/// What a release says of itself in a guarantee.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stated {
+    SubsampledGaussian(SubsampledGaussianStated),
+    DiscreteLaplace(LabelCountsStated),
 }
 
-/// Of every mechanism, in the order in which a guarantee has them.
-const SAYS: [Says; 2] = [subsampled_gaussian::SAYS, discrete_laplace::SAYS];
+/// What each file here reads out of what it says.
+trait Says {
+    /// The release, as the ledger has it.
+    fn release(&self) -> &'static str;
 
-impl Says {
-    fn speaks(&self, guarantee: &Guarantee) -> bool {
-        self.keys.iter().any(|key| guarantee.contains_key(*key))
+    /// Uses that were charged.
+    fn uses(&self) -> u64;
+
+    /// What they are called: "steps".
+    fn uses_are(&self) -> &'static str;
+
+    /// What they are to the accountant, where units are drawn by `sampler`.
+    ///
+    /// # Errors
+    /// Usage: numbers that the accountant refuses, or values that no plan has.
+    fn phase(&self, sampler: &str) -> Result<Phase>;
+
+    /// In a line (P10).
+    fn words(&self) -> String;
+
+    /// One by one, for a table.
+    fn terms(&self) -> Terms;
+
+    /// What it counted that would otherwise be declared; none where it counted nothing.
+    fn counted(&self) -> Option<&'static str> {
+        None
     }
 }
 
-/// The keys by which mechanisms say what they did: all of them follow from the plan.
-pub fn keys() -> impl Iterator<Item = &'static str> {
-    SAYS.iter().flat_map(|says| says.keys).copied()
+impl Stated {
+    fn said(&self) -> &dyn Says {
+        match self {
+            Stated::SubsampledGaussian(s) => s,
+            Stated::DiscreteLaplace(s) => s,
+        }
+    }
+
+    /// The keys by which releases say what they did, in the order in which a guarantee has them.
+    pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+        let fields = [SubsampledGaussianStated::FIELDS, LabelCountsStated::FIELDS];
+        fields.into_iter().flatten().map(|field| field.name)
+    }
+
+    /// Takes out of a guarantee what its releases say.
+    ///
+    /// # Errors
+    /// A release says one of its values and not another, or one of another type.
+    pub(super) fn take_all(guarantee: &mut Map<String, Value>) -> std::result::Result<Vec<Self>, String> {
+        let training = take(guarantee)?.map(Stated::SubsampledGaussian);
+        let labels = take(guarantee)?.map(Stated::DiscreteLaplace);
+        Ok(training.into_iter().chain(labels).collect())
+    }
+
+    /// As a guarantee has it, key by key.
+    pub(super) fn values(&self) -> Map<String, Value> {
+        let value = match self {
+            Stated::SubsampledGaussian(s) => serde_json::to_value(s),
+            Stated::DiscreteLaplace(s) => serde_json::to_value(s),
+        };
+        match value {
+            Ok(Value::Object(values)) => values,
+            _ => unreachable!("a struct is an object"),
+        }
+    }
+
+    pub(super) fn training(&self) -> Option<&SubsampledGaussianStated> {
+        match self {
+            Stated::SubsampledGaussian(s) => Some(s),
+            Stated::DiscreteLaplace(_) => None,
+        }
+    }
+
+    /// The release, as the ledger has it.
+    pub fn release(&self) -> &'static str {
+        self.said().release()
+    }
+
+    /// Uses that were charged.
+    pub fn uses(&self) -> u64 {
+        self.said().uses()
+    }
+
+    /// What they are called: "steps".
+    pub fn uses_are(&self) -> &'static str {
+        self.said().uses_are()
+    }
+
+    /// In a line (P10).
+    pub(super) fn words(&self) -> String {
+        self.said().words()
+    }
+
+    /// The same one by one, for a table.
+    pub fn terms(&self) -> Terms {
+        self.said().terms()
+    }
+
+    /// What it counted that would otherwise be declared; none where it counted nothing.
+    pub fn counted(&self) -> Option<&'static str> {
+        self.said().counted()
+    }
+}
+
+/// Takes out the values of one release; none where none of them is there.
+fn take<S: Document + serde::de::DeserializeOwned>(
+    guarantee: &mut Map<String, Value>,
+) -> std::result::Result<Option<S>, String> {
+    let own = S::FIELDS
+        .iter()
+        .filter_map(|field| guarantee.shift_remove_entry(field.name));
+    let own: Map<String, Value> = own.collect();
+    match own.is_empty() {
+        true => Ok(None),
+        false => serde_json::from_value(Value::Object(own))
+            .map(Some)
+            .map_err(|e| e.to_string()),
+    }
 }
 
 /// The releases that a guarantee speaks of, for the accountant.
@@ -137,31 +236,13 @@ pub fn keys() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// Usage: numbers that the accountant refuses, values that no plan has, or a sampler without what it samples for.
 pub fn stated(guarantee: &Guarantee) -> Result<Vec<Phase>> {
-    let samples = guarantee.get("sampler").and_then(Value::as_str) != Some("none");
-    if samples != SAYS[0].speaks(guarantee) {
+    if (guarantee.sampler != "none") != guarantee.training().is_some() {
         return Err(Error::usage(
             "it names a sampler and no training, or training and no sampler",
         ));
     }
-    let speaking = SAYS.iter().filter(|says| says.speaks(guarantee));
-    speaking.map(|says| (says.phase)(guarantee)).collect()
-}
-
-/// What a guarantee says of its releases, in a line; of one that says nothing of any, that training is not known.
-pub fn words(guarantee: &Guarantee) -> String {
-    let speaking: Vec<String> = (SAYS.iter())
-        .filter(|says| says.speaks(guarantee))
-        .map(|says| (says.words)(guarantee))
-        .collect();
-    match speaking.is_empty() {
-        true => (SAYS[0].words)(guarantee),
-        false => speaking.join("; "),
-    }
-}
-
-/// The same one by one.
-pub fn terms(guarantee: &Guarantee) -> Terms {
-    SAYS.iter().flat_map(|says| (says.terms)(guarantee)).collect()
+    let releases = guarantee.releases.iter();
+    releases.map(|stated| stated.said().phase(&guarantee.sampler)).collect()
 }
 
 /// What stands behind the epsilon of a mechanism (rule P11), with the reference.

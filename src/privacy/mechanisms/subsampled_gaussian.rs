@@ -3,9 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Charge, Charged, Describe, Mechanism, Proof, Says};
+use super::{Charge, Charged, Describe, Mechanism, Proof, Says, Stated, TRAINING, Terms};
 use crate::config::NoiseKind;
 #[cfg(test)]
 use crate::mutation::{Mutation, current};
@@ -17,7 +16,10 @@ use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::noise::{self, Drawn};
 use crate::privacy::plan::PrivacyPlan;
 use crate::privacy::sampler;
-use crate::{Error, Result};
+use crate::{Error, Result, document};
+
+/// What its uses are called.
+const STEPS: &str = "steps";
 
 /// What its cost depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,31 +79,23 @@ impl Describe for SubsampledGaussian {
     }
 
     fn uses(&self) -> &'static str {
-        "steps"
+        STEPS
     }
 
     fn proof(&self) -> Proof {
         Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism")
     }
 
-    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Vec<(&'static str, Value)> {
+    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Option<Stated> {
         let (_, noise) = NOISES[usize::from(plan.noise() == NoiseKind::Gaussian)];
-        let [
-            mechanism,
-            noise_multiplier,
-            sampling_rate,
-            steps,
-            max_grad_norm,
-            expected_batch_size,
-        ] = KEYS;
-        vec![
-            (mechanism, noise.into()),
-            (noise_multiplier, self.noise_multiplier.into()),
-            (sampling_rate, self.sampling_rate.into()),
-            (steps, uses.into()),
-            (max_grad_norm, plan.max_grad_norm().into()),
-            (expected_batch_size, plan.expected_batch_size().into()),
-        ]
+        Some(Stated::SubsampledGaussian(SubsampledGaussianStated {
+            mechanism: noise.into(),
+            noise_multiplier: self.noise_multiplier,
+            sampling_rate: self.sampling_rate,
+            steps: uses,
+            max_grad_norm: plan.max_grad_norm(),
+            expected_batch_size: plan.expected_batch_size(),
+        }))
     }
 }
 
@@ -129,66 +123,80 @@ fn sampled(text: &str) -> Option<Option<Truncation>> {
     Some(Some(truncation))
 }
 
-/// Which noise, and what it leaves out; noise standard deviation over sensitivity; probability that a unit is drawn in a
-/// step; steps that were charged; largest norm of a unit's contribution; what the noisy sum is divided by.
-const KEYS: [&str; 6] = [
-    "mechanism",
-    "noise_multiplier",
-    "sampling_rate",
-    "steps",
-    "max_grad_norm",
-    "expected_batch_size",
-];
+document! {
+    /// What a guarantee says of it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct SubsampledGaussianStated {
+        /// Which noise, and what it leaves out.
+        public mechanism: String,
+        /// Noise standard deviation over sensitivity.
+        public noise_multiplier: f64,
+        /// Probability that a unit is drawn in a step.
+        public sampling_rate: f64,
+        /// Steps that were charged.
+        public steps: u64,
+        /// Largest norm of a unit's contribution.
+        public max_grad_norm: f64,
+        /// What the noisy sum is divided by.
+        public expected_batch_size: u64,
+    }
+}
 
-pub(super) const SAYS: Says = Says {
-    keys: &KEYS,
-    phase: |guarantee| {
-        let number = |key: &str| guarantee.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        let text = |key: &str| guarantee.get(key).and_then(Value::as_str).unwrap_or_default();
+impl Says for SubsampledGaussianStated {
+    fn release(&self) -> &'static str {
+        TRAINING.name()
+    }
+
+    fn uses(&self) -> u64 {
+        self.steps
+    }
+
+    fn uses_are(&self) -> &'static str {
+        STEPS
+    }
+
+    fn phase(&self, sampler: &str) -> Result<Phase> {
         let strange = |key: &str| Err(Error::usage(format!("`{key}` is not what a plan says")));
-        if !NOISES.iter().any(|(_, name)| *name == text("mechanism")) {
+        if !NOISES.iter().any(|(_, name)| *name == self.mechanism) {
             return strange("mechanism");
         }
-        for key in ["max_grad_norm", "expected_batch_size"] {
-            if !(number(key) > 0.0 && number(key).is_finite()) {
-                return strange(key);
-            }
+        if !(self.max_grad_norm > 0.0 && self.max_grad_norm.is_finite()) {
+            return strange("max_grad_norm");
         }
-        let Some(truncation) = sampled(text("sampler")) else {
+        if self.expected_batch_size == 0 {
+            return strange("expected_batch_size");
+        }
+        let Some(truncation) = sampled(sampler) else {
             return strange("sampler");
         };
         let stated = SubsampledGaussian {
-            sampling_rate: number("sampling_rate"),
-            noise_multiplier: number("noise_multiplier"),
+            sampling_rate: self.sampling_rate,
+            noise_multiplier: self.noise_multiplier,
             truncation,
         };
-        stated.phase(guarantee.get("steps").and_then(Value::as_u64).unwrap_or_default())
-    },
-    words: |guarantee| {
-        let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
-        let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "?".into());
+        stated.phase(self.steps)
+    }
+
+    fn words(&self) -> String {
         format!(
-            "{}, noise multiplier {}, sampling rate {}, {} steps",
-            guarantee.get("mechanism").and_then(Value::as_str).unwrap_or("?"),
-            or_unknown(number("noise_multiplier").map(|v| format!("{v:.4}"))),
-            or_unknown(number("sampling_rate").map(|v| significant(v, 4))),
-            or_unknown(number("steps").map(|v| v.to_string())),
+            "{}, noise multiplier {:.4}, sampling rate {}, {} steps",
+            self.mechanism,
+            self.noise_multiplier,
+            significant(self.sampling_rate, 4),
+            self.steps
         )
-    },
-    terms: |guarantee| {
-        let number = |key: &str| guarantee.get(key).and_then(Value::as_f64);
-        let mechanism = guarantee.get("mechanism").and_then(Value::as_str);
-        let steps = guarantee.get("steps").and_then(Value::as_u64);
-        let terms = [
-            mechanism.map(|m| ("mechanism", m.to_string())),
-            number("noise_multiplier").map(|v| ("noise multiplier", format!("{v:.4}"))),
-            number("sampling_rate").map(|v| ("sampling rate", significant(v, 4))),
-            steps.map(|v| ("steps", v.to_string())),
-            number("max_grad_norm").map(|v| ("clipping norm", v.to_string())),
-        ];
-        terms.into_iter().flatten().collect()
-    },
-};
+    }
+
+    fn terms(&self) -> Terms {
+        vec![
+            ("mechanism", self.mechanism.clone()),
+            ("noise multiplier", format!("{:.4}", self.noise_multiplier)),
+            ("sampling rate", significant(self.sampling_rate, 4)),
+            ("steps", self.steps.to_string()),
+            ("clipping norm", self.max_grad_norm.to_string()),
+        ]
+    }
+}
 
 impl Charge for SubsampledGaussian {
     type Use = ChargedStep;

@@ -1,9 +1,8 @@
 //! A mechanism without a proof, for the tests of rule P11.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Describe, Proof};
+use super::{Describe, Proof, Stated};
 use crate::Result;
 use crate::privacy::accountant::Phase;
 use crate::privacy::plan::PrivacyPlan;
@@ -33,7 +32,7 @@ impl Describe for Unproven {
         Proof::Research("nobody")
     }
 
-    fn state(&self, _: u64, _: &PrivacyPlan) -> Vec<(&'static str, Value)> {
-        Vec::new()
+    fn state(&self, _: u64, _: &PrivacyPlan) -> Option<Stated> {
+        None
     }
 }

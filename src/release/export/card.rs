@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::Sources;
-use crate::Result;
 use crate::config::Method;
 use crate::records::{LabelSpace, prompt};
 use crate::release::facts::Facts;
 use crate::release::{template, wording, yaml};
+use crate::{Result, documents};
 
 /// The card of an exported model.
 pub fn render(sources: &Sources) -> Result<String> {
@@ -32,9 +32,9 @@ pub fn render(sources: &Sources) -> Result<String> {
             "file": sources.file,
             "base": &facts.base_model,
             "plain": wording::plain("This model", facts),
-            "sentence": facts.sentence(),
+            "sentence": facts.guarantee.to_string(),
             "guarantee": &facts.guarantee,
-            "parameters": wording::texts(&facts.guarantee),
+            "parameters": documents::texts(&facts.guarantee),
             "neighbours": wording::neighbours(facts),
             "declared": wording::declared(facts),
             "trust": wording::TRUST,

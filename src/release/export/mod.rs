@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::class::Class;
+use super::claim::{Claim, SCHEMA};
 use super::clearance::Cleared;
 use super::facts::Facts;
-use super::{claim, folder};
+use super::folder;
 use crate::assets::{self, Locations};
 use crate::config::Method;
 use crate::models::device;
@@ -28,6 +28,7 @@ use crate::models::llama::Llama;
 use crate::models::load::gguf::Gguf;
 use crate::models::lora::Adapter;
 use crate::models::weights::Weights;
+use crate::privacy::Class;
 use crate::progress::{Progress, Unit};
 use crate::records::Vocabulary;
 use crate::training::trainable::Trainable;
@@ -131,7 +132,7 @@ impl Export {
         parts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Export {
             parts,
-            sentence: facts.sentence(),
+            sentence: facts.guarantee.to_string(),
         })
     }
 
@@ -178,13 +179,13 @@ impl Sources<'_> {
     /// What says what the model is.
     fn described(&self) -> Result<Vec<Part>> {
         let why = "settings and the plan's guarantee";
-        let claim = claim::render(self.facts);
+        let claim = Claim::of(self.facts);
         Ok(vec![
             Part::text("README.md", card::render(self)?, Class::PostProcessing, why),
             Part::json("privacy.json", &claim, Class::PostProcessing, why),
             Part::text(
                 "privacy.schema.json",
-                claim::SCHEMA.into(),
+                SCHEMA.into(),
                 Class::Public,
                 "the same for every run",
             ),
@@ -242,7 +243,7 @@ impl Part {
         }
     }
 
-    fn json(path: &str, value: &Value, class: Class, why: &'static str) -> Self {
+    fn json(path: &str, value: &impl Serialize, class: Class, why: &'static str) -> Self {
         let text = serde_json::to_string_pretty(value).expect("a value serialises");
         Part::text(path, text + "\n", class, why)
     }

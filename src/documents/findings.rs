@@ -1,0 +1,322 @@
+//! `internal/audit.json`: what an audit found. Private records were read, so all that it measured is internal.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::document;
+use crate::privacy::Guarantee;
+
+/// A name that the program gives.
+type Name = Cow<'static, str>;
+
+/// Whether the claim stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// No attack refuted the claim.
+    Pass,
+    /// One did.
+    Fail,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+        })
+    }
+}
+
+/// Whom a threshold test names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Names {
+    /// Scores at or above the threshold are said to be in.
+    Members,
+    /// Scores below the threshold are said to be out.
+    Others,
+}
+
+document! {
+    /// What an audit found.
+    #[derive(Clone, Debug)]
+    pub struct Findings {
+        public run: String,
+        /// "internal": private records were read (P9).
+        public classification: Name,
+        internal verdict: Verdict,
+        /// Why it failed; empty where it passed.
+        internal refuted_by: Vec<String>,
+        public claim: Guarantee,
+        /// The files that were audited.
+        /// None in findings of an earlier version of the program.
+        internal subject: Option<Subject>,
+        /// Together with confidence `confidence`.
+        internal lower_bounds: Vec<LowerBound>,
+        public confidence: f64,
+        internal replay: Replay,
+        internal canaries: Dirac,
+        internal losses: Option<Losses>,
+        internal membership: Option<Membership>,
+        /// What was left out or must be known to read this.
+        internal notes: Vec<String>,
+        public settings: Settings,
+        internal device: Name,
+        public program_version: Name,
+    }
+}
+
+document! {
+    /// Hashes of what a run would hand out, and of the private records that it is held against.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Subject {
+        /// SHA-256 of the trained adapter or weights.
+        internal trained: String,
+        /// SHA-256 of each shard of synthetic records, by file name; none before sampling.
+        internal shards: BTreeMap<String, String>,
+        /// The same of zero-shot ones.
+        #[serde(default)]
+        internal zero_shot: BTreeMap<String, String>,
+        /// SHA-256 of `sampling/<arm>.json`; of the synthetic records, then the zero-shot ones, where they are there.
+        #[serde(default)]
+        internal sampled: Vec<String>,
+        /// SHA-256 of the training and of the held-out records: a search for copies of others would find none.
+        #[serde(default)]
+        internal private: Vec<String>,
+    }
+}
+
+document! {
+    /// A lower bound on epsilon, at the claim's delta.
+    #[derive(Clone, Debug)]
+    pub struct LowerBound {
+        public attack: Name,
+        internal epsilon_lower: f64,
+        /// What it takes for granted.
+        public rests_on: Name,
+    }
+}
+
+document! {
+    /// How much is tried.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Settings {
+        /// About how long the replay may take.
+        public replay_seconds: f64,
+        /// Dirac canaries; default: as many as take seconds, at most 8 million.
+        public canaries: Option<usize>,
+        /// Canary records of the black-box attack, which trains once more; none: the attack is left out.
+        public retrain: Option<usize>,
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            replay_seconds: 120.0,
+            canaries: None,
+            retrain: None,
+        }
+    }
+}
+
+document! {
+    /// One unit of privacy added to one batch.
+    #[derive(Clone, Debug)]
+    pub struct Probe {
+        /// Which values: `initial` or `trained`.
+        internal state: Name,
+        /// What the unit is: a record, or several.
+        internal record: Name,
+        internal tokens: usize,
+        /// ‖S(D ∪ {x}) − S(D)‖ / C.
+        #[serde(deserialize_with = "unbounded")]
+        internal ratio: f64,
+    }
+}
+
+document! {
+    /// What the replay came to.
+    #[derive(Clone, Debug)]
+    pub struct Replay {
+        /// Units in D.
+        internal batch: usize,
+        internal micro_batch_size: usize,
+        internal probes: Vec<Probe>,
+        #[serde(deserialize_with = "unbounded")]
+        internal worst_ratio: f64,
+        /// `worst_ratio` may be at most 1 and this; beyond it the claim does not hold.
+        public charged_allowance: f64,
+        internal within_charge: bool,
+        /// Whether it is within 1 + 1e-6, as rule P5 has it.
+        internal within_p5: bool,
+        internal seconds: f64,
+    }
+}
+
+document! {
+    /// The mechanism as claimed: what the adversary computes likelihoods with.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Claimed {
+        /// q: probability that a record is drawn in a step.
+        public sampling_rate: f64,
+        /// σ: noise standard deviation over C.
+        public noise_multiplier: f64,
+        /// T: number of steps.
+        public steps: u64,
+        public delta: f64,
+    }
+}
+
+document! {
+    /// What the Dirac canaries came to.
+    #[derive(Clone, Debug)]
+    pub struct Dirac {
+        public claimed: Claimed,
+        public canaries: usize,
+        /// By the one-run theorem, which assumes nothing but (ε, δ)-privacy.
+        internal one_run: Vec<OneRun>,
+        /// By a threshold, fixed on half of the canaries and measured on the other half, taking canaries as independent of
+        /// each other: that they are is part of what is claimed (Poisson sampling, independent noise).
+        internal threshold: Measured,
+    }
+}
+
+/// How many canaries and how many guesses; fixed before anything is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Design {
+    /// m. With more of them than this, the first m are audited, the other coins taken as given.
+    pub canaries: usize,
+    /// r: the scores furthest from 0 are guessed by their sign, the rest are abstained from.
+    pub guesses: usize,
+}
+
+document! {
+    /// What one design came to.
+    #[derive(Clone, Debug)]
+    pub struct OneRun {
+        /// See [`Design`], as the next.
+        public canaries: usize,
+        public guesses: usize,
+        internal correct: u64,
+        /// Canaries that were in and guessed to be, of all that were in.
+        internal true_positives: Rate,
+        /// Canaries that were out and guessed to be in, of all that were out.
+        internal false_positives: Rate,
+        /// At level `alpha`.
+        internal epsilon_lower: f64,
+        /// This design's share of the error that is allowed.
+        public alpha: f64,
+    }
+}
+
+document! {
+    /// A threshold test fixed elsewhere, measured here.
+    #[derive(Clone, Debug)]
+    pub struct Measured {
+        internal threshold: f64,
+        internal names: Names,
+        /// Of those it should name, those it does.
+        internal true_positives: Rate,
+        /// Of those it should not name, those it does.
+        internal false_positives: Rate,
+        /// At level `alpha`.
+        internal epsilon_lower: f64,
+        public alpha: f64,
+    }
+}
+
+document! {
+    /// A share with its exact (Clopper and Pearson 1934) 95 % interval.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Rate {
+        internal count: u64,
+        internal of: u64,
+        internal rate: f64,
+        internal low: f64,
+        internal high: f64,
+    }
+}
+
+document! {
+    /// What the losses of canary records came to.
+    #[derive(Clone, Debug)]
+    pub struct Losses {
+        public canaries: usize,
+        /// Tokens of each canary, without the prompt.
+        internal tokens: usize,
+        /// Mean drop of the loss of canaries that were trained on.
+        internal mean_drop_included: f64,
+        /// The same of those that were not.
+        internal mean_drop_excluded: f64,
+        internal one_run: Vec<OneRun>,
+    }
+}
+
+document! {
+    /// Area under the ROC curve with its 95 % interval.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Auc {
+        internal value: f64,
+        internal low: f64,
+        internal high: f64,
+    }
+}
+
+document! {
+    /// Membership inference at one false positive rate.
+    #[derive(Clone, Debug)]
+    pub struct AtRate {
+        /// The rate that the threshold keeps on one half of the held-out records.
+        public false_positive_rate: f64,
+        /// What it does on the other halves; see [`Measured`].
+        internal threshold: f64,
+        internal names: Names,
+        internal true_positives: Rate,
+        internal false_positives: Rate,
+        internal epsilon_lower: f64,
+        public alpha: f64,
+    }
+}
+
+impl AtRate {
+    pub fn of(false_positive_rate: f64, measured: Measured) -> Self {
+        AtRate {
+            false_positive_rate,
+            threshold: measured.threshold,
+            names: measured.names,
+            true_positives: measured.true_positives,
+            false_positives: measured.false_positives,
+            epsilon_lower: measured.epsilon_lower,
+            alpha: measured.alpha,
+        }
+    }
+}
+
+document! {
+    /// What membership inference came to.
+    #[derive(Clone, Debug)]
+    pub struct Membership {
+        /// Records on each side.
+        internal records: usize,
+        internal synthetic: usize,
+        internal zero_shot: usize,
+        internal auc: Auc,
+        /// Without the calibration by zero-shot records.
+        internal auc_uncalibrated: Auc,
+        internal at: Vec<AtRate>,
+        /// Of the blind attack: trigrams of half of the members against trigrams of half of the others, on the rest.
+        internal blind_auc: Auc,
+        /// The larger of the bounds; they share the error that is allowed. None where the blind attack succeeds.
+        internal epsilon_lower: Option<f64>,
+    }
+}
+
+/// JSON has no infinity: it is written as null.
+fn unbounded<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
+}
