@@ -8,8 +8,7 @@ use burn::tensor::Device;
 use common::{median, report, timed};
 use dpsynth::assets::{Locations, language_model};
 use dpsynth::config::{FinetuneConfig, ModelConfig, NoiseKind};
-use dpsynth::models::llama::Llama;
-use dpsynth::models::load::gguf::Gguf;
+use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
@@ -54,7 +53,7 @@ fn main() {
     // A LoRA step: 128 records of 64 tokens after a prompt of 40, as the quick profile draws on average.
     let (name, model) = model();
     let config = FinetuneConfig::default();
-    let adapter = Adapter::new(model.config(), config.rank, config.alpha, 0);
+    let adapter = Adapter::new(model.shape(), config.rank, config.alpha, 0);
     let record = |i: u32| Encoded {
         tokens: (0..104).map(|t| 5 + (31 * i + 17 * t) % 250).collect(),
         prompt: 40,
@@ -103,12 +102,11 @@ fn main() {
 }
 
 /// SmolLM2-135M where it lies on this machine or can be fetched, else the tiny fixture.
-fn model() -> (&'static str, Llama) {
+fn model() -> (&'static str, LanguageModel) {
     let found = language_model(&ModelConfig::default(), &Locations::from_env(), &Silent);
     let (name, path) = match found.and_then(|files| Ok(files.with_extension("gguf")?.path.clone())) {
         Ok(path) => ("SmolLM2-135M", path),
         Err(_) => ("tiny fixture", "tests/fixtures/llama/model.gguf".into()),
     };
-    let gguf = Gguf::open(&path).expect("a model");
-    (name, Llama::from_gguf(&gguf, &Device::flex()).expect("a model"))
+    (name, LanguageModel::open(&path, &Device::flex()).expect("a model"))
 }

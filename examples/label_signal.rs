@@ -8,8 +8,7 @@ use std::path::Path;
 use dpsynth::assets::{self, Locations};
 use dpsynth::config::RunConfig;
 use dpsynth::models::device;
-use dpsynth::models::llama::Llama;
-use dpsynth::models::load::gguf::Gguf;
+use dpsynth::models::{LanguageModel, ModelFiles};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, LabelSpace, Record, Vocabulary, fixed_sample, prompt, read};
 use dpsynth::training::gradients::Trainee;
@@ -40,9 +39,9 @@ fn show(run: &Path, count: usize) -> Result<()> {
     let places = Locations::from_env();
     let data = assets::dataset(&c.dataset, &places, &Silent)?;
     let file = assets::language_model(&c.model, &places, &Silent)?;
-    let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
-    let vocabulary = Vocabulary::from_gguf(&gguf)?;
-    let base = Llama::from_gguf(&gguf, &device::choose(c.device)?)?;
+    let files = ModelFiles::open(&file.with_extension("gguf")?.path)?;
+    let vocabulary = Vocabulary::of(&files)?;
+    let base = files.model(&device::choose(c.device)?)?;
     let records = fixed_sample(read(&data.train[0], &c.dataset, &labels, &c.prepare)?.0, Some(count));
     let prompts = prompt::prompts(&c.prompt, &labels, vocabulary.chat_template())?;
     let prompts = prompts
@@ -82,7 +81,7 @@ fn show(run: &Path, count: usize) -> Result<()> {
 }
 
 /// Mean loss per token of each text.
-fn losses(base: &Llama, state: &dyn Trainable, texts: &[Encoded]) -> Vec<f64> {
+fn losses(base: &LanguageModel, state: &dyn Trainable, texts: &[Encoded]) -> Vec<f64> {
     let (trainee, workers) = (Trainee::new(base), Workers::new(base));
     let placed = trainee.place(state);
     let texts: Vec<&Encoded> = texts.iter().collect();

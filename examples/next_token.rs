@@ -8,8 +8,8 @@ use std::path::Path;
 use burn::tensor::{Int, Tensor, TensorData};
 use dpsynth::assets::{self, Locations};
 use dpsynth::config::{DeviceChoice, RunConfig};
-use dpsynth::models::llama::{Llama, Plain};
-use dpsynth::models::load::gguf::Gguf;
+use dpsynth::models::ModelFiles;
+use dpsynth::models::{LanguageModel, Plain};
 use dpsynth::models::{device, read};
 use dpsynth::progress::Silent;
 use dpsynth::records::Vocabulary;
@@ -28,9 +28,9 @@ fn main() -> Result<()> {
         serde_json::from_reader(std::io::stdin()).map_err(|e| Error::usage(format!("no list of texts: {e}")))?;
 
     let file = assets::language_model(&c.model, &Locations::from_env(), &Silent)?;
-    let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
-    let vocabulary = Vocabulary::from_gguf(&gguf)?;
-    let base = Llama::from_gguf(&gguf, &device::choose(DeviceChoice::Cpu)?)?;
+    let files = ModelFiles::open(&file.with_extension("gguf")?.path)?;
+    let vocabulary = Vocabulary::of(&files)?;
+    let base = files.model(&device::choose(DeviceChoice::Cpu)?)?;
     let trained = trainable::load(&c.finetune, &base, &run.join("model/trained.safetensors"))?.merged(&base);
     for text in texts {
         let tokens = vocabulary.prompt(&text)?;
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn next_token(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+fn next_token(model: &LanguageModel, tokens: &[u32]) -> Vec<f32> {
     let ids: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
     let row: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [1, tokens.len()]), &model.device());
     let last = model.hidden(row, None, &mut Plain).narrow(0, tokens.len() - 1, 1);

@@ -340,7 +340,7 @@ fn p5_holds_in_replay_on_a_tiny_model() {
         alpha: 6.0,
         ..FinetuneConfig::default()
     };
-    let initial = Adapter::new(model.config(), 2, 6.0, 0);
+    let initial = Adapter::new(model.shape(), 2, 6.0, 0);
     let found = Replaying {
         model: &model,
         states: &[("initial", &initial), ("trained", &support::adapter(&model))],

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Place, Said};
-use dpsynth::models::llama::{Llama, Plain};
+use dpsynth::models::{LanguageModel, Plain};
 use half::bf16;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -79,13 +79,14 @@ fn tensors(path: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<f32>)> {
 }
 
 /// The fixture's shape with the weights of an exported file, by their names in Hugging Face checkpoints.
-fn loaded(path: &Path) -> Llama {
+fn loaded(path: &Path) -> LanguageModel {
     let base = support::model();
     let mut held = tensors(path);
     let mut values = Vec::new();
-    for (name, shape) in base.names() {
-        let (_, own, weights) = held.remove(&name).unwrap_or_else(|| panic!("no {name}"));
-        assert_eq!(own, shape, "{name}");
+    for slot in &base.shape().slots {
+        let name = &slot.name;
+        let (_, own, weights) = held.remove(name).unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!(own, slot.shape, "{name}");
         values.extend(weights);
     }
     assert!(held.is_empty(), "transformers would not know {:?}", held.keys());
@@ -93,7 +94,7 @@ fn loaded(path: &Path) -> Llama {
 }
 
 /// Of the token behind `tokens`.
-fn next_token(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+fn next_token(model: &LanguageModel, tokens: &[u32]) -> Vec<f32> {
     let hidden = model.hidden(support::block(&[tokens]), None, &mut Plain);
     let last = hidden.narrow(0, tokens.len() - 1, 1);
     support::values(model.logits(last))

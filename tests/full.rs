@@ -4,8 +4,8 @@ mod support;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
-use dpsynth::models::llama::{Apply, Llama, Map};
 use dpsynth::models::weights::Weights;
+use dpsynth::models::{Apply, LanguageModel, Norm};
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::gradients::{Clip, Compute, Trainee, clip_factor};
@@ -26,7 +26,7 @@ fn clip(clipping: Clipping) -> Clip {
     }
 }
 
-fn in_precision(model: &Llama, precision: Precision) -> Trainee {
+fn in_precision(model: &LanguageModel, precision: Precision) -> Trainee {
     let compute = Compute {
         precision,
         activation_checkpointing: false,
@@ -39,67 +39,77 @@ fn in_precision(model: &Llama, precision: Precision) -> Trainee {
 /// All weights as leaves of ordinary autodiff, in the order of the forward.
 struct Leaves {
     device: Device,
-    gains: Vec<Tensor<1>>,
-    maps: Vec<Tensor<2>>,
-    embedding: Option<Tensor<2>>,
+    leaves: Vec<Leaf>,
+}
+
+enum Leaf {
+    Vector(Tensor<1>),
+    Matrix(Tensor<2>),
+}
+
+impl Leaves {
+    fn vector(&mut self, w: &Tensor<1>) -> Tensor<1> {
+        let w = Tensor::from_data(w.to_data(), &self.device).require_grad();
+        self.leaves.push(Leaf::Vector(w.clone()));
+        w
+    }
+
+    fn matrix(&mut self, w: &Tensor<2>) -> Tensor<2> {
+        let w = Tensor::from_data(w.to_data(), &self.device).require_grad();
+        self.leaves.push(Leaf::Matrix(w.clone()));
+        w
+    }
 }
 
 impl Apply for Leaves {
-    fn linear(&mut self, _: usize, _: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let w = Tensor::from_data(weight.to_data(), &self.device).require_grad();
-        self.maps.push(w.clone());
-        x.matmul(w.transpose())
+    fn map(&mut self, _: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.matrix(weight).transpose())
     }
 
-    fn embed(&mut self, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
-        let w = Tensor::from_data(table.to_data(), &self.device).require_grad();
-        self.embedding = Some(w.clone());
-        w.select(0, ids)
+    fn shift(&mut self, _: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        x + self.vector(shift).unsqueeze()
     }
 
-    fn norm(&mut self, gain: &Tensor<1>, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        let w = Tensor::from_data(gain.to_data(), &self.device).require_grad();
-        self.gains.push(w.clone());
+    fn norm(&mut self, _: usize, norm: Norm, gain: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        let gain = self.vector(gain).unsqueeze();
+        let (x, epsilon) = match norm {
+            Norm::Rms { epsilon } => (x, epsilon),
+            Norm::Layer { epsilon } => (x.clone() - x.mean_dim(1), epsilon),
+        };
         let scale = (x.clone().square().mean_dim(1) + epsilon).sqrt().recip();
-        x * scale * w.unsqueeze()
+        x * scale * gain
+    }
+
+    fn rows(&mut self, _: usize, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+        self.matrix(table).select(0, ids)
     }
 }
 
 /// One record alone, without padding: its loss and its gradient by all weights, by ordinary autodiff.
-fn alone(model: &Llama, record: &Encoded) -> (f64, Vec<f64>) {
+fn alone(model: &LanguageModel, record: &Encoded) -> (f64, Vec<f64>) {
     let device = model.device().autodiff();
-    let mut leaves = Leaves {
+    let mut applied = Leaves {
         device: device.clone(),
-        gains: Vec::new(),
-        maps: Vec::new(),
-        embedding: None,
+        leaves: Vec::new(),
     };
     let ids: Vec<i32> = record.tokens.iter().map(|t| *t as i32).collect();
     let n = ids.len() - 1;
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids[..n].to_vec(), [1, n]), &device);
-    let hidden = model.hidden(tokens, None, &mut leaves);
-    let embedding = leaves.embedding.clone().unwrap();
-    let log_p = activation::log_softmax(hidden.matmul(embedding.clone().transpose()), 1);
+    let hidden = model.hidden(tokens, None, &mut applied);
+    let Leaf::Matrix(table) = &applied.leaves[0] else {
+        panic!("the table comes first");
+    };
+    let log_p = activation::log_softmax(hidden.matmul(table.clone().transpose()), 1);
     let targets = n + 1 - record.prompt;
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids[record.prompt..].to_vec(), [targets, 1]), &device);
     let loss = -log_p.narrow(0, record.prompt - 1, targets).gather(1, ids).mean();
     let gradients = loss.backward();
-    let mut out: Vec<f32> = values(embedding.grad(&gradients).unwrap());
-    let (mut gains, mut maps) = (leaves.gains.iter(), leaves.maps.iter());
-    let mut gain = |out: &mut Vec<f32>| out.extend(values(gains.next().unwrap().grad(&gradients).unwrap()));
-    for _ in 0..model.config().layers {
-        for part in [4, 3] {
-            gain(&mut out);
-            for w in maps.by_ref().take(part) {
-                out.extend(values(w.grad(&gradients).unwrap()));
-            }
-        }
-    }
-    gain(&mut out);
-    (
-        f64::from(loss.into_scalar::<f32>()),
-        out.into_iter().map(f64::from).collect(),
-    )
+    let of = |leaf: &Leaf| match leaf {
+        Leaf::Vector(w) => values(w.grad(&gradients).unwrap()),
+        Leaf::Matrix(w) => values(w.grad(&gradients).unwrap()),
+    };
+    let gradient = applied.leaves.iter().flat_map(of).map(f64::from).collect();
+    (f64::from(loss.into_scalar::<f32>()), gradient)
 }
 
 /// Records of 6 to 40 tokens; every third repeats one token over and over, so that both ends of a tied embedding meet.
@@ -298,7 +308,7 @@ fn p5_a_record_that_is_not_finite_contributes_nothing_to_any_weight() {
     let model = model();
     let trainee = Trainee::new(&model);
     let mut weights = Weights::of(&model);
-    let (tokens, width) = (model.config().vocabulary, model.config().width);
+    let (tokens, width) = (model.shape().vocabulary, model.shape().width);
     // Token 9 alone has a value in coordinate 0 of its embedding, and V of the first block blows that coordinate up to
     // infinity, which O's zeros make NaN; no gradient of other tokens comes through O.
     let v = tokens * width + width + width * width + width * width / 2;
@@ -349,8 +359,8 @@ fn weights_come_back_from_disk_as_they_were() {
     let merged = back.merged(&model);
     assert_eq!(merged.values(), trained.values());
     assert_ne!(
-        values(merged.logits(merged.hidden(block(&[&[4, 5, 6]]), None, &mut dpsynth::models::llama::Plain))),
-        values(model.logits(model.hidden(block(&[&[4, 5, 6]]), None, &mut dpsynth::models::llama::Plain)))
+        values(merged.logits(merged.hidden(block(&[&[4, 5, 6]]), None, &mut dpsynth::models::Plain))),
+        values(model.logits(model.hidden(block(&[&[4, 5, 6]]), None, &mut dpsynth::models::Plain)))
     );
 
     let adapter = folder.path().join("adapter.safetensors");

@@ -7,15 +7,15 @@ use dpsynth::Error;
 use dpsynth::config::{LabelConfig, PromptConfig};
 use dpsynth::error::Kind;
 use dpsynth::models::cache::{Cache, Past, Prompt, Way};
-use dpsynth::models::llama::{Llama, Map, Plain};
 use dpsynth::models::load::gguf::Gguf;
-use dpsynth::models::lora::Adapter;
+use dpsynth::models::lora::{Adapter, Factors};
+use dpsynth::models::{LanguageModel, ModelFiles, Plain};
 use dpsynth::records::prompt::{self, ChatTemplate};
 use dpsynth::records::{LabelSpace, Record, Vocabulary};
 use support::*;
 
 /// Logits `[tokens · vocabulary]` of one sequence by the full forward.
-fn logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+fn logits(model: &LanguageModel, tokens: &[u32]) -> Vec<f32> {
     values(model.logits(model.hidden(block(&[tokens]), None, &mut Plain)))
 }
 
@@ -32,7 +32,7 @@ fn logits_agree_with_transformers() {
 fn logits_far_into_the_context_agree_with_transformers() {
     let (model, expected) = (model(), expected());
     let all = logits(&model, &ids(&expected["long_sequence"]));
-    let last = all[all.len() - model.config().vocabulary..].to_vec();
+    let last = all[all.len() - model.shape().vocabulary..].to_vec();
     let off = furthest(last, floats(&expected["long_last_logits"]));
     assert!(off < 1e-4, "logits are {off:e} off");
 }
@@ -43,7 +43,7 @@ fn log_probabilities_agree_with_transformers() {
     let sequence = ids(&expected["sequence"]);
     let all = logits(&model, &sequence);
     let log_p = all
-        .chunks(model.config().vocabulary)
+        .chunks(model.shape().vocabulary)
         .zip(&sequence[1..])
         .map(|(logits, next)| {
             let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
@@ -55,15 +55,19 @@ fn log_probabilities_agree_with_transformers() {
 
 #[test]
 fn the_shape_is_read_off_the_file() {
-    let (config, expected) = (model().config().clone(), &expected()["config"]);
+    let (shape, expected) = (model().shape().clone(), &expected()["config"]);
+    let up = shape
+        .slots
+        .iter()
+        .find(|slot| slot.name == "model.layers.0.mlp.up_proj.weight");
     let read = [
-        ("layers", config.layers),
-        ("width", config.width),
-        ("hidden", config.hidden),
-        ("heads", config.heads),
-        ("kv_heads", config.kv_heads),
-        ("vocabulary", config.vocabulary),
-        ("context", config.context),
+        ("layers", shape.layers()),
+        ("width", shape.width),
+        ("hidden", up.unwrap().shape[0]),
+        ("heads", shape.attention[0].heads),
+        ("kv_heads", shape.attention[0].kv_heads),
+        ("vocabulary", shape.vocabulary),
+        ("context", shape.context),
     ];
     for (name, n) in read {
         assert_eq!(n as u64, expected[name].as_u64().unwrap(), "{name}");
@@ -87,7 +91,7 @@ fn a_token_does_not_see_what_comes_after_it() {
     let before = logits(&model, &tokens);
     tokens[12] = 250;
     let after = logits(&model, &tokens);
-    let seen = 12 * model.config().vocabulary;
+    let seen = 12 * model.shape().vocabulary;
     assert!(furthest(before[..seen].to_vec(), after[..seen].to_vec()) < 1e-5);
     assert!(
         furthest(before[seen..].to_vec(), after[seen..].to_vec()) > 0.1,
@@ -100,7 +104,7 @@ fn a_token_does_not_see_what_comes_after_it() {
 const WAYS: [Way; 2] = [Way::Memory, Way::Tensors];
 
 /// A prompt that has passed through the model.
-fn prompt_of(model: &Llama, tokens: &[u32]) -> Prompt {
+fn prompt_of(model: &LanguageModel, tokens: &[u32]) -> Prompt {
     let mut prompt = Prompt::new(tokens.len(), &Device::flex());
     let logits_of =
         |past: Option<&mut dyn Past>| values(model.logits(model.hidden(block(&[tokens]), past, &mut Plain)));
@@ -109,7 +113,7 @@ fn prompt_of(model: &Llama, tokens: &[u32]) -> Prompt {
 }
 
 /// The logits of one token more in each of some rows.
-fn next(model: &Llama, cache: &mut Cache, tokens: &[(usize, u32)]) -> Vec<Vec<f32>> {
+fn next(model: &LanguageModel, cache: &mut Cache, tokens: &[(usize, u32)]) -> Vec<Vec<f32>> {
     let rows: Vec<usize> = tokens.iter().map(|(row, _)| *row).collect();
     let mut step = cache.step(&rows);
     let taken = step.rows().to_vec();
@@ -122,14 +126,14 @@ fn next(model: &Llama, cache: &mut Cache, tokens: &[(usize, u32)]) -> Vec<Vec<f3
             .iter()
             .position(|t| *t == row)
             .expect("an asked row takes a token");
-        all[at * model.config().vocabulary..][..model.config().vocabulary].to_vec()
+        all[at * model.shape().vocabulary..][..model.shape().vocabulary].to_vec()
     };
     rows.into_iter().map(of_row).collect()
 }
 
-fn last_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+fn last_logits(model: &LanguageModel, tokens: &[u32]) -> Vec<f32> {
     let all = logits(model, tokens);
-    all[all.len() - model.config().vocabulary..].to_vec()
+    all[all.len() - model.shape().vocabulary..].to_vec()
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn decoding_step_by_step_equals_the_full_forward() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
     let prompts = [prompt_of(&model, &tokens[..3])];
     for way in WAYS {
-        let mut cache = Cache::by(way, model.config(), &prompts, 1, tokens.len() - 3, &Device::flex());
+        let mut cache = Cache::by(way, model.shape(), &prompts, 1, tokens.len() - 3, &Device::flex());
         cache.begin(0, 0);
         for end in 4..=tokens.len() {
             let stepwise = next(&model, &mut cache, &[(0, tokens[end - 1])]).remove(0);
@@ -155,7 +159,7 @@ fn rows_that_begin_and_end_at_different_times_do_not_see_each_other() {
     let known = prompts.map(|p| prompt_of(&model, p));
     const CAPACITY: usize = 5;
     for way in WAYS {
-        let mut cache = Cache::by(way, model.config(), &known, 3, CAPACITY, &Device::flex());
+        let mut cache = Cache::by(way, model.shape(), &known, 3, CAPACITY, &Device::flex());
         let mut rows: [Vec<u32>; 3] = Default::default();
         for step in 0..25 {
             let mut tokens = Vec::new();
@@ -186,7 +190,7 @@ fn a_row_computes_the_same_bits_whatever_the_number_of_rows() {
     let model = model();
     let known = [prompt_of(&model, &[1, 50, 60]), prompt_of(&model, &[1, 80])];
     let drawn = |rows: usize| {
-        let mut cache = Cache::new(model.config(), &known, rows, 8, &Device::flex());
+        let mut cache = Cache::new(model.shape(), &known, rows, 8, &Device::flex());
         (0..rows).for_each(|row| cache.begin(row, row % 2));
         let mut step = |i: u32| {
             let tokens: Vec<(usize, u32)> = (0..rows).map(|row| (row, 30 + 11 * i + row as u32 % 9)).collect();
@@ -208,19 +212,19 @@ fn a_row_computes_the_same_bits_whatever_the_number_of_rows() {
 fn an_adapter_that_peft_saved_gives_pefts_logits() {
     let (model, expected) = (model(), expected());
     let adapter = adapter(&model);
-    let merged = model.merged(|layer, map| adapter.delta(layer, map, &Device::flex()));
+    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
     let all = logits(&merged, &ids(&expected["sequence"]));
-    let last = all[all.len() - model.config().vocabulary..].to_vec();
+    let last = all[all.len() - model.shape().vocabulary..].to_vec();
     let off = furthest(last, floats(&expected["lora"]["logits"]));
     assert!(off < 1e-4, "logits are {off:e} off");
 }
 
 /// x·Wᵀ + (alpha / rank)·(x·A)·B, as LoRA is defined.
-struct Applied(Vec<(Tensor<2>, Tensor<2>)>, f64);
+struct Applied(Factors, f64);
 
-impl dpsynth::models::llama::Apply for Applied {
-    fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let (a, b) = &self.0[layer * Map::ALL.len() + map as usize];
+impl dpsynth::models::Apply for Applied {
+    fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let (a, b) = &self.0[&slot];
         let lora = x.clone().matmul(a.clone()).matmul(b.clone()) * self.1;
         x.matmul(weight.clone().transpose()) + lora
     }
@@ -230,7 +234,7 @@ impl dpsynth::models::llama::Apply for Applied {
 fn merged_lora_equals_applied_lora() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
     let adapter = adapter(&model);
-    let merged = model.merged(|layer, map| adapter.delta(layer, map, &Device::flex()));
+    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
     let mut applied = Applied(adapter.tensors(&Device::flex()), adapter.scale());
     let hidden = model.hidden(block(&[&tokens]), None, &mut applied);
     let off = furthest(values(model.logits(hidden)), logits(&merged, &tokens));
@@ -244,9 +248,9 @@ fn merged_lora_equals_applied_lora() {
 #[test]
 fn a_fresh_adapter_changes_nothing() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
-    let adapter = Adapter::new(model.config(), 4, 8.0, 7);
+    let adapter = Adapter::new(model.shape(), 4, 8.0, 7);
     assert!(adapter.values().iter().any(|v| *v != 0.0));
-    let merged = model.merged(|layer, map| adapter.delta(layer, map, &Device::flex()));
+    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
     assert_eq!(logits(&merged, &tokens), logits(&model, &tokens));
 }
 
@@ -261,7 +265,7 @@ fn a_saved_adapter_is_read_back_whole() {
         .enumerate()
         .for_each(|(i, v)| *v += i as f32);
     adapter.save(&path).unwrap();
-    assert_eq!(Adapter::load(&path, model.config(), 2, 6.0).unwrap(), adapter);
+    assert_eq!(Adapter::load(&path, model.shape(), 2, 6.0).unwrap(), adapter);
 }
 
 /// Same names, shapes and numbers as the file PEFT wrote: PEFT can read ours.
@@ -289,13 +293,13 @@ fn an_adapter_is_saved_as_peft_saves_it() {
 #[test]
 fn an_adapter_of_another_rank_or_cut_short_is_refused() {
     let (model, folder) = (model(), tempfile::tempdir().unwrap());
-    let other = Adapter::load(&fixture("adapter.safetensors"), model.config(), 4, 6.0);
+    let other = Adapter::load(&fixture("adapter.safetensors"), model.shape(), 4, 6.0);
     assert_eq!(other.unwrap_err().kind(), Kind::Data);
     let whole = std::fs::read(fixture("adapter.safetensors")).unwrap();
     let path = folder.path().join("cut.safetensors");
     for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let error = Adapter::load(&path, model.config(), 2, 6.0).unwrap_err();
+        let error = Adapter::load(&path, model.shape(), 2, 6.0).unwrap_err();
         assert_eq!(error.kind(), Kind::Data, "{length} bytes: {error}");
     }
 }
@@ -305,7 +309,7 @@ fn an_adapter_of_another_rank_or_cut_short_is_refused() {
 fn open(bytes: Vec<u8>) -> Result<(), Error> {
     let gguf = Gguf::parse("model.gguf".into(), bytes)?;
     Vocabulary::from_gguf(&gguf)?;
-    Llama::from_gguf(&gguf, &Device::flex()).map(drop)
+    ModelFiles::Gguf(gguf).model(&Device::flex()).map(drop)
 }
 
 fn refusal(bytes: Vec<u8>) -> String {

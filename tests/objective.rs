@@ -6,7 +6,7 @@ mod support;
 use dpsynth::config::{
     Clipping, FinetuneConfig, LabelConfig, ObjectiveConfig, Optimizer, Precision, PromptConfig, WarmStartConfig,
 };
-use dpsynth::models::llama::Llama;
+use dpsynth::models::LanguageModel;
 use dpsynth::models::weights::Weights;
 use dpsynth::records::{Encoded, LabelSpace, Question, Units};
 use dpsynth::training::contribution::Contribution;
@@ -66,13 +66,19 @@ fn question(config: &ObjectiveConfig, labels: usize) -> Option<Question> {
     })
 }
 
-fn rewarding(model: &Llama, config: &ObjectiveConfig, prompts: &[Vec<u32>]) -> Trainee {
+fn rewarding(model: &LanguageModel, config: &ObjectiveConfig, prompts: &[Vec<u32>]) -> Trainee {
     let question = question(config, prompts.len());
     Trainee::with(model, COMPUTE, Objective::new(config, prompts, question))
 }
 
 /// The loss as the documentation has it, from the plain losses behind every prompt.
-fn loss(model: &Llama, state: &dyn Trainable, record: &Encoded, prompts: &[Vec<u32>], config: &ObjectiveConfig) -> f64 {
+fn loss(
+    model: &LanguageModel,
+    state: &dyn Trainable,
+    record: &Encoded,
+    prompts: &[Vec<u32>],
+    config: &ObjectiveConfig,
+) -> f64 {
     let own = &record.tokens[record.prompt..];
     let behind = |prompt: &Vec<u32>| Encoded {
         tokens: prompt.iter().chain(own).copied().collect(),

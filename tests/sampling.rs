@@ -16,8 +16,8 @@ use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use dpsynth::error::Kind;
 use dpsynth::models::cache::Way;
-use dpsynth::models::llama::{Llama, Plain};
 use dpsynth::models::lora::Adapter;
+use dpsynth::models::{LanguageModel, Plain};
 use dpsynth::records::{Encoded, LabelSpace};
 use dpsynth::sampling::choose::{Choice, draw, pick, pick_on_device};
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
@@ -329,15 +329,15 @@ fn no_guidance_is_plain_sampling_bit_for_bit_whatever_else_is_set() {
 }
 
 /// The last position's logits by the full forward: no cache, no padding, no batch.
-fn next_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+fn next_logits(model: &LanguageModel, tokens: &[u32]) -> Vec<f32> {
     let hidden = model.hidden(block(&[tokens]), None, &mut Plain);
     let all = values(model.logits(hidden));
-    all[all.len() - model.config().vocabulary..].to_vec()
+    all[all.len() - model.shape().vocabulary..].to_vec()
 }
 
 /// What the decoder does, spelled out: the label's prompt and the tokens so far, against all other labels' prompts, or
 /// one that names none, and the same tokens, token after token.
-fn spelled_out(model: &Llama, request: Request, settings: Decoding, marginal: Option<&[u32]>) -> Vec<u32> {
+fn spelled_out(model: &LanguageModel, request: Request, settings: Decoding, marginal: Option<&[u32]>) -> Vec<u32> {
     let prompts = prompts();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(request.id);
@@ -539,7 +539,7 @@ fn records_that_do_not_fit_the_context_are_refused() {
             },
         )
     };
-    let room = model.config().context - 7;
+    let room = model.shape().context - 7;
     for max_tokens in [0, room + 1, usize::MAX] {
         assert_eq!(with(max_tokens).err().unwrap().kind(), Kind::Usage, "{max_tokens}");
     }
@@ -809,7 +809,7 @@ fn a_score_is_the_sum_of_the_losses_that_training_sees() {
     let mut texts = drawn(12);
     texts.push(vec![END]);
     let trainee = Trainee::new(&model);
-    let placed = trainee.place(&Adapter::new(model.config(), 2, 4.0, 0));
+    let placed = trainee.place(&Adapter::new(model.shape(), 2, 4.0, 0));
     for way in [Way::Memory, Way::Tensors] {
         let scores = Scorer::by(way, &model, &prompts()).score(&under_all(&texts));
         for (tokens, scores) in texts.iter().zip(scores) {

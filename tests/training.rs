@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use dpsynth::config::{Clipping, FinetuneConfig, Method, NoiseKind};
 use dpsynth::error::Kind;
-use dpsynth::models::llama::{Apply, Llama, Map};
 use dpsynth::models::load::gguf::Gguf;
-use dpsynth::models::lora::Adapter;
+use dpsynth::models::lora::{Adapter, Factors};
+use dpsynth::models::{Apply, LanguageModel, ModelFiles};
 use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, verify};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
@@ -34,26 +34,26 @@ const MODES: [Clipping; 2] = [Clipping::Automatic, Clipping::Flat];
 
 /// LoRA with A and B as leaves of ordinary autodiff.
 struct Leaves {
-    factors: Vec<(Tensor<2>, Tensor<2>)>,
+    factors: Factors,
     scale: f64,
 }
 
 impl Apply for Leaves {
-    fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let (a, b) = &self.factors[layer * Map::ALL.len() + map as usize];
+    fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        let (a, b) = &self.factors[&slot];
         let lora = x.clone().matmul(a.clone()).matmul(b.clone()) * self.scale;
         x.matmul(weight.clone().transpose()) + lora
     }
 }
 
 /// One record alone, without padding: its loss and its gradient by the adapter's values, by ordinary autodiff.
-fn alone(model: &Llama, adapter: &Adapter, record: &Encoded) -> (f64, Vec<f64>) {
+fn alone(model: &LanguageModel, adapter: &Adapter, record: &Encoded) -> (f64, Vec<f64>) {
     let device = model.device().autodiff();
     let leaf = |t: Tensor<2>| t.require_grad();
     let factors = adapter
         .tensors(&device)
         .into_iter()
-        .map(|(a, b)| (leaf(a), leaf(b)))
+        .map(|(slot, (a, b))| (slot, (leaf(a), leaf(b))))
         .collect();
     let mut linear = Leaves {
         factors,
@@ -79,7 +79,7 @@ fn alone(model: &Llama, adapter: &Adapter, record: &Encoded) -> (f64, Vec<f64>) 
     };
     let gradient = linear
         .factors
-        .iter()
+        .values()
         .flat_map(|(a, b)| [of(a), of(b)].concat())
         .collect();
     (f64::from(loss.into_scalar::<f32>()), gradient)
@@ -369,10 +369,10 @@ fn p5_a_unit_of_many_records_moves_the_sum_by_at_most_c() {
 }
 
 /// Token 9 alone has a value in coordinate 0 of its embedding, and the adapter blows that coordinate up.
-fn model_with_a_token_that_overflows() -> (Llama, Adapter) {
+fn model_with_a_token_that_overflows() -> (LanguageModel, Adapter) {
     let mut bytes = gguf_bytes();
     let plain = model();
-    let (tokens, width) = (plain.config().vocabulary, plain.config().width);
+    let (tokens, width) = (plain.shape().vocabulary, plain.shape().width);
     // The embedding is the first tensor; Q8_0 blocks are a half-precision scale and 32 bytes.
     let length = tokens * width / 32 * 34;
     let whole = Gguf::parse("model".into(), bytes.clone()).unwrap();
@@ -385,7 +385,8 @@ fn model_with_a_token_that_overflows() -> (Llama, Adapter) {
     for token in 0..tokens {
         bytes[start + token * width / 32 * 34 + 2] = if token == 9 { 127 } else { 0 };
     }
-    let model = Llama::from_gguf(&Gguf::parse("model".into(), bytes).unwrap(), &Device::flex()).unwrap();
+    let files = ModelFiles::Gguf(Gguf::parse("model".into(), bytes).unwrap());
+    let model = files.model(&Device::flex()).unwrap();
     let mut adapter = adapter(&plain);
     // V of the first block: A [width, 2], then B [2, 32].
     let qk = 2 * (width + width) + 2 * (width + width / 2);
@@ -570,7 +571,7 @@ fn finetune() -> FinetuneConfig {
 struct Site {
     folder: tempfile::TempDir,
     plan: PrivacyPlan,
-    model: Llama,
+    model: LanguageModel,
     records: Vec<Encoded>,
     config: FinetuneConfig,
 }
@@ -604,7 +605,7 @@ impl Site {
     }
 
     fn saved(&self) -> Option<Checkpoint> {
-        let len = trainable::count(&self.config, self.model.config());
+        let len = trainable::count(&self.config, self.model.shape());
         let path = self.path("checkpoint.safetensors");
         path.exists()
             .then(|| Checkpoint::load(&path, len, self.config.weight_decay as f32).unwrap())
@@ -652,7 +653,7 @@ fn training_charges_and_applies_every_step() {
         drawn.windows(2).any(|w| w[0] != w[1]),
         "Poisson batches vary in size: {drawn:?}"
     );
-    let fresh = Adapter::new(site.model.config(), 2, 4.0, 0);
+    let fresh = Adapter::new(site.model.shape(), 2, 4.0, 0);
     assert!(adapter.values().iter().all(|v| v.is_finite()));
     assert_ne!(adapter.values(), fresh.values());
     let saved = site.saved().unwrap();
@@ -726,7 +727,7 @@ fn p6_an_empty_batch_is_charged_noised_and_stepped() {
         log.iter()
             .all(|s| s.drawn == 0 && s.mean_loss.is_none() && s.mean_norm.is_none() && s.tokens == 0)
     );
-    let fresh = Adapter::new(site.model.config(), 2, 4.0, 0);
+    let fresh = Adapter::new(site.model.shape(), 2, 4.0, 0);
     let moved = adapter
         .values()
         .iter()
@@ -813,7 +814,7 @@ fn p4_a_checkpoint_holds_no_seed() {
         .collect::<Vec<_>>();
     names.sort();
     assert_eq!(names, ["first", "second", "values"]);
-    let len = Adapter::new(site.model.config(), 2, 4.0, 0).len();
+    let len = Adapter::new(site.model.shape(), 2, 4.0, 0).len();
     assert!(
         bytes.len() < 3 * 4 * len + 1500,
         "{} bytes for three times {len} values",

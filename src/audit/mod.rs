@@ -37,8 +37,7 @@ use crate::config::{FinetuneConfig, RunConfig};
 use crate::documents::StepLog;
 pub use crate::documents::{Findings, LowerBound, Settings, Subject, Verdict};
 use crate::models::device;
-use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
+use crate::models::{LanguageModel, ModelFiles};
 use crate::pipeline::files::write_atomically;
 use crate::pipeline::prepare::Preparation;
 use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
@@ -109,12 +108,12 @@ impl Audit<'_> {
         let file = assets::language_model(&self.config.model, &self.places.assets, self.progress)?;
         let file = file.with_extension("gguf")?;
         file.require(&preparation.model_sha256)?;
-        let gguf = Gguf::open(&file.path)?;
-        let model = Llama::from_gguf(&gguf, &device)?;
+        let files = ModelFiles::open(&file.path)?;
+        let model = files.model(&device)?;
         let units = table::units(self.folder, self.config.dataset.max_records_per_unit())?.load()?;
         let initial = warm_start::initial(c, &model, &self.folder.warm_start())?;
         let trained = trainable::load(c, &model, &self.folder.trained())?;
-        let vocabulary = Vocabulary::from_gguf(&gguf)?;
+        let vocabulary = Vocabulary::of(&files)?;
         let objective = Objective::of(self.config, &preparation.prompts, &vocabulary)?;
         let canaries = self.canaries(&plan, stop, &mut notes)?;
         let replay = replay::Replaying {
@@ -146,7 +145,7 @@ impl Audit<'_> {
             ));
         }
 
-        let membership = self.membership(&gguf, &preparation, claim.delta, stop, &mut notes)?;
+        let membership = self.membership((&model, &vocabulary), &preparation, claim.delta, stop, &mut notes)?;
 
         let retraining = retrain::Retraining {
             model: &model,
@@ -250,7 +249,7 @@ impl Audit<'_> {
 
     fn membership(
         &self,
-        gguf: &Gguf,
+        (model, vocabulary): (&LanguageModel, &Vocabulary),
         preparation: &Preparation,
         delta: f64,
         stop: Stop,
@@ -262,7 +261,6 @@ impl Audit<'_> {
             return Ok(None);
         }
         self.progress.note("membership inference on the synthetic records");
-        let vocabulary = Vocabulary::from_gguf(gguf)?;
         let tokens = |records: Vec<Record>| -> Result<Vec<Vec<u32>>> {
             let encoded = vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)?;
             Ok(encoded.into_iter().map(|e| e.tokens[e.prompt..].to_vec()).collect())
@@ -273,7 +271,7 @@ impl Audit<'_> {
             others: tokens(table::read_records(&self.folder.test_records())?)?,
             synthetic: synthetic?,
             zero_shot: zero_shot?,
-            vocabulary: gguf.texts("tokenizer.ggml.tokens")?.len(),
+            vocabulary: model.shape().vocabulary,
         };
         stop.check()?;
         let found = texts.attack(delta, EACH, stop)?;

@@ -13,7 +13,7 @@ use super::Stop;
 use crate::Result;
 use crate::config::FinetuneConfig;
 pub use crate::documents::{Probe, Replay};
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
@@ -54,7 +54,7 @@ impl Replay {
 
 /// What is replayed, on what.
 pub struct Replaying<'a> {
-    pub model: &'a Llama,
+    pub model: &'a LanguageModel,
     /// With their names.
     pub states: &'a [(&'static str, &'a dyn Trainable)],
     /// The training records.
@@ -117,7 +117,7 @@ impl Replaying<'_> {
         ) else {
             return Vec::new();
         };
-        let vocabulary = self.model.config().vocabulary as u32;
+        let vocabulary = self.model.shape().vocabulary as u32;
         let with_tokens = |token: &mut dyn FnMut() -> u32| {
             let mut made = longest.clone();
             made.tokens[longest.prompt..].iter_mut().for_each(|t| *t = token());

@@ -15,7 +15,7 @@ use super::Stop;
 use super::one_run::{Design, Observed};
 use crate::config::FinetuneConfig;
 pub use crate::documents::Losses;
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::pipeline::warm_start;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
@@ -29,7 +29,7 @@ use crate::{Error, Result};
 
 /// What is trained, on what.
 pub struct Retraining<'a> {
-    pub model: &'a Llama,
+    pub model: &'a LanguageModel,
     pub config: &'a FinetuneConfig,
     pub plan: &'a PrivacyPlan,
     pub units: &'a Units,
@@ -112,7 +112,7 @@ impl Retraining<'_> {
 
     fn made_up(&self) -> Vec<Encoded> {
         let mut rng = rand::rng();
-        let (vocabulary, length) = (self.model.config().vocabulary as u32, self.length());
+        let (vocabulary, length) = (self.model.shape().vocabulary as u32, self.length());
         let mut one = |_| {
             let label = rng.random_range(0..self.prompts.len());
             let mut tokens = self.prompts[label].clone();

@@ -1,6 +1,6 @@
 //! How many floating-point operations a training step needs.
 
-use crate::models::llama::{LlamaConfig, Map};
+use crate::models::shape::Shape;
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,17 +26,15 @@ pub enum Trained {
 /// Not counted: norms, rotation, softmax, the gate, embedding, the optimizer; whatever is computed twice, for masked
 /// positions, or for privacy's sake alone. It is the same for a private and a non-private step, so that privacy's price
 /// lowers the utilisation.
-pub fn training(c: &LlamaConfig, trained: Trained, prompt: usize, text: usize) -> f64 {
+pub fn training(c: &Shape, trained: Trained, prompt: usize, text: usize) -> f64 {
     let tokens = (prompt + text).saturating_sub(1) as f64;
-    let over_maps = |of: &dyn Fn([usize; 2]) -> usize| -> f64 {
-        Map::ALL.iter().map(|m| of(c.shape(*m))).sum::<usize>() as f64 * c.layers as f64
-    };
-    let maps = 2.0 * over_maps(&|[input, output]| input * output) * tokens;
+    let maps = 2.0 * c.over_maps(|input, output| input * output) as f64 * tokens;
     let head = 2.0 * (c.vocabulary * c.width * text) as f64;
-    let attention = 2.0 * (c.layers * 2 * c.width) as f64 * tokens * (tokens + 1.0) / 2.0;
+    let mixed: usize = c.attention.iter().map(|a| 2 * a.heads * a.head_width).sum();
+    let attention = 2.0 * mixed as f64 * tokens * (tokens + 1.0) / 2.0;
     match trained {
         Trained::Lora { rank } => {
-            let factors = 2.0 * over_maps(&|[input, output]| rank * (input + output)) * tokens;
+            let factors = 2.0 * c.over_maps(|input, output| rank * (input + output)) as f64 * tokens;
             2.0 * (maps + head) + 3.0 * factors + 3.0 * attention
         }
         Trained::Full => 3.0 * (maps + head) + 3.0 * attention,
@@ -50,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_long_record_costs_about_six_operations_a_weight_and_token() {
-        let c = model_shape();
+        let c = model_shape().shape();
         // 106.2 million weights in maps, 28.3 million in the head.
         let weights = 134.5e6;
         let per_token = training(&c, Trained::Full, 1, 512) / 512.0;
@@ -60,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_frozen_base_needs_no_gradients_of_its_weights() {
-        let c = model_shape();
+        let c = model_shape().shape();
         let [lora, full] = [Trained::Lora { rank: 16 }, Trained::Full].map(|t| training(&c, t, 40, 64));
         assert!(lora < 0.72 * full && lora > 0.66 * full);
     }

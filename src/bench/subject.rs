@@ -5,8 +5,8 @@ use burn::tensor::Device;
 use super::synthetic;
 use crate::assets::{self, Locations};
 use crate::config::RunConfig;
-use crate::models::llama::{Llama, LlamaConfig};
-use crate::models::load::gguf::Gguf;
+use crate::models::llama::LlamaConfig;
+use crate::models::{LanguageModel, ModelFiles};
 use crate::progress::Progress;
 use crate::records::{Encoded, LabelSpace, Vocabulary, prompt};
 use crate::{Error, Result};
@@ -36,7 +36,7 @@ pub fn model_shape() -> LlamaConfig {
 pub struct Subject {
     /// What it is, for people.
     pub name: String,
-    pub model: Llama,
+    pub model: LanguageModel,
     /// The prompt of each label, in tokens.
     pub prompts: Vec<Vec<u32>>,
     /// The token that ends a record.
@@ -55,8 +55,8 @@ impl Subject {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let files = assets::language_model(&config.model, locations, progress)?;
-        let gguf = Gguf::open(&files.with_extension("gguf")?.path)?;
-        let vocabulary = Vocabulary::from_gguf(&gguf)?;
+        let files = ModelFiles::open(&files.with_extension("gguf")?.path)?;
+        let vocabulary = Vocabulary::of(&files)?;
         let labels = LabelSpace::from_config(&config.dataset.labels)?;
         let texts = prompt::prompts(&config.prompt, &labels, vocabulary.chat_template())?;
         Ok(Subject {
@@ -65,7 +65,7 @@ impl Subject {
                 .path
                 .as_ref()
                 .map_or_else(|| config.model.asset.clone(), |path| path.display().to_string()),
-            model: Llama::from_gguf(&gguf, device)?,
+            model: files.model(device)?,
             prompts: texts.iter().map(|t| vocabulary.prompt(t)).collect::<Result<_>>()?,
             end: vocabulary.end(),
         })
@@ -86,7 +86,7 @@ impl Subject {
         let prompt = |label: usize| made_up(label, prompt_tokens, shape.vocabulary);
         Ok(Subject {
             name: "synthetic".into(),
-            model: Llama::from_gguf(&synthetic::gguf(shape)?, device)?,
+            model: ModelFiles::Gguf(synthetic::gguf(shape)?).model(device)?,
             prompts: (0..2).map(prompt).collect(),
             end: SYNTHETIC_END.min(shape.vocabulary as u32 - 1),
         })
@@ -98,7 +98,7 @@ impl Subject {
     /// Usage.
     pub fn room_for(&self, tokens: usize) -> Result<()> {
         let longest = self.prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let room = self.model.config().context.saturating_sub(longest);
+        let room = self.model.shape().context.saturating_sub(longest);
         match (1..=room).contains(&tokens) {
             true => Ok(()),
             false => Err(
@@ -115,11 +115,10 @@ impl Subject {
     /// Usage: no token, or more than the model's context has room for.
     pub fn records(&self, count: usize, tokens: usize) -> Result<Vec<Encoded>> {
         self.room_for(tokens)?;
-        let config = self.model.config();
         let record = |i: usize| {
             let label = i % self.prompts.len();
             let prompt = &self.prompts[label];
-            let text = made_up(self.prompts.len() + i, tokens, config.vocabulary);
+            let text = made_up(self.prompts.len() + i, tokens, self.model.shape().vocabulary);
             Encoded {
                 tokens: prompt.iter().copied().chain(text).collect(),
                 prompt: prompt.len(),
@@ -161,10 +160,10 @@ fn check(c: &LlamaConfig) -> Result<()> {
     if !heads.is_multiple_of(kv_heads) {
         return Err(refused(format!("{kv_heads} heads of keys do not divide {heads} heads")));
     }
-    if c.parameters() > MOST_PARAMETERS {
+    let parameters = c.shape().parameters();
+    if parameters > MOST_PARAMETERS {
         return Err(refused(format!(
-            "a model of {} parameters is more than the {MOST_PARAMETERS} that are made up here",
-            c.parameters()
+            "a model of {parameters} parameters is more than the {MOST_PARAMETERS} that are made up here"
         )));
     }
     Ok(())

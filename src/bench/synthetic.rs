@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Result;
-use crate::models::llama::{LlamaConfig, Map};
+use crate::models::llama::{Llama, LlamaConfig};
 use crate::models::load::gguf::Gguf;
 
 /// ggml's numbers for the kinds of values.
@@ -20,19 +20,7 @@ const ALIGNMENT: usize = 32;
 
 /// A model of shape `c` with weights uniform in ±1/√inputs: activations keep their size, so no number is subnormal.
 pub fn gguf(c: &LlamaConfig) -> Result<Gguf> {
-    let mut tensors: Vec<(String, Vec<usize>)> = vec![
-        ("token_embd.weight".into(), vec![c.vocabulary, c.width]),
-        ("output_norm.weight".into(), vec![c.width]),
-    ];
-    for layer in 0..c.layers {
-        tensors.push((format!("blk.{layer}.attn_norm.weight"), vec![c.width]));
-        tensors.push((format!("blk.{layer}.ffn_norm.weight"), vec![c.width]));
-        for (map, name) in Map::ALL.into_iter().zip(NAMES) {
-            let [input, output] = c.shape(map);
-            tensors.push((format!("blk.{layer}.{name}.weight"), vec![output, input]));
-        }
-    }
-
+    let tensors = Llama::from(c.clone()).gguf_tensors();
     let counts = [
         ("block_count", c.layers),
         ("embedding_length", c.width),
@@ -96,17 +84,6 @@ pub fn gguf(c: &LlamaConfig) -> Result<Gguf> {
     }
     Gguf::parse("the synthetic model".into(), file)
 }
-
-/// In the order of [`Map::ALL`].
-const NAMES: [&str; 7] = [
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_output",
-    "ffn_gate",
-    "ffn_up",
-    "ffn_down",
-];
 
 /// What a tensor takes in the file.
 fn bytes(shape: &[usize]) -> usize {

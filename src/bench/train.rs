@@ -174,8 +174,8 @@ impl<'a> Bench<'a> {
         within("records", setting.records, LEAST_RECORDS, 1 << 20)?;
         within("steps", setting.steps, 1, 1 << 20)?;
         within("micro-batch-size", f.micro_batch_size, 1, 1 << 20)?;
-        let shape = subject.model.config();
-        within("rank", f.rank, 1, shape.width.max(shape.hidden))?;
+        let widest = subject.model.shape().maps().flat_map(|(_, dims)| dims).max();
+        within("rank", f.rank, 1, widest.unwrap_or(1))?;
         let units = Units::of_records(subject.records(setting.records, setting.tokens)?);
         let ledgers = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         Ok(Bench {
@@ -337,7 +337,7 @@ pub fn measure(
     let records = bench.units.all();
     let flops: f64 = records
         .iter()
-        .map(|r| flops::training(model.config(), trained, r.prompt, r.tokens.len() - r.prompt))
+        .map(|r| flops::training(model.shape(), trained, r.prompt, r.tokens.len() - r.prompt))
         .sum();
     let tokens = records.iter().map(|r| r.tokens.len()).sum::<usize>() as f64;
     let dtype = trainable::dtype(f.precision);

@@ -6,7 +6,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::fused::{Heads, Rotary, causal_attention, rotate};
-use super::llama::{LlamaConfig, Map};
+use super::shape::Shape;
 
 pub mod behind;
 mod memory;
@@ -127,21 +127,14 @@ enum Storage {
 
 impl Cache {
     /// `rows` rows that each hold up to `capacity` tokens behind one of `prompts`.
-    pub fn new(config: &LlamaConfig, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
-        Cache::by(Way::of(device), config, prompts, rows, capacity, device)
+    pub fn new(model: &Shape, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
+        Cache::by(Way::of(device), model, prompts, rows, capacity, device)
     }
 
     /// The same in the storage of another way of device, so that what a GPU computes can be tested without one.
-    pub fn by(
-        way: Way,
-        config: &LlamaConfig,
-        prompts: &[Prompt],
-        rows: usize,
-        capacity: usize,
-        device: &Device,
-    ) -> Self {
+    pub fn by(way: Way, model: &Shape, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
         let fewest = match way {
-            Way::Memory => fewest_rows(config),
+            Way::Memory => fewest_rows(model),
             Way::Tensors => 1,
         };
         let rows = rows.max(fewest);
@@ -150,11 +143,11 @@ impl Cache {
             lengths: prompts.iter().map(|p| p.len).collect(),
             capacity,
             fewest,
-            token_bytes: 2 * config.layers * config.kv_heads * config.head_width() * size_of::<f32>(),
+            token_bytes: model.held_per_token() * size_of::<f32>(),
             storage: match way {
-                Way::Memory => Storage::Memory(memory::Memory::new(config, prompts, rows, capacity)),
+                Way::Memory => Storage::Memory(memory::Memory::new(model, prompts, rows, capacity)),
                 Way::Tensors => {
-                    Storage::Tensors(Box::new(tensors::Tensors::new(config, prompts, rows, capacity, device)))
+                    Storage::Tensors(Box::new(tensors::Tensors::new(model, prompts, rows, capacity, device)))
                 }
             },
             device: device.clone(),
@@ -253,10 +246,9 @@ impl Past for Step<'_> {
 ///
 /// gemm 0.19 sums over the inner width in one order for all numbers of rows, but for vectors, for results of at most
 /// 16 · 16 numbers, and for results of at most 64 · 64 whose inner width is over 512.
-fn fewest_rows(config: &LlamaConfig) -> usize {
-    let shapes = Map::ALL.map(|m| config.shape(m));
-    let narrowest = shapes.iter().map(|[_, out]| *out).min().unwrap_or(1);
-    let blocked = shapes.iter().any(|[input, out]| *input > 512 && *out <= 64);
+fn fewest_rows(model: &Shape) -> usize {
+    let narrowest = model.maps().map(|(_, [_, out])| out).min().unwrap_or(1);
+    let blocked = model.maps().any(|(_, [input, out])| input > 512 && out <= 64);
     let beyond_blocks = if blocked { 65 } else { 2 };
     (256 / narrowest + 1).max(beyond_blocks)
 }

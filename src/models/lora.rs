@@ -2,7 +2,7 @@
 //!
 //! All values live in one flat vector, since that is what clipping, noise and the optimizer act on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,15 +10,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use super::llama::{LlamaConfig, Map};
+use super::shape::{Shape, transposed};
 use crate::pipeline::files::{Values, write_tensors};
 use crate::{Error, Result};
 
 /// Where the two factors of one linear map stand in the flat vector.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Place {
-    layer: usize,
-    map: Map,
+    slot: usize,
+    /// The map's name in checkpoints, without `.weight`.
+    module: String,
     input: usize,
     output: usize,
     /// A `[input, rank]` begins here, B `[rank, output]` follows.
@@ -28,10 +29,12 @@ struct Place {
 impl Place {
     /// PEFT's name of a factor, `A` or `B`.
     fn name(&self, part: &str) -> String {
-        let map = self.map.hub_name();
-        format!("base_model.model.model.layers.{}.{map}.lora_{part}.weight", self.layer)
+        format!("base_model.model.{}.lora_{part}.weight", self.module)
     }
 }
+
+/// A `[input, rank]` and B `[rank, output]` by the slot of their map.
+pub type Factors = BTreeMap<usize, (Tensor<2>, Tensor<2>)>;
 
 /// An adapter for every linear map of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,21 +49,18 @@ impl Adapter {
     /// A fresh adapter: A uniform in ±1/√input (Kaiming with a = √5, as PEFT does), B zero, so that it changes nothing yet.
     ///
     /// The initial values are public: `seed` costs no privacy.
-    pub fn new(config: &LlamaConfig, rank: usize, alpha: f64, seed: u64) -> Self {
+    pub fn new(shape: &Shape, rank: usize, alpha: f64, seed: u64) -> Self {
         let mut places = Vec::new();
         let mut start = 0;
-        for layer in 0..config.layers {
-            for map in Map::ALL {
-                let [input, output] = config.shape(map);
-                places.push(Place {
-                    layer,
-                    map,
-                    input,
-                    output,
-                    start,
-                });
-                start += rank * (input + output);
-            }
+        for (slot, [input, output]) in shape.maps() {
+            places.push(Place {
+                slot,
+                module: shape.slots[slot].module().to_string(),
+                input,
+                output,
+                start,
+            });
+            start += rank * (input + output);
         }
         let mut values = vec![0f32; start];
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
@@ -93,7 +93,7 @@ impl Adapter {
         self.alpha / self.rank as f64
     }
 
-    /// All values, in the order of layers and [`Map::ALL`], A before B.
+    /// All values, in the order of [`Shape::maps`], A before B.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -103,14 +103,18 @@ impl Adapter {
         &mut self.values
     }
 
-    /// A `[input, rank]` and B `[rank, output]` of each linear map, in order, on `device`.
-    pub fn tensors(&self, device: &Device) -> Vec<(Tensor<2>, Tensor<2>)> {
-        self.places.iter().map(|p| self.factors(p, device)).collect()
+    /// A `[input, rank]` and B `[rank, output]` of each linear map, by slot, on `device`.
+    pub fn tensors(&self, device: &Device) -> Factors {
+        self.places.iter().map(|p| (p.slot, self.factors(p, device))).collect()
     }
 
     /// (alpha / rank)·B·A of one linear map, `[output, input]`.
-    pub fn delta(&self, layer: usize, map: Map, device: &Device) -> Tensor<2> {
-        let (a, b) = self.factors(&self.places[layer * Map::ALL.len() + map as usize], device);
+    ///
+    /// # Panics
+    /// Where there is no linear map in `slot`.
+    pub fn delta(&self, slot: usize, device: &Device) -> Tensor<2> {
+        let place = self.places.binary_search_by_key(&slot, |p| p.slot);
+        let (a, b) = self.factors(&self.places[place.expect("a linear map has its factors")], device);
         b.transpose().matmul(a.transpose() * self.scale())
     }
 
@@ -150,37 +154,31 @@ impl Adapter {
         write_tensors(path, tensors.collect(), metadata)
     }
 
-    /// Reads what [`Adapter::save`] wrote, for the model of `config`.
-    pub fn load(path: &Path, config: &LlamaConfig, rank: usize, alpha: f64) -> Result<Self> {
+    /// Reads what [`Adapter::save`] wrote, for a model of `shape`.
+    pub fn load(path: &Path, shape: &Shape, rank: usize, alpha: f64) -> Result<Self> {
         let file = std::fs::read(path).map_err(|e| Error::io("read the adapter", path, e))?;
         let broken = |what: String| {
             Error::data(format!("{} is not a usable adapter: {what}", path.display()))
                 .hint("delete it and run the same command again: it is rebuilt from the checkpoint")
         };
         let tensors = SafeTensors::deserialize(&file).map_err(|e| broken(e.to_string()))?;
-        let mut out = Adapter::new(config, rank, alpha, 0);
+        let mut out = Adapter::new(shape, rank, alpha, 0);
         for p in out.places.clone() {
-            for (part, shape, at) in [
+            for (part, dims, at) in [
                 ("A", [rank, p.input], p.start),
                 ("B", [p.output, rank], p.start + p.input * rank),
             ] {
                 let name = p.name(part);
                 let view = tensors.tensor(&name).map_err(|e| broken(format!("{name}: {e}")))?;
-                if view.shape() != shape || view.dtype() != Dtype::F32 {
-                    return Err(broken(format!("{name} has shape {:?}, not {shape:?}", view.shape())));
+                if view.shape() != dims || view.dtype() != Dtype::F32 {
+                    return Err(broken(format!("{name} has shape {:?}, not {dims:?}", view.shape())));
                 }
-                let values = transposed(&floats(view.data()), shape[0], shape[1]);
+                let values = transposed(&floats(view.data()), dims[0], dims[1]);
                 out.values[at..at + values.len()].copy_from_slice(&values);
             }
         }
         Ok(out)
     }
-}
-
-fn transposed(v: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..rows * columns)
-        .map(|i| v[(i % rows) * columns + i / rows])
-        .collect()
 }
 
 fn floats(b: &[u8]) -> Vec<f32> {

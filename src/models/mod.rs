@@ -1,15 +1,26 @@
 //! The models, one readable file each, and their loaders.
+//!
+//! A family is a file here: it declares its [`shape`] and applies its weights ([`Architecture`]); `open` has a line for it.
+//! [`LanguageModel::open`] is the one way in.
 
 pub mod bert;
 pub mod cache;
 pub mod device;
 pub mod fused;
+pub mod gpt2;
+mod language_model;
 pub mod llama;
 pub mod load;
 pub mod lora;
+mod open;
+pub mod shape;
 pub mod weights;
 
 use burn::tensor::{Tensor, Transaction};
+
+pub(crate) use language_model::Forward;
+pub use language_model::{Apply, Architecture, LanguageModel, Norm, Plain};
+pub use open::ModelFiles;
 
 /// A tensor's values on the host.
 pub fn read<const D: usize>(t: Tensor<D>) -> Vec<f32> {

@@ -5,29 +5,40 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
-use super::llama::Llama;
+use super::LanguageModel;
+use super::shape::Slot;
 use crate::pipeline::files::{Values, write_tensors};
 use crate::{Error, Result};
 
-/// A model's weights on the host, in the order of [`Llama::names`].
+/// A model's weights on the host, in the order of [`Shape::slots`](super::shape::Shape::slots).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
-    names: Vec<(String, Vec<usize>)>,
+    slots: Vec<Slot>,
     values: Vec<f32>,
 }
 
 impl Weights {
     /// The weights of `model`.
-    pub fn of(model: &Llama) -> Self {
+    pub fn of(model: &LanguageModel) -> Self {
         Weights {
-            names: model.names(),
+            slots: model.shape().slots.clone(),
             values: model.values(),
         }
     }
 
-    /// Name in Hugging Face checkpoints and shape of each weight, in the order of the values.
-    pub fn names(&self) -> &[(String, Vec<usize>)] {
-        &self.names
+    /// What each weight is, in the order of the values.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Each weight's values.
+    pub fn by_slot(&self) -> impl Iterator<Item = (&Slot, &[f32])> {
+        let mut rest = self.values.as_slice();
+        self.slots.iter().map(move |slot| {
+            let (own, others) = rest.split_at(slot.len());
+            rest = others;
+            (slot, own)
+        })
     }
 
     /// All values.
@@ -42,35 +53,29 @@ impl Weights {
 
     /// Writes safetensors with the names of Hugging Face checkpoints.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut rest = self.values.as_slice();
-        let mut tensors = Vec::with_capacity(self.names.len());
-        for (name, shape) in &self.names {
-            let (own, others) = rest.split_at(shape.iter().product());
-            rest = others;
-            tensors.push(Values {
-                name,
-                shape: shape.clone(),
-                values: own.into(),
-            });
-        }
+        let tensors = self.by_slot().map(|(slot, values)| Values {
+            name: &slot.name,
+            shape: slot.shape.clone(),
+            values: values.into(),
+        });
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        write_tensors(path, tensors, metadata)
+        write_tensors(path, tensors.collect(), metadata)
     }
 
     /// Reads what [`Weights::save`] wrote, for a model of the shape of `base`.
     ///
     /// # Errors
     /// Data: the file is broken, or another model's.
-    pub fn load(path: &Path, base: &Llama) -> Result<Self> {
+    pub fn load(path: &Path, base: &LanguageModel) -> Result<Self> {
         let file = std::fs::read(path).map_err(|e| Error::io("read the weights", path, e))?;
         let broken = |what: String| {
             Error::data(format!("{} does not hold the model's weights: {what}", path.display()))
                 .hint("delete it and run the same command again: it is rebuilt from the checkpoint")
         };
         let tensors = SafeTensors::deserialize(&file).map_err(|e| broken(e.to_string()))?;
-        let names = base.names();
-        let mut values = Vec::with_capacity(base.config().parameters());
-        for (name, shape) in &names {
+        let slots = base.shape().slots.clone();
+        let mut values = Vec::with_capacity(base.shape().parameters());
+        for Slot { name, shape, .. } in &slots {
             let view = tensors.tensor(name).map_err(|e| broken(format!("{name}: {e}")))?;
             if view.shape() != shape || view.dtype() != Dtype::F32 {
                 return Err(broken(format!("{name} has shape {:?}, not {shape:?}", view.shape())));
@@ -78,6 +83,6 @@ impl Weights {
             let floats = view.data().chunks_exact(4);
             values.extend(floats.map(|b| f32::from_le_bytes(b.try_into().expect("chunks of four"))));
         }
-        Ok(Weights { names, values })
+        Ok(Weights { slots, values })
     }
 }

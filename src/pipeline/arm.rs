@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Pipeline;
 use super::journal::Journal;
 use crate::config::Contrast;
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::progress::Unit;
 use crate::records::{Vocabulary, prompt};
 use crate::sampling::choose::Choice;
@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// What records are drawn from.
 pub struct Source<'a> {
     pub p: &'a Pipeline<'a>,
-    pub model: &'a Llama,
+    pub model: &'a LanguageModel,
     pub vocabulary: &'a Vocabulary,
     /// Of each label.
     pub prompts: &'a [Vec<u32>],

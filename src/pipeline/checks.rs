@@ -2,7 +2,6 @@
 
 use crate::Result;
 use crate::config::{LabelPrior, RunConfig};
-use crate::models::load::gguf::Gguf;
 use crate::records::{LabelSpace, Question, Vocabulary, prompt};
 use crate::sampling::prior;
 use crate::tables::short;
@@ -40,16 +39,15 @@ pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     })
 }
 
-/// The prompt of each joint label, in tokens.
+/// The prompt of each joint label, in tokens, for a model of so long a context.
 ///
 /// # Errors
 /// Usage: a label's name that the model would take for a control token, or prompts and records longer than its context.
-pub fn prompts(c: &RunConfig, labels: &LabelSpace, gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<Vec<u32>>> {
+pub fn prompts(c: &RunConfig, labels: &LabelSpace, context: usize, vocabulary: &Vocabulary) -> Result<Vec<Vec<u32>>> {
     prompt::marginal(&c.prompt, vocabulary.chat_template())?;
     control_tokens(c, labels, vocabulary)?;
     let requests = prompt::prompts(&c.prompt, labels, vocabulary.chat_template())?;
     let prompts: Vec<Vec<u32>> = requests.iter().map(|t| vocabulary.prompt(t)).collect::<Result<_>>()?;
-    let context = gguf.count("llama.context_length")?;
     let mut around = prompts.iter().map(Vec::len).max().unwrap_or(0);
     if c.finetune.objective.label_words > 0.0 {
         around = around.max(Question::new(&c.prompt, labels, vocabulary)?.most_tokens());

@@ -7,9 +7,9 @@ use super::{checks, plan_request, privacy_plan};
 use crate::assets::{Locations, Registry};
 use crate::bench::ceiling;
 use crate::config::{Guidance, Method, RunConfig};
+use crate::models::ModelFiles;
 use crate::models::device;
-use crate::models::llama::{LlamaConfig, Map};
-use crate::models::load::gguf::Gguf;
+use crate::models::shape::Shape;
 use crate::privacy::Guarantee;
 use crate::privacy::planner::{Offer, Proposal};
 use crate::records::{LabelSpace, Vocabulary};
@@ -71,9 +71,9 @@ pub fn estimate(config: &RunConfig, assets: &Locations) -> Result<Estimate> {
     };
     let cost = match file {
         Some(path) => {
-            let gguf = Gguf::open(&path)?;
-            checks::prompts(config, &labels, &gguf, &Vocabulary::from_gguf(&gguf)?)?;
-            let shape = LlamaConfig::from_gguf(&gguf)?;
+            let files = ModelFiles::open(&path)?;
+            let shape = files.shape()?;
+            checks::prompts(config, &labels, shape.context, &Vocabulary::of(&files)?)?;
             Some(cost(config, &shape, labels.len(), plan.steps(), &device))
         }
         None => None,
@@ -138,11 +138,11 @@ fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
     files.into_iter().find(|f| f.extension().is_some_and(|e| e == "gguf"))
 }
 
-fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &Device) -> Cost {
+fn cost(c: &RunConfig, shape: &Shape, labels: usize, steps: u64, device: &Device) -> Cost {
     let side_by_side = Workers::on(device);
     let workers = side_by_side.count();
     let weights = shape.parameters();
-    let tape: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum::<usize>() * shape.layers;
+    let tape = shape.over_maps(|input, output| input + output);
     let trained_parameters = trainable::count(&c.finetune, shape);
     let record = (PROMPT_TOKENS + c.prepare.max_tokens) as f64;
     let rows_per_record = c.finetune.objective.rows_per_record(labels);
@@ -156,7 +156,7 @@ fn cost(c: &RunConfig, shape: &LlamaConfig, labels: usize, steps: u64, device: &
     let contrasts = c.sample.contrasts(labels);
     let rows = (workers * c.sample.batch_size * (1 + contrasts)) as f64;
     let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens) as f64;
-    let held = (2 * shape.layers * shape.kv_heads * shape.head_width()) as f64 * 4.0;
+    let held = shape.held_per_token() as f64 * 4.0;
     // The base, the tuned model, and its copy by columns.
     let sampling =
         12.0 * weights as f64 + rows * (held * (length + PROMPT_TOKENS as f64) + 8.0 * shape.vocabulary as f64);

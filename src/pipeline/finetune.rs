@@ -56,7 +56,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
 
     let resume = match p.folder.checkpoint().exists() {
         true => {
-            let len = trainable::count(&c.finetune, model.config());
+            let len = trainable::count(&c.finetune, model.shape());
             let saved = Checkpoint::load(&p.folder.checkpoint(), len, c.finetune.weight_decay as f32)?;
             if let Some(steps) = account::check(&ledger, &run_id, &saved, &p.folder.checkpoint())? {
                 // All steps are paid for and applied; only what was made of them is missing.

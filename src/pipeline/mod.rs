@@ -41,8 +41,7 @@ use crate::assets::{self, Locations, sha256_file};
 use crate::config::{Files, HeldOut, Profile, RunConfig};
 use crate::documents::Report;
 use crate::models::device;
-use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
+use crate::models::{LanguageModel, ModelFiles};
 use crate::progress::Progress;
 use crate::records::Vocabulary;
 use crate::tables::{self, Split};
@@ -162,12 +161,12 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The language model as it came, and its tokenizer.
-    fn language_model(&self) -> Result<(Vocabulary, Llama)> {
+    fn language_model(&self) -> Result<(Vocabulary, LanguageModel)> {
         let c = &self.config;
         let file = assets::language_model(&c.model, &self.places.assets, self.progress)?;
-        let gguf = Gguf::open(&file.with_extension("gguf")?.path)?;
-        let base = Llama::from_gguf(&gguf, &device::choose(c.device)?)?;
-        Ok((Vocabulary::from_gguf(&gguf)?, base))
+        let files = ModelFiles::open(&file.with_extension("gguf")?.path)?;
+        let base = files.model(&device::choose(c.device)?)?;
+        Ok((Vocabulary::of(&files)?, base))
     }
 
     /// The run's folder.

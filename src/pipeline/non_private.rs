@@ -6,7 +6,7 @@ use super::prepare::Preparation;
 use super::sample::sample_arm;
 use super::warm_start;
 use super::{NON_PRIVATE, Pipeline, stamp, table};
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::records::Vocabulary;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
@@ -56,7 +56,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     sample_arm(p, NON_PRIVATE, &tuned, &vocabulary, c.sample.records, metadata)
 }
 
-fn train(p: &Pipeline, base: &Llama, vocabulary: &Vocabulary) -> Result<Box<dyn trainable::Trainable>> {
+fn train(p: &Pipeline, base: &LanguageModel, vocabulary: &Vocabulary) -> Result<Box<dyn trainable::Trainable>> {
     let c = &p.config;
     let plain = &c.evaluate.non_private;
     let units = table::units(&p.folder, c.dataset.max_records_per_unit())?.load()?;

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::documents::{self, Sampled};
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Reference, ReferenceName};
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::progress::Unit;
 use crate::records::Encoded;
 use crate::sampling::refine::{Score, most_likely as largest, posterior};
@@ -39,7 +39,7 @@ pub fn run(p: &Pipeline, num_labels: usize) -> Result<Vec<Reference>> {
     let texts = vocabulary.records(&test, &preparation.prompts, c.prepare.max_tokens)?;
 
     let tuned = trainable::load(&c.finetune, &base, &p.folder.trained())?.merged(&base);
-    let of = |name, what: &str, model: &Llama, arm: &str| {
+    let of = |name, what: &str, model: &LanguageModel, arm: &str| {
         let bias = bias(p, arm, num_labels)?;
         let scored = scores(p, name, model, &preparation.prompts, &texts)?;
         let predicted: Vec<usize> = scored.iter().map(|log_p| most_likely(log_p, &bias)).collect();
@@ -92,7 +92,7 @@ fn most_likely(log_p: &[f64], bias: &[f64]) -> usize {
 fn scores(
     p: &Pipeline,
     name: ReferenceName,
-    model: &Llama,
+    model: &LanguageModel,
     prompts: &[Vec<u32>],
     records: &[Encoded],
 ) -> Result<Vec<Vec<f64>>> {

@@ -10,7 +10,7 @@ use super::table::RecordWriter;
 use super::tokens::TokenWriter;
 use super::{Pipeline, RunPaths, checks, stamp};
 use crate::config::HeldOut;
-use crate::models::load::gguf::Gguf;
+use crate::models::ModelFiles;
 use crate::progress::Unit;
 use crate::records::{
     FixedSample, LabelSpace, ReadReport, Reader, Record, TextHashes, UnitNumbers, Vocabulary, text_hash,
@@ -55,9 +55,9 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let data = assets::dataset(&c.dataset, &p.places.assets, p.progress)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
     let file = model.with_extension("gguf")?;
-    let gguf = Gguf::open(&file.path)?;
-    let vocabulary = Vocabulary::from_gguf(&gguf)?;
-    let prompts = checks::prompts(c, &labels, &gguf, &vocabulary)?;
+    let files = ModelFiles::open(&file.path)?;
+    let vocabulary = Vocabulary::of(&files)?;
+    let prompts = checks::prompts(c, &labels, files.shape()?.context, &vocabulary)?;
     for told in [Some(&data.train), data.test.as_ref()].into_iter().flatten() {
         if let Some(missing) = missing_shards(told) {
             p.progress.note(&format!("warning: {missing}"));

@@ -8,7 +8,7 @@ use super::prepare::Preparation;
 use super::report::guarantee;
 use crate::config::{Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use crate::documents::{Found, Sampled, SampledLabel, ShardMetadata};
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::records::{LabelSpace, Vocabulary};
 use crate::sampling::guide;
 use crate::sampling::prior;
@@ -52,7 +52,7 @@ fn shard_metadata(p: &Pipeline) -> Result<ShardMetadata> {
 pub fn sample_arm(
     p: &Pipeline,
     name: &str,
-    model: &Llama,
+    model: &LanguageModel,
     vocabulary: &Vocabulary,
     records: usize,
     metadata: Vec<(String, String)>,

@@ -3,7 +3,7 @@
 //! The warm start reads the model and the prompts, both public, and no private record: it is free of privacy cost.
 
 use crate::config::{FinetuneConfig, RunConfig};
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Vocabulary};
 use crate::sampling::choose::Choice;
@@ -27,7 +27,7 @@ const CHECKED: usize = 64;
 /// What the warm start reads and where it keeps what it made.
 pub struct WarmStart<'a> {
     pub config: &'a RunConfig,
-    pub model: &'a Llama,
+    pub model: &'a LanguageModel,
     pub vocabulary: &'a Vocabulary,
     /// Each label's, in tokens.
     pub prompts: &'a [Vec<u32>],
@@ -41,7 +41,7 @@ pub struct WarmStart<'a> {
 ///
 /// # Errors
 /// Data: a warm start is configured and its file is missing or broken.
-pub fn initial(config: &FinetuneConfig, model: &Llama, path: &Path) -> Result<Box<dyn Trainable>> {
+pub fn initial(config: &FinetuneConfig, model: &LanguageModel, path: &Path) -> Result<Box<dyn Trainable>> {
     match config.warm_start.records {
         0 => Ok(trainable::initial(config, model)),
         _ => trainable::load(config, model, path),

@@ -3,16 +3,22 @@
 use std::collections::HashSet;
 
 use rayon::prelude::*;
+use serde_json::Value;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, Tokenizer};
 
+use crate::models::ModelFiles;
 use crate::models::load::gguf::Gguf;
+use crate::models::load::hub::Checkpoint;
 use crate::records::Record;
 use crate::records::prompt::ChatTemplate;
 use crate::{Error, Result};
+
+/// What stands in for a chat template where a model has none: the request, and the record on the next line.
+const PLAIN: &str = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}";
 
 /// GGUF's token type of control tokens.
 const CONTROL: i64 = 3;
@@ -34,13 +40,86 @@ pub struct Vocabulary {
     prompts: Tokenizer,
     /// Takes control tokens for plain text: for records, which may hold anything.
     records: Tokenizer,
-    end: u32,
     /// Numbers of the control tokens.
     control: HashSet<u32>,
+    special: SpecialTokens,
     chat_template: ChatTemplate,
 }
 
+/// A token that means something to the model: its number and how it is written.
+pub type Token = (u32, String);
+
+/// The tokens with a role.
+#[derive(Clone, Debug)]
+pub struct SpecialTokens {
+    /// Ends a record.
+    pub eos: Token,
+    pub bos: Option<Token>,
+    pub unk: Option<Token>,
+    /// Fills batches up.
+    pub pad: Option<Token>,
+}
+
 impl Vocabulary {
+    /// Of a model's files.
+    ///
+    /// # Errors
+    /// Data: a tokenizer that is not supported, or that is broken.
+    pub fn of(files: &ModelFiles) -> Result<Self> {
+        match files {
+            ModelFiles::Gguf(gguf) => Vocabulary::from_gguf(gguf),
+            ModelFiles::Checkpoint(checkpoint) => Vocabulary::from_checkpoint(checkpoint),
+        }
+    }
+
+    /// Reads a checkpoint's `tokenizer.json`, and from `tokenizer_config.json` which tokens have a role.
+    fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let file = |name: &str| checkpoint.folder().join(name);
+        let broken = |name: &str, e: &dyn std::fmt::Display| {
+            Error::data(format!("{} cannot be read: {e}", file(name).display())).hint("fetch the model again")
+        };
+        let prompts = Tokenizer::from_file(file("tokenizer.json")).map_err(|e| broken("tokenizer.json", &e))?;
+        let name = "tokenizer_config.json";
+        let text = std::fs::read_to_string(file(name)).map_err(|e| Error::io("read", &file(name), e))?;
+        let config: Value = serde_json::from_str(&text).map_err(|e| broken(name, &e))?;
+        let token = |role: &str| -> Option<Token> {
+            let named = &config[format!("{role}_token")];
+            let text = named.as_str().or_else(|| named["content"].as_str())?;
+            Some((prompts.token_to_id(text)?, text.to_string()))
+        };
+        let added = prompts.get_added_tokens_decoder();
+        let control = added
+            .iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| *id)
+            .collect();
+        let special = SpecialTokens {
+            eos: token("eos").ok_or_else(|| broken(name, &"it names no token that ends a text"))?,
+            bos: token("bos"),
+            unk: token("unk"),
+            pad: token("pad"),
+        };
+        let template = config["chat_template"].as_str().unwrap_or(PLAIN);
+        Ok(Vocabulary::new(prompts, control, special, template))
+    }
+
+    fn new(prompts: Tokenizer, control: HashSet<u32>, special: SpecialTokens, chat_template: &str) -> Self {
+        let mut records = prompts.clone();
+        records.set_encode_special_tokens(true);
+        let text = |token: Option<&Token>| token.map(|(_, text)| text.clone()).unwrap_or_default();
+        Vocabulary {
+            chat_template: ChatTemplate {
+                text: chat_template.to_string(),
+                bos_token: text(special.bos.as_ref()),
+                eos_token: text(Some(&special.eos)),
+            },
+            prompts,
+            records,
+            control,
+            special,
+        }
+    }
+
     /// Builds the byte-level BPE from a GGUF's own vocabulary and merges.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let tokens = gguf.texts("tokenizer.ggml.tokens")?;
@@ -73,37 +152,35 @@ impl Vocabulary {
         prompts.with_decoder(Some(bytes));
         let types = gguf.integers("tokenizer.ggml.token_type")?;
         let control = tokens.iter().zip(0u32..).zip(types).filter(|(_, t)| **t == CONTROL);
-        let (special, control): (Vec<AddedToken>, HashSet<u32>) = control
+        let (added, control): (Vec<AddedToken>, HashSet<u32>) = control
             .map(|((t, id), _)| (AddedToken::from(t.clone(), true), id))
             .unzip();
-        prompts.add_special_tokens(special).map_err(broken)?;
-        let mut records = prompts.clone();
-        records.set_encode_special_tokens(true);
-        let end = gguf.count("tokenizer.ggml.eos_token_id")? as u32;
-        let special = |key| {
-            gguf.count(key)
-                .ok()
-                .and_then(|i| tokens.get(i))
-                .cloned()
-                .unwrap_or_default()
+        prompts.add_special_tokens(added).map_err(broken)?;
+        let token = |role: &str| -> Result<Option<Token>> {
+            let id = gguf.count(&format!("tokenizer.ggml.{role}_token_id"))?;
+            Ok(tokens.get(id).map(|text| (id as u32, text.clone())))
         };
-        let chat_template = ChatTemplate {
-            text: gguf.text("tokenizer.chat_template")?.to_string(),
-            bos_token: special("tokenizer.ggml.bos_token_id"),
-            eos_token: special("tokenizer.ggml.eos_token_id"),
+        let optional = |role: &str| token(role).ok().flatten();
+        let special = SpecialTokens {
+            eos: token("eos")?.ok_or_else(|| {
+                Error::data("the model's end token is not in its vocabulary").hint("fetch the model again")
+            })?,
+            bos: optional("bos"),
+            unk: optional("unknown"),
+            pad: optional("padding"),
         };
-        Ok(Vocabulary {
-            prompts,
-            records,
-            end,
-            control,
-            chat_template,
-        })
+        let template = gguf.text("tokenizer.chat_template")?;
+        Ok(Vocabulary::new(prompts, control, special, template))
     }
 
     /// The token that ends a record.
     pub fn end(&self) -> u32 {
-        self.end
+        self.special.eos.0
+    }
+
+    /// The tokens with a role.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
     }
 
     /// The model's chat template.
@@ -142,7 +219,7 @@ impl Vocabulary {
             .map(|r| {
                 let prompt = &prompts[r.label];
                 let mut own = encode(&self.records, beginning(&r.text, max_tokens))?;
-                own.push(self.end);
+                own.push(self.end());
                 own.truncate(max_tokens);
                 let tokens = [prompt.as_slice(), &own].concat();
                 Ok(Encoded {

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use super::choose::{Choice, draw, pick, pick_on_device};
 use super::queue::Queue;
 use crate::models::cache::{Cache, Prompt, Way};
-use crate::models::llama::{Llama, Plain};
 use crate::models::read;
+use crate::models::{LanguageModel, Plain};
 use crate::training::workers::Workers;
 use crate::{Error, Result};
 
@@ -104,7 +104,7 @@ impl std::ops::AddAssign for DecodeStats {
 
 /// A model ready to continue each label's prompt.
 pub struct Decoder {
-    model: Llama,
+    model: LanguageModel,
     way: Way,
     /// `[width, vocabulary]`.
     head: Tensor<2>,
@@ -130,7 +130,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Usage: records of no token, or longer than the model's context has room for behind the longest prompt.
-    pub fn new(model: &Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
+    pub fn new(model: &LanguageModel, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
         Decoder::by(Way::of(&model.device()), model, prompts, settings)
     }
 
@@ -152,11 +152,11 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn by(way: Way, model: &Llama, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
+    pub fn by(way: Way, model: &LanguageModel, prompts: &[Vec<u32>], settings: Decoding) -> Result<Self> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         check_room(model, longest, settings.max_tokens)?;
         let model = match way {
-            Way::Memory => model.with_maps(|_, _, w| by_columns(w)),
+            Way::Memory => model.with_maps(|_, w| by_columns(w)),
             Way::Tensors => model.clone(),
         };
         let head = match way {
@@ -204,7 +204,7 @@ impl Decoder {
         let mut stats = DecodeStats::default();
         let mut cache = Cache::by(
             self.way,
-            self.model.config(),
+            self.model.shape(),
             &self.prompts,
             records * rows,
             self.settings.max_tokens,
@@ -340,7 +340,7 @@ impl Decoder {
         let logits = hidden.matmul(self.head.clone());
         match self.way {
             Way::Memory => {
-                let (logits, vocabulary) = (read(logits), self.model.config().vocabulary);
+                let (logits, vocabulary) = (read(logits), self.model.shape().vocabulary);
                 drafts.par_iter_mut().for_each(|draft| {
                     let at = taken.partition_point(|r| *r < draft.row);
                     let mut of_rows = logits[at * vocabulary..][..rows * vocabulary].chunks(vocabulary);
@@ -367,8 +367,8 @@ impl Decoder {
     }
 }
 
-fn check_room(model: &Llama, prompt: usize, max_tokens: usize) -> Result<()> {
-    let room = model.config().context.saturating_sub(prompt);
+fn check_room(model: &LanguageModel, prompt: usize, max_tokens: usize) -> Result<()> {
+    let room = model.shape().context.saturating_sub(prompt);
     if (1..=room).contains(&max_tokens) {
         return Ok(());
     }
@@ -378,7 +378,7 @@ fn check_room(model: &Llama, prompt: usize, max_tokens: usize) -> Result<()> {
     .hint("`sample.max_tokens` sets it, else `prepare.max_tokens`"))
 }
 
-fn row_of(tokens: &[u32], shape: [usize; 2], model: &Llama) -> Tensor<2, Int> {
+fn row_of(tokens: &[u32], shape: [usize; 2], model: &LanguageModel) -> Tensor<2, Int> {
     let ids: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
     Tensor::from_data(TensorData::new(ids, shape), &model.device())
 }

@@ -11,8 +11,8 @@ use crate::models::cache::behind::Prompts;
 use crate::models::cache::{Prompt, Way};
 use crate::models::fused::gemm::{Matrix, product};
 use crate::models::fused::lanes::{Softmax, vectorised};
-use crate::models::llama::{Llama, Plain};
 use crate::models::read;
+use crate::models::{LanguageModel, Plain};
 use crate::records::Encoded;
 use crate::training::batch::Batch;
 use crate::training::cross_entropy::token_losses;
@@ -29,7 +29,7 @@ pub struct Text<'a> {
 
 /// A model and the labels' prompts, ready to score texts.
 pub struct Scorer {
-    model: Llama,
+    model: LanguageModel,
     prompts: Vec<Vec<u32>>,
     by: By,
 }
@@ -53,12 +53,12 @@ const CHUNK: usize = 128;
 
 impl Scorer {
     /// Runs each label's prompt through the model once. The weights are shared, not copied, but for the head.
-    pub fn new(model: &Llama, prompts: &[Vec<u32>]) -> Self {
+    pub fn new(model: &LanguageModel, prompts: &[Vec<u32>]) -> Self {
         Scorer::by(Way::of(&model.device()), model, prompts)
     }
 
     /// The same by the ways of another kind of device, so that what a GPU computes can be tested without one.
-    pub fn by(way: Way, model: &Llama, prompts: &[Vec<u32>]) -> Self {
+    pub fn by(way: Way, model: &LanguageModel, prompts: &[Vec<u32>]) -> Self {
         Scorer {
             by: match way {
                 Way::Memory => by_memory(model, prompts),
@@ -78,7 +78,7 @@ impl Scorer {
         let of_text =
             |t: &Text| -> Vec<(usize, Vec<u32>)> { t.labels.iter().map(|l| (*l, t.tokens.to_vec())).collect() };
         let all: Vec<(usize, Vec<u32>)> = texts.iter().flat_map(of_text).collect();
-        let context = self.model.config().context;
+        let context = self.model.shape().context;
         let fits = |(label, tokens): &(usize, Vec<u32>)| self.prompts[*label].len() + tokens.len() <= context;
         assert!(all.iter().all(fits), "prompt and text fit the model's context");
         let mut values = match &self.by {
@@ -162,7 +162,7 @@ impl Scorer {
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, steps.len()]), &self.model.device());
         let hidden = read(self.model.hidden(ids, Some(&mut held.behind(&spans)), &mut Plain));
 
-        let (width, vocabulary) = (self.model.config().width, self.model.config().vocabulary);
+        let (width, vocabulary) = (self.model.shape().width, self.model.shape().vocabulary);
         let head = Matrix::new(head, [vocabulary, width], width).transposed();
         // Even chunks: a last one of a single row would be a vector, whose product rounds otherwise.
         let rows = steps.len().div_ceil(steps.len().div_ceil(CHUNK));
@@ -201,7 +201,7 @@ impl Scorer {
     }
 }
 
-fn by_memory(model: &Llama, prompts: &[Vec<u32>]) -> By {
+fn by_memory(model: &LanguageModel, prompts: &[Vec<u32>]) -> By {
     let device = model.device();
     let (mut known, mut first) = (Vec::new(), Vec::new());
     for tokens in prompts {
@@ -214,7 +214,7 @@ fn by_memory(model: &Llama, prompts: &[Vec<u32>]) -> By {
         known.push(prompt);
     }
     By::Memory {
-        held: Prompts::new(model.config(), &known, &device),
+        held: Prompts::new(model.shape(), &known, &device),
         first,
         head: read(model.head()),
     }

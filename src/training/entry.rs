@@ -15,6 +15,8 @@ pub enum Entry {
     Whole(Tensor<2>),
     /// gᵢ = leftᵢᵀ·rightᵢ, never formed: `left [rows, T, a]`, `right [rows, T, b]`.
     Product { left: Tensor<3>, right: Tensor<3> },
+    /// Gradients `[rows, m]` of the first m of `of` values; the others' are 0.
+    Beginning { each: Tensor<2>, of: usize },
     /// Of an embedding that is the head too.
     Tied(Box<Tied>),
 }
@@ -41,7 +43,7 @@ impl Entry {
     /// ‖gᵢ‖² of each record, `[rows]`.
     pub fn squares(&self) -> Tensor<1> {
         match self {
-            Entry::Whole(each) => each.clone().square().sum_dim(1).squeeze_dim(1),
+            Entry::Whole(each) | Entry::Beginning { each, .. } => each.clone().square().sum_dim(1).squeeze_dim(1),
             Entry::Product { left, right } => {
                 // ‖ΣₜlₜrₜT‖² = Σₜₛ (lₜ·lₛ)(rₜ·rₛ).
                 let inner = |x: &Tensor<3>| x.clone().matmul(x.clone().swap_dims(1, 2));
@@ -71,6 +73,11 @@ impl Entry {
                 let left = left.reshape([rows * tokens, a]);
                 let right = (right * factors).reshape([rows * tokens, b]);
                 left.transpose().matmul(right).flatten(0, 1)
+            }
+            Entry::Beginning { each, of } => {
+                let begun = Entry::Whole(each).sum(factors);
+                let rest = Tensor::zeros([of - begun.dims()[0]], &begun.device());
+                Tensor::cat(vec![begun, rest], 0)
             }
             Entry::Tied(tied) => tied.sum(factors),
         }

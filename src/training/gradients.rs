@@ -16,7 +16,7 @@ use super::pass::Pass;
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
 use crate::config::{Clipping, FinetuneConfig, Precision};
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::models::read_all;
 use crate::records::Encoded;
 
@@ -81,7 +81,7 @@ impl Clip {
 
 /// The model as training sees it.
 pub struct Trainee {
-    base: Llama,
+    base: LanguageModel,
     compute: Compute,
     objective: Objective,
 }
@@ -123,7 +123,7 @@ impl std::ops::AddAssign for Seconds {
 
 impl Trainee {
     /// `base`'s weights are shared, not copied. For the text alone, in f32, with all activations kept.
-    pub fn new(base: &Llama) -> Self {
+    pub fn new(base: &LanguageModel) -> Self {
         let plain = Compute {
             precision: Precision::F32,
             activation_checkpointing: false,
@@ -132,7 +132,7 @@ impl Trainee {
     }
 
     /// `base`'s weights are shared, not copied.
-    pub fn with(base: &Llama, compute: Compute, objective: Objective) -> Self {
+    pub fn with(base: &LanguageModel, compute: Compute, objective: Objective) -> Self {
         Trainee {
             base: base.clone(),
             compute,

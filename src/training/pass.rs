@@ -12,7 +12,7 @@ use super::objective::Objective;
 use super::taps::{Tap, Taps, Untapped};
 use super::tied::{Head, Tied};
 use super::trainable::{Placed, Trains};
-use crate::models::fused::rms_norm;
+use crate::models::Forward;
 use crate::records::Encoded;
 
 /// A micro-batch behind the model.
@@ -66,55 +66,66 @@ impl Work<'_> {
         let begun = Instant::now();
         let mut taps = Taps::new(self.placed);
         let hidden = self.placed.model.hidden(self.batch.tokens.clone(), None, &mut taps);
-        let mut taps = taps.taken();
-        let (loss, head) = self.loss(hidden);
+        let taps = taps.taken();
+        let (loss, mut head) = self.loss(hidden);
         let forward = begun.elapsed().as_secs_f64();
         let gradients = loss.surrogate.backward();
         let backward = begun.elapsed().as_secs_f64() - forward;
         let mut entries = Vec::with_capacity(2 * taps.len());
-        if let (Some(head), Tap::Embedding { tag }) = (head, &taps[0]) {
-            entries.push(self.tied(head, caught(tag, &gradients)));
-            taps.remove(0);
+        for tap in taps {
+            self.enter(tap, &gradients, &mut head, &mut entries);
         }
-        entries.extend(taps.into_iter().flat_map(|tap| self.entries(tap, &gradients)));
         self.done(entries, &loss.losses, begun, [forward, backward])
     }
 
     fn block_by_block(self) -> Pass {
         let begun = Instant::now();
-        let model = &self.placed.model;
+        let (model, architecture) = (&self.placed.model, self.placed.model.architecture());
         let tokens = self.batch.tokens.clone().inner();
         let [rows, len] = tokens.dims();
-        let (heads, rotary) = (model.heads(rows, len), model.rotary(len));
-        let mut inputs = vec![model.embed(tokens, &mut Untapped(self.placed))];
-        for layer in 0..model.config().layers {
+        let tokens = tokens.reshape([rows * len]);
+        let layers = model.shape().layers();
+        let untapped = |part: &dyn Fn(&mut Forward) -> Tensor<2>| {
+            part(&mut model.forward([rows, len], None, &mut Untapped(self.placed)))
+        };
+        let tapped = |part: &dyn Fn(&mut Forward) -> Tensor<2>| {
+            let mut taps = Taps::new(self.placed);
+            let y = part(&mut model.forward([rows, len], None, &mut taps));
+            (y, taps.taken())
+        };
+        let mut inputs = vec![untapped(&|f| architecture.embed(tokens.clone(), f))];
+        for layer in 0..layers {
             let x = inputs[layer].clone();
-            inputs.push(model.block(layer, x, heads, &rotary, None, &mut Untapped(self.placed)));
+            inputs.push(untapped(&|f| architecture.block(layer, x.clone(), f)));
         }
         let leaf = |x: Tensor<2>| Tensor::from_inner(x).require_grad();
         let last = leaf(inputs.pop().expect("the last block's output"));
-        let mut taps = Taps::new(self.placed);
-        let hidden = model.last(last.clone(), &mut taps);
-        let (loss, head) = self.loss(hidden);
+        let (hidden, taps) = tapped(&|f| architecture.last(last.clone(), f));
+        let (loss, mut head) = self.loss(hidden);
         let forward = begun.elapsed().as_secs_f64();
 
         // From the last block to the first; turned around at the end.
         let mut reversed: Vec<Vec<Entry>> = Vec::with_capacity(inputs.len() + 2);
         let gradients = loss.surrogate.backward();
         let mut collect = |taps: Vec<Tap>, gradients: &Gradients| {
-            reversed.push(taps.into_iter().flat_map(|tap| self.entries(tap, gradients)).collect());
+            let mut entries = Vec::with_capacity(2 * taps.len());
+            for tap in taps {
+                self.enter(tap, gradients, &mut head, &mut entries);
+            }
+            reversed.push(entries);
         };
-        collect(taps.taken(), &gradients);
+        collect(taps, &gradients);
         let mut gradient = caught(&last, &gradients);
         for (layer, x) in inputs.into_iter().enumerate().rev() {
-            let (x, mut taps) = (leaf(x), Taps::new(self.placed));
-            let y = model.block(layer, x.clone(), heads, &rotary, None, &mut taps);
+            let x = leaf(x);
+            let (y, taps) = tapped(&|f| architecture.block(layer, x.clone(), f));
             let gradients = (y * Tensor::from_inner(gradient)).sum().backward();
-            collect(taps.taken(), &gradients);
+            collect(taps, &gradients);
             gradient = caught(&x, &gradients);
         }
-        if let Some(head) = head {
-            reversed.push(vec![self.tied(head, gradient)]);
+        if matches!(self.placed.trains, Trains::Weights) {
+            let (x, taps) = tapped(&|f| architecture.embed(tokens.clone(), f));
+            collect(taps, &(x * Tensor::from_inner(gradient)).sum().backward());
         }
         let entries = reversed.into_iter().rev().flatten().collect();
         let backward = begun.elapsed().as_secs_f64() - forward;
@@ -152,34 +163,49 @@ impl Work<'_> {
         Entry::Tied(Box::new(Tied::new(head, self.batch.tokens_by_record(), gradient)))
     }
 
-    /// The gradients of a tap's weights.
-    fn entries(&self, tap: Tap, gradients: &Gradients) -> Vec<Entry> {
+    /// Adds the gradients of a tap's weights; the table's are the head's too, which is taken for it.
+    fn enter(&self, tap: Tap, gradients: &Gradients, head: &mut Option<Head>, into: &mut Vec<Entry>) {
         match tap {
-            Tap::Map { index, input, tag } => {
+            Tap::Map { slot, input, tag } => {
                 let gradient = caught(&tag, gradients);
                 match &self.placed.trains {
                     // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
                     Trains::Factors { factors, scale, .. } => {
-                        let (a, b) = factors[index].clone();
+                        let (a, b) = factors[&slot].clone();
                         let at_a = gradient.clone().matmul(b.transpose()) * *scale;
                         let before_b = input.clone().matmul(a) * *scale;
-                        vec![
-                            Entry::whole(self.split(input), self.split(at_a)),
-                            Entry::whole(self.split(before_b), self.split(gradient)),
-                        ]
+                        into.push(Entry::whole(self.split(input), self.split(at_a)));
+                        into.push(Entry::whole(self.split(before_b), self.split(gradient)));
                     }
-                    Trains::Weights => vec![Entry::of(self.split(gradient), self.split(input))],
+                    Trains::Weights => into.push(Entry::of(self.split(gradient), self.split(input))),
                 }
             }
-            Tap::Gain { input, tag } => {
-                let width = input.dims()[1];
-                let ones = Tensor::ones([width], &input.device());
-                let normed = rms_norm(input, &ones, self.placed.model.config().norm_epsilon);
-                let each = self.split(caught(&tag, gradients) * normed);
-                vec![Entry::Whole(each.sum_dim(1).reshape([self.examples, width]))]
+            Tap::Gain { norm, input, tag } => {
+                let ones = Tensor::ones([input.dims()[1]], &input.device());
+                into.push(self.summed(caught(&tag, gradients) * norm.of(input, &ones)));
             }
-            Tap::Embedding { .. } => unreachable!("the embedding's gradient is the head's too"),
+            Tap::Shift { tag } => into.push(self.summed(caught(&tag, gradients))),
+            Tap::Table { tag } => {
+                let head = head.take().expect("a model has one table, which is its head");
+                into.push(self.tied(head, caught(&tag, gradients)));
+            }
+            Tap::Positions { context, tag } => {
+                let gradient = caught(&tag, gradients);
+                let [len, width] = [self.batch.len, gradient.dims()[1]];
+                let rows = self.batch.tokens.dims()[0] / self.examples;
+                let each = gradient.reshape([self.examples, rows, len * width]);
+                into.push(Entry::Beginning {
+                    each: each.sum_dim(1).reshape([self.examples, len * width]),
+                    of: context * width,
+                });
+            }
         }
+    }
+
+    /// What each record's tokens sum to, as its gradient.
+    fn summed(&self, of_tokens: Tensor<2>) -> Entry {
+        let width = of_tokens.dims()[1];
+        Entry::Whole(self.split(of_tokens).sum_dim(1).reshape([self.examples, width]))
     }
 
     /// `[examples · T, width]` as `[examples, T, width]`.

@@ -15,7 +15,7 @@ use super::optimizer::AdamW;
 use super::trainable::Trainable;
 use super::workers::Workers;
 use crate::config::FinetuneConfig;
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::progress::{Progress, Unit};
 use crate::records::Encoded;
 use crate::{Error, Result};
@@ -33,7 +33,7 @@ pub struct Passes {
 
 /// What is trained on besides records.
 pub struct PlainTraining<'a> {
-    pub model: &'a Llama,
+    pub model: &'a LanguageModel,
     /// Precision, micro-batches and weight decay.
     pub config: &'a FinetuneConfig,
     pub objective: Objective,

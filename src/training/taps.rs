@@ -4,22 +4,29 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::probe::probe;
 use super::trainable::{Placed, Trains};
-use crate::models::fused::rms_norm;
-use crate::models::llama::{Apply, Map};
-use crate::models::product;
+use crate::models::shape::Kind;
+use crate::models::{Apply, Norm, product};
 
 /// A weight's input `[n, in]`, and the tag that will hold the gradient of its output `[n, out]`.
 pub enum Tap {
-    /// A linear map; `index` counts layers and [`Map::ALL`].
+    /// A linear map.
     Map {
-        index: usize,
+        slot: usize,
         input: Tensor<2>,
         tag: Tensor<2>,
     },
     /// A norm's gain; the input is before the norm.
-    Gain { input: Tensor<2>, tag: Tensor<2> },
-    /// The embedding; its input are the tokens.
-    Embedding { tag: Tensor<2> },
+    Gain {
+        norm: Norm,
+        input: Tensor<2>,
+        tag: Tensor<2>,
+    },
+    /// What is added to each row.
+    Shift { tag: Tensor<2> },
+    /// The embedding, which is the head too; its input are the tokens.
+    Table { tag: Tensor<2> },
+    /// The table of positions, of so many rows; each row of the batch begins at its first.
+    Positions { context: usize, tag: Tensor<2> },
 }
 
 /// The forward of training.
@@ -47,35 +54,43 @@ impl<'a> Taps<'a> {
     fn trains_weights(&self) -> bool {
         matches!(self.placed.trains, Trains::Weights)
     }
+
+    /// `y`, tapped where its weight is trained.
+    fn tapped(&mut self, y: Tensor<2>, tap: impl FnOnce(Tensor<2>) -> Tap) -> Tensor<2> {
+        if !self.trains_weights() {
+            return y;
+        }
+        let (y, tag) = probe(y, &self.device);
+        self.taps.push(tap(tag));
+        y
+    }
 }
 
 impl Apply for Taps<'_> {
-    fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        let index = layer * Map::ALL.len() + map as usize;
+    fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let input = x.clone().inner();
-        let (y, tag) = probe(forward(self.placed, index, weight, x), &self.device);
-        self.taps.push(Tap::Map { index, input, tag });
+        let (y, tag) = probe(forward(self.placed, slot, weight, x), &self.device);
+        self.taps.push(Tap::Map { slot, input, tag });
         y
     }
 
-    fn embed(&mut self, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
-        let x = table.clone().select(0, ids);
-        if !self.trains_weights() {
-            return x;
-        }
-        let (x, tag) = probe(x, &self.device);
-        self.taps.push(Tap::Embedding { tag });
-        x
+    fn shift(&mut self, _: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        let y = x + shift.clone().unsqueeze();
+        self.tapped(y, |tag| Tap::Shift { tag })
     }
 
-    fn norm(&mut self, gain: &Tensor<1>, x: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        if !self.trains_weights() {
-            return rms_norm(x, gain, epsilon);
-        }
+    fn norm(&mut self, _: usize, norm: Norm, gain: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
         let input = x.clone().inner();
-        let (y, tag) = probe(rms_norm(x, gain, epsilon), &self.device);
-        self.taps.push(Tap::Gain { input, tag });
-        y
+        self.tapped(norm.of(x, gain), |tag| Tap::Gain { norm, input, tag })
+    }
+
+    fn rows(&mut self, slot: usize, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+        let kind = self.placed.model.shape().slots[slot].kind;
+        let context = table.dims()[0];
+        self.tapped(table.clone().select(0, ids), |tag| match kind {
+            Kind::Positions => Tap::Positions { context, tag },
+            _ => Tap::Table { tag },
+        })
     }
 }
 
@@ -83,13 +98,13 @@ impl Apply for Taps<'_> {
 pub struct Untapped<'a>(pub &'a Placed);
 
 impl Apply for Untapped<'_> {
-    fn linear(&mut self, layer: usize, map: Map, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        forward(self.0, layer * Map::ALL.len() + map as usize, weight, x)
+    fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        forward(self.0, slot, weight, x)
     }
 }
 
 /// x·Wᵀ, and the adapter's part where the weights do not hold it.
-fn forward(placed: &Placed, index: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+fn forward(placed: &Placed, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
     let base = product(x.clone(), weight.clone().transpose());
     match &placed.trains {
         Trains::Factors {
@@ -97,7 +112,7 @@ fn forward(placed: &Placed, index: usize, weight: &Tensor<2>, x: Tensor<2>) -> T
             scale,
             merged: false,
         } => {
-            let (a, b) = factors[index].clone();
+            let (a, b) = factors[&slot].clone();
             base + (x.matmul(a) * *scale).matmul(b)
         }
         _ => base,

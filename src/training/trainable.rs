@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
 
 use crate::Result;
 use crate::config::{FinetuneConfig, Method, Precision};
-use crate::models::llama::{Llama, LlamaConfig, Map};
-use crate::models::lora::Adapter;
+use crate::models::LanguageModel;
+use crate::models::lora::{Adapter, Factors};
+use crate::models::shape::Shape;
 use crate::models::weights::Weights;
 
 /// One flat vector, since that is what clipping, noise and the optimizer act on, and what it means to a model.
@@ -19,10 +20,10 @@ pub trait Trainable: std::fmt::Debug + Send + Sync {
     fn values_mut(&mut self) -> &mut [f32];
 
     /// On the device of `base`, ready for the passes of one step.
-    fn place(&self, base: &Llama, precision: Precision) -> Placed;
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed;
 
     /// `base` with these values in it, for sampling.
-    fn merged(&self, base: &Llama) -> Llama;
+    fn merged(&self, base: &LanguageModel) -> LanguageModel;
 
     /// Writes safetensors.
     fn save(&self, path: &Path) -> Result<()>;
@@ -31,17 +32,16 @@ pub trait Trainable: std::fmt::Debug + Send + Sync {
 /// A model as the passes of one step see it.
 pub struct Placed {
     /// The weights of the forward; none is tracked.
-    pub model: Llama,
+    pub model: LanguageModel,
     pub trains: Trains,
     pub precision: Precision,
 }
 
 /// Which gradients are wanted.
 pub enum Trains {
-    /// Of LoRA's factors, in order of layers and [`Map::ALL`].
+    /// Of LoRA's factors.
     Factors {
-        /// A `[in, rank]` and B `[rank, out]`.
-        factors: Vec<(Tensor<2>, Tensor<2>)>,
+        factors: Factors,
         /// alpha / rank.
         scale: f64,
         /// Whether the weights hold the factors' product already: then the forward is the plain model's.
@@ -52,20 +52,17 @@ pub enum Trains {
 }
 
 /// How many values `config` trains in a model of this shape.
-pub fn count(config: &FinetuneConfig, shape: &LlamaConfig) -> usize {
+pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
     match config.method {
-        Method::Lora => {
-            let maps: usize = Map::ALL.iter().flat_map(|m| shape.shape(*m)).sum();
-            config.rank * shape.layers * maps
-        }
+        Method::Lora => config.rank * shape.over_maps(|input, output| input + output),
         Method::Full => shape.parameters(),
     }
 }
 
 /// The public initial values of what `config` trains.
-pub fn initial(config: &FinetuneConfig, base: &Llama) -> Box<dyn Trainable> {
+pub fn initial(config: &FinetuneConfig, base: &LanguageModel) -> Box<dyn Trainable> {
     match config.method {
-        Method::Lora => Box::new(Adapter::new(base.config(), config.rank, config.alpha, 0)),
+        Method::Lora => Box::new(Adapter::new(base.shape(), config.rank, config.alpha, 0)),
         Method::Full => Box::new(Weights::of(base)),
     }
 }
@@ -74,9 +71,9 @@ pub fn initial(config: &FinetuneConfig, base: &Llama) -> Box<dyn Trainable> {
 ///
 /// # Errors
 /// Data: the file is broken, or another model's.
-pub fn load(config: &FinetuneConfig, base: &Llama, path: &Path) -> Result<Box<dyn Trainable>> {
+pub fn load(config: &FinetuneConfig, base: &LanguageModel, path: &Path) -> Result<Box<dyn Trainable>> {
     Ok(match config.method {
-        Method::Lora => Box::new(Adapter::load(path, base.config(), config.rank, config.alpha)?),
+        Method::Lora => Box::new(Adapter::load(path, base.shape(), config.rank, config.alpha)?),
         Method::Full => Box::new(Weights::load(path, base)?),
     })
 }
@@ -90,7 +87,7 @@ impl Trainable for Adapter {
         self.values_mut()
     }
 
-    fn place(&self, base: &Llama, precision: Precision) -> Placed {
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
         // In bf16 a merged weight would round the adapter away.
         let merged = precision == Precision::F32;
         let model = match merged {
@@ -108,9 +105,9 @@ impl Trainable for Adapter {
         }
     }
 
-    fn merged(&self, base: &Llama) -> Llama {
+    fn merged(&self, base: &LanguageModel) -> LanguageModel {
         let device = base.device();
-        base.merged(|layer: usize, map: Map| self.delta(layer, map, &device))
+        base.merged(|slot| self.delta(slot, &device))
     }
 
     fn save(&self, path: &Path) -> Result<()> {
@@ -127,7 +124,7 @@ impl Trainable for Weights {
         self.values_mut()
     }
 
-    fn place(&self, base: &Llama, precision: Precision) -> Placed {
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
         Placed {
             model: self.merged(base).maps_in(dtype(precision)),
             trains: Trains::Weights,
@@ -135,7 +132,7 @@ impl Trainable for Weights {
         }
     }
 
-    fn merged(&self, base: &Llama) -> Llama {
+    fn merged(&self, base: &LanguageModel) -> LanguageModel {
         base.with_values(self.values())
     }
 

@@ -17,14 +17,14 @@ use super::workers::Workers;
 use crate::Result;
 use crate::config::{FinetuneConfig, Optimizer};
 pub use crate::documents::StepLog;
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::records::Drawable;
 
 /// Where training stands and what it needs besides records.
 pub struct Training<'a> {
-    pub model: &'a Llama,
+    pub model: &'a LanguageModel,
     pub config: &'a FinetuneConfig,
     pub objective: &'a Objective,
     /// Where checkpoints are written.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::tensor::Device;
 use rayon::ThreadPool;
 
-use crate::models::llama::Llama;
+use crate::models::LanguageModel;
 
 /// Threads that each run whole micro-batches.
 pub struct Workers {
@@ -16,7 +16,7 @@ pub struct Workers {
 
 impl Workers {
     /// As many workers as cores on a CPU; a GPU gets one.
-    pub fn new(model: &Llama) -> Self {
+    pub fn new(model: &LanguageModel) -> Self {
         Workers::on(&model.device())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
-use dpsynth::models::llama::Llama;
+use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{LABELS, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
@@ -31,7 +31,7 @@ fn ensure(holds: bool, wrong: impl FnOnce() -> String) -> Result<(), String> {
 
 /// The tiny model, an adapter whose gradients are not zero, and records of all lengths.
 struct Bench {
-    model: Llama,
+    model: LanguageModel,
     adapter: Adapter,
     units: Units,
     trainee: Trainee,
@@ -252,7 +252,7 @@ pub fn p6_an_empty_batch_is_a_step_like_any_other() -> Result<(), String> {
     ensure(applied == charged, || {
         format!("{charged} steps were charged and {applied} taken")
     })?;
-    let start = Adapter::new(bench.model.config(), 2, 6.0, 0);
+    let start = Adapter::new(bench.model.shape(), 2, 6.0, 0);
     ensure(adapter.values() != start.values(), || {
         "the steps changed nothing".to_string()
     })

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use dpsynth::models::llama::Llama;
+use dpsynth::models::LanguageModel;
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
 use dpsynth::records::{Encoded, Vocabulary};
@@ -26,8 +26,8 @@ pub fn gguf() -> Gguf {
     Gguf::open(&fixture("model.gguf")).unwrap()
 }
 
-pub fn model() -> Llama {
-    Llama::from_gguf(&gguf(), &Device::flex()).unwrap()
+pub fn model() -> LanguageModel {
+    LanguageModel::open(&fixture("model.gguf"), &Device::flex()).unwrap()
 }
 
 pub fn vocabulary() -> Vocabulary {
@@ -39,8 +39,8 @@ pub fn expected() -> Value {
 }
 
 /// The adapter that PEFT saved: rank 2, alpha 6, B not zero.
-pub fn adapter(model: &Llama) -> Adapter {
-    Adapter::load(&fixture("adapter.safetensors"), model.config(), 2, 6.0).unwrap()
+pub fn adapter(model: &LanguageModel) -> Adapter {
+    Adapter::load(&fixture("adapter.safetensors"), model.shape(), 2, 6.0).unwrap()
 }
 
 /// The records whose gradients PyTorch took, all of different lengths; the second repeats a token.

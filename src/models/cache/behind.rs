@@ -8,8 +8,8 @@ use super::{Past, Prompt, fewest_rows, indices};
 use crate::models::fused::cached::{Stretch, attend, turn};
 use crate::models::fused::lanes::dispatch;
 use crate::models::fused::{Heads, Rotary};
-use crate::models::llama::LlamaConfig;
 use crate::models::read;
+use crate::models::shape::Shape;
 
 /// Keys and values of prompts in plain memory.
 pub struct Prompts {
@@ -22,15 +22,15 @@ pub struct Prompts {
 
 impl Prompts {
     /// Prompts that have passed through the model.
-    pub fn new(config: &LlamaConfig, prompts: &[Prompt], device: &Device) -> Self {
+    pub fn new(model: &Shape, prompts: &[Prompt], device: &Device) -> Self {
         let of_layer = |l: usize| {
             let both = |p: &Prompt| [&p.keys[l], &p.values[l]].map(|t| read(t.clone()));
             prompts.iter().map(both).collect()
         };
         Prompts {
-            layers: (0..config.layers).map(of_layer).collect(),
+            layers: (0..model.layers()).map(of_layer).collect(),
             lengths: prompts.iter().map(|p| p.len).collect(),
-            fewest: fewest_rows(config),
+            fewest: fewest_rows(model),
             device: device.clone(),
         }
     }

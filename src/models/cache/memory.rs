@@ -7,15 +7,13 @@ use super::{Prompt, Row};
 use crate::models::fused::cached::{Stretch, attend, turn};
 use crate::models::fused::lanes::dispatch;
 use crate::models::fused::{Heads, Rotary};
-use crate::models::llama::LlamaConfig;
 use crate::models::read;
+use crate::models::shape::Shape;
 
 /// Numbers of each layer.
 pub(super) struct Memory {
     layers: Vec<Layer>,
     capacity: usize,
-    kv_heads: usize,
-    width: usize,
 }
 
 struct Layer {
@@ -26,20 +24,17 @@ struct Layer {
 }
 
 impl Memory {
-    pub(super) fn new(config: &LlamaConfig, prompts: &[Prompt], rows: usize, capacity: usize) -> Self {
-        let (kv_heads, width) = (config.kv_heads, config.head_width());
+    pub(super) fn new(model: &Shape, prompts: &[Prompt], rows: usize, capacity: usize) -> Self {
         let layer = |l: usize| Layer {
             prompts: prompts
                 .iter()
                 .map(|p| [&p.keys[l], &p.values[l]].map(|t| read(t.clone())))
                 .collect(),
-            rows: vec![0.0; rows * kv_heads * 2 * capacity * width],
+            rows: vec![0.0; rows * 2 * capacity * model.attention[l].kv_heads * model.attention[l].head_width],
         };
         Memory {
-            layers: (0..config.layers).map(layer).collect(),
+            layers: (0..model.layers()).map(layer).collect(),
             capacity,
-            kv_heads,
-            width,
         }
     }
 
@@ -59,7 +54,7 @@ impl Memory {
         at: &[Row],
     ) -> Tensor<2> {
         let (device, dims) = (q.device(), q.dims());
-        let (width, kv_heads, capacity) = (self.width, self.kv_heads, self.capacity);
+        let (width, kv_heads, capacity) = (shape.head_width, shape.kv_heads, self.capacity);
         let [mut q, mut k, v] = [q, k, v].map(read);
         let [cos, sin] = [&rotary.cos, &rotary.sin].map(|t| read(t.clone()));
         let mut out = vec![0f32; q.len()];

@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
 use super::{Prompt, Row, indices};
 use crate::models::fused::{Heads, Rotary, rotate};
-use crate::models::llama::LlamaConfig;
+use crate::models::shape::Shape;
 
 pub(super) struct Tensors {
     /// `[prompts, kv_heads, longest, head_width]` for each layer: keys and values.
@@ -24,23 +24,30 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    pub(super) fn new(config: &LlamaConfig, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
+    pub(super) fn new(model: &Shape, prompts: &[Prompt], rows: usize, capacity: usize, device: &Device) -> Self {
         let longest = prompts.iter().map(|p| p.len).max().unwrap_or(0);
-        let shape = |rows, columns| [rows, config.kv_heads, columns, config.head_width()];
+        let shape = |l: usize, rows, columns| {
+            [
+                rows,
+                model.attention[l].kv_heads,
+                columns,
+                model.attention[l].head_width,
+            ]
+        };
         let stacked = |part: fn(&Prompt) -> &Vec<Tensor<4>>, l: usize| {
             let one = |p: &Prompt| {
                 let [n, heads, len, width] = part(p)[l].dims();
-                Tensor::zeros(shape(1, longest), device)
+                Tensor::zeros(shape(l, 1, longest), device)
                     .slice_assign([0..n, 0..heads, 0..len, 0..width], part(p)[l].clone())
             };
             Tensor::cat(prompts.iter().map(one).collect(), 0)
         };
-        let empty = || Some(Tensor::zeros(shape(rows, capacity), device));
+        let empty = |l: usize| Some(Tensor::zeros(shape(l, rows, capacity), device));
         Tensors {
-            prompts: (0..config.layers)
+            prompts: (0..model.layers())
                 .map(|l| [stacked(|p| &p.keys, l), stacked(|p| &p.values, l)])
                 .collect(),
-            rows: (0..config.layers).map(|_| [empty(), empty()]).collect(),
+            rows: (0..model.layers()).map(|l| [empty(l), empty(l)]).collect(),
             longest,
             capacity,
             time: 0,

@@ -12,6 +12,13 @@ pub fn rms_norm(x: Tensor<2>, gain: &Tensor<1>, epsilon: f64) -> Tensor<2> {
     x * scale * gain.clone().unsqueeze()
 }
 
+/// `x [n, width]`, each row less its mean, over its standard deviation, times `gain [width]` (Ba, Kiros and Hinton 2016).
+pub fn layer_norm(x: Tensor<2>, gain: &Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let scale = (centred.clone().square().mean_dim(1) + epsilon).sqrt().recip();
+    centred * scale * gain.clone().unsqueeze()
+}
+
 /// As [`super::swiglu`].
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * up

@@ -1,3 +1,4 @@
 //! File formats that hold weights.
 
 pub mod gguf;
+pub mod hub;

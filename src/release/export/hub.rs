@@ -3,75 +3,38 @@
 use serde_json::{Map, Value, json};
 
 use super::Dtype;
-use crate::Result;
 use crate::config::RunConfig;
-use crate::models::llama::{LlamaConfig, Map as LinearMap};
-use crate::models::load::gguf::Gguf;
+use crate::models::Architecture;
+use crate::models::shape::{Kind, Shape, Stored};
+use crate::records::tokenise::{SpecialTokens, Token};
 use crate::release::facts::BaseModel;
 
-/// A token that means something to the model: its number and how it is written.
-type Token = (u32, String);
-
-/// The tokens with a role.
-pub struct Special {
-    /// Ends a record.
-    eos: Token,
-    bos: Option<Token>,
-    unk: Option<Token>,
-    /// Fills batches up; where the model names none, [`Special::eos`].
-    pad: Token,
+fn roles(special: &SpecialTokens) -> [(&'static str, Option<&Token>); 4] {
+    [
+        ("bos", special.bos.as_ref()),
+        ("eos", Some(&special.eos)),
+        // Batches are filled up with something.
+        ("pad", special.pad.as_ref().or(Some(&special.eos))),
+        ("unk", special.unk.as_ref()),
+    ]
 }
 
-impl Special {
-    /// As a GGUF names them.
-    ///
-    /// # Errors
-    /// Data: it names none that ends a text.
-    pub fn of(gguf: &Gguf) -> Result<Self> {
-        let tokens = gguf.texts("tokenizer.ggml.tokens")?;
-        let token = |role: &str| -> Result<Option<Token>> {
-            let id = gguf.count(&format!("tokenizer.ggml.{role}_token_id"))?;
-            Ok(tokens.get(id).map(|text| (id as u32, text.clone())))
-        };
-        let optional = |role: &str| token(role).ok().flatten();
-        let eos = token("eos")?.ok_or_else(|| {
-            crate::Error::data("the model's end token is not in its vocabulary").hint("fetch the model again")
-        })?;
-        Ok(Special {
-            bos: optional("bos"),
-            unk: optional("unknown"),
-            pad: optional("padding").unwrap_or_else(|| eos.clone()),
-            eos,
-        })
-    }
+/// `bos_token_id` and so on, of the roles that generation knows.
+fn ids(special: &SpecialTokens) -> Map<String, Value> {
+    let known = roles(special).into_iter().filter(|(role, _)| *role != "unk");
+    known
+        .map(|(role, token)| (format!("{role}_token_id"), json!(token.map(|t| t.0))))
+        .collect()
+}
 
-    fn roles(&self) -> [(&'static str, Option<&Token>); 4] {
-        [
-            ("bos", self.bos.as_ref()),
-            ("eos", Some(&self.eos)),
-            ("pad", Some(&self.pad)),
-            ("unk", self.unk.as_ref()),
-        ]
-    }
-
-    /// `bos_token_id` and so on, of the roles that generation knows.
-    fn ids(&self) -> Map<String, Value> {
-        let roles = self.roles().into_iter().filter(|(role, _)| *role != "unk");
-        roles
-            .map(|(role, token)| (format!("{role}_token_id"), json!(token.map(|t| t.0))))
-            .collect()
-    }
-
-    /// `bos_token` and so on.
-    fn texts(&self) -> Map<String, Value> {
-        let given = self
-            .roles()
-            .into_iter()
-            .filter_map(|(role, token)| Some((role, token?)));
-        given
-            .map(|(role, token)| (format!("{role}_token"), json!(token.1)))
-            .collect()
-    }
+/// `bos_token` and so on.
+fn texts(special: &SpecialTokens) -> Map<String, Value> {
+    let given = roles(special)
+        .into_iter()
+        .filter_map(|(role, token)| Some((role, token?)));
+    given
+        .map(|(role, token)| (format!("{role}_token"), json!(token.1)))
+        .collect()
 }
 
 fn with(value: Value, more: Map<String, Value>) -> Value {
@@ -80,43 +43,20 @@ fn with(value: Value, more: Map<String, Value>) -> Value {
     Value::Object(out)
 }
 
-/// `config.json`. What transformers 4 and 5 name differently stands under both names.
-pub fn config(shape: &LlamaConfig, special: &Special, dtype: Dtype) -> Value {
-    let own = json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "attention_bias": false,
-        "attention_dropout": 0.0,
-        "dtype": dtype.torch(),
-        "head_dim": shape.head_width(),
-        "hidden_act": "silu",
-        "hidden_size": shape.width,
-        "initializer_range": 0.02,
-        "intermediate_size": shape.hidden,
-        "max_position_embeddings": shape.context,
-        "mlp_bias": false,
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "num_key_value_heads": shape.kv_heads,
-        "rms_norm_eps": epsilon(shape.norm_epsilon),
-        "rope_parameters": { "rope_type": "default", "rope_theta": shape.rope_base },
-        "rope_theta": shape.rope_base,
-        "tie_word_embeddings": true,
-        "torch_dtype": dtype.torch(),
-        "use_cache": true,
-        "vocab_size": shape.vocabulary,
-    });
-    with(own, special.ids())
-}
-
-/// GGUF holds it as f32: 1e-5 comes back as 9.999999747378752e-6, which is the same f32.
-fn epsilon(value: f64) -> Value {
-    let short: f64 = format!("{}", value as f32).parse().unwrap_or(value);
-    json!(short)
+/// `config.json`. What transformers 4 and 5 name differently is there under both names.
+pub fn config(architecture: &dyn Architecture, special: &SpecialTokens, dtype: Dtype) -> Value {
+    let own = with(
+        architecture.config(),
+        [("dtype", dtype), ("torch_dtype", dtype)]
+            .map(|(key, dtype)| (key.to_string(), json!(dtype.torch())))
+            .into_iter()
+            .collect(),
+    );
+    with(own, ids(special))
 }
 
 /// `generation_config.json`: draws as the run did, but for guidance and refinement.
-pub fn generation(config: &RunConfig, special: &Special) -> Value {
+pub fn generation(config: &RunConfig, special: &SpecialTokens) -> Value {
     let sample = &config.sample;
     let own = json!({
         "do_sample": true,
@@ -126,12 +66,12 @@ pub fn generation(config: &RunConfig, special: &Special) -> Value {
         "top_k": 0,
         "max_new_tokens": sample.max_tokens.unwrap_or(config.prepare.max_tokens),
     });
-    with(own, special.ids())
+    with(own, ids(special))
 }
 
 /// `tokenizer_config.json`, with the chat template. The class is the one that takes `tokenizer.json` as it is: others
 /// build their own splitting of the text and would part digits otherwise.
-pub fn tokenizer(shape: &LlamaConfig, special: &Special, chat_template: &str) -> Value {
+pub fn tokenizer(shape: &Shape, special: &SpecialTokens, chat_template: &str) -> Value {
     let own = json!({
         "add_prefix_space": false,
         "chat_template": chat_template,
@@ -139,17 +79,24 @@ pub fn tokenizer(shape: &LlamaConfig, special: &Special, chat_template: &str) ->
         "model_max_length": shape.context,
         "tokenizer_class": "PreTrainedTokenizerFast",
     });
-    with(own, special.texts())
+    with(own, texts(special))
 }
 
 /// `special_tokens_map.json`.
-pub fn special_tokens(special: &Special) -> Value {
-    Value::Object(special.texts())
+pub fn special_tokens(special: &SpecialTokens) -> Value {
+    Value::Object(texts(special))
 }
 
 /// `adapter_config.json`.
-pub fn adapter(rank: usize, alpha: f64, base: &BaseModel) -> Value {
-    let name = |map: &LinearMap| map.hub_name().rsplit('.').next().unwrap_or_default().to_string();
+pub fn adapter(shape: &Shape, rank: usize, alpha: f64, base: &BaseModel) -> Value {
+    let mut modules: Vec<&str> = Vec::new();
+    for (slot, _) in shape.maps() {
+        let module = shape.slots[slot].module().rsplit('.').next().unwrap_or_default();
+        if !modules.contains(&module) {
+            modules.push(module);
+        }
+    }
+    let conv1d = shape.slots.iter().any(|slot| slot.kind == Kind::Map(Stored::Conv1d));
     // PEFT and vLLM expect an integer where it is one.
     let alpha = match alpha.fract() == 0.0 && alpha.abs() < 1e15 {
         true => json!(alpha as i64),
@@ -164,10 +111,10 @@ pub fn adapter(rank: usize, alpha: f64, base: &BaseModel) -> Value {
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
-        "target_modules": LinearMap::ALL.iter().map(name).collect::<Vec<_>>(),
+        "target_modules": modules,
         "modules_to_save": null,
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": conv1d,
         "init_lora_weights": true,
         "use_dora": false,
         "use_rslora": false,

@@ -24,16 +24,14 @@ use super::folder;
 use crate::assets::{self, Locations};
 use crate::config::Method;
 use crate::models::device;
-use crate::models::llama::Llama;
-use crate::models::load::gguf::Gguf;
 use crate::models::lora::Adapter;
 use crate::models::weights::Weights;
+use crate::models::{LanguageModel, ModelFiles};
 use crate::privacy::Class;
 use crate::progress::{Progress, Unit};
 use crate::records::Vocabulary;
 use crate::training::trainable::Trainable;
 use crate::{Error, Result};
-use hub::Special;
 pub use weights::Dtype;
 use weights::Tensors;
 
@@ -80,9 +78,8 @@ pub struct Export {
 /// What the files are made of besides weights.
 struct Sources<'a> {
     facts: &'a Facts,
-    model: &'a Llama,
+    model: &'a LanguageModel,
     vocabulary: &'a Vocabulary,
-    special: &'a Special,
     /// File name of the base model.
     file: &'a str,
     options: Options,
@@ -99,14 +96,13 @@ impl Export {
         let file = assets::language_model(&config.model, locations, progress)?;
         let file = file.with_extension("gguf")?;
         file.require(&facts.base_model.sha256)?;
-        let gguf = Gguf::open(&file.path)?;
-        let (vocabulary, special) = (Vocabulary::from_gguf(&gguf)?, Special::of(&gguf)?);
-        let base = Llama::from_gguf(&gguf, &device::choose(crate::config::DeviceChoice::Cpu)?)?;
+        let files = ModelFiles::open(&file.path)?;
+        let vocabulary = Vocabulary::of(&files)?;
+        let base = files.model(&device::choose(crate::config::DeviceChoice::Cpu)?)?;
         let sources = Sources {
             facts,
             model: &base,
             vocabulary: &vocabulary,
-            special: &special,
             // A local file's name is the machine's.
             file: &match facts.base_model.repo {
                 Some(_) => file.path.file_name().unwrap_or_default().to_string_lossy(),
@@ -118,7 +114,7 @@ impl Export {
         let (merged, adapter) = match f.method {
             Method::Full => (Weights::load(&facts.trained, &base)?, None),
             Method::Lora => {
-                let adapter = Adapter::load(&facts.trained, base.config(), f.rank, f.alpha)?;
+                let adapter = Adapter::load(&facts.trained, base.shape(), f.rank, f.alpha)?;
                 (Weights::of(&adapter.merged(&base)), Some(adapter))
             }
         };
@@ -194,24 +190,25 @@ impl Sources<'_> {
 
     /// A model with its tokenizer, below `folder`.
     fn model(&self, folder: &str, weights: &Weights, class: Class, why: &'static str) -> Result<Vec<Part>> {
-        let (shape, template) = (self.model.config(), &self.vocabulary.chat_template().text);
+        let (shape, template) = (self.model.shape(), &self.vocabulary.chat_template().text);
+        let special = self.vocabulary.special();
         let public =
             |name: &str, value: &Value| Part::json(&format!("{folder}{name}"), value, Class::Public, OF_THE_BASE);
         let tokenizer = self.vocabulary.to_json()?;
         Ok(vec![
-            public("config.json", &hub::config(shape, self.special, self.options.dtype)),
             public(
-                "generation_config.json",
-                &hub::generation(&self.facts.config, self.special),
+                "config.json",
+                &hub::config(self.model.architecture(), special, self.options.dtype),
             ),
+            public("generation_config.json", &hub::generation(&self.facts.config, special)),
             Part::text(
                 &format!("{folder}tokenizer.json"),
                 tokenizer,
                 Class::Public,
                 OF_THE_BASE,
             ),
-            public("tokenizer_config.json", &hub::tokenizer(shape, self.special, template)),
-            public("special_tokens_map.json", &hub::special_tokens(self.special)),
+            public("tokenizer_config.json", &hub::tokenizer(shape, special, template)),
+            public("special_tokens_map.json", &hub::special_tokens(special)),
             Part {
                 path: format!("{folder}model.safetensors"),
                 ..Part::weights(Tensors::of(weights, self.options.dtype)?, class, why)
@@ -221,7 +218,7 @@ impl Sources<'_> {
 
     fn adapter(&self, adapter: &Adapter) -> Result<Vec<Part>> {
         let (f, base) = (&self.facts.config.finetune, &self.facts.base_model);
-        let config = hub::adapter(f.rank, f.alpha, base);
+        let config = hub::adapter(self.model.shape(), f.rank, f.alpha, base);
         Ok(vec![
             Part::json("adapter/adapter_config.json", &config, Class::Public, OF_THE_BASE),
             Part {

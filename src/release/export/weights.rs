@@ -82,7 +82,13 @@ impl Tensors {
     /// # Errors
     /// Data: a value is not finite in `dtype`.
     pub fn of(weights: &Weights, dtype: Dtype) -> Result<Self> {
-        Tensors::new(weights.names().to_vec(), weights.values().to_vec(), dtype)
+        let (mut names, mut values) = (Vec::new(), Vec::with_capacity(weights.values().len()));
+        for (slot, own) in weights.by_slot() {
+            let (shape, stored) = slot.stored(own);
+            names.push((slot.name.clone(), shape));
+            values.extend_from_slice(&stored);
+        }
+        Tensors::new(names, values, dtype)
     }
 
     /// An adapter's, under PEFT's names, in f32.

@@ -1,0 +1,404 @@
+//! A causal language model: weights on a device, and an architecture that says how they are applied.
+//!
+//! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention does
+//! not need more; how a weight is applied is left to [`Apply`], so that architectures know no LoRA.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::cache::Past;
+use super::fused::{Heads, Rotary, causal_attention, layer_norm, rms_norm};
+use super::open::ModelFiles;
+use super::shape::{Attention, Shape};
+use super::{read, shape::Kind};
+use crate::Result;
+
+/// A family of models: what a file in this room declares.
+pub trait Architecture: std::fmt::Debug + Send + Sync {
+    /// Weights and attention.
+    fn shape(&self) -> &Shape;
+
+    /// Embeddings `[n, width]` of `tokens [n]`.
+    fn embed(&self, tokens: Tensor<1, Int>, f: &mut Forward) -> Tensor<2>;
+
+    /// One block: `x [n, width]` plus attention, plus the rest.
+    fn block(&self, layer: usize, x: Tensor<2>, f: &mut Forward) -> Tensor<2>;
+
+    /// The last block's output, normed for the head.
+    fn last(&self, x: Tensor<2>, f: &mut Forward) -> Tensor<2>;
+
+    /// `config.json` of transformers, without element types and token numbers.
+    fn config(&self) -> serde_json::Value;
+}
+
+/// How weights are applied: plainly when sampling; when training, so that their gradients are seen.
+///
+/// A forward calls these in the order of [`Shape::slots`].
+pub trait Apply {
+    /// `x [n, in]` through `weight [out, in]`, giving `[n, out]`.
+    fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2>;
+
+    /// `shift [width]` added to each row of `x [n, width]`.
+    fn shift(&mut self, _: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        x + shift.clone().unsqueeze()
+    }
+
+    /// `x [n, width]` normed, times `gain [width]`.
+    fn norm(&mut self, _: usize, norm: Norm, gain: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        norm.of(x, gain)
+    }
+
+    /// Rows `ids [n]` of `table [_, width]`.
+    fn rows(&mut self, _: usize, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+        table.clone().select(0, ids)
+    }
+}
+
+/// x·Wᵀ and nothing else.
+pub struct Plain;
+
+impl Apply for Plain {
+    fn map(&mut self, _: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(weight.clone().transpose())
+    }
+}
+
+/// How rows are normed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Norm {
+    /// Over the root of their mean square.
+    Rms { epsilon: f64 },
+    /// Less their mean, over their standard deviation.
+    Layer { epsilon: f64 },
+}
+
+impl Norm {
+    /// `x [n, width]` normed, times `gain [width]`.
+    pub fn of(self, x: Tensor<2>, gain: &Tensor<1>) -> Tensor<2> {
+        match self {
+            Norm::Rms { epsilon } => rms_norm(x, gain, epsilon),
+            Norm::Layer { epsilon } => layer_norm(x, gain, epsilon),
+        }
+    }
+}
+
+/// A weight on a device.
+#[derive(Clone)]
+enum Weight {
+    Vector(Tensor<1>),
+    Matrix(Tensor<2>),
+}
+
+impl Weight {
+    fn new(values: Vec<f32>, shape: &[usize], device: &Device) -> Self {
+        match *shape {
+            [n] => Weight::Vector(Tensor::from_data(TensorData::new(values, [n]), device)),
+            [rows, columns] => Weight::Matrix(Tensor::from_data(TensorData::new(values, [rows, columns]), device)),
+            _ => unreachable!("a slot has one or two dimensions"),
+        }
+    }
+
+    fn vector(&self) -> &Tensor<1> {
+        match self {
+            Weight::Vector(w) => w,
+            Weight::Matrix(_) => unreachable!("the slot is a vector's"),
+        }
+    }
+
+    fn matrix(&self) -> &Tensor<2> {
+        match self {
+            Weight::Matrix(w) => w,
+            Weight::Vector(_) => unreachable!("the slot is a matrix's"),
+        }
+    }
+}
+
+/// Cosines and sines of all positions, `[context, head_width / 2]` each, for the layers of one base.
+#[derive(Clone)]
+struct Angles {
+    base: Option<f64>,
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
+
+impl Angles {
+    fn new(attention: &Attention, context: usize, device: &Device) -> Self {
+        let half = attention.head_width / 2;
+        let angle = |i: usize| match attention.rotary_base {
+            Some(base) => {
+                let (position, pair) = (i / half, i % half);
+                position as f64 / base.powf(2.0 * pair as f64 / attention.head_width as f64)
+            }
+            // Turned by nothing: exactly the same numbers.
+            None => 0.0,
+        };
+        let table = |f: fn(f64) -> f64| {
+            let values: Vec<f32> = (0..context * half).map(|i| f(angle(i)) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [context, half]), device)
+        };
+        Angles {
+            base: attention.rotary_base,
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+        }
+    }
+
+    /// Of the first `len` positions, or of given ones.
+    fn at(&self, len: usize, positions: Option<&Tensor<1, Int>>) -> Rotary {
+        let of = |table: &Tensor<2>| match positions {
+            None => table.clone().narrow(0, 0, len),
+            Some(positions) => table.clone().select(0, positions.clone()),
+        };
+        Rotary {
+            cos: of(&self.cos),
+            sin: of(&self.sin),
+        }
+    }
+}
+
+/// A model.
+#[derive(Clone)]
+pub struct LanguageModel {
+    architecture: Arc<dyn Architecture>,
+    /// By slot.
+    weights: Vec<Weight>,
+    angles: Vec<Angles>,
+}
+
+impl LanguageModel {
+    /// The model of a file: a GGUF, or the folder of a Hugging Face checkpoint.
+    ///
+    /// # Errors
+    /// Data: an architecture that is not known, a missing tensor, one that does not fit or would be ignored.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        ModelFiles::open(path)?.model(device)
+    }
+
+    /// A model of `architecture` whose weights `values` gives, slot by slot.
+    pub(super) fn new(
+        architecture: Arc<dyn Architecture>,
+        values: impl Fn(usize) -> Result<Vec<f32>>,
+        device: &Device,
+    ) -> Result<Self> {
+        let shape = architecture.shape();
+        let weight = |(slot, w): (usize, &super::shape::Slot)| Ok(Weight::new(values(slot)?, &w.shape, device));
+        let weights = shape.slots.iter().enumerate().map(weight).collect::<Result<_>>()?;
+        let mut angles: Vec<Angles> = Vec::new();
+        for attention in &shape.attention {
+            if angles.iter().all(|known| known.base != attention.rotary_base) {
+                angles.push(Angles::new(attention, shape.context, device));
+            }
+        }
+        Ok(LanguageModel {
+            architecture,
+            weights,
+            angles,
+        })
+    }
+
+    /// What it declares.
+    pub fn shape(&self) -> &Shape {
+        self.architecture.shape()
+    }
+
+    /// The family.
+    pub fn architecture(&self) -> &dyn Architecture {
+        &*self.architecture
+    }
+
+    /// Where the weights live.
+    pub fn device(&self) -> Device {
+        self.head_weight().device()
+    }
+
+    /// All weights, one after the other, in the order of [`Shape::slots`].
+    pub fn values(&self) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.shape().parameters());
+        for weight in &self.weights {
+            out.extend(match weight {
+                Weight::Vector(w) => read(w.clone()),
+                Weight::Matrix(w) => read(w.clone()),
+            });
+        }
+        out
+    }
+
+    /// The same model with other weights, in the order of [`Shape::slots`].
+    pub fn with_values(&self, values: &[f32]) -> Self {
+        assert_eq!(values.len(), self.shape().parameters(), "a value for each weight");
+        let (device, mut rest) = (self.device(), values);
+        let weights = self.shape().slots.iter().map(|slot| {
+            let (own, others) = rest.split_at(slot.len());
+            rest = others;
+            Weight::new(own.to_vec(), &slot.shape, &device)
+        });
+        LanguageModel {
+            weights: weights.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The same weights with `delta(slot)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.
+    pub fn merged(&self, delta: impl Fn(usize) -> Tensor<2> + Sync) -> Self {
+        self.with_maps(|slot, w| w + delta(slot))
+    }
+
+    /// The same model with `change(slot, weight)` (`[out, in]`) in the place of each linear map's weight.
+    pub fn with_maps(&self, change: impl Fn(usize, Tensor<2>) -> Tensor<2> + Sync) -> Self {
+        let mut out = self.clone();
+        let slots = &self.shape().slots;
+        let changed = |(slot, weight): (usize, &mut Weight)| {
+            if let (Kind::Map(_), Weight::Matrix(w)) = (slots[slot].kind, weight) {
+                *w = change(slot, w.clone());
+            }
+        };
+        match self.device() == Device::flex() {
+            // Most operations there use one core.
+            true => out.weights.par_iter_mut().enumerate().for_each(changed),
+            false => out.weights.iter_mut().enumerate().for_each(changed),
+        }
+        out
+    }
+
+    /// The same model with its maps in another element type, for products of that type.
+    pub fn maps_in(&self, dtype: DType) -> Self {
+        self.with_maps(|_, w| w.cast(dtype))
+    }
+
+    /// Bytes of the weights that a forward pass reads: all maps and the head.
+    pub fn bytes_read(&self) -> usize {
+        let bytes = |w: &Tensor<2>| w.shape().num_elements() * w.dtype().size();
+        let maps = self.shape().maps().map(|(slot, _)| bytes(self.weights[slot].matrix()));
+        bytes(self.head_weight()) + maps.sum::<usize>()
+    }
+
+    /// The last hidden states `[rows · tokens, width]` of `tokens [rows, tokens]`, normed for the head.
+    ///
+    /// Without a `past` each token looks at itself and at those before it in its row. With one, it is the past that says
+    /// where in their rows the tokens stand and what they look at, and that keeps their keys and values.
+    pub fn hidden(&self, tokens: Tensor<2, Int>, past: Option<&mut dyn Past>, apply: &mut dyn Apply) -> Tensor<2> {
+        let [rows, len] = tokens.dims();
+        // Lent for no longer than the weights are.
+        let past = past.map(|past| past as &mut dyn Past);
+        let mut forward = self.forward([rows, len], past, apply);
+        let mut x = self.architecture.embed(tokens.reshape([rows * len]), &mut forward);
+        for layer in 0..self.shape().layers() {
+            x = self.architecture.block(layer, x, &mut forward);
+        }
+        if let Some(past) = &mut forward.past {
+            past.advance();
+        }
+        self.architecture.last(x, &mut forward)
+    }
+
+    /// A forward of `rows` rows of `tokens` tokens, to be taken part by part.
+    pub(crate) fn forward<'a>(
+        &'a self,
+        [rows, tokens]: [usize; 2],
+        past: Option<&'a mut dyn Past>,
+        apply: &'a mut dyn Apply,
+    ) -> Forward<'a> {
+        let positions = past.as_ref().map(|past| past.positions());
+        let angles = self.angles.iter().map(|a| a.at(tokens, positions.as_ref())).collect();
+        Forward {
+            model: self,
+            rows,
+            tokens,
+            positions,
+            angles,
+            past,
+            apply,
+        }
+    }
+
+    /// Logits `[n, vocabulary]` of hidden states `[n, width]`.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden.matmul(self.head().transpose())
+    }
+
+    /// The head's weights `[vocabulary, width]`, for losses that never build all logits.
+    pub fn head(&self) -> Tensor<2> {
+        self.head_weight().clone()
+    }
+
+    /// The table is the head too.
+    fn head_weight(&self) -> &Tensor<2> {
+        let table = self.shape().slots.iter().position(|slot| slot.kind == Kind::Table);
+        self.weights[table.expect("a model has a table")].matrix()
+    }
+}
+
+/// What an architecture applies its weights with.
+pub struct Forward<'a> {
+    model: &'a LanguageModel,
+    rows: usize,
+    tokens: usize,
+    /// Of each token in its row; none where each row begins at 0.
+    positions: Option<Tensor<1, Int>>,
+    angles: Vec<Rotary>,
+    past: Option<&'a mut dyn Past>,
+    apply: &'a mut dyn Apply,
+}
+
+impl Forward<'_> {
+    /// `x [n, in]` through the map in `slot`, and shifted where a shift follows it.
+    pub fn map(&mut self, slot: usize, x: Tensor<2>) -> Tensor<2> {
+        let y = self.apply.map(slot, self.model.weights[slot].matrix(), x);
+        self.shifted(slot, y)
+    }
+
+    /// `x [n, width]` normed with the gain in `slot`, and shifted where a shift follows it.
+    pub fn norm(&mut self, slot: usize, norm: Norm, x: Tensor<2>) -> Tensor<2> {
+        let y = self.apply.norm(slot, norm, self.model.weights[slot].vector(), x);
+        self.shifted(slot, y)
+    }
+
+    fn shifted(&mut self, slot: usize, y: Tensor<2>) -> Tensor<2> {
+        match self.model.shape().slots.get(slot + 1) {
+            Some(next) if next.kind == Kind::Shift => {
+                let shift = self.model.weights[slot + 1].vector();
+                self.apply.shift(slot + 1, shift, y)
+            }
+            _ => y,
+        }
+    }
+
+    /// Rows `tokens [n]` of the table in `slot`.
+    pub fn embed(&mut self, slot: usize, tokens: Tensor<1, Int>) -> Tensor<2> {
+        self.apply.rows(slot, self.model.weights[slot].matrix(), tokens)
+    }
+
+    /// The rows of the table of positions in `slot`, one for each token at hand.
+    pub fn positions(&mut self, slot: usize) -> Tensor<2> {
+        let table = self.model.weights[slot].matrix();
+        let positions = match &self.positions {
+            Some(positions) => positions.clone(),
+            None => {
+                let row = Tensor::<1, Int>::arange(0..self.tokens as i64, &table.device());
+                row.unsqueeze::<2>().repeat_dim(0, self.rows).flatten(0, 1)
+            }
+        };
+        self.apply.rows(slot, table, positions)
+    }
+
+    /// What `q [n, heads · head_width]` sees of `k` and `v [n, kv_heads · head_width]`, and of the past.
+    pub fn attend(&mut self, layer: usize, q: Tensor<2>, k: Tensor<2>, v: Tensor<2>) -> Tensor<2> {
+        let attention = self.model.shape().attention[layer];
+        let heads = Heads {
+            rows: self.rows,
+            tokens: self.tokens,
+            heads: attention.heads,
+            kv_heads: attention.kv_heads,
+            head_width: attention.head_width,
+        };
+        let angles = self.model.angles.iter().position(|a| a.base == attention.rotary_base);
+        let rotary = &self.angles[angles.expect("each layer's base has its angles")];
+        match &mut self.past {
+            None => causal_attention(q, k, v, heads, rotary),
+            Some(past) => past.attend(layer, q, k, v, heads, rotary),
+        }
+    }
+}

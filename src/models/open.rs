@@ -1,0 +1,104 @@
+//! The one way in: a model's files, recognised, and the families that they may hold.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use super::gpt2::Gpt2;
+use super::language_model::{Architecture, LanguageModel};
+use super::llama::Llama;
+use super::load::gguf::Gguf;
+use super::load::hub::Checkpoint;
+use super::shape::Shape;
+use crate::{Error, Result};
+
+/// A model's files: what it is can be asked before its weights are read.
+pub enum ModelFiles {
+    /// One file of llama.cpp.
+    Gguf(Gguf),
+    /// The folder of a Hugging Face checkpoint.
+    Checkpoint(Checkpoint),
+}
+
+/// A model that was recognised, and how its files give the values of each slot.
+struct Recognised<'a> {
+    architecture: Arc<dyn Architecture>,
+    values: Box<dyn Fn(usize) -> Result<Vec<f32>> + 'a>,
+}
+
+/// A family by its name in a kind of file.
+type Family<F> = (&'static str, for<'a> fn(&'a F) -> Result<Recognised<'a>>);
+
+/// By `general.architecture`.
+const OF_GGUF: [Family<Gguf>; 1] = [("llama", |gguf| {
+    let llama = Arc::new(Llama::from_gguf(gguf)?);
+    Ok(Recognised {
+        architecture: llama.clone(),
+        values: Box::new(move |slot| llama.read_gguf(gguf, slot)),
+    })
+})];
+
+/// By `model_type`.
+const OF_CHECKPOINTS: [Family<Checkpoint>; 1] = [("gpt2", |c| Ok(under_its_names(c, Gpt2::from_checkpoint(c)?)))];
+
+/// A checkpoint whose tensors have the names of the slots.
+fn under_its_names(checkpoint: &Checkpoint, architecture: impl Architecture + 'static) -> Recognised<'_> {
+    let architecture = Arc::new(architecture);
+    Recognised {
+        architecture: architecture.clone(),
+        values: Box::new(move |slot| checkpoint.values(&architecture.shape().slots[slot])),
+    }
+}
+
+impl ModelFiles {
+    /// Opens a GGUF, or the folder of a checkpoint.
+    ///
+    /// # Errors
+    /// Data: a file is missing or broken.
+    pub fn open(path: &Path) -> Result<Self> {
+        match path.is_dir() {
+            true => Ok(ModelFiles::Checkpoint(Checkpoint::open(path)?)),
+            false => Ok(ModelFiles::Gguf(Gguf::open(path)?)),
+        }
+    }
+
+    /// What the model declares.
+    ///
+    /// # Errors
+    /// Data: another family, or counts that do not fit together.
+    pub fn shape(&self) -> Result<Shape> {
+        Ok(self.recognised()?.architecture.shape().clone())
+    }
+
+    /// The model, its weights on `device`.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::shape`]; a tensor that is missing or does not fit.
+    pub fn model(&self, device: &Device) -> Result<LanguageModel> {
+        let Recognised { architecture, values } = self.recognised()?;
+        LanguageModel::new(architecture, values, device)
+    }
+
+    fn recognised(&self) -> Result<Recognised<'_>> {
+        match self {
+            ModelFiles::Gguf(gguf) => family(&OF_GGUF, gguf.text("general.architecture")?)?(gguf),
+            ModelFiles::Checkpoint(checkpoint) => family(&OF_CHECKPOINTS, checkpoint.model_type()?)?(checkpoint),
+        }
+    }
+}
+
+fn family<F>(known: &[Family<F>], name: &str) -> Result<for<'a> fn(&'a F) -> Result<Recognised<'a>>> {
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    known
+        .iter()
+        .find(|(own, _)| *own == name)
+        .map(|(_, open)| *open)
+        .ok_or_else(|| {
+            Error::data(format!(
+                "the model's architecture is `{name}`, not `{}`",
+                names.join("` or `")
+            ))
+            .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct")
+        })
+}

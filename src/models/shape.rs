@@ -1,0 +1,134 @@
+//! What a model declares of itself: its weights, a slot each, and its attention.
+//!
+//! Everything that is not the forward follows from this: the adapter, the flat vector that is trained, the names in files,
+//! operations, the cache and the memory plan.
+
+/// A weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// In Hugging Face checkpoints, such as `model.layers.0.mlp.up_proj.weight`.
+    pub name: String,
+    /// Outermost dimension first; of a map `[out, in]`.
+    pub shape: Vec<usize>,
+    pub kind: Kind,
+}
+
+/// What a weight does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Rows by token, `[vocabulary, width]`: the embedding, which is the head too.
+    Table,
+    /// Rows by position, `[context, width]`.
+    Positions,
+    /// A linear map, `[out, in]`.
+    Map(Stored),
+    /// Multiplies what was normed, `[width]`.
+    Gain,
+    /// Is added to the output of the map or the norm before it.
+    Shift,
+}
+
+/// How checkpoints store a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// `[out, in]`, as PyTorch's `Linear`.
+    Linear,
+    /// `[in, out]`, as the `Conv1D` of GPT-2.
+    Conv1d,
+}
+
+/// The attention of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    pub heads: usize,
+    /// Heads of keys and values; divides `heads`.
+    pub kv_heads: usize,
+    pub head_width: usize,
+    /// Base of rotary positions; none where positions are not rotated.
+    pub rotary_base: Option<f64>,
+}
+
+/// The whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    pub width: usize,
+    pub vocabulary: usize,
+    /// Longest sequence in tokens.
+    pub context: usize,
+    /// By layer.
+    pub attention: Vec<Attention>,
+    /// In the order in which a forward meets them.
+    pub slots: Vec<Slot>,
+}
+
+impl Slot {
+    /// `[in, out]` of a linear map; none of another weight.
+    pub fn map(&self) -> Option<[usize; 2]> {
+        match self.kind {
+            Kind::Map(_) => Some([self.shape[1], self.shape[0]]),
+            _ => None,
+        }
+    }
+
+    /// Values in it.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Never: a weight has values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its name without `.weight`: what PEFT calls the module.
+    pub fn module(&self) -> &str {
+        self.name.strip_suffix(".weight").unwrap_or(&self.name)
+    }
+
+    /// `values` as checkpoints store them.
+    pub fn stored<'a>(&self, values: &'a [f32]) -> (Vec<usize>, std::borrow::Cow<'a, [f32]>) {
+        match (self.kind, &self.shape[..]) {
+            (Kind::Map(Stored::Conv1d), [out, input]) => (vec![*input, *out], transposed(values, *out, *input).into()),
+            _ => (self.shape.clone(), values.into()),
+        }
+    }
+}
+
+impl Shape {
+    pub fn layers(&self) -> usize {
+        self.attention.len()
+    }
+
+    /// The linear maps in order: slot, and `[in, out]`.
+    pub fn maps(&self) -> impl Iterator<Item = (usize, [usize; 2])> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(slot, weight)| Some((slot, weight.map()?)))
+    }
+
+    /// The sum over all linear maps of `of(in, out)`.
+    pub fn over_maps(&self, of: impl Fn(usize, usize) -> usize) -> usize {
+        self.maps().map(|(_, [input, output])| of(input, output)).sum()
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.slots.iter().map(Slot::len).sum()
+    }
+
+    /// Floating-point operations of a forward pass for one token, attention scores left out.
+    pub fn flops_per_token(&self) -> f64 {
+        2.0 * (self.over_maps(|input, output| input * output) + self.vocabulary * self.width) as f64
+    }
+
+    /// Numbers of keys and values that are kept of a token.
+    pub fn held_per_token(&self) -> usize {
+        self.attention.iter().map(|a| 2 * a.kv_heads * a.head_width).sum()
+    }
+}
+
+/// `v [rows, columns]` as `[columns, rows]`.
+pub fn transposed(v: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows * columns)
+        .map(|i| v[(i % rows) * columns + i / rows])
+        .collect()
+}
