@@ -8,13 +8,13 @@ use burn::tensor::Device;
 use common::{median, report, timed};
 use dpsynth::assets::{Locations, language_model};
 use dpsynth::config::{FinetuneConfig, ModelConfig, NoiseKind};
+use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Encoded;
 use dpsynth::training::gradients::{Clip, Trainee};
-use dpsynth::training::workers::Workers;
 
 /// GPT-2, small.
 const GPT2_PARAMETERS: usize = 124_439_808;
@@ -62,7 +62,7 @@ fn main() {
     let records: Vec<Encoded> = (0..128).map(record).collect();
     let members: Vec<&Encoded> = records.iter().collect();
     let micro_batches: Vec<&[&Encoded]> = members.chunks(config.micro_batch_size).collect();
-    let (trainee, workers) = (Trainee::new(&model), Workers::new(&model));
+    let (trainee, workers) = (Trainee::new(&model), Workers::on(&model.device()));
     let clip = Clip {
         clipping: config.clipping,
         max_grad_norm: config.max_grad_norm,

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use dpsynth::assets::{self, Locations};
 use dpsynth::config::RunConfig;
+use dpsynth::machine::workers::Workers;
 use dpsynth::models::device;
 use dpsynth::models::{LanguageModel, ModelFiles};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, LabelSpace, Record, Vocabulary, fixed_sample, prompt, read};
 use dpsynth::training::gradients::Trainee;
 use dpsynth::training::trainable::{self, Trainable};
-use dpsynth::training::workers::Workers;
 use dpsynth::{Error, Result};
 
 fn main() -> Result<()> {
@@ -82,7 +82,7 @@ fn show(run: &Path, count: usize) -> Result<()> {
 
 /// Mean loss per token of each text.
 fn losses(base: &LanguageModel, state: &dyn Trainable, texts: &[Encoded]) -> Vec<f64> {
-    let (trainee, workers) = (Trainee::new(base), Workers::new(base));
+    let (trainee, workers) = (Trainee::new(base), Workers::on(&base.device()));
     let placed = trainee.place(state);
     let texts: Vec<&Encoded> = texts.iter().collect();
     let batches: Vec<&[&Encoded]> = texts.chunks(8).collect();

@@ -8,14 +8,14 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use crate::audit::{self, Subject};
+use crate::audit::Subject;
 use crate::config::RunConfig;
 use crate::documents::{self, Findings, Verdict};
-use crate::pipeline::compare::configuration;
-use crate::pipeline::prepare::Preparation;
-use crate::pipeline::states::{State, states};
-use crate::pipeline::{RunPaths, Stage, report};
 use crate::privacy::{Guarantee, TRAINING, find_ledger};
+use crate::run::Preparation;
+use crate::run::compare::configuration;
+use crate::run::states::{State, states};
+use crate::run::{RunPaths, Stage, report, run_in};
 use crate::{Error, Result};
 
 /// How far a run is.
@@ -282,7 +282,7 @@ fn next(s: &Status) -> Next {
         (Some(_), _) => Next {
             what: format!("go on: {}", missing(s)),
             // Not where another version of the program wrote the configuration, or the folder was renamed.
-            command: audit::run_in(&s.folder).ok().map(|_| format!("dpsynth run {folder}")),
+            command: run_in(&s.folder).ok().map(|_| format!("dpsynth run {folder}")),
         },
         (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
         (None, None) => audit("try to break the run's own claim"),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use common::Place;
 use dpsynth::assets::Locations;
-use dpsynth::pipeline::Places;
 use dpsynth::release::{Check, Examined, Refusal, examine};
+use dpsynth::run::Places;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -89,7 +89,7 @@ fn records_file(texts: &[&str]) -> Vec<u8> {
         ("label", std::sync::Arc::new(arrow::array::StringArray::from(labels))),
     ];
     let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
-    dpsynth::pipeline::files::parquet(&[batch], Vec::new()).unwrap()
+    dpsynth::files::parquet(&[batch], Vec::new()).unwrap()
 }
 
 const SPOILT: [Spoilt; 18] = [
@@ -285,7 +285,7 @@ fn p4_p9_a_run_with_a_fixed_seed_or_a_column_of_its_own_is_refused() {
     )])
     .unwrap();
     let metadata = vec![("dp.train_records".to_string(), "199".to_string())];
-    dpsynth::pipeline::files::write_batch(&shard, &batch, metadata).unwrap();
+    dpsynth::files::write_batch(&shard, &batch, metadata).unwrap();
     let found = refusals(&place);
     for words in ["column `nearest_training_record`", "metadata `dp.train_records`"] {
         assert!(

@@ -237,7 +237,11 @@ fn p8_dp_direct_is_a_second_run_in_the_ledger_and_refused_over_budget() {
     assert_eq!(once["runs"].as_array().map(Vec::len), Some(1));
     assert!(!place.run("internal/dp_direct").exists());
 
-    place.stage("evaluate", &with(&[tight, ASKED])).refused(
+    // The evaluation never spends.
+    place
+        .stage("evaluate", &with(&[tight, ASKED]))
+        .refused(2, &["the stage `references` is not done yet", "`dpsynth references`"]);
+    place.stage("references", &with(&[tight, ASKED])).refused(
         4,
         &[
             "the dataset's budget is epsilon 4.2 at delta",
@@ -251,6 +255,7 @@ fn p8_dp_direct_is_a_second_run_in_the_ledger_and_refused_over_budget() {
     let ledger = place.ledger();
     let ledger = ledger.to_str().expect("a plain path");
     place.ok(&["ledger", "set-budget", ledger, "--epsilon", "20"]);
+    place.done("references", &with(&[tight, ASKED]));
     let said = place.done("evaluate", &with(&[tight, ASKED]));
     let twice = place.ledger_shown();
     let run = &twice["runs"][1];
@@ -292,15 +297,14 @@ fn p8_dp_direct_is_a_second_run_in_the_ledger_and_refused_over_budget() {
     assert_eq!(place.ledger_shown(), twice, "nothing was charged again");
     // A lost marker too: the ledger knows that the run is over.
     fs::remove_file(place.run("internal/dp_direct/privacy.json")).expect("removes");
-    fs::remove_file(place.run("internal/stamps/evaluate.json")).expect("removes");
-    place.done("evaluate", &other);
+    place.done("run", &other);
     assert_eq!(place.json("runs/tiny-quick/report.json")["references"][0], *row);
     assert_eq!(place.ledger_shown(), twice);
 
     // Other settings would be another charge: only where the person deletes what is there.
     place
         .stage(
-            "evaluate",
+            "references",
             &with(&[tight, ASKED, "evaluate.dp_direct.learning_rate=0.5"]),
         )
         .refused(2, &["dp_direct was trained with other settings", "stays charged"]);

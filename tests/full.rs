@@ -4,6 +4,7 @@ mod support;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
+use dpsynth::machine::workers::Workers;
 use dpsynth::models::weights::Weights;
 use dpsynth::models::{Apply, LanguageModel, Norm};
 use dpsynth::records::{Encoded, Units};
@@ -12,7 +13,6 @@ use dpsynth::training::gradients::{Clip, Compute, Trainee, clip_factor};
 use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable::{self, Trainable};
-use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use support::*;

@@ -6,6 +6,7 @@ mod support;
 use dpsynth::config::{
     Clipping, FinetuneConfig, LabelConfig, ObjectiveConfig, Optimizer, Precision, PromptConfig, WarmStartConfig,
 };
+use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::weights::Weights;
 use dpsynth::records::{Encoded, LabelSpace, Question, Units};
@@ -15,7 +16,6 @@ use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
 use dpsynth::training::optimizer::AdamW;
 use dpsynth::training::trainable::Trainable;
-use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use support::*;

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use common::Place;
 use dpsynth::assets::Locations;
 use dpsynth::page::{self, PublicFacts};
-use dpsynth::pipeline::Places;
 use dpsynth::release::examine;
+use dpsynth::run::Places;
 use serde_json::Value;
 
 /// A tiny model: a whole run takes a second.

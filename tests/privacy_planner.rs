@@ -4,10 +4,10 @@ use std::path::Path;
 
 use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
 use dpsynth::pipeline::estimate::{Cost, Hours, propose, respent};
-use dpsynth::pipeline::privacy_plan;
 use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Proposal, TIE};
 use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
 use dpsynth::records::LabelSpace;
+use dpsynth::run::privacy_plan;
 use dpsynth::sampling::prior;
 
 fn request(target_epsilon: f64) -> PlanRequest {

@@ -521,7 +521,7 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
 
 /// Makes manifest and sums right for a changed file.
 fn rehash(folder: &Path, file: &str) {
-    let hash = |path: &Path| dpsynth::assets::sha256_file(path).expect("reads").0;
+    let hash = |path: &Path| dpsynth::hash::sha256_file(path).expect("reads").0;
     let manifest = folder.join("manifest.json");
     let mut statement = json(&fs::read(&manifest).expect("reads"));
     for subject in statement["subject"].as_array_mut().expect("subjects") {
@@ -559,7 +559,7 @@ fn sums_are_read_by_sha256sum() {
 #[test]
 fn whoever_stops_a_release_finds_nothing_of_it() {
     let place = released();
-    let places = dpsynth::pipeline::Places {
+    let places = dpsynth::run::Places {
         runs: place.path("runs"),
         ledgers: place.path("ledgers"),
         assets: dpsynth::assets::Locations::from_env(),

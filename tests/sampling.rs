@@ -15,6 +15,7 @@ use common::Place;
 use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use dpsynth::error::Kind;
+use dpsynth::machine::workers::Workers;
 use dpsynth::models::cache::Way;
 use dpsynth::models::lora::Adapter;
 use dpsynth::models::{LanguageModel, Plain};
@@ -27,7 +28,6 @@ use dpsynth::sampling::refine::{Candidate, LabelOutcome, Refinement, Score, TRIE
 use dpsynth::sampling::score::{Scorer, Text};
 use dpsynth::sampling::shards::{self, Schema, Synthetic};
 use dpsynth::training::gradients::Trainee;
-use dpsynth::training::workers::Workers;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

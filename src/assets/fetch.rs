@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::locations::Locations;
 use super::registry::{DatasetEntry, DatasetOrigin, HubRepo, ModelEntry, SourceArchive, Wheel};
-use super::{hash, hub, pip, snippets};
+use super::{hub, pip, snippets};
+use crate::hash;
 use crate::progress::Progress;
 use crate::{Error, Result};
 

@@ -6,7 +6,6 @@
 //! put in its stead.
 
 mod fetch;
-mod hash;
 mod hub;
 mod locations;
 mod pip;
@@ -15,8 +14,6 @@ mod repository;
 mod snippets;
 
 pub use fetch::{AssetFile, Place};
-pub(crate) use hash::hex;
-pub use hash::sha256_file;
 pub use hub::reachable as hub_reachable;
 pub use locations::{Hub, Locations};
 pub use pip::version as pip_version;
@@ -27,6 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::{DatasetConfig, EvaluateConfig, Files, ModelConfig};
+use crate::hash::sha256_file;
 use crate::progress::Progress;
 use crate::tables::{self, Split};
 use crate::{Error, Result};

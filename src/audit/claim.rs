@@ -1,8 +1,8 @@
 //! What the run claims: its `model/privacy.json`, whole.
 
 use crate::documents;
-use crate::pipeline::RunFolder;
 use crate::privacy::Guarantee;
+use crate::run::RunFolder;
 use crate::{Error, Result};
 
 /// The claim of the run in `folder`.

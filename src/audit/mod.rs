@@ -16,14 +16,12 @@
 pub mod binomial;
 pub mod canaries;
 mod claim;
-mod locate;
 pub mod membership;
 mod ngram;
 pub mod one_run;
 pub(crate) mod paid;
 pub mod replay;
 pub mod retrain;
-mod subject;
 pub mod threshold;
 
 use std::collections::HashMap;
@@ -31,21 +29,20 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claim::claim;
-pub use locate::run_in;
 
 use crate::config::{FinetuneConfig, RunConfig};
-use crate::documents::StepLog;
 pub use crate::documents::{Findings, LowerBound, Settings, Subject, Verdict};
+use crate::files::write_atomically;
 use crate::models::device;
 use crate::models::{LanguageModel, ModelFiles};
-use crate::pipeline::files::write_atomically;
-use crate::pipeline::prepare::Preparation;
-use crate::pipeline::{Places, RunFolder, privacy_plan, table, warm_start};
 use crate::privacy::{PrivacyPlan, TRAINING};
 use crate::progress::Progress;
 use crate::records::{Record, Vocabulary};
+use crate::run::Preparation;
+use crate::run::{Places, RunFolder, privacy_plan, table};
 use crate::training::objective::Objective;
 use crate::training::trainable;
+use crate::training::trainer::StepLog;
 use crate::{Error, Result, assets};
 
 /// Error that all attacks' bounds together are allowed.
@@ -111,7 +108,7 @@ impl Audit<'_> {
         let files = ModelFiles::open(&file.path)?;
         let model = files.model(&device)?;
         let units = table::units(self.folder, self.config.dataset.max_records_per_unit())?.load()?;
-        let initial = warm_start::initial(c, &model, &self.folder.warm_start())?;
+        let initial = trainable::begun(c, &model, &self.folder.warm_start())?;
         let trained = trainable::load(c, &model, &self.folder.trained())?;
         let vocabulary = Vocabulary::of(&files)?;
         let objective = Objective::of(self.config, &preparation.prompts, &vocabulary)?;

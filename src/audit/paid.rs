@@ -1,9 +1,9 @@
 //! What the run claims beside what its dataset's ledger says it did, and beside the plan that is audited.
 
 use crate::Result;
-use crate::pipeline::{Places, RunFolder};
 use crate::privacy::mechanisms::Mechanism;
 use crate::privacy::{Guarantee, PrivacyPlan, TRAINING, find_ledger};
+use crate::run::{Places, RunFolder};
 
 /// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
 const SAME_NOISE: f64 = 1e-3;

@@ -13,6 +13,7 @@ use super::Stop;
 use crate::Result;
 use crate::config::FinetuneConfig;
 pub use crate::documents::{Probe, Replay};
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
@@ -22,7 +23,6 @@ use crate::training::gradients::{Clip, Compute, Trainee};
 use crate::training::memory::AtOnce;
 use crate::training::objective::Objective;
 use crate::training::trainable::Trainable;
-use crate::training::workers::Workers;
 
 /// What rule P5 asks of a sound implementation.
 pub const P5_ALLOWANCE: f64 = 1e-6;
@@ -141,7 +141,7 @@ impl Replaying<'_> {
 
     /// Units for which all evaluations fit into the time, measured on one micro-batch for each worker.
     fn affordable(&self, order: &[usize], evaluations: usize) -> usize {
-        let at_once = self.config.micro_batch_size * Workers::new(self.model).count();
+        let at_once = self.config.micro_batch_size * Workers::on(&self.model.device()).count();
         let some: Vec<&[Encoded]> = order.iter().take(at_once).map(|i| self.units.records(*i)).collect();
         let state = self.states[0].1;
         // The first pass also warms up; the second is timed.
@@ -157,7 +157,7 @@ impl Replaying<'_> {
     fn sum(&self, state: &dyn Trainable, batch: &[&[Encoded]]) -> Vec<f64> {
         let contribution = Contribution {
             trainee: &Trainee::with(self.model, Compute::of(self.config), self.objective.clone()),
-            workers: &Workers::new(self.model),
+            workers: &Workers::on(&self.model.device()),
             clip: Clip {
                 clipping: self.config.clipping,
                 max_grad_norm: self.config.max_grad_norm,

@@ -15,16 +15,16 @@ use super::Stop;
 use super::one_run::{Design, Observed};
 use crate::config::FinetuneConfig;
 pub use crate::documents::Losses;
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
-use crate::pipeline::warm_start;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::gradients::{Compute, Trainee};
 use crate::training::objective::Objective;
+use crate::training::trainable;
 use crate::training::trainable::Trainable;
 use crate::training::trainer::Training;
-use crate::training::workers::Workers;
 use crate::{Error, Result};
 
 /// What is trained, on what.
@@ -75,7 +75,7 @@ impl Retraining<'_> {
             .map(|(c, _)| c.clone());
         let units = self.units.with_records(in_training);
 
-        let initial = warm_start::initial(self.config, self.model, self.warm_start)?;
+        let initial = trainable::begun(self.config, self.model, self.warm_start)?;
         let before = self.losses(initial.as_ref(), &canaries, stop, progress)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let total = self.plan.target_epsilon();
@@ -135,7 +135,7 @@ impl Retraining<'_> {
         progress: &dyn Progress,
     ) -> Result<Vec<f64>> {
         let trainee = Trainee::with(self.model, Compute::of(self.config), Objective::text());
-        let (placed, workers) = (trainee.place(state), Workers::new(self.model));
+        let (placed, workers) = (trainee.place(state), Workers::on(&self.model.device()));
         let task = progress.begin("losses", records.len() as u64, Unit::Records);
         let records: Vec<&Encoded> = records.iter().collect();
         let micro_batches: Vec<&[&Encoded]> = records.chunks(self.config.micro_batch_size).collect();

@@ -22,7 +22,7 @@ pub fn restart() {
 /// The peak by now.
 pub fn peak(device: &Device) -> Peak {
     Peak {
-        rss_bytes: crate::pipeline::peak_rss_bytes(),
+        rss_bytes: crate::machine::peak_rss_bytes(),
         device_bytes: device.memory_pool_usage().map(|usage| usage.bytes_reserved),
     }
 }

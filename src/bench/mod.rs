@@ -4,7 +4,6 @@
 //! like any other (P1), so it gets both, in a temporary folder.
 
 pub mod account;
-pub mod ceiling;
 pub mod clock;
 pub mod flops;
 pub mod memory;

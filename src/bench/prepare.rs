@@ -15,10 +15,12 @@ use serde::Serialize;
 use super::memory;
 use crate::assets::{self, Locations};
 use crate::config::{self, Profile};
+use crate::machine::peak_rss_bytes;
 use crate::models::load::gguf::Gguf;
-use crate::pipeline::{Pipeline, Places, Stage, peak_rss_bytes, table};
+use crate::pipeline::Pipeline;
 use crate::progress::{Progress, Silent};
 use crate::records::Drawable;
+use crate::run::{Places, Stage, table};
 use crate::{Error, Result};
 
 /// Words of a made-up record.

@@ -6,16 +6,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::Subject;
 use super::clock::{go_on, within};
 use super::memory::{self, Peak};
-use super::{Subject, ceiling};
 use crate::config::Precision;
+use crate::machine::ceiling;
+use crate::machine::workers::Workers;
 use crate::models::device;
 use crate::progress::{Progress, Unit};
 use crate::sampling::choose::Choice;
 use crate::sampling::decode::{DecodeStats, Decoder, Decoding, Request};
 use crate::sampling::queue::Queue;
-use crate::training::{trainable, workers::Workers};
+use crate::training::trainable;
 use crate::{Error, Result};
 
 /// What is measured.
@@ -84,7 +86,7 @@ pub fn measure(
     }
     subject.room_for(setting.tokens)?;
     let model = &subject.model.maps_in(trainable::dtype(setting.precision));
-    let workers = Workers::new(model);
+    let workers = Workers::on(&model.device());
     let settings = Decoding {
         choice: setting.choice,
         contrasts: setting.contrasts,

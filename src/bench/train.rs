@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::Subject;
 use super::clock::{go_on, median, within};
 use super::flops::{self, Trained};
 use super::memory::{self, Peak};
-use super::{Subject, ceiling};
 use crate::config::{FinetuneConfig, Method, Precision};
+use crate::machine::ceiling;
+use crate::machine::workers::Workers;
 use crate::models::device;
 use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use crate::progress::{self, Progress};
@@ -21,7 +23,6 @@ use crate::training::objective::Objective;
 use crate::training::optimizer::AdamW;
 use crate::training::private;
 use crate::training::trainable::{self, Trainable};
-use crate::training::workers::Workers;
 use crate::{Error, Result};
 
 /// Fewer records have no plan.
@@ -180,7 +181,7 @@ impl<'a> Bench<'a> {
         let ledgers = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         Ok(Bench {
             trainee: Trainee::with(&subject.model, Compute::of(f), Objective::text()),
-            workers: Workers::new(&subject.model),
+            workers: Workers::on(&subject.model.device()),
             setting,
             units,
             run: begin(setting, ledgers.path())?,
@@ -392,7 +393,7 @@ fn medians(steps: &[Step]) -> Parts {
 /// # Errors
 /// As [`measure`].
 pub fn peak(subject: &Subject, setting: &Setting, arm: Arm, stop: &AtomicBool) -> Result<Peak> {
-    let enough = 2 * setting.finetune.micro_batch_size * Workers::new(&subject.model).count();
+    let enough = 2 * setting.finetune.micro_batch_size * Workers::on(&subject.model.device()).count();
     let setting = Setting {
         records: setting.records.min(enough.max(LEAST_RECORDS)),
         steps: 1,

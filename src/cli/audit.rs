@@ -7,8 +7,8 @@ use comfy_table::Table;
 use dpsynth::audit::binomial::Rate;
 use dpsynth::audit::{self, Findings, Settings, Verdict};
 use dpsynth::config::{Profile, RunConfig};
-use dpsynth::pipeline::{Places, RunFolder, report};
 use dpsynth::progress::Progress;
+use dpsynth::run::{Places, RunFolder, report};
 use dpsynth::{Error, Result, page};
 
 use super::number::{down, up};

@@ -6,7 +6,7 @@ use clap::Args;
 use dpsynth::Result;
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::evaluation::{ArmName, Classifier, UtilityRow};
-use dpsynth::pipeline::compare::{Gap, SideBySide, Standing, compare};
+use dpsynth::run::compare::{Gap, SideBySide, Standing, compare};
 use serde_json::Value;
 
 use super::number::{delta, up};

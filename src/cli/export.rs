@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 use dpsynth::Result;
-use dpsynth::pipeline::Places;
 use dpsynth::release::{Dtype, Export, Options, Part, examine, folder};
+use dpsynth::run::Places;
 use serde::Serialize;
 
 use super::run::interrupts;

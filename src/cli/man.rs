@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, CommandFactory, ValueHint};
 use clap_mangen::Man;
-use dpsynth::pipeline::files::write_atomically;
+use dpsynth::files::write_atomically;
 use dpsynth::{Error, Result};
 
 use super::{Cli, Ui};

@@ -26,7 +26,7 @@ mod verify;
 pub use ui::Ui;
 
 use clap::{Parser, Subcommand};
-use dpsynth::pipeline::Stage;
+use dpsynth::run::Stage;
 use dpsynth::{Result, number};
 
 /// Turns a labelled private text dataset into a synthetic one under differential privacy.
@@ -57,9 +57,14 @@ enum Command {
     ///
     /// The third stage of a run. Free of privacy cost: draw as often as you like.
     Sample(run::OneStage),
+    /// Trains on the real records what the synthetic ones are compared with, where `evaluate.arms` asks for it
+    ///
+    /// The fourth stage of a run, of those that have `dp_direct` or `non_private` in `evaluate.arms`. `dp_direct` charges the
+    /// dataset's ledger a second time.
+    References(run::OneStage),
     /// Trains classifiers on real, synthetic and zero-shot records and tests them on real ones
     ///
-    /// The last stage of a run.
+    /// The last stage of a run. It measures, and never charges a ledger.
     Evaluate(run::OneStage),
     Status(status::StatusOf),
     Compare(compare::Compare),
@@ -89,6 +94,7 @@ impl Cli {
             Command::Prepare(command) => command.run(Stage::Prepare, ui),
             Command::Finetune(command) => command.run(Stage::Finetune, ui),
             Command::Sample(command) => command.run(Stage::Sample, ui),
+            Command::References(command) => command.run(Stage::References, ui),
             Command::Evaluate(command) => command.run(Stage::Evaluate, ui),
             Command::Status(command) => command.run(ui),
             Command::Compare(command) => command.run(ui),

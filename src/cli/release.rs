@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dpsynth::Result;
-use dpsynth::pipeline::Places;
 use dpsynth::release::{Bundle, Piece, examine, folder};
+use dpsynth::run::Places;
 use serde::Serialize;
 
 use super::run::interrupts;

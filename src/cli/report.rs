@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dpsynth::audit::run_in;
+use dpsynth::files::write_atomically;
 use dpsynth::page::{self, PublicFacts};
-use dpsynth::pipeline::files::write_atomically;
-use dpsynth::pipeline::{Places, RunPaths, Stage, report};
 use dpsynth::release::examine;
+use dpsynth::run::keys::stages;
+use dpsynth::run::run_in;
+use dpsynth::run::{Places, RunPaths, Stage, report};
 use dpsynth::{Error, Result};
 use serde_json::json;
 
@@ -69,7 +70,7 @@ impl MakeReport {
                 .hint("its report.html was made with it; write this one elsewhere"));
         }
         write_atomically(&to, html.as_bytes())?;
-        let (done, missing): (Vec<Stage>, Vec<Stage>) = Stage::ALL.into_iter().partition(|s| report.is_done(*s));
+        let (done, missing): (Vec<Stage>, Vec<Stage>) = stages(&config).into_iter().partition(|s| report.is_done(*s));
         if self.json {
             return ui.print_json(&json!({
                 "run": report.run,

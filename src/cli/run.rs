@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
-use dpsynth::audit;
 use dpsynth::config::{self, Profile, RunConfig};
 use dpsynth::models::device;
-use dpsynth::pipeline::{Pipeline, Places, Stage};
+use dpsynth::page;
+use dpsynth::pipeline::Pipeline;
 use dpsynth::progress::Progress;
+use dpsynth::run::{Places, Stage, run_in};
 use dpsynth::{Error, Result};
 
 use super::{Ui, show};
@@ -52,7 +53,7 @@ impl Which {
                 )
                 .hint(format!("leave them out: {}", self.config.display())));
             }
-            return audit::run_in(&self.config);
+            return run_in(&self.config);
         }
         let profile = match self.profile {
             Some(ProfileName::Quick) => Profile::Quick,
@@ -65,7 +66,7 @@ impl Which {
     }
 }
 
-/// Does the whole way: prepare, finetune, sample, evaluate, report.
+/// Runs every stage: prepare, finetune, sample, evaluate, report.
 ///
 /// Stages that are done are kept; a run that was stopped or killed goes on from where it was.
 #[derive(Args)]
@@ -115,7 +116,10 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
     let pipeline = Pipeline::open(config, profile, &places, interrupts()?, ui)?;
     let outcome = work(&pipeline);
     let report = pipeline.report();
-    let page = report.as_ref().ok().map(|report| pipeline.page(report));
+    let page = report
+        .as_ref()
+        .ok()
+        .map(|report| page::write_internal(pipeline.folder(), pipeline.config(), report, &places.ledgers));
     outcome?;
     let report = report?;
     if let Some(Err(e)) = page {
@@ -131,7 +135,7 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
         }
         ui.print_json(&report)
     } else {
-        ui.print(&show::report(&report, pipeline.folder()))
+        ui.print(&show::report(&report, pipeline.config(), pipeline.folder()))
     }
 }
 

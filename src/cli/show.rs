@@ -4,11 +4,13 @@ use std::ops::RangeBounds;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table};
+use dpsynth::config::RunConfig;
 use dpsynth::documents::{Report, Sampled};
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::evaluation::{Reference, UtilityRow};
-use dpsynth::pipeline::{RunFolder, Stage};
 use dpsynth::release::Class;
+use dpsynth::run::keys::stages;
+use dpsynth::run::{RunFolder, Stage};
 
 use super::number::{delta, up};
 use super::quality::quality;
@@ -59,7 +61,7 @@ fn kept(arm: &str, sampled: &Sampled) -> Option<String> {
 }
 
 /// The report: utility, guarantee, where things are.
-pub fn report(report: &Report, folder: &RunFolder) -> String {
+pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String {
     let mut out = Vec::new();
     if !report.utility.is_empty() {
         out.push(utility(&report.utility, &report.all_synthetic).to_string());
@@ -102,12 +104,12 @@ pub fn report(report: &Report, folder: &RunFolder) -> String {
         timings.join(", "),
         report.peak_rss_bytes as f64 / 1e9
     ));
-    out.extend(to_look_at(report, folder));
+    out.extend(to_look_at(report, config, folder));
     out.join("\n")
 }
 
 /// What a stage left that is worth looking at, and the command that comes next.
-fn to_look_at(report: &Report, folder: &RunFolder) -> Vec<String> {
+fn to_look_at(report: &Report, config: &RunConfig, folder: &RunFolder) -> Vec<String> {
     let run = folder.root().display();
     let done = |stage: Stage| report.is_done(stage);
     let mut out = Vec::new();
@@ -118,7 +120,7 @@ fn to_look_at(report: &Report, folder: &RunFolder) -> Vec<String> {
         out.push(format!("report: {}", folder.report().display()));
         out.push(format!("to look at: {} (internal)", folder.page().display()));
     }
-    match Stage::ALL.into_iter().find(|stage| !done(*stage)) {
+    match stages(config).into_iter().find(|stage| !done(*stage)) {
         Some(next) => out.push(format!(
             "next: dpsynth {} {run} (`dpsynth run {run}` does all that is left)",
             next.name()

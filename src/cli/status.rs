@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 use dpsynth::Result;
-use dpsynth::pipeline::Places;
-use dpsynth::pipeline::states::State;
+use dpsynth::run::Places;
+use dpsynth::run::states::State;
 use dpsynth::status::{self, Charged, StageStatus, Stamped, Status};
 
 use super::number::{delta, up};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
-use crate::tables::{Declared, is_name, short, whole};
+use crate::tables::{Declared, Escape, is_name, short, whole};
 use crate::{Error, Result};
 
 /// Which records, and what they look like.
@@ -240,16 +240,6 @@ impl DatasetConfig {
         }
         Ok(())
     }
-}
-
-/// How a quote within quotes is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Escape {
-    /// `""`, as RFC 4180 has it.
-    Doubled,
-    /// `\"`, as Spark writes it; a backslash is then `\\`, and one before anything else is itself.
-    Backslash,
 }
 
 /// One file, or several that are read as one.

@@ -8,8 +8,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 use toml::Value as Toml;
 
-use super::dataset::{Escape, TextColumn, written};
-use crate::records::prompt::is_variable;
+use super::Escape;
+use super::dataset::{TextColumn, written};
+use super::turn::is_variable;
 use crate::tables::{ColumnSeen, Declared, Inspection, is_name, short, whole};
 use crate::{Error, Result};
 

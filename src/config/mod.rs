@@ -5,8 +5,12 @@ mod draft;
 mod load;
 mod quality;
 mod release;
+pub mod turn;
 
-pub use dataset::{ColumnKind, DatasetConfig, Escape, Files, HeldOut, LabelConfig, TextColumn, UnitConfig};
+pub use crate::models::device::DeviceChoice;
+pub use crate::privacy::NoiseKind;
+pub use crate::tables::Escape;
+pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig};
 pub use draft::draft;
 pub use load::{Profile, load, resolved};
 pub use quality::QualityConfig;
@@ -47,17 +51,6 @@ pub struct RunConfig {
     /// What is said of what is published; part of no stage.
     #[serde(default, skip_serializing_if = "is_default")]
     pub release: ReleaseConfig,
-}
-
-/// Where the models compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceChoice {
-    /// CUDA where the program was built with it and a GPU is there, else the CPU.
-    #[default]
-    Auto,
-    Cpu,
-    Cuda,
 }
 
 /// Which language model is fine-tuned.
@@ -145,16 +138,6 @@ pub enum Clipping {
     Automatic,
     /// Abadi et al. 2016: g · min(1, C / ‖g‖).
     Flat,
-}
-
-/// Which noise is added to the clipped sum (rule P12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoiseKind {
-    /// Exact normal deviates rounded to a grid, in integer arithmetic.
-    ExactGaussian,
-    /// Floating-point normals; attacks on floating point are then outside the claim.
-    Gaussian,
 }
 
 /// What training changes.
@@ -616,6 +599,18 @@ pub struct EvaluateConfig {
     pub encoder_test_records: Option<usize>,
     /// What the records are like, beside real ones.
     pub quality: QualityConfig,
+}
+
+impl EvaluateConfig {
+    /// Whether an arm is asked for.
+    pub fn asks(&self, arm: ExtraArm) -> bool {
+        self.arms.contains(&arm)
+    }
+
+    /// Whether models are trained on the real records beside the run's own.
+    pub fn trains_references(&self) -> bool {
+        self.asks(ExtraArm::DpDirect) || self.asks(ExtraArm::NonPrivate)
+    }
 }
 
 impl Default for EvaluateConfig {

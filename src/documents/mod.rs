@@ -15,21 +15,23 @@ mod findings;
 mod report;
 mod sampled;
 mod shard;
-mod step;
+mod stage;
 
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use crate::sampling::guide::{Found, Tried};
+pub use crate::training::trainer::StepLog;
 pub use findings::{
     AtRate, Auc, Claimed, Design, Dirac, Findings, Losses, LowerBound, Measured, Membership, Names, OneRun, Probe,
     Rate, Replay, Settings, Subject, Verdict,
 };
 pub use report::{Counts, Records, Report, Spent};
-pub use sampled::{Found, Sampled, SampledLabel, Tried};
+pub use sampled::{Sampled, SampledLabel};
 pub use shard::{ShardMetadata, texts};
-pub use step::StepLog;
+pub use stage::Stage;
 
 use crate::privacy::Guarantee;
 use crate::privacy::class::{Document, leaves};

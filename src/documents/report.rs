@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Sampled;
+use super::Stage;
 use crate::document;
 use crate::evaluation::quality::Quality;
 use crate::evaluation::{Reference, UtilityRow};
-use crate::pipeline::Stage;
 use crate::privacy::Guarantee;
 
 document! {

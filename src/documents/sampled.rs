@@ -2,6 +2,7 @@
 
 use crate::config::RefineConfig;
 use crate::document;
+use crate::sampling::guide::Found;
 
 document! {
     /// How many records of an arm were drawn, kept and dropped, and how well labels show in them.
@@ -51,26 +52,5 @@ document! {
         post_processing missing: usize,
         /// In nats; none where nothing was centred.
         post_processing bias: Option<f64>,
-    }
-}
-
-document! {
-    /// A guidance that was found.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct Found {
-        /// γ.
-        post_processing guidance: f64,
-        /// What was tried, by γ.
-        post_processing tried: Vec<Tried>,
-    }
-}
-
-document! {
-    /// A guidance that was tried.
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    pub struct Tried {
-        post_processing guidance: f64,
-        /// Mean over the pilot records of their own label's posterior.
-        post_processing mean_posterior: f64,
     }
 }

@@ -6,9 +6,20 @@
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
 
-use crate::config::DeviceChoice;
 use crate::{Error, Result};
+
+/// Where the models compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA where the program was built with it and a GPU is there, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    Cuda,
+}
 
 /// Memory that must be free on a GPU: the weights of SmolLM2-135M in f32 and a small micro-batch. Larger ones are found
 /// to be too large when they run.

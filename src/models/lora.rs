@@ -11,7 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::shape::{Shape, transposed};
-use crate::pipeline::files::{Values, write_tensors};
+use crate::files::{Values, write_tensors};
 use crate::{Error, Result};
 
 /// Where the two factors of one linear map stand in the flat vector.

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::LanguageModel;
 use super::shape::Slot;
-use crate::pipeline::files::{Values, write_tensors};
+use crate::files::{Values, write_tensors};
 use crate::{Error, Result};
 
 /// A model's weights on the host, in the order of [`Shape::slots`](super::shape::Shape::slots).

@@ -8,11 +8,11 @@ use crate::Result;
 use crate::config::RunConfig;
 use crate::documents::{self, Findings, Report, StepLog};
 use crate::evaluation::{ArmConfusion, Example};
-use crate::pipeline::compare::{SideBySide, compare};
-use crate::pipeline::prepare::Preparation;
-use crate::pipeline::{NON_PRIVATE, RunPaths, Stage, privacy_plan, table, utility};
 use crate::privacy::{LedgerView, find_ledger};
 use crate::records::{LabelSpace, Record};
+use crate::run::Preparation;
+use crate::run::compare::{SideBySide, compare};
+use crate::run::{NON_PRIVATE, RunPaths, Stage, privacy_plan, results, table};
 
 /// Points of a training curve: each asks the accountant.
 const POINTS: usize = 48;
@@ -90,7 +90,7 @@ impl<'a> Data<'a> {
             arms,
             held_out,
             confusions: match done(Stage::Evaluate) {
-                true => utility(paths)?.confusions,
+                true => results::utility(paths)?.confusions,
                 false => Vec::new(),
             },
             steps,

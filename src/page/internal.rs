@@ -15,8 +15,9 @@ use crate::documents::Report;
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier};
 use crate::number::percent;
-use crate::pipeline::{RunPaths, Stage};
 use crate::records::LabelSpace;
+use crate::run::keys::stages;
+use crate::run::{RunPaths, Stage};
 
 /// Everything a run knows of itself. Internal: it reads private records, and holds some.
 pub struct InternalPage(View);
@@ -128,13 +129,14 @@ fn facts(d: &Data) -> Vec<String> {
 }
 
 fn missing(d: &Data) -> Vec<Missing> {
-    let stages = Stage::ALL.into_iter().filter(|s| !d.report.is_done(*s));
+    let stages = stages(d.config).into_iter().filter(|s| !d.report.is_done(*s));
     let of = |stage: Stage| Missing {
         stage: stage.name(),
         what: match stage {
             Stage::Prepare => "reads, cleans and tokenises the records",
             Stage::Finetune => "trains the model privately: until then nothing is guaranteed",
             Stage::Sample => "draws synthetic and zero-shot records",
+            Stage::References => "trains on the real records, to compare with",
             Stage::Evaluate => "says what the records are worth",
         },
     };

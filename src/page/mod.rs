@@ -37,8 +37,8 @@ pub use public::{PublicFacts, PublicPage, declared};
 
 use crate::config::RunConfig;
 use crate::documents::Report;
-use crate::pipeline::RunPaths;
-use crate::pipeline::files::write_atomically;
+use crate::files::write_atomically;
+use crate::run::RunPaths;
 use crate::{Error, Result};
 use view::View;
 

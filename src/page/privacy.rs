@@ -7,8 +7,8 @@ use super::sections::terms;
 use super::view::{self, Block, Section, Table};
 use crate::documents::{Findings, Verdict};
 use crate::number::{delta, down, up};
-use crate::pipeline::RunPaths;
 use crate::privacy::{Guarantee, TRAINING};
+use crate::run::RunPaths;
 
 /// Runs that the ledger's picture shows, the latest.
 const RUNS_SHOWN: usize = 20;

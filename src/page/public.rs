@@ -18,10 +18,10 @@ use crate::Result;
 use crate::config::{Method, RunConfig};
 use crate::documents::Sampled;
 use crate::evaluation::Example;
-use crate::pipeline::table;
+use crate::facts::{Facts, wording};
 use crate::privacy::Guarantee;
 use crate::records::{LabelSpace, Record};
-use crate::release::{Facts, card, wording};
+use crate::run::table;
 
 /// What may leave.
 pub struct PublicFacts {
@@ -69,7 +69,7 @@ impl PublicFacts {
         ];
         Ok(PublicFacts {
             run: facts.run.clone(),
-            title: card::title(facts),
+            title: facts.title(),
             guarantee: facts.guarantee.clone(),
             plain: wording::plain("This dataset", facts),
             sentence: facts.guarantee.to_string(),

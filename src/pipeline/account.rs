@@ -5,13 +5,14 @@ use std::path::Path;
 
 use rand::RngExt;
 
-use super::compare::configuration;
-use super::files::write_atomically;
-use super::prepare::Preparation;
-use super::stamp::Stamp;
-use super::{Pipeline, RunPaths, Stage};
+use super::Pipeline;
 use crate::config::{Files, RunConfig};
+use crate::files::write_atomically;
 use crate::privacy::{Ledger, PrivacyPlan, find_ledger};
+use crate::run::Preparation;
+use crate::run::compare::configuration;
+use crate::run::stamp::Stamp;
+use crate::run::{RunPaths, Stage};
 use crate::tables::{self, Split};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};

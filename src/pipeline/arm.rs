@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Pipeline;
 use super::journal::Journal;
 use crate::config::Contrast;
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Unit;
 use crate::records::{Vocabulary, prompt};
@@ -18,7 +19,6 @@ use crate::sampling::decode::{Decoder, Decoding, Request};
 use crate::sampling::queue::Queue;
 use crate::sampling::refine::{Candidate, Outcome, Refinement, Score, TRIES, Taken};
 use crate::sampling::score::{Scorer, Text};
-use crate::training::workers::Workers;
 use crate::{Error, Result};
 
 /// What records are drawn from.
@@ -43,7 +43,7 @@ impl Source<'_> {
             vocabulary: self.vocabulary,
             decoder: self.decoder(guidance)?,
             scorer: scored.then(|| Scorer::new(self.model, self.prompts)),
-            workers: Workers::new(self.model),
+            workers: Workers::on(&self.model.device()),
             journal: Journal::open(&drawn)?,
             scores,
         })

@@ -2,36 +2,38 @@
 //!
 //! What it leaves stays when the evaluation is done anew: it was paid for.
 
-use super::files::write_atomically;
-use super::prepare::Preparation;
-use super::report::plan_request;
-use super::{Pipeline, account, folder, stamp, table};
+use super::{Pipeline, account};
 use crate::assets::ModelFiles;
 use crate::documents;
 use crate::evaluation::direct::{Bound, Direct, Softmax};
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
+use crate::files::write_atomically;
 use crate::privacy::{FIXED_SEED, Guarantee, PlanRequest, PrivacyPlan};
-use crate::records::{Record, Units};
+use crate::records::{LabelSpace, Record, Units};
+use crate::run::Preparation;
+use crate::run::plan_request;
+use crate::run::{stamp, table, trained_on};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
 /// Version of what is trained here; raised when its meaning changes.
 const DIRECT: u32 = 1;
 
-/// Trains the classifier, or finds it trained, and tests it.
+/// Tests the classifier that [`train`] left.
 ///
 /// # Errors
-/// Budget: the dataset's total epsilon does not allow a second run (P8). Usage: it was trained with other settings.
-pub fn run(
-    p: &Pipeline,
-    encoder: &ModelFiles,
-    sentences: &SentenceEncoder,
-    test: &[Example],
-    num_labels: usize,
-) -> Result<Reference> {
-    let (model, statement) = trained(p, encoder, sentences, num_labels)?;
+/// Usage: there is none yet.
+pub fn test(p: &Pipeline, sentences: &SentenceEncoder, test: &[Example], num_labels: usize) -> Result<Reference> {
+    let path = p.folder.direct("privacy.json");
+    if !path.exists() {
+        return Err(Error::usage("dp_direct is not trained yet").hint("`dpsynth references` trains it"));
+    }
+    let guarantee: Guarantee = documents::read(&path)?;
+    let model = saved(p, sentences, num_labels)?;
+    let model = model.ok_or_else(|| Error::data("dp_direct has a guarantee and no classifier beside it"))?;
+    let model = Softmax::of(sentences.width(), model.values);
     let task = p
         .progress
         .begin("test of dp_direct", test.len() as u64, crate::progress::Unit::Records);
@@ -48,39 +50,36 @@ pub fn run(
         accuracy: confusion.accuracy(),
         macro_f1: confusion.macro_f1(),
         confusion: confusion.rows(),
-        privacy: Some(statement),
+        privacy: Some(guarantee),
     })
 }
 
-fn trained(
-    p: &Pipeline,
-    encoder: &ModelFiles,
-    sentences: &SentenceEncoder,
-    num_labels: usize,
-) -> Result<(Softmax, Guarantee)> {
+/// The classifier as far as it is trained.
+fn saved(p: &Pipeline, sentences: &SentenceEncoder, num_labels: usize) -> Result<Option<Checkpoint>> {
+    let checkpoint = p.folder.direct("checkpoint.safetensors");
+    let len = Softmax::len(num_labels, sentences.width());
+    checkpoint
+        .exists()
+        .then(|| Checkpoint::load(&checkpoint, len, 0.0))
+        .transpose()
+}
+
+/// Trains the classifier, unless it is trained.
+///
+/// # Errors
+/// Budget: the dataset's total epsilon does not allow a second run (P8). Usage: it was trained with other settings.
+pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) -> Result<()> {
+    let num_labels = LabelSpace::from_config(&p.config.dataset.labels)?.len();
     let c = &p.config;
     let plan = PrivacyPlan::calibrate(&request(p))?;
     let preparation = Preparation::read(&p.folder)?;
     let settings = settings(p, encoder, &preparation.dataset_hash);
     require_same(p, &settings)?;
-    let (checkpoint, guarantee) = (
-        p.folder.direct("checkpoint.safetensors"),
-        p.folder.direct("privacy.json"),
-    );
-    let resume = match checkpoint.exists() {
-        true => Some(Checkpoint::load(
-            &checkpoint,
-            Softmax::len(num_labels, sentences.width()),
-            0.0,
-        )?),
-        false => None,
-    };
-    if let Some(saved) = resume.as_ref().filter(|_| guarantee.exists()) {
+    let checkpoint = p.folder.direct("checkpoint.safetensors");
+    let resume = saved(p, sentences, num_labels)?;
+    if resume.is_some() && p.folder.direct("privacy.json").exists() {
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
-        return Ok((
-            Softmax::of(sentences.width(), saved.values.clone()),
-            documents::read(&guarantee)?,
-        ));
+        return Ok(());
     }
 
     let ledger = account::open(p, &preparation, &plan)?;
@@ -88,8 +87,7 @@ fn trained(
     if let Some(saved) = &resume
         && let Some(steps) = account::check(&ledger, &run_id, saved, &checkpoint)?
     {
-        let statement = write_guarantee(p, plan.statement(steps))?;
-        return Ok((Softmax::of(sentences.width(), saved.values.clone()), statement));
+        return write_guarantee(p, plan.statement(steps));
     }
     p.progress.note(&format!(
         "dp_direct spends budget of its own, besides the language model's: {}",
@@ -112,10 +110,10 @@ fn trained(
         stop: p.stop,
         progress: p.progress,
     };
-    let model = training.train(&mut run, resume)?;
-    let statement = write_guarantee(p, run.statement())?;
+    training.train(&mut run, resume)?;
+    write_guarantee(p, run.statement())?;
     run.end()?;
-    Ok((model, statement))
+    Ok(())
 }
 
 /// The run's own epsilon, delta, unit, noise and bound, with steps and batches of `evaluate.dp_direct`.
@@ -137,7 +135,7 @@ fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
     let files: Vec<&String> = encoder.files.iter().map(|f| &f.sha256).collect();
     stamp::text(&(
         (DIRECT, dataset_hash),
-        folder::trained_on(c),
+        trained_on(c),
         &c.prepare,
         (f.epsilon, f.delta, f.expected_batch_size, f.steps, f.epochs),
         (f.clipping, f.max_grad_norm, f.noise, f.max_batch_size, f.seed),
@@ -171,10 +169,9 @@ fn units(records: Vec<Record>, max_records: usize) -> Units<Example> {
     Units::of_groups(examples.collect(), &unit_of, max_records)
 }
 
-fn write_guarantee(p: &Pipeline, mut guarantee: Guarantee) -> Result<Guarantee> {
+fn write_guarantee(p: &Pipeline, mut guarantee: Guarantee) -> Result<()> {
     if !guarantee.private {
         guarantee.caveat = Some(FIXED_SEED.into());
     }
-    write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())?;
-    Ok(guarantee)
+    write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())
 }

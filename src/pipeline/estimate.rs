@@ -3,19 +3,20 @@
 use burn::tensor::{DType, Device};
 use serde::Serialize;
 
-use super::{checks, plan_request, privacy_plan};
+use super::checks;
 use crate::assets::{Locations, Registry};
-use crate::bench::ceiling;
 use crate::config::{Guidance, Method, RunConfig};
+use crate::machine::ceiling;
+use crate::machine::workers::Workers;
 use crate::models::ModelFiles;
 use crate::models::device;
 use crate::models::shape::Shape;
 use crate::privacy::Guarantee;
 use crate::privacy::planner::{Offer, Proposal};
 use crate::records::{LabelSpace, Vocabulary};
+use crate::run::{plan_request, privacy_plan};
 use crate::sampling::guide;
 use crate::training::trainable;
-use crate::training::workers::Workers;
 use crate::{Error, Result, models};
 
 /// Tokens of the chat template and the request around a record: an estimate until the records are prepared.

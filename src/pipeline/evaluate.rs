@@ -1,24 +1,20 @@
-//! Stage 4: the same classifiers on real, synthetic and zero-shot records, all tested on the real held-out ones.
+//! The last stage: the same classifiers on real, synthetic and zero-shot records, all tested on the real held-out ones.
 
 use std::sync::atomic::Ordering;
 
-use super::files::write_atomically;
 use super::journal::Journal;
-use super::{NON_PRIVATE, Pipeline, RunPaths, direct, non_private, posterior, quality, stamp, table};
+use super::{Pipeline, direct, posterior, quality};
 use crate::assets::ModelFiles;
 use crate::config::ExtraArm;
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
+use crate::files::write_atomically;
 use crate::models::device;
 use crate::records::{LabelSpace, Record};
-use crate::{Result, assets, documents};
-
-/// What the stage wrote. Internal (P9).
-pub fn utility(folder: &RunPaths) -> Result<Utility> {
-    documents::read(&folder.utility())
-}
+use crate::run::{NON_PRIVATE, stamp, table};
+use crate::{Result, assets};
 
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
@@ -27,7 +23,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let test = examples(table::read_records(&p.folder.test_records())?);
     let synthetic = sampled(p, "synthetic")?;
     let zero_shot = sampled(p, "zero_shot")?;
-    let asked = |arm: ExtraArm| c.evaluate.arms.contains(&arm);
+    let asked = |arm: ExtraArm| c.evaluate.asks(arm);
     let device = device::choose(c.device)?;
     let model = match c.evaluate.encoder || asked(ExtraArm::DpDirect) {
         true => Some(assets::encoder(&c.evaluate, &p.places.assets, p.progress)?),
@@ -36,20 +32,16 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let files = model.as_ref().map(encoder_files).transpose()?;
     let tested = &test[..c.evaluate.encoder_test_records.unwrap_or(usize::MAX).min(test.len())];
     let mut references = Vec::new();
-    if let (true, Some(model), Some(files)) = (asked(ExtraArm::DpDirect), &model, &files) {
-        // First, so that a budget that does not allow it is known before hours of work.
+    if let (true, Some(files)) = (asked(ExtraArm::DpDirect), &files) {
         let sentences = SentenceEncoder::open(files, c.evaluate.encoder_max_tokens, &device)?;
-        references.push(direct::run(p, model, &sentences, tested, labels.len())?);
+        references.push(direct::test(p, &sentences, tested, labels.len())?);
     }
     let encoder = files.filter(|_| c.evaluate.encoder);
     if asked(ExtraArm::ModelPosterior) {
         references.extend(posterior::run(p, labels.len())?);
     }
     let non_private = match asked(ExtraArm::NonPrivate) {
-        true => {
-            non_private::run(p)?;
-            Some(sampled(p, NON_PRIVATE)?)
-        }
+        true => Some(sampled(p, NON_PRIVATE)?),
         false => None,
     };
     let mut arms = vec![
@@ -91,7 +83,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     quality::run(p, sides, labels.len(), encoder.as_ref(), &device)
 }
 
-fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {
+pub(super) fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {
     let path = |name: &str| Ok(model.file(name)?.path.clone());
     Ok(EncoderFiles {
         config: path("config.json")?,

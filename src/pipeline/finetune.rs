@@ -2,16 +2,17 @@
 
 use std::io::Write;
 
-use super::files::write_atomically;
-use super::prepare::Preparation;
-use super::report::privacy_plan;
-use super::tokens::StoredUnits;
-use super::warm_start::{self, WarmStart};
-use super::{Pipeline, account, stamp, table};
+use super::warm_start::WarmStart;
+use super::{Pipeline, account};
 use crate::error::Kind;
+use crate::files::write_atomically;
 use crate::models::device;
 use crate::privacy::{FIXED_SEED, Guarantee, LABELS, ON_A_GPU, PrivateRun};
 use crate::records::{Drawable, LabelSpace};
+use crate::run::Preparation;
+use crate::run::privacy_plan;
+use crate::run::tokens::StoredUnits;
+use crate::run::{stamp, table};
 use crate::training::checkpoint::Checkpoint;
 use crate::training::objective::Objective;
 use crate::training::trainable;
@@ -41,7 +42,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         progress: p.progress,
     }
     .ensure()?;
-    let initial = warm_start::initial(&c.finetune, &model, &p.folder.warm_start())?;
+    let initial = trainable::begun(&c.finetune, &model, &p.folder.warm_start())?;
 
     let plan = privacy_plan(c)?;
     let ledger = account::open(p, &preparation, &plan)?;

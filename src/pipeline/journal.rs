@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{files, stamp};
+use crate::files;
+use crate::run::stamp;
 use crate::{Error, Result};
 
 /// A file of lines that only grows.

@@ -1,4 +1,4 @@
-//! The stages of a run, their stamps, resume and the report.
+//! The stages of a run: doing them, and going on where one stopped.
 //!
 //! A run lives in one folder. A stage reads what the stage before it wrote there, writes its outputs whole, then its
 //! stamp; it is skipped while its stamp still holds. Everything that reads private records stays under `internal/`.
@@ -6,111 +6,38 @@
 mod account;
 mod arm;
 pub mod checks;
-pub mod compare;
 mod direct;
 pub mod estimate;
 mod evaluate;
-pub mod files;
 mod finetune;
-mod folder;
 mod journal;
 mod non_private;
 mod posterior;
-pub(crate) mod prepare;
+mod prepare;
 mod quality;
-pub mod report;
+mod references;
 mod sample;
-pub(crate) mod stamp;
-pub mod states;
-pub(crate) mod table;
-mod tokens;
-pub(crate) mod warm_start;
+mod warm_start;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-pub(crate) use evaluate::utility;
-pub use folder::{NON_PRIVATE, RunFolder, RunPaths};
-pub use report::{plan_request, privacy_plan};
-
-use crate::assets::{self, Locations, sha256_file};
+use crate::assets;
 use crate::config::{Files, HeldOut, Profile, RunConfig};
 use crate::documents::Report;
+use crate::hash::sha256_file;
+use crate::machine::peak_rss_bytes;
 use crate::models::device;
 use crate::models::{LanguageModel, ModelFiles};
 use crate::progress::Progress;
 use crate::records::Vocabulary;
+use crate::run::keys::{key, section, stages};
+use crate::run::stamp::Stamp;
+use crate::run::{Places, RunFolder, Stage, report};
 use crate::tables::{self, Split};
 use crate::{Error, Result};
-use stamp::Stamp;
-
-/// Version of what `prepare` writes; raised when its meaning changes.
-const PREPARED: u32 = 1;
-/// Version of what `finetune` writes; raised when its meaning changes.
-const TRAINED: u32 = 1;
-
-/// The stages, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    Prepare,
-    Finetune,
-    Sample,
-    Evaluate,
-}
-
-impl Stage {
-    /// All stages, in order.
-    pub const ALL: [Stage; 4] = [Stage::Prepare, Stage::Finetune, Stage::Sample, Stage::Evaluate];
-
-    /// The stage's name on the command line and in the report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Prepare => "prepare",
-            Stage::Finetune => "finetune",
-            Stage::Sample => "sample",
-            Stage::Evaluate => "evaluate",
-        }
-    }
-}
-
-/// Where things are outside the run's folder.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// Runs are kept here, a folder each.
-    pub runs: PathBuf,
-    /// Privacy ledgers are kept here, a file a dataset. Outside the runs: deleting a run refunds nothing.
-    pub ledgers: PathBuf,
-    /// Where assets are looked for.
-    pub assets: Locations,
-}
-
-impl Places {
-    /// Ledgers in `DPSYNTH_LEDGERS`, else in `dpsynth/ledgers` in the user's data folder, which the system knows where no
-    /// variable names it.
-    ///
-    /// # Errors
-    /// Usage: there is no place for ledgers. One beside the runs would begin a second budget for records that have one.
-    pub fn from_env(runs: &Path) -> Result<Self> {
-        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let home = || std::env::home_dir().filter(|home| home.is_absolute());
-        let data = || set("XDG_DATA_HOME").or_else(|| home().map(|h| h.join(".local/share")));
-        let ledgers = set("DPSYNTH_LEDGERS").or_else(|| data().map(|d| d.join("dpsynth/ledgers")));
-        Ok(Places {
-            runs: runs.to_path_buf(),
-            ledgers: ledgers.ok_or_else(|| {
-                Error::usage("there is no home folder in which ledgers could be kept").hint(
-                    "set HOME, or set DPSYNTH_LEDGERS to a folder that stays: it knows what each dataset has spent",
-                )
-            })?,
-            assets: Locations::from_env(),
-        })
-    }
-}
 
 /// A run whose folder is open and locked.
 pub struct Pipeline<'a> {
@@ -169,6 +96,11 @@ impl<'a> Pipeline<'a> {
         Ok((Vocabulary::of(&files)?, base))
     }
 
+    /// What it is told.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
     /// The run's folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
@@ -177,16 +109,23 @@ impl<'a> Pipeline<'a> {
     /// Does what is missing up to and including `last`.
     pub fn run_until(&self, last: Stage) -> Result<()> {
         let mut before = String::new();
-        for stage in Stage::ALL.into_iter().filter(|s| *s <= last) {
+        for stage in stages(&self.config).into_iter().filter(|s| *s <= last) {
             before = self.ensure(stage, &before)?;
         }
         Ok(())
     }
 
     /// Does `stage` alone; the stages before it must be done.
+    ///
+    /// # Errors
+    /// Usage: one before it is not, or the configuration has no such stage.
     pub fn run_only(&self, stage: Stage) -> Result<()> {
+        if !stages(&self.config).contains(&stage) {
+            return Err(Error::usage(format!("the run has no stage `{}`", stage.name()))
+                .hint("evaluate.arms = [\"non_private\"] or [\"dp_direct\"] asks for models to compare with"));
+        }
         let mut before = String::new();
-        for earlier in Stage::ALL.into_iter().filter(|s| *s < stage) {
+        for earlier in stages(&self.config).into_iter().filter(|s| *s < stage) {
             before = self.key(earlier, &before)?;
             if !self.is_done(earlier, &before)? {
                 return Err(
@@ -204,7 +143,7 @@ impl<'a> Pipeline<'a> {
     /// The report of what is done under this configuration; written to `report.json`.
     pub fn report(&self) -> Result<Report> {
         let (mut before, mut done) = (String::new(), Vec::new());
-        for stage in Stage::ALL {
+        for stage in stages(&self.config) {
             before = self.key(stage, &before)?;
             if !self.is_done(stage, &before)? {
                 break;
@@ -212,14 +151,6 @@ impl<'a> Pipeline<'a> {
             done.push(stage);
         }
         report::write(&self.config, &self.folder, &self.places.ledgers, &done)
-    }
-
-    /// Writes the report as a page to look at; where it is.
-    ///
-    /// # Errors
-    /// As [`crate::page::write_internal`].
-    pub fn page(&self, report: &Report) -> Result<PathBuf> {
-        crate::page::write_internal(&self.folder, &self.config, report, &self.places.ledgers)
     }
 
     /// What the stage depends on: its settings, the files they name, the stage before it.
@@ -263,7 +194,12 @@ impl<'a> Pipeline<'a> {
 
     fn is_done(&self, stage: Stage, key: &str) -> Result<bool> {
         let stamped = Stamp::read(&self.folder, stage)?.is_some_and(|s| s.done && s.key == key);
-        Ok(stamped && self.folder.results(stage).iter().all(|p| p.exists()))
+        Ok(stamped
+            && self
+                .folder
+                .results(stage, Some(&self.config))
+                .iter()
+                .all(|p| p.exists()))
     }
 
     /// Runs `stage` unless its stamp holds; returns its key.
@@ -319,6 +255,7 @@ impl<'a> Pipeline<'a> {
             Stage::Prepare => prepare::run(self),
             Stage::Finetune => finetune::run(self),
             Stage::Sample => sample::run(self),
+            Stage::References => references::run(self),
             Stage::Evaluate => evaluate::run(self),
         };
         stamp.seconds = earlier + start.elapsed().as_secs_f64();
@@ -349,37 +286,4 @@ impl<'a> Pipeline<'a> {
         }
         Ok(())
     }
-}
-
-/// The key of `stage` under `config`, after a stage with key `before`; `inputs` are hashes of the files that it names.
-///
-/// The program's version is part of the keys that cost nothing but time. A newer program must not make anyone pay
-/// twice, so the stages up to training carry the version of what they write instead.
-fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf, String>) -> String {
-    let section = match stage {
-        Stage::Prepare => {
-            let prompts = c.prompt.of_labels();
-            stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
-        }
-        Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
-        Stage::Sample | Stage::Evaluate => format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage)),
-    };
-    stamp::key(stage.name(), before, &section)
-}
-
-/// What `config` says of a stage whose settings may change between commands; nothing of the others.
-fn section(config: &RunConfig, stage: Stage) -> String {
-    match stage {
-        Stage::Prepare | Stage::Finetune => String::new(),
-        Stage::Sample => stamp::text(&(&config.sample, &config.prompt.marginal)),
-        Stage::Evaluate => stamp::text(&config.evaluate),
-    }
-}
-
-/// The most memory this process has held, where the system says so.
-pub fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

@@ -1,13 +1,13 @@
 //! The arm `non_private`, asked for by `evaluate.arms`: the same language model, trained on the same records without
 //! privacy (epsilon ∞) and sampled with the same settings. NOT PRIVATE: everything stays under `internal/` (P9).
 
-use super::files::write_atomically;
-use super::prepare::Preparation;
+use super::Pipeline;
 use super::sample::sample_arm;
-use super::warm_start;
-use super::{NON_PRIVATE, Pipeline, stamp, table};
+use crate::files::write_atomically;
 use crate::models::LanguageModel;
 use crate::records::Vocabulary;
+use crate::run::Preparation;
+use crate::run::{NON_PRIVATE, stamp, table};
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable;
@@ -60,7 +60,7 @@ fn train(p: &Pipeline, base: &LanguageModel, vocabulary: &Vocabulary) -> Result<
     let c = &p.config;
     let plain = &c.evaluate.non_private;
     let units = table::units(&p.folder, c.dataset.max_records_per_unit())?.load()?;
-    let mut trained = warm_start::initial(&c.finetune, base, &p.folder.warm_start())?;
+    let mut trained = trainable::begun(&c.finetune, base, &p.folder.warm_start())?;
     let training = PlainTraining {
         model: base,
         config: &c.finetune,

@@ -4,20 +4,21 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Pipeline;
 use super::journal::Journal;
-use super::prepare::Preparation;
-use super::{Pipeline, table};
 use crate::Result;
 use crate::documents::{self, Sampled};
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Reference, ReferenceName};
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Unit;
 use crate::records::Encoded;
+use crate::run::Preparation;
+use crate::run::table;
 use crate::sampling::refine::{Score, most_likely as largest, posterior};
 use crate::sampling::score::{Scorer, Text};
 use crate::training::trainable;
-use crate::training::workers::Workers;
 
 /// A test record's log p(text | label), in nats, of each label.
 #[derive(Serialize, Deserialize)]
@@ -114,7 +115,7 @@ fn scores(
     let task = std::sync::Mutex::new(task);
     let mut done = records.len() - open.len();
     let scorer = Scorer::new(model, prompts);
-    let whole = scorer.score_on(&Workers::new(model), &texts, p.stop, |i, log_p| {
+    let whole = scorer.score_on(&Workers::on(&model.device()), &texts, p.stop, |i, log_p| {
         journal.add(Scored {
             record: open[i],
             log_p: log_p.clone(),

@@ -5,49 +5,22 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::files::write_atomically;
-use super::table::RecordWriter;
-use super::tokens::TokenWriter;
-use super::{Pipeline, RunPaths, checks, stamp};
+use super::{Pipeline, checks};
 use crate::config::HeldOut;
+use crate::files::write_atomically;
 use crate::models::ModelFiles;
 use crate::progress::Unit;
 use crate::records::{
     FixedSample, LabelSpace, ReadReport, Reader, Record, TextHashes, UnitNumbers, Vocabulary, text_hash,
 };
+use crate::run::table::RecordWriter;
+use crate::run::tokens::TokenWriter;
+use crate::run::{Preparation, stamp};
 use crate::tables::missing_shards;
-use crate::{Error, Result, assets, document, documents};
+use crate::{Error, Result, assets};
 
 /// Records that are tokenised at once.
 const CHUNK: usize = 4096;
-
-document! {
-    /// What the later stages need to know of the records. Internal (P9).
-    #[derive(Clone, Debug)]
-    pub struct Preparation {
-        /// Identity of the private dataset in the ledger: of the records as they stand in the files, before cleaning.
-        internal dataset_hash: String,
-        internal train: ReadReport,
-        internal test: ReadReport,
-        /// Held-out records that are kept for evaluation.
-        internal test_kept: usize,
-        /// Texts that stand in both splits.
-        internal shared_texts: usize,
-        /// Training records that were cut at the longest length.
-        internal cut: usize,
-        /// The prompt of each joint label, in tokens.
-        internal prompts: Vec<Vec<u32>>,
-        /// SHA-256 of the language model's file.
-        internal model_sha256: String,
-    }
-}
-
-impl Preparation {
-    /// What the stage wrote.
-    pub fn read(folder: &RunPaths) -> Result<Self> {
-        documents::read(&folder.preparation())
-    }
-}
 
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;

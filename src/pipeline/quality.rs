@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use burn::tensor::Device;
 
-use super::files::{read_json, write_atomically};
-use super::{Pipeline, RunPaths, stamp};
+use super::Pipeline;
 use crate::Result;
 use crate::evaluation::Example;
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
-use crate::evaluation::quality::{Measurement, Memorisation, Quality, Sides, measure};
+use crate::evaluation::quality::{Measurement, Quality, Sides, measure};
+use crate::files::write_atomically;
+use crate::run::{results, stamp};
 
 /// Measures what is asked for and not yet in the folder; each measure is kept as it is done.
 pub fn run(
@@ -37,20 +38,6 @@ pub fn run(
         config: &config.quality,
         encoder: &open,
     };
-    let quality = measure(&measurement, read(&p.folder)?, &mut keep, &stop, p.progress)?;
+    let quality = measure(&measurement, results::quality(&p.folder)?, &mut keep, &stop, p.progress)?;
     keep(&quality)
-}
-
-/// What was measured so far; none where it is switched off.
-pub fn read(folder: &RunPaths) -> Result<Option<Quality>> {
-    let path = folder.quality();
-    if path.exists() { read_json(&path) } else { Ok(None) }
-}
-
-/// The same without the words of private records.
-pub fn for_report(folder: &RunPaths) -> Result<Option<Quality>> {
-    Ok(read(folder)?.map(|quality| Quality {
-        memorisation: quality.memorisation.map(Memorisation::without_texts),
-        ..quality
-    }))
 }

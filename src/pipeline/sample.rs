@@ -3,13 +3,13 @@
 
 use super::Pipeline;
 use super::arm::Source;
-use super::files::{read_json, write_atomically};
-use super::prepare::Preparation;
-use super::report::guarantee;
 use crate::config::{Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use crate::documents::{Found, Sampled, SampledLabel, ShardMetadata};
+use crate::files::{read_json, write_atomically};
 use crate::models::LanguageModel;
 use crate::records::{LabelSpace, Vocabulary};
+use crate::run::Preparation;
+use crate::run::report::guarantee;
 use crate::sampling::guide;
 use crate::sampling::prior;
 use crate::sampling::refine::{LabelOutcome, Outcome, Refinement, TRIES};

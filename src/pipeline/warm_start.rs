@@ -2,7 +2,8 @@
 //!
 //! The warm start reads the model and the prompts, both public, and no private record: it is free of privacy cost.
 
-use crate::config::{FinetuneConfig, RunConfig};
+use crate::config::RunConfig;
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Vocabulary};
@@ -14,7 +15,6 @@ use crate::training::gradients::Trainee;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable::{self, Trainable};
-use crate::training::workers::Workers;
 use crate::{Error, Result};
 
 use std::path::Path;
@@ -35,17 +35,6 @@ pub struct WarmStart<'a> {
     pub path: &'a Path,
     pub stop: &'a AtomicBool,
     pub progress: &'a dyn Progress,
-}
-
-/// The values that private training begins with; `path` holds those of a warm start that was made.
-///
-/// # Errors
-/// Data: a warm start is configured and its file is missing or broken.
-pub fn initial(config: &FinetuneConfig, model: &LanguageModel, path: &Path) -> Result<Box<dyn Trainable>> {
-    match config.warm_start.records {
-        0 => Ok(trainable::initial(config, model)),
-        _ => trainable::load(config, model, path),
-    }
 }
 
 impl WarmStart<'_> {
@@ -81,7 +70,7 @@ impl WarmStart<'_> {
 
     /// Refuses a model that its own samples taught to write worse, before a step is paid for from there.
     fn check(&self, trained: &dyn Trainable, records: &[Encoded], before: f64) -> Result<()> {
-        let (trainee, workers) = (Trainee::new(self.model), Workers::new(self.model));
+        let (trainee, workers) = (Trainee::new(self.model), Workers::on(&self.model.device()));
         let placed = trainee.place(trained);
         let records: Vec<&Encoded> = records.iter().take(CHECKED).collect();
         let chunks: Vec<&[&Encoded]> = records.chunks(self.config.finetune.micro_batch_size).collect();
@@ -111,7 +100,7 @@ impl WarmStart<'_> {
             seed: 0,
         };
         let decoder = Decoder::new(self.model, self.prompts, settings)?;
-        let workers = Workers::new(self.model);
+        let workers = Workers::on(&self.model.device());
         let prior = &self.config.sample.label_prior;
         let wanted = prior::labels(&prior::counts(prior, None, self.prompts.len(), warm_start.records)?);
         let queue = Queue::new((0..).zip(wanted).map(|(id, label)| Request { id, attempt: 0, label })).until(self.stop);

@@ -73,7 +73,7 @@ mod unit;
 pub use class::{Class, Document, Field};
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
 pub use mechanisms::{ChargedCounts, ChargedStep, LABELS, Proof, Release, StepNoise, TRAINING};
-pub use noise::FLOAT_ALLOWANCE;
+pub use noise::{FLOAT_ALLOWANCE, NoiseKind};
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::PrivateRun;
 pub use statement::{FIXED_SEED, Guarantee, ON_A_GPU};

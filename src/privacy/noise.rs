@@ -2,10 +2,10 @@
 
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
 use super::normal::Rounded;
-use crate::config::NoiseKind;
 use crate::{Error, Result};
 
 /// Largest share of C by which rounding to the grid may move a sum: √d · grid ≤ this · C.
@@ -17,6 +17,16 @@ pub const FLOAT_ALLOWANCE: f64 = 1e-3;
 
 /// Coordinates that share one random stream.
 const CHUNK: usize = 1 << 14;
+
+/// Which noise is added to the clipped sum (rule P12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseKind {
+    /// Exact normal deviates rounded to a grid, in integer arithmetic.
+    ExactGaussian,
+    /// Floating-point normals; attacks on floating point are then outside the claim.
+    Gaussian,
+}
 
 /// A plan's noise.
 #[derive(Clone, Copy)]

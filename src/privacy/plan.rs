@@ -11,11 +11,10 @@ use super::ledger::{Ledger, RunParameters, Uses};
 use super::mechanisms::{
     LABELS, LabelCounts, Mechanism, Proof, Release, Stated, SubsampledGaussian, TRAINING, Truncation,
 };
-use super::noise;
+use super::noise::{self, NoiseKind};
 use super::run::PrivateRun;
 use super::statement::Guarantee;
 use super::unit::Unit;
-use crate::config::NoiseKind;
 use crate::{Error, Result};
 
 /// What is asked for. All of it public.

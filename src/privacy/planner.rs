@@ -138,7 +138,7 @@ impl Proposal {
 }
 
 /// The largest B whose batches hardly ever reach `max_batch_size`: 1.1·B + 6·√(1.1·B) is at most that, as
-/// [`crate::config::FinetuneConfig::max_batch_size`] advises.
+/// `finetune.max_batch_size` advises.
 fn seldom_full(max_batch_size: u64) -> u64 {
     let root = (9.0 + max_batch_size as f64).sqrt() - 3.0;
     (root * root / 1.1) as u64

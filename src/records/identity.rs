@@ -8,7 +8,7 @@ use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use sha2::{Digest, Sha256};
 
 use super::Record;
-use crate::assets::hex;
+use crate::hash::hex;
 use crate::{Error, Result};
 
 /// SHA-256 of a text.

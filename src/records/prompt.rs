@@ -6,6 +6,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
 use crate::config::PromptConfig;
+use crate::config::turn::{is_variable, turn};
 use crate::records::LabelSpace;
 use crate::tables::short;
 use crate::{Error, Result};
@@ -74,11 +75,6 @@ pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> 
     })
 }
 
-/// Whether a template can name it by `{{ name }}`: most words, and none that means something there.
-pub fn is_variable(name: &str) -> bool {
-    turn(&format!("{{{{ {name} }}}}"), Value::from_pairs([(name, "x")])).is_ok_and(|text| text == "x")
-}
-
 /// How a template names each label column.
 fn variables(labels: &LabelSpace) -> String {
     let variable = |c: &crate::records::LabelColumn| match c.column() == c.source() {
@@ -129,12 +125,6 @@ pub fn question(config: &PromptConfig, text: &str, template: &ChatTemplate) -> R
     Ok(chats(config, vec![turn], template)?
         .pop()
         .expect("one turn, one conversation"))
-}
-
-fn turn(text: &str, values: Value) -> std::result::Result<String, minijinja::Error> {
-    let mut turns = Environment::new();
-    turns.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    turns.render_str(text, values)
 }
 
 /// Each user turn in a conversation of its own.

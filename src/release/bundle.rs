@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::claim::{Claim, SCHEMA};
 use super::clearance::Cleared;
-use super::facts::Facts;
 use super::records::Records;
 use super::{card, croissant, folder, manifest, registry};
 use crate::config::ReleaseConfig;
+use crate::facts::Facts;
+use crate::hash::sha256;
 use crate::page::{self, PublicFacts};
-use crate::pipeline::stamp::sha256;
 use crate::privacy::Class;
 use crate::{Error, Result};
 

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::facts::Facts;
 use super::records::{Look, Records};
-use super::{template, wording, yaml};
+use super::{template, yaml};
+use crate::facts::Facts;
+use crate::facts::wording;
 use crate::{Result, documents};
 
 /// The card of a release.
@@ -17,8 +18,8 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
         include_str!("templates/card.md"),
         &json!({
                 "header": yaml::text(&header(facts, records))?,
-                "title": title(facts),
-                "description": description(facts),
+                "title": facts.title(),
+                "description": facts.description(),
                 "deployer": release.deployer,
                 "contact": release.contact,
                 "looks": &records.looks,
@@ -43,26 +44,6 @@ pub fn render(facts: &Facts, records: &Records) -> Result<String> {
     )
 }
 
-/// The dataset's name for people.
-pub fn title(facts: &Facts) -> String {
-    facts
-        .config
-        .release
-        .pretty_name
-        .clone()
-        .unwrap_or_else(|| facts.run.clone())
-}
-
-/// What the records are, in a sentence or two.
-pub fn description(facts: &Facts) -> String {
-    let said = facts.config.release.description.clone();
-    let synthetic = "Synthetic labelled texts, written by a language model that was fine-tuned on private records under differential privacy. The private records are not part of it.";
-    match said {
-        Some(said) => format!("{said} {synthetic}"),
-        None => synthetic.into(),
-    }
-}
-
 fn header(facts: &Facts, records: &Records) -> Value {
     let release = &facts.config.release;
     let mut header = Map::new();
@@ -71,7 +52,7 @@ fn header(facts: &Facts, records: &Records) -> Value {
     if !release.language.is_empty() {
         set("language", json!(release.language));
     }
-    set("pretty_name", json!(title(facts)));
+    set("pretty_name", json!(facts.title()));
     set("size_categories", json!([size(records.looks.records)]));
     set("task_categories", json!(["text-classification", "text-generation"]));
     set("annotations_creators", json!(["machine-generated"]));

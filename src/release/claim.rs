@@ -1,10 +1,10 @@
 //! `privacy.json`: the claim for programs, in the order of NIST SP 800-226 (Near and Darais 2025): the guarantee, the
 //! algorithm, the deployment. `templates/privacy.schema.json` is its JSON Schema.
 
-use super::facts::{BaseModel, Composed, Facts};
-use super::wording;
 use crate::config::{Clipping, Method, NoiseKind, Optimizer};
 use crate::document;
+use crate::facts::wording;
+use crate::facts::{BaseModel, Composed, Facts};
 use crate::privacy::Guarantee;
 use crate::privacy::class::{Document, leaves};
 

@@ -8,19 +8,19 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::facts::Facts;
-use super::salt::Salt;
-use crate::audit::{self, Subject, paid};
+use crate::audit::{Subject, paid};
 use crate::config::RunConfig;
 use crate::documents::{self, Findings, ShardMetadata, Verdict};
 use crate::evaluation::quality::words::Lexicon;
 use crate::evaluation::quality::{Memorisation, Quality, Sides};
-use crate::pipeline::files::read_json;
-use crate::pipeline::prepare::Preparation;
-use crate::pipeline::states::{State, states};
-use crate::pipeline::{Places, RunFolder, Stage, privacy_plan, table};
+use crate::facts::Facts;
+use crate::facts::salt::Salt;
+use crate::files::read_json;
 use crate::privacy::mechanisms::Stated;
 use crate::privacy::{Guarantee, LedgerView, find_ledger};
+use crate::run::Preparation;
+use crate::run::states::{State, states};
+use crate::run::{Places, RunFolder, Stage, privacy_plan, run_in, table};
 use crate::{Error, Result};
 
 /// What was looked at.
@@ -117,7 +117,7 @@ impl Examined {
 /// now, or does not say with which. Data: a file of it is damaged. Other: another
 /// program is at work in it.
 pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
-    let (config, profile, runs) = audit::run_in(run)?;
+    let (config, profile, runs) = run_in(run)?;
     config.release.check()?;
     let folder = RunFolder::open(&runs, &config, profile)?;
     let mut evaluated = false;
@@ -126,6 +126,8 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
         let unsaid = stage >= Stage::Sample && stamp.is_some_and(|stamp| stamp.section.is_empty());
         let what = format!("the stage `{}` of {}", stage.name(), folder.root().display());
         match state {
+            // What is compared with does not leave.
+            _ if stage == Stage::References => {}
             _ if stage == Stage::Evaluate => evaluated = state == State::Done && !unsaid,
             State::Done if !unsaid => {}
             State::Done => {

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::card;
-use super::facts::Facts;
 use super::records::Records;
-use super::wording;
-use crate::pipeline::stamp::sha256;
+use crate::facts::Facts;
+use crate::facts::wording;
+use crate::hash::sha256;
 
 /// The dataset as JSON-LD.
 pub fn render(facts: &Facts, records: &Records) -> Value {
@@ -27,10 +26,10 @@ pub fn render(facts: &Facts, records: &Records) -> Value {
             "http://mlcommons.org/croissant/RAI/1.0"
         ]),
     );
-    set("name", json!(card::title(facts)));
+    set("name", json!(facts.title()));
     set(
         "description",
-        json!(format!("{} {}.", card::description(facts), facts.guarantee.to_string())),
+        json!(format!("{} {}.", facts.description(), facts.guarantee.to_string())),
     );
     set("license", json!(release.license));
     set("version", json!("1.0.0"));
@@ -38,7 +37,7 @@ pub fn render(facts: &Facts, records: &Records) -> Value {
         "citeAs",
         json!(format!(
             "{}, made with dpsynth {}",
-            card::title(facts),
+            facts.title(),
             facts.program_version
         )),
     );

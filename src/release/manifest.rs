@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::facts::Facts;
 use crate::Result;
+use crate::facts::Facts;
 use crate::privacy::Guarantee;
 use crate::records::LabelSpace;
 

@@ -4,25 +4,22 @@
 //! becomes [`Cleared`], and only what is cleared can be written out. Each value that is published is classified (P9).
 
 pub mod bundle;
-pub(crate) mod card;
+mod card;
 mod claim;
 mod clearance;
 mod croissant;
 pub mod export;
-mod facts;
 pub mod folder;
 mod manifest;
 mod records;
 mod registry;
-mod salt;
 mod template;
 pub mod verify;
-pub(crate) mod wording;
 mod yaml;
 
+pub use crate::facts::{BaseModel, Composed, Facts};
 pub use crate::privacy::Class;
 pub use bundle::{Bundle, Piece};
 pub use clearance::{Check, Cleared, Examined, Refusal, examine};
 pub use export::{Dtype, Export, Options, Part};
-pub use facts::{BaseModel, Composed, Facts};
 pub use verify::{Verified, verify};

@@ -9,13 +9,13 @@ use arrow::datatypes::{DataType, Field, Metadata, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
-use super::facts::Facts;
 use crate::config::ColumnKind;
 use crate::documents::{Sampled, ShardMetadata};
 use crate::evaluation::quality::lengths::{quantile, sorted};
 use crate::evaluation::quality::ngrams::distinct;
 use crate::evaluation::quality::words::{Lexicon, Words};
-use crate::pipeline::files;
+use crate::facts::Facts;
+use crate::files;
 use crate::records::{LabelSpace, RawLabel};
 use crate::{Error, Result};
 

@@ -6,10 +6,11 @@
 
 use serde_json::{Value, json};
 
-use super::facts::Facts;
-use super::{card, wording, yaml};
+use super::yaml;
 use crate::Result;
 use crate::config::{DeployerType, NoiseKind};
+use crate::facts::Facts;
+use crate::facts::wording;
 use crate::privacy::Guarantee;
 
 /// What the registry requires and only the configuration can say: setting, and field of the entry.
@@ -54,7 +55,7 @@ pub fn parameters(guarantee: &Guarantee) -> Result<Vec<String>> {
 
 fn entry(facts: &Facts) -> Value {
     let (config, release) = (&facts.config, &facts.config.release);
-    let name = card::title(facts);
+    let name = facts.title();
     json!({
         "url_slug": slug(&name),
         "deployment": {
@@ -68,7 +69,7 @@ fn entry(facts: &Facts) -> Value {
                         DeployerType::Nonprofit => "Nonprofit",
                     }),
                 }))]),
-                "description": card::description(facts),
+                "description": facts.description(),
                 "intended_use": "Training and testing text classifiers where the private records cannot be shared.",
                 "data_product_type": "Synthetic data",
                 "data_product_region": release.region,

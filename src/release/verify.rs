@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::claim::Claim;
 use super::clearance::SAME_NUMBER;
-use super::{croissant, manifest, registry, wording};
-use crate::assets::sha256_file;
+use super::{croissant, manifest, registry};
 use crate::documents::ShardMetadata;
+use crate::facts::wording;
+use crate::hash::sha256_file;
 use crate::privacy::accountant::{Adjacency, pld};
 use crate::privacy::{Guarantee, ON_A_GPU, mechanisms};
 use crate::{Error, Result};

@@ -11,10 +11,10 @@ use rayon::prelude::*;
 
 use super::choose::{Choice, draw, pick, pick_on_device};
 use super::queue::Queue;
+use crate::machine::workers::Workers;
 use crate::models::cache::{Cache, Prompt, Way};
 use crate::models::read;
 use crate::models::{LanguageModel, Plain};
-use crate::training::workers::Workers;
 use crate::{Error, Result};
 
 /// One record to draw.

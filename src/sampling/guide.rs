@@ -7,7 +7,7 @@
 //! this room has no handle to them.
 
 use crate::Result;
-pub use crate::documents::{Found, Tried};
+use crate::document;
 
 /// The mean posterior of a record's own label that guidance aims at.
 pub const TARGET: f64 = 0.85;
@@ -17,6 +17,27 @@ pub const LADDER: [f64; 6] = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 /// Records that are drawn to try a γ, unless there are more labels than half of that.
 const PILOT: usize = 128;
+
+document! {
+    /// A guidance that was found.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Found {
+        /// γ.
+        post_processing guidance: f64,
+        /// What was tried, by γ.
+        post_processing tried: Vec<Tried>,
+    }
+}
+
+document! {
+    /// A guidance that was tried.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct Tried {
+        post_processing guidance: f64,
+        /// Mean over the pilot records of their own label's posterior.
+        post_processing mean_posterior: f64,
+    }
+}
 
 /// The γ at which `posterior(γ)`, which rises with γ, reaches [`TARGET`]: within [`LADDER`], at its ends where it lies
 /// outside. Asks for at most three rungs.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Result;
+use crate::machine::workers::Workers;
 use crate::models::cache::behind::Prompts;
 use crate::models::cache::{Prompt, Way};
 use crate::models::fused::gemm::{Matrix, product};
@@ -16,7 +17,6 @@ use crate::models::{LanguageModel, Plain};
 use crate::records::Encoded;
 use crate::training::batch::Batch;
 use crate::training::cross_entropy::token_losses;
-use crate::training::workers::Workers;
 
 /// A text and the labels under which it is scored.
 #[derive(Clone, Copy, Debug)]

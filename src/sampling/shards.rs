@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
 use crate::config::ColumnKind;
-use crate::pipeline::files;
+use crate::files;
 use crate::records::{LabelSpace, RawLabel};
 use crate::{Error, Result};
 

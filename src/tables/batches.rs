@@ -20,7 +20,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use super::names::{Header, Names};
 use super::value::{Place, Row, Value};
 use super::{Each, Format, Table, Wanted, unreadable};
-use crate::assets::hex;
+use crate::hash::hex;
 use crate::{Error, Result};
 
 /// Rows that are in memory at once.

@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, ReaderBuilder};
 
+use super::Escape;
 use super::names::{self, Header, Names};
 use super::strict::{Fault, Quoting, Seen, Strict};
 use super::text;
 use super::value::{Place, Row, Value};
 use super::{Each, Format, Table, Wanted};
-use crate::config::Escape;
 use crate::{Error, Result};
 
 /// Tried, in this order, where no separator is declared and a comma finds no column.

@@ -29,8 +29,19 @@ pub use names::is_name;
 pub use recognise::{Format, Packing};
 pub use value::{Place, Row, Value, short, whole};
 
-use crate::config::Escape;
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
+
+/// How a quote within quotes is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Escape {
+    /// `""`, as RFC 4180 has it.
+    Doubled,
+    /// `\"`, as Spark writes it; a backslash is then `\\`, and one before anything else is itself.
+    Backslash,
+}
 
 /// What is declared of a text file.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
-use crate::config::Escape;
+use super::Escape;
 
 /// Why a file cannot be read in one way alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::optimizer::AdamW;
-use crate::pipeline::files::{Values, write_tensors};
+use crate::files::{Values, write_tensors};
 use crate::privacy::LedgerHead;
 use crate::{Error, Result};
 

@@ -3,7 +3,7 @@
 use super::gradients::{Clip, Seconds, Trainee};
 use super::memory::AtOnce;
 use super::trainable::Trainable;
-use super::workers::Workers;
+use crate::machine::workers::Workers;
 use crate::records::{Encoded, Units};
 
 /// How a batch becomes one clipped sum.

@@ -20,4 +20,3 @@ pub mod taps;
 pub mod tied;
 pub mod trainable;
 pub mod trainer;
-pub mod workers;

@@ -13,8 +13,8 @@ use super::gradients::{Compute, Trainee};
 use super::objective::Objective;
 use super::optimizer::AdamW;
 use super::trainable::Trainable;
-use super::workers::Workers;
 use crate::config::FinetuneConfig;
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::{Progress, Unit};
 use crate::records::Encoded;
@@ -50,7 +50,7 @@ impl PlainTraining<'_> {
     /// [`Error::interrupted`] when asked to stop; what was learned until then is lost.
     pub fn train(&self, trained: &mut dyn Trainable, records: &[Encoded], passes: Passes) -> Result<Vec<f64>> {
         let trainee = Trainee::with(self.model, Compute::of(self.config), self.objective.clone());
-        let workers = Workers::new(self.model);
+        let workers = Workers::on(&self.model.device());
         let mut optimizer = AdamW::new(trained.values().len(), self.config.weight_decay as f32);
         let mut order: Vec<&Encoded> = records.iter().collect();
         let mut rng = ChaCha8Rng::seed_from_u64(passes.seed);

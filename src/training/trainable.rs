@@ -67,6 +67,17 @@ pub fn initial(config: &FinetuneConfig, base: &LanguageModel) -> Box<dyn Trainab
     }
 }
 
+/// The values that private training begins with; `path` holds those of a warm start that was made.
+///
+/// # Errors
+/// Data: a warm start is configured and its file is missing or broken.
+pub fn begun(config: &FinetuneConfig, model: &LanguageModel, path: &Path) -> Result<Box<dyn Trainable>> {
+    match config.warm_start.records {
+        0 => Ok(initial(config, model)),
+        _ => load(config, model, path),
+    }
+}
+
 /// What [`Trainable::save`] wrote.
 ///
 /// # Errors

@@ -13,14 +13,40 @@ use super::objective::Objective;
 use super::optimizer::AdamW;
 use super::private::{Loop, Method};
 use super::trainable::Trainable;
-use super::workers::Workers;
 use crate::Result;
 use crate::config::{FinetuneConfig, Optimizer};
-pub use crate::documents::StepLog;
+use crate::document;
+use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::records::Drawable;
+
+document! {
+    /// What a step looked like: a line of `internal/training.jsonl`.
+    #[derive(Clone, Debug)]
+    pub struct StepLog {
+        /// Index of the charge that paid for it.
+        public charge: u64,
+        /// Units drawn.
+        internal drawn: usize,
+        /// Mean over the drawn records of their loss per token; none for an empty draw.
+        internal mean_loss: Option<f64>,
+        /// Mean norm before clipping.
+        internal mean_norm: Option<f64>,
+        /// Tokens that went through the model.
+        internal tokens: usize,
+        internal seconds: f64,
+    }
+}
+
+impl StepLog {
+    /// The lines in `path`, without a last one that was cut off; nothing where there is no file.
+    pub fn lines(path: &Path) -> Vec<StepLog> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+    }
+}
 
 /// Where training stands and what it needs besides records.
 pub struct Training<'a> {
@@ -67,7 +93,7 @@ impl Training<'_> {
                 .note(&format!("training goes on: {applied} steps applied, {charged} charged"));
         }
         let trainee = Trainee::with(self.model, Compute::of(c), self.objective.clone());
-        let workers = Workers::new(self.model);
+        let workers = Workers::on(&self.model.device());
         let contribution = Contribution {
             trainee: &trainee,
             workers: &workers,

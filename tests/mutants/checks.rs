@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
+use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{LABELS, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
@@ -14,7 +15,6 @@ use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable;
 use dpsynth::training::trainer::Training;
-use dpsynth::training::workers::Workers;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

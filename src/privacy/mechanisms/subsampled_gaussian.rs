@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Charge, Charged, Describe, Mechanism, Proof, Says, Stated, TRAINING, Terms};
-use crate::config::NoiseKind;
 #[cfg(test)]
 use crate::mutation::{Mutation, current};
 use crate::number::significant;
@@ -13,7 +12,7 @@ use crate::privacy::accountant::Phase;
 #[cfg(test)]
 use crate::privacy::keys::KeySource;
 use crate::privacy::keys::{Key, Purpose};
-use crate::privacy::noise::{self, Drawn};
+use crate::privacy::noise::{self, Drawn, NoiseKind};
 use crate::privacy::plan::PrivacyPlan;
 use crate::privacy::sampler;
 use crate::{Error, Result, document};

@@ -4,9 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::Sources;
 use crate::config::Method;
+use crate::facts::Facts;
+use crate::facts::wording;
 use crate::records::{LabelSpace, prompt};
-use crate::release::facts::Facts;
-use crate::release::{template, wording, yaml};
+use crate::release::{template, yaml};
 use crate::{Result, documents};
 
 /// The card of an exported model.

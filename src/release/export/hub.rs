@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::Dtype;
 use crate::config::RunConfig;
+use crate::facts::BaseModel;
 use crate::models::Architecture;
 use crate::models::shape::{Kind, Shape, Stored};
 use crate::records::tokenise::{SpecialTokens, Token};
-use crate::release::facts::BaseModel;
 
 fn roles(special: &SpecialTokens) -> [(&'static str, Option<&Token>); 4] {
     [

@@ -19,10 +19,10 @@ use serde_json::Value;
 
 use super::claim::{Claim, SCHEMA};
 use super::clearance::Cleared;
-use super::facts::Facts;
 use super::folder;
 use crate::assets::{self, Locations};
 use crate::config::Method;
+use crate::facts::Facts;
 use crate::models::device;
 use crate::models::lora::Adapter;
 use crate::models::weights::Weights;

@@ -8,9 +8,9 @@ use half::{bf16, f16};
 use safetensors::View;
 
 use super::TORCH;
+use crate::files::write_views;
 use crate::models::lora::Adapter;
 use crate::models::weights::Weights;
-use crate::pipeline::files::write_views;
 use crate::{Error, Result};
 
 /// Element type of weights on disk.

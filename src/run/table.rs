@@ -12,9 +12,10 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use tempfile::NamedTempFile;
 
+use super::RunPaths;
 use super::tokens::{StoredUnits, TokenWriter};
-use super::{RunPaths, files};
 use crate::config::{PrepareConfig, RunConfig};
+use crate::files;
 use crate::records::{Encoded, LabelSpace, Record, read};
 use crate::sampling::shards;
 use crate::{Error, Result};

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
-use crate::assets::hex;
-use crate::pipeline::files::write_atomically;
-use crate::pipeline::stamp::sha256;
+use crate::files::write_atomically;
+use crate::hash::hex;
+use crate::hash::sha256;
 use crate::{Error, Result};
 
 /// 32 random bytes, drawn once for a run and never published: with them each release of a run names the dataset alike,

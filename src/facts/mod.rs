@@ -1,20 +1,23 @@
-//! What is public about a run.
+//! What is public about a run, and the words for it: what a release and the public page are made of.
+
+pub mod salt;
+pub mod wording;
 
 use std::path::PathBuf;
 
-use super::salt::Salt;
 use crate::Result;
 use crate::assets::Registry;
 use crate::config::RunConfig;
 use crate::document;
 use crate::documents::{self, Sampled};
-use crate::pipeline::RunPaths;
-use crate::pipeline::prepare::Preparation;
-use crate::pipeline::stamp;
 use crate::privacy::accountant::Adjacency;
 use crate::privacy::class::{Document, leaves};
 use crate::privacy::{Guarantee, LedgerView};
+use crate::run::Preparation;
+use crate::run::RunPaths;
+use crate::run::stamp;
 use crate::sampling::shards;
+use salt::Salt;
 
 /// Everything that a release can be made of: declared before any record was read, charged, or computed from that.
 #[derive(Clone, Debug)]
@@ -102,12 +105,7 @@ impl Facts {
     ///
     /// # Errors
     /// Data: a file of the run is damaged. Other: one cannot be read.
-    pub(super) fn read(
-        folder: &RunPaths,
-        config: &RunConfig,
-        ledger: Option<&LedgerView>,
-        salt: &Salt,
-    ) -> Result<Self> {
+    pub fn read(folder: &RunPaths, config: &RunConfig, ledger: Option<&LedgerView>, salt: &Salt) -> Result<Self> {
         let preparation = Preparation::read(folder)?;
         let mut unclassified = Vec::new();
         let mut note = |file: &str, keys: Vec<String>| {
@@ -142,6 +140,26 @@ impl Facts {
             trained: folder.trained(),
             program_version: env!("CARGO_PKG_VERSION"),
         })
+    }
+}
+
+impl Facts {
+    /// The dataset's name for people.
+    pub fn title(&self) -> String {
+        self.config
+            .release
+            .pretty_name
+            .clone()
+            .unwrap_or_else(|| self.run.clone())
+    }
+
+    /// What the records are, in a sentence or two.
+    pub fn description(&self) -> String {
+        let synthetic = "Synthetic labelled texts, written by a language model that was fine-tuned on private records under differential privacy. The private records are not part of it.";
+        match &self.config.release.description {
+            Some(said) => format!("{said} {synthetic}"),
+            None => synthetic.into(),
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::files::write_atomically;
 use super::{RunFolder, RunPaths, Stage};
-use crate::assets::hex;
+use crate::files::write_atomically;
+use crate::hash::hex;
 use crate::{Error, Result};
 
 /// The state of a stage.

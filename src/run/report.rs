@@ -3,47 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::evaluate;
-use super::files::write_atomically;
-use super::prepare::Preparation;
+use super::preparation::Preparation;
 use super::stamp::{self, Stamp};
-use super::{RunFolder, RunPaths, Stage, compare, quality};
+use super::{RunFolder, RunPaths, Stage, compare, results};
 use crate::Result;
 use crate::config::RunConfig;
 use crate::documents::{self, Counts, Records, Report, Sampled, Spent};
 use crate::evaluation::Utility;
-use crate::privacy::{Guarantee, PlanRequest, PrivacyPlan, Unit, find_ledger};
-
-/// The plan that `config` asks for, from public numbers alone.
-pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
-    PrivacyPlan::calibrate(&plan_request(config))
-}
-
-/// What `config` asks a plan for.
-pub fn plan_request(config: &RunConfig) -> PlanRequest {
-    let f = &config.finetune;
-    let size = config.dataset.public_size;
-    let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
-    PlanRequest {
-        target_epsilon: f.epsilon,
-        delta: f.delta,
-        public_size: size,
-        expected_batch_size: f.expected_batch_size,
-        steps: f.steps.unwrap_or(by_epochs),
-        max_grad_norm: f.max_grad_norm,
-        noise: f.noise,
-        unit: match &config.dataset.unit {
-            None => Unit::Record,
-            Some(unit) => Unit::Group {
-                column: unit.column.clone(),
-                max_records: unit.max_records as u64,
-            },
-        },
-        max_batch_size: f.max_batch_size,
-        label_histogram_epsilon: f.label_histogram_epsilon,
-        seed: f.seed,
-    }
-}
+use crate::files::write_atomically;
+use crate::hash::sha256;
+use crate::privacy::{Guarantee, find_ledger};
 
 /// The run's guarantee; none before training.
 ///
@@ -99,7 +68,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
         false => None,
     };
     let utility = match done.contains(&Stage::Evaluate) {
-        true => evaluate::utility(folder)?,
+        true => results::utility(folder)?,
         false => Utility::default(),
     };
     Ok(Report {
@@ -120,7 +89,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
             BTreeMap::new()
         },
         quality: if done.contains(&Stage::Evaluate) {
-            quality::for_report(folder)?
+            results::quality_for_report(folder)?
         } else {
             None
         },
@@ -132,7 +101,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
         },
         timings_s,
         peak_rss_bytes,
-        config_hash: stamp::sha256(stamp::text(config).as_bytes()),
+        config_hash: sha256(stamp::text(config).as_bytes()),
         program_version: env!("CARGO_PKG_VERSION").into(),
     })
 }

@@ -1,4 +1,4 @@
-//! sha256 of files, and the removal of those that are not what they claim to be.
+//! SHA-256, and the removal of files that are not what they claim to be.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,6 +9,11 @@ use sha2::{Digest, Sha256};
 /// Lower-case hexadecimal digits of some bytes.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Lower-case hexadecimal SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 /// sha256 of a file in hexadecimal, and its size in bytes.
@@ -31,7 +36,7 @@ pub fn sha256_file(path: &Path) -> io::Result<(String, u64)> {
 }
 
 /// Removes a file; where it is a link into a Hugging Face cache's `blobs`, the blob too.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove(path: &Path) -> io::Result<()> {
     let target = fs::canonicalize(path)?;
     let is_link = fs::symlink_metadata(path)?.is_symlink();
     let is_blob = target

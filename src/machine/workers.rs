@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::tensor::Device;
 use rayon::ThreadPool;
 
-use crate::models::LanguageModel;
-
 /// Threads that each run whole micro-batches.
 pub struct Workers {
     pools: Vec<ThreadPool>,
@@ -16,11 +14,6 @@ pub struct Workers {
 
 impl Workers {
     /// As many workers as cores on a CPU; a GPU gets one.
-    pub fn new(model: &LanguageModel) -> Self {
-        Workers::on(&model.device())
-    }
-
-    /// The same for a device.
     pub fn on(device: &Device) -> Self {
         let count = if *device == Device::flex() {
             rayon::current_num_threads()

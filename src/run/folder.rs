@@ -4,10 +4,10 @@ use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use super::files::write_atomically;
 use super::{Stage, stamp};
-use crate::config::{self, DatasetConfig, Profile, RunConfig};
+use crate::config::{self, DatasetConfig, ExtraArm, Profile, RunConfig};
 use crate::evaluation::ReferenceName;
+use crate::files::write_atomically;
 use crate::{Error, Result};
 
 /// The arm that is trained without privacy.
@@ -301,12 +301,18 @@ impl RunPaths {
         self.internal("stamps").join(format!("{}.json", stage.name()))
     }
 
-    /// What is there when a stage is done.
-    pub fn results(&self, stage: Stage) -> Vec<PathBuf> {
+    /// What is there when a stage is done; of the references only what `config` asks for, where it can be read.
+    pub fn results(&self, stage: Stage, config: Option<&RunConfig>) -> Vec<PathBuf> {
         match stage {
             Stage::Prepare => vec![self.train_records(), self.test_records(), self.preparation()],
             Stage::Finetune => vec![self.trained(), self.guarantee()],
             Stage::Sample => vec![self.shards("synthetic"), self.shards("zero_shot")],
+            Stage::References => {
+                let asks = |arm| config.is_some_and(|c| c.evaluate.asks(arm));
+                let direct = asks(ExtraArm::DpDirect).then(|| self.direct("privacy.json"));
+                let non_private = asks(ExtraArm::NonPrivate).then(|| self.shards(NON_PRIVATE));
+                direct.into_iter().chain(non_private).collect()
+            }
             Stage::Evaluate => vec![self.utility(), self.quality()],
         }
     }
@@ -346,6 +352,8 @@ impl RunPaths {
                     ]
                 })
                 .collect(),
+            // What was paid for is kept, and the other knows by itself whether it is what is asked for.
+            Stage::References => Vec::new(),
             Stage::Evaluate => {
                 let posteriors = [ReferenceName::ModelPosterior, ReferenceName::ZeroShotPosterior];
                 let mut out = vec![self.scores(), self.utility(), self.quality()];

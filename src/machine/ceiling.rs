@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
-use crate::training::workers::Workers;
+use crate::machine::workers::Workers;
 
 /// How long each shape is tried.
 const TRIAL: Duration = Duration::from_millis(300);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::assets::sha256_file;
 pub use crate::documents::Subject;
-use crate::pipeline::RunPaths;
+use crate::hash::sha256_file;
+use crate::run::RunPaths;
 use crate::sampling::shards;
 use crate::{Error, Result};
 

@@ -11,7 +11,7 @@ use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use tempfile::NamedTempFile;
 
-use super::files::{self, temporary};
+use crate::files::{self, temporary};
 use crate::records::{Drawable, Encoded, Units};
 use crate::{Error, Result};
 

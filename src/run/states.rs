@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::keys::{key as key_of, section};
 use super::stamp::Stamp;
-use super::{RunPaths, Stage, section};
+use super::{RunPaths, Stage};
 use crate::Result;
 use crate::config::RunConfig;
 
@@ -21,15 +22,19 @@ pub enum State {
     NotBegun,
 }
 
-/// Every stage in order, with its state and its stamp. `config` is the run's; where it cannot be read, settings count as
+/// Every stage that the run has in order, with its state and its stamp. `config` is the run's; where it cannot be read, settings count as
 /// unchanged.
 ///
 /// # Errors
 /// A stamp is there and cannot be read.
 pub fn states(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<(Stage, State, Option<Stamp>)>> {
     let mut out: Vec<(Stage, State, Option<Stamp>)> = Vec::new();
+    let asked = config.is_some_and(|c| c.evaluate.trains_references());
     for stage in Stage::ALL {
         let stamp = Stamp::read(paths, stage)?;
+        if stage == Stage::References && stamp.is_none() && (!asked || within_evaluation(paths)?) {
+            continue;
+        }
         let before = out.last().map(|(_, state, stamp)| (state, stamp.as_ref()));
         let state = match &stamp {
             None => State::NotBegun,
@@ -39,6 +44,16 @@ pub fn states(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<(Stage
         out.push((stage, state, stamp));
     }
     Ok(out)
+}
+
+/// Whether an earlier version of the program trained the references where it evaluated.
+fn within_evaluation(paths: &RunPaths) -> Result<bool> {
+    let sampled = Stamp::read(paths, Stage::Sample)?;
+    let evaluated = Stamp::read(paths, Stage::Evaluate)?;
+    Ok(match (sampled, evaluated) {
+        (Some(sampled), Some(evaluated)) => evaluated.before == sampled.key || evaluated.before.is_empty(),
+        _ => false,
+    })
 }
 
 /// Of a stage that was done once.
@@ -55,14 +70,16 @@ fn settled(
         Some(_) => return State::Stale("the stage before it is not done"),
     };
     let same = config.is_none_or(|c| match stage {
-        Stage::Prepare | Stage::Finetune => own.key == super::key(c, stage, key, &own.inputs),
-        Stage::Sample | Stage::Evaluate => own.section.is_empty() || own.section == section(c, stage),
+        Stage::Prepare | Stage::Finetune => own.key == key_of(c, stage, key, &own.inputs),
+        Stage::Sample | Stage::References | Stage::Evaluate => {
+            own.section.is_empty() || own.section == section(c, stage)
+        }
     });
     match () {
         // An earlier version of the program did not say what came before.
         () if !own.before.is_empty() && own.before != key => State::Stale("the stage before it was done anew"),
         () if !same => State::Stale("its settings changed"),
-        () if !paths.results(stage).iter().all(|p| p.exists()) => State::Stale("its files are gone"),
+        () if !paths.results(stage, config).iter().all(|p| p.exists()) => State::Stale("its files are gone"),
         () => State::Done,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::facts::Facts;
+use super::Facts;
 use crate::config::{Contrast, Guidance, Method, RefineAction};
 use crate::number::{delta, significant, up};
 use crate::privacy::Guarantee;

@@ -10,14 +10,14 @@ use serde::Serialize;
 use serde_json::Value;
 use toml::Table;
 
-use super::prepare::Preparation;
 use super::stamp;
 use super::states::{State, states};
-use super::{RunPaths, Stage, evaluate, report, table};
+use super::{Preparation, RunPaths, Stage, report, results, table};
 use crate::config::RunConfig;
 use crate::documents::{self, Report};
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier, Utility};
+use crate::hash::sha256;
 use crate::privacy::Guarantee;
 use crate::records::content_hash;
 use crate::{Error, Result};
@@ -112,7 +112,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     let done = done(&paths, config.as_ref())?;
     let is_done = |stage: Stage| done.contains(&stage.name());
     let mut utility = match is_done(Stage::Evaluate) {
-        true => evaluate::utility(&paths)?,
+        true => results::utility(&paths)?,
         false => Utility::default(),
     };
     // Large where there are many labels, and not for reading side by side.
@@ -173,8 +173,8 @@ pub(crate) fn configuration(folder: &Path) -> Result<(String, BTreeMap<String, V
     let mut settings = BTreeMap::new();
     flatten("", whole, &mut settings);
     let hash = match &config {
-        Some(c) => stamp::sha256(stamp::text(c).as_bytes()),
-        None => stamp::sha256(text.as_bytes()),
+        Some(c) => sha256(stamp::text(c).as_bytes()),
+        None => sha256(text.as_bytes()),
     };
     Ok((hash, settings, config))
 }

@@ -1,0 +1,12 @@
+//! The machine that computes: its memory, what it could do at best, and its cores side by side.
+
+pub mod ceiling;
+pub mod workers;
+
+/// The most memory this process has held, where the system says so.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -1,0 +1,51 @@
+//! What a stage depends on, as a hash: while it is the same the stage is done.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{Stage, folder, stamp};
+use crate::config::{ExtraArm, RunConfig};
+
+/// Version of what `prepare` writes; raised when its meaning changes.
+const PREPARED: u32 = 1;
+/// Version of what `finetune` writes; raised when its meaning changes.
+const TRAINED: u32 = 1;
+
+/// The key of `stage` under `config`, after a stage with key `before`; `inputs` are hashes of the files that it names.
+///
+/// The program's version is part of the keys that cost nothing but time. A newer program must not make anyone pay
+/// twice, so the stages up to training carry the version of what they write instead.
+pub fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf, String>) -> String {
+    let section = match stage {
+        Stage::Prepare => {
+            let prompts = c.prompt.of_labels();
+            stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
+        }
+        Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
+        Stage::Sample | Stage::References | Stage::Evaluate => {
+            format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage))
+        }
+    };
+    stamp::key(stage.name(), before, &section)
+}
+
+/// What `config` says of a stage whose settings may change between commands; nothing of the others.
+pub fn section(config: &RunConfig, stage: Stage) -> String {
+    match stage {
+        Stage::Prepare | Stage::Finetune => String::new(),
+        Stage::Sample => stamp::text(&(&config.sample, &config.prompt.marginal)),
+        Stage::References => {
+            let e = &config.evaluate;
+            let trained = [ExtraArm::DpDirect, ExtraArm::NonPrivate].map(|arm| e.asks(arm));
+            let encoder = (&e.encoder_asset, &e.encoder_path, e.encoder_max_tokens);
+            stamp::text(&(trained, &e.dp_direct, &e.non_private, encoder))
+        }
+        Stage::Evaluate => stamp::text(&config.evaluate),
+    }
+}
+
+/// The stages that `config` has, in order.
+pub fn stages(config: &RunConfig) -> Vec<Stage> {
+    let has = |stage: &Stage| *stage != Stage::References || config.evaluate.trains_references();
+    Stage::ALL.into_iter().filter(has).collect()
+}

@@ -1,0 +1,29 @@
+//! A run: one folder, and all that can be read in it without doing anything.
+//!
+//! - [`RunPaths`], [`RunFolder`]: where everything is; who may write.
+//! - [`states`], `stamp`, [`keys`]: how far each stage is, and what it depends on.
+//! - [`table`], `tokens`: its records.
+//! - [`report`], [`compare`], `results`: what it came to, alone and beside others.
+//! - [`subject`]: the hashes of what an audit and a release are of.
+
+pub mod compare;
+mod folder;
+pub mod keys;
+mod locate;
+mod places;
+mod plan;
+mod preparation;
+pub mod report;
+pub mod results;
+pub mod stamp;
+pub mod states;
+pub mod subject;
+pub mod table;
+pub mod tokens;
+
+pub use crate::documents::Stage;
+pub use folder::{NON_PRIVATE, RunFolder, RunPaths, trained_on};
+pub use locate::run_in;
+pub use places::Places;
+pub use plan::{plan_request, privacy_plan};
+pub use preparation::Preparation;

@@ -1,0 +1,36 @@
+//! The privacy plan that a configuration asks for, from public numbers alone.
+
+use crate::Result;
+use crate::config::RunConfig;
+use crate::privacy::{PlanRequest, PrivacyPlan, Unit};
+
+/// The plan that `config` asks for, from public numbers alone.
+pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
+    PrivacyPlan::calibrate(&plan_request(config))
+}
+
+/// What `config` asks a plan for.
+pub fn plan_request(config: &RunConfig) -> PlanRequest {
+    let f = &config.finetune;
+    let size = config.dataset.public_size;
+    let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
+    PlanRequest {
+        target_epsilon: f.epsilon,
+        delta: f.delta,
+        public_size: size,
+        expected_batch_size: f.expected_batch_size,
+        steps: f.steps.unwrap_or(by_epochs),
+        max_grad_norm: f.max_grad_norm,
+        noise: f.noise,
+        unit: match &config.dataset.unit {
+            None => Unit::Record,
+            Some(unit) => Unit::Group {
+                column: unit.column.clone(),
+                max_records: unit.max_records as u64,
+            },
+        },
+        max_batch_size: f.max_batch_size,
+        label_histogram_epsilon: f.label_histogram_epsilon,
+        seed: f.seed,
+    }
+}
