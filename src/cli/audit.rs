@@ -11,9 +11,10 @@ use dpsynth::progress::Progress;
 use dpsynth::run::{Places, RunFolder, report};
 use dpsynth::{Error, Result, page};
 
+use super::Ui;
 use super::number::{down, up};
 use super::run::{ProfileName, Which, interrupts};
-use super::{Ui, show};
+use super::table::table;
 
 /// Tries to break a run's own privacy claim: replays, canaries, membership inference
 ///
@@ -39,7 +40,7 @@ pub struct Audit {
     /// Trains once more with this many canary records and attacks their losses (--retrain alone: 512)
     #[arg(long, value_name = "CANARIES", num_args = 0..=1, require_equals = true, default_missing_value = "512", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     retrain: Option<u32>,
-    /// Dirac canaries [default: as many as take seconds, at most 8 million]
+    /// Dirac canaries [default: as many as run in a few seconds, at most 8 million]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=100_000_000))]
     canaries: Option<u32>,
     /// About how long the replay may take
@@ -79,11 +80,11 @@ impl Audit {
         let page = report::read(&config, &folder, &places.ledgers)
             .and_then(|report| page::write_internal(&folder, &config, &report, &places.ledgers));
         let printed = if self.json {
-            ui.note(&format!("to look at: {} (internal)", folder.page().display()));
+            ui.note(&format!("page: {} (internal)", folder.page().display()));
             ui.print_json(&findings)
         } else {
             ui.print(&format!(
-                "{}\nfindings: {}\nto look at: {} (internal)",
+                "{}\nfindings: {}\npage: {} (internal)",
                 text(&findings),
                 audit.path().display(),
                 folder.page().display()
@@ -166,7 +167,7 @@ fn bounds(f: &Findings) -> Table {
         "of the claim".to_string(),
         "rests on".to_string(),
     ];
-    let mut table = show::table(header, 1..3);
+    let mut table = table(header, 1..3);
     for b in &f.lower_bounds {
         table.add_row([
             b.attack.to_string(),

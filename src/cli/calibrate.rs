@@ -6,9 +6,10 @@ use dpsynth::privacy::calibrate::{BatchChoice, BatchPlan, Length, Target};
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
+use super::Ui;
 use super::meaning::{Adjacency, Meaning};
 use super::number::{down, short, up};
-use super::{Ui, show};
+use super::table::table;
 
 /// Finds the noise, the steps or the batch size that an epsilon allows
 #[derive(Args)]
@@ -230,7 +231,7 @@ impl Calibrate {
             "signal to noise",
             "to simulate",
         ];
-        let mut table = show::table(header, ..);
+        let mut table = table(header, ..);
         for row in rows {
             let choice = &row.choice;
             table.add_row([

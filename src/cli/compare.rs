@@ -10,11 +10,12 @@ use dpsynth::run::compare::{Gap, SideBySide, Standing, compare};
 use serde_json::Value;
 
 use super::number::{delta, up};
+use super::table::table;
 use super::{Ui, show};
 
 /// Shows runs side by side: guarantee against accuracy, and the settings in which they differ
 ///
-/// Runs stand in order of epsilon. An unfinished run is shown as far as it got. Scores read private records: what this
+/// Runs are sorted by epsilon. An unfinished run is shown as far as it got. Scores read private records: what this
 /// prints is not for release.
 #[derive(Args)]
 pub struct Compare {
@@ -90,7 +91,7 @@ fn scores(runs: &[Standing]) -> comfy_table::Table {
         Column::AllSynthetic => "all synthetic".into(),
     }));
     header.push("real − synthetic".into());
-    let mut table = show::table(header, 5..);
+    let mut table = table(header, 5..);
     for run in runs {
         let of_run = [
             format!("{}\n{}", run.run, run.config_hash.chars().take(12).collect::<String>()),
@@ -165,7 +166,7 @@ fn guarantee(run: &Standing) -> String {
 fn settings(c: &SideBySide) -> comfy_table::Table {
     let mut header = vec!["setting".to_string()];
     header.extend(c.runs.iter().map(|r| r.run.clone()));
-    let mut table = show::table(header, 1..);
+    let mut table = table(header, 1..);
     for key in &c.differing {
         let mut line = vec![key.clone()];
         line.extend(c.runs.iter().map(|r| match r.settings.get(key) {

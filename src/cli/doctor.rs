@@ -15,7 +15,7 @@ use super::Ui;
 /// be had from. Changes nothing.
 #[derive(Args)]
 pub struct Doctor {
-    /// Prints one JSON object in place of the table
+    /// Prints one JSON object instead of the table
     #[arg(long)]
     json: bool,
     /// Folder in which runs are kept: the free space of its disk is shown
@@ -100,7 +100,7 @@ impl Findings {
     fn table(&self) -> String {
         let gpu = match (self.cuda_compiled_in, self.nvidia_driver) {
             (true, _) => self.cuda.to_string(),
-            (false, true) => "not compiled in, though there is a driver: build with `make CUDA=1`".to_string(),
+            (false, true) => "not compiled in, though there is a driver: build with `make build CUDA=1`".to_string(),
             (false, false) => "not compiled in: runs use the CPU".to_string(),
         };
         let lines = [

@@ -1,4 +1,4 @@
-//! `dpsynth inspect` and `dpsynth init`: what stands in a file, and a configuration to begin with.
+//! `dpsynth inspect` and `dpsynth init`: what is in a file, and a starting configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,8 @@ use dpsynth::progress::Progress;
 use dpsynth::tables::{Declared, Inspection, Split, find, inspect, is_name, short, shown_separator};
 use dpsynth::{Error, Result};
 
-use super::{Ui, show};
+use super::Ui;
+use super::table::table;
 
 /// Values of a column that are shown.
 const SHOWN: usize = 12;
@@ -81,13 +82,13 @@ impl Reading {
     }
 }
 
-/// Shows what the program sees in a file of records, and a configuration to begin with
+/// Shows what the program sees in a file of records, and a starting configuration for it
 ///
 /// Format, encoding, columns with their types, number of rows, label values with counts, longest text. It reads private
 /// records: what it prints is for their owner, not for release.
 #[derive(Args)]
 pub struct Inspect {
-    /// A file of records, or a folder or pattern, of which the first is looked at
+    /// A file of records, or a folder or pattern, whose first file is shown
     #[arg(value_hint = ValueHint::AnyPath)]
     file: PathBuf,
     #[command(flatten)]
@@ -152,7 +153,7 @@ fn shown(seen: &Inspection) -> Vec<String> {
                 .into(),
         ));
     }
-    let mut table = show::table(["column", "type", "missing", "different", "longest"], 2..);
+    let mut table = table(["column", "type", "missing", "different", "longest"], 2..);
     for column in &seen.columns {
         table.add_row([
             if is_name(&column.name) {
@@ -192,7 +193,7 @@ fn shown(seen: &Inspection) -> Vec<String> {
     out
 }
 
-/// Writes a configuration to begin with, of a file of records
+/// Writes a starting configuration for a file of records
 ///
 /// It reads private records, and what it writes names their labels and a round number of them: look at each line before
 /// you share it.

@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod show;
 mod status;
+mod table;
 mod ui;
 mod verify;
 

@@ -9,13 +9,14 @@ use dpsynth::progress::Progress;
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
+use super::Ui;
 use super::run::Which;
-use super::{Ui, show};
+use super::table::table;
 
 /// Prints steps, sampling rate, noise, epsilon, memory and time of a run, before any data is touched
 ///
 /// With --hours it proposes the expected batch size and the steps for that time of training, by the signal-to-noise
-/// ratio that the epsilon pays for: from public numbers alone, so nothing need be tuned on private records.
+/// ratio that the epsilon pays for: from public numbers alone, so nothing has to be tuned on private records.
 #[derive(Args)]
 pub struct Plan {
     #[command(flatten)]
@@ -78,7 +79,7 @@ impl Proposed {
 
     fn text(&self, profile: Profile) -> String {
         let header = ["steps", "batch", "noise", "signal-to-noise", "worth", "training", ""];
-        let mut table = show::table(header, ..6);
+        let mut table = table(header, ..6);
         for timed in &self.offers {
             let offer = &timed.offer;
             table.add_row([
@@ -102,7 +103,7 @@ impl Proposed {
         } = self.proposed.offer;
         format!(
             "\nin {} of training, the most steps that are worth at least {:.0} % of the best split:\n{table}\n\
-             take it over with {}, or in the TOML:\n[profile.{}.finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
+             to use it: {}, or in the TOML:\n[profile.{}.finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
             duration(self.hours * 3600.0),
             100.0 * TIE,
             set.join(" "),

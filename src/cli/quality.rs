@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use dpsynth::evaluation::quality::{Compared, Quality};
 
-use super::show::table;
+use super::table::table;
 
 /// A row a measure: synthetic, zero-shot, and its real reference.
 pub fn quality(q: &Quality) -> Table {

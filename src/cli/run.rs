@@ -128,10 +128,7 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
     }
     if output.json {
         if show::has_page(&report) {
-            ui.note(&format!(
-                "to look at: {} (internal)",
-                pipeline.folder().page().display()
-            ));
+            ui.note(&format!("page: {} (internal)", pipeline.folder().page().display()));
         }
         ui.print_json(&report)
     } else {

@@ -1,9 +1,6 @@
 //! Results as text for a terminal.
 
-use std::ops::RangeBounds;
-
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Row, Table};
+use comfy_table::{ContentArrangement, Table};
 use dpsynth::config::RunConfig;
 use dpsynth::documents::{Report, Sampled};
 use dpsynth::evaluation::metrics::Interval;
@@ -14,19 +11,7 @@ use dpsynth::run::{RunFolder, Stage};
 
 use super::number::{delta, up};
 use super::quality::quality;
-
-/// A table of the terminal; columns of numbers stand to the right.
-pub fn table(header: impl Into<Row>, numbers: impl RangeBounds<usize>) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(header);
-    for column in table.column_iter_mut() {
-        if numbers.contains(&column.index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
+use super::table::table;
 
 /// Files that would leave: path, size, class, and why they may.
 pub fn listing<'a>(files: impl Iterator<Item = (&'a str, u64, Class, &'static str)>) -> Table {
@@ -81,7 +66,7 @@ pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String
     if let Some(r) = &report.records {
         let dropped: usize = r.train.dropped.values().sum();
         out.push(format!(
-            "records: {} read, {} kept, {dropped} dropped; {} held out for evaluation; {} texts stand in both splits",
+            "records: {} read, {} kept, {dropped} dropped; {} held out for evaluation; {} texts are in both splits",
             r.train.read, r.train.kept, r.test_evaluated, r.shared_texts
         ));
     }
@@ -118,7 +103,7 @@ fn to_look_at(report: &Report, config: &RunConfig, folder: &RunFolder) -> Vec<St
     }
     if has_page(report) {
         out.push(format!("report: {}", folder.report().display()));
-        out.push(format!("to look at: {} (internal)", folder.page().display()));
+        out.push(format!("page: {} (internal)", folder.page().display()));
     }
     match stages(config).into_iter().find(|stage| !done(*stage)) {
         Some(next) => out.push(format!(

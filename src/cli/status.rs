@@ -9,13 +9,14 @@ use dpsynth::run::Places;
 use dpsynth::run::states::State;
 use dpsynth::status::{self, Charged, StageStatus, Stamped, Status};
 
+use super::Ui;
 use super::number::{delta, up};
-use super::{Ui, show};
+use super::table::table;
 
 /// Shows how far a run is: its stages, what it has spent, and the command that comes next
 ///
-/// Without RUN a line for each run. It only looks, also while the run is at work, and on unfinished, damaged or old
-/// folders. An audit's verdict comes from private records: what this prints is not for release.
+/// Without RUN a line for each run. Read-only: works on running, unfinished, damaged and
+/// old runs. An audit's verdict comes from private records: what this prints is not for release.
 #[derive(Args)]
 pub struct StatusOf {
     /// A run's folder, such as runs/imdb-quick [default: every run in the folder of runs]
@@ -156,7 +157,7 @@ fn lines(all: &[Status]) -> String {
         "accountant",
         "audit",
     ];
-    let mut table = show::table(header, 2..4);
+    let mut table = table(header, 2..4);
     for s in all {
         let mut row = vec![s.run.clone(), progress(s)];
         row.extend(match (&s.privacy, &s.charged) {

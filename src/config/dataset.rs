@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::rules;
+use super::rules::is_default;
 use crate::tables::{Declared, Escape, is_name, short, whole};
 use crate::{Error, Result};
 
@@ -156,6 +157,36 @@ impl DatasetConfig {
             columns: self.columns.clone(),
             encoding,
         })
+    }
+
+    /// Refuses counts of nothing, and files that are not all named or of two datasets.
+    ///
+    /// # Errors
+    /// Usage, with the key.
+    pub fn check_whole(&self) -> Result<()> {
+        rules::at_least_one(&[
+            ("dataset.public_size", self.public_size as usize),
+            ("dataset.unit.max_records", self.max_records_per_unit()),
+        ])?;
+        if self.labels.is_empty() {
+            return Err(Error::usage("`dataset.labels` is empty").hint("name at least one label column and its values"));
+        }
+        if self.asset.is_some() == self.train.is_some() {
+            return Err(Error::usage("a dataset is either an `asset` or a pair of files")
+                .hint("give `dataset.asset`, or `dataset.train` and `dataset.test`"));
+        }
+        if self.asset.is_some() && self.test.is_some() {
+            return Err(
+                Error::usage("`dataset.test` is given beside `dataset.asset`, which brings its own").hint(
+                    "remove `dataset.test`, or give both `dataset.train` and `dataset.test` in place of the asset",
+                ),
+            );
+        }
+        if self.train.is_some() && self.test.is_none() {
+            return Err(Error::usage("`dataset.test` is missing")
+                .hint("held-out records are what the synthetic ones are judged by: a file, or dataset.test = 0.2, which holds out a fifth of the training file's"));
+        }
+        Ok(())
     }
 
     /// Names that cannot be written, found before anything is read.

@@ -76,7 +76,7 @@ pub fn draft(seen: &Inspection, declared: &Declared, text: Option<&str>, label: 
             names,
             public_size,
             user => format!("Write a text whose label is {topic}."),
-            expected_batch_size => (public_size < 1000).then_some((public_size / 8).max(1)),
+            expected_batch_size => (public_size < 2048).then_some((public_size / 8).max(1)),
         },
     );
     filled.map_err(|e| Error::other(format!("the configuration cannot be written: {e}")))

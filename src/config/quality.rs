@@ -1,6 +1,9 @@
-//! What is measured of the records themselves.
+//! `[evaluate.quality]`: what is measured of the records themselves.
 
 use serde::{Deserialize, Serialize};
+
+use super::rules::{self, refuse};
+use crate::Result;
 
 /// Measuring what synthetic records are like, beside real ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +27,29 @@ impl Default for QualityConfig {
             records: 2_000,
             encoder_records: 2_000,
             shared_words: 10,
+        }
+    }
+}
+
+impl QualityConfig {
+    /// Refuses values that mean nothing.
+    ///
+    /// # Errors
+    /// Usage, with the key.
+    pub fn check(&self) -> Result<()> {
+        rules::at_least_one(&[
+            ("evaluate.quality.records", self.records),
+            ("evaluate.quality.encoder_records", self.encoder_records),
+            ("evaluate.quality.shared_words", self.shared_words),
+        ])?;
+        match self.shared_words > 50 {
+            // A release rests on it.
+            true => refuse(
+                "evaluate.quality.shared_words",
+                "at most 50",
+                self.shared_words.to_string(),
+            ),
+            false => Ok(()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use super::rules::refuse;
+use crate::Result;
 
 /// What a release says of itself. Nothing of it changes a record: it may change after everything is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ impl ReleaseConfig {
             return refuse(
                 "release.license",
                 "an identifier such as cc-by-4.0 or other",
-                &self.license,
+                format!("{:?}", self.license),
             );
         }
         let code = |s: &str| {
@@ -94,7 +95,11 @@ impl ReleaseConfig {
                 && rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         };
         if let Some(wrong) = self.language.iter().find(|l| !code(l)) {
-            return refuse("release.language", "a list of ISO 639 codes such as [\"en\"]", wrong);
+            return refuse(
+                "release.language",
+                "a list of ISO 639 codes such as [\"en\"]",
+                format!("{wrong:?}"),
+            );
         }
         let lines = [
             ("release.pretty_name", &self.pretty_name),
@@ -109,11 +114,11 @@ impl ReleaseConfig {
                 .as_ref()
                 .filter(|v| v.trim().is_empty() || v.contains(char::is_control))
             {
-                return refuse(key, "a line of text", value);
+                return refuse(key, "a line of text", format!("{value:?}"));
             }
         }
         match self.date.as_ref().filter(|d| !is_date(d)) {
-            Some(date) => refuse("release.date", "a day as YYYY-MM-DD", date),
+            Some(date) => refuse("release.date", "a day as YYYY-MM-DD", format!("{date:?}")),
             None => Ok(()),
         }
     }
@@ -139,8 +144,4 @@ fn is_date(text: &str) -> bool {
         _ => 0,
     };
     (1..=days).contains(&day)
-}
-
-fn refuse(key: &str, rule: &str, value: &str) -> Result<()> {
-    Err(Error::usage(format!("`{key}` must be {rule}, not {value:?}")).hint(format!("--set {key}=… overrides it")))
 }

@@ -174,7 +174,7 @@ pub fn making(facts: &Facts) -> Vec<String> {
 /// What one must not expect.
 pub fn limits(facts: &Facts) -> Vec<String> {
     let mut out = vec![format!(
-        "The guarantee is for {}. Whoever stands behind several of these is protected less, the more the less.",
+        "The guarantee is for {}. A person behind several of these is protected less, the more there are.",
         unit(facts)
     )];
     out.push(

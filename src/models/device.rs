@@ -84,7 +84,7 @@ pub fn has_cuda() -> bool {
 fn try_cuda() -> std::result::Result<Device, Unusable> {
     Err(Unusable {
         reason: "this program was built without it".into(),
-        hint: "build it with `make CUDA=1`",
+        hint: "build it with `make build CUDA=1`",
     })
 }
 

@@ -3,7 +3,6 @@
 //! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention does
 //! not need more; how a weight is applied is left to [`Apply`], so that architectures know no LoRA.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -11,7 +10,6 @@ use rayon::prelude::*;
 
 use super::cache::Past;
 use super::fused::{Heads, Rotary, causal_attention, layer_norm, rms_norm};
-use super::open::ModelFiles;
 use super::shape::{Attention, Shape};
 use super::{read, shape::Kind};
 use crate::Result;
@@ -169,14 +167,6 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// The model of a file: a GGUF, or the folder of a Hugging Face checkpoint.
-    ///
-    /// # Errors
-    /// Data: an architecture that is not known, a missing tensor, one that does not fit or would be ignored.
-    pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        ModelFiles::open(path)?.model(device)
-    }
-
     /// A model of `architecture` whose weights `values` gives, slot by slot.
     pub(super) fn new(
         architecture: Arc<dyn Architecture>,

@@ -102,3 +102,13 @@ fn family<F>(known: &[Family<F>], name: &str) -> Result<for<'a> fn(&'a F) -> Res
             .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct")
         })
 }
+
+impl LanguageModel {
+    /// The model of a file: a GGUF, or the folder of a Hugging Face checkpoint.
+    ///
+    /// # Errors
+    /// Data: an architecture that is not known, a missing tensor, one that does not fit or would be ignored.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        ModelFiles::open(path)?.model(device)
+    }
+}

@@ -12,7 +12,6 @@ use super::{made::made, privacy, runs::runs, usefulness};
 use crate::Result;
 use crate::config::RunConfig;
 use crate::documents::Report;
-use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier};
 use crate::number::percent;
 use crate::records::LabelSpace;
@@ -204,24 +203,4 @@ fn nearest(found: &Neighbours, labels: &LabelSpace) -> Section {
         mark: Some("PRIVATE: shows real records"),
         blocks: vec![Block::Pairs(Pairs { pairs: pairs.collect() })],
     }
-}
-
-pub fn series(arm: ArmName) -> Series {
-    match arm {
-        ArmName::Real => Series::Real,
-        ArmName::Synthetic => Series::Synthetic,
-        ArmName::ZeroShot => Series::ZeroShot,
-        ArmName::NonPrivate => Series::NonPrivate,
-    }
-}
-
-pub fn classifier(c: Classifier) -> &'static str {
-    match c {
-        Classifier::Linear => "Linear classifier",
-        Classifier::Encoder => "Encoder",
-    }
-}
-
-pub fn ends(i: &Interval) -> String {
-    format!("{:.1}–{:.1}", 100.0 * i.low, 100.0 * i.high)
 }

@@ -22,6 +22,7 @@ mod sections;
 mod texts;
 mod usefulness;
 pub mod view;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -3,9 +3,9 @@
 use super::charts::{self, Axis, Curve, Frame, Point, Scale};
 use super::data::Data;
 use super::guarantee::ShownGuarantee;
-use super::internal::{classifier, ends, series};
 use super::privacy::at;
 use super::view::{Block, Section, Table};
+use super::words::{classifier, ends, series};
 use crate::evaluation::{ArmName, Classifier, Utility};
 use crate::number::percent;
 

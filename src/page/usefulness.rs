@@ -3,8 +3,8 @@
 use super::charts::{self, Axis, Curve, Frame, Point, Row, Scale, Series, thousands};
 use super::data::Data;
 use super::guarantee::ShownGuarantee;
-use super::internal::{classifier, ends, series};
 use super::view::{Block, Heat, HeatCell, HeatRow, Section, Table};
+use super::words::{classifier, ends, series};
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::quality::{Compared, Quality};
 use crate::evaluation::{ArmConfusion, ArmName, Classifier, UtilityRow};

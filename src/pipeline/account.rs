@@ -82,8 +82,8 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         let shared = trained_files(&folder, &config)?.intersection(&files).next().is_some();
         if shared && other.dataset_hash != preparation.dataset_hash {
             p.progress.note(&format!(
-                "warning: {} reads the same file otherwise, and has another ledger: what both spend adds up for the people in it, and \
-                 no ledger adds it up",
+                "warning: {} reads the same file differently and has its own ledger: for the people in it both spendings add up, \
+                 and no ledger shows the sum",
                 folder.root().display()
             ));
         }
@@ -91,7 +91,7 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         let same = other.dataset_hash == preparation.dataset_hash && config.dataset.unit == p.config.dataset.unit;
         if same && !knows(id.trim()) {
             return Err(Error::usage(format!(
-                "{} was trained on the same records, and no ledger in {} knows of it: what they have spent is in another",
+                "{} was trained on the same records, and no ledger in {} knows of it: their spending is recorded in another folder",
                 folder.root().display(),
                 p.places.ledgers.display()
             ))

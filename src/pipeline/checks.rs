@@ -73,7 +73,7 @@ fn control_tokens(c: &RunConfig, labels: &LabelSpace, vocabulary: &Vocabulary) -
             "the label `{}` holds a control token of the model",
             short(name)
         ))
-        .hint("give it another name in `names`, and what stands in the file in `values`"))
+        .hint("give it another name in `names`, and the file's own values in `values`"))
     };
     for name in labels.columns().iter().flat_map(|column| column.names()) {
         if vocabulary.control_tokens(name)? > 0 {

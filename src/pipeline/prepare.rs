@@ -113,7 +113,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let shared_texts = train_texts.shared(&mut held_out.texts)?;
     if 2 * shared_texts > test.kept {
         p.progress.note(&format!(
-            "warning: {shared_texts} texts stand in both splits, of {} held-out records: what is measured on them says little",
+            "warning: {shared_texts} texts are in both splits, of {} held-out records: what is measured on them says little",
             test.kept
         ));
     }

@@ -5,8 +5,10 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 
-use super::mechanisms::{LABELS, TRAINING};
 use crate::{Error, Result};
+
+/// The first releases that there were; seeded runs of then and now are the same.
+const FIRST: [&str; 2] = ["training", "labels"];
 
 /// What a draw is for; the draws of a step are independent.
 #[derive(Clone, Copy)]
@@ -50,8 +52,8 @@ impl KeySource {
                 hash.update(seed.to_le_bytes());
                 hash.update(step.to_le_bytes());
                 hash.update(purpose);
-                // The first two have purposes of their own.
-                if ![TRAINING.name(), LABELS.name()].contains(&release) {
+                // These have purposes of their own.
+                if !FIRST.contains(&release) {
                     hash.update(b"\0");
                     hash.update(release);
                 }

@@ -6,13 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
 use super::calibrate::Target;
-use super::keys::KeySource;
-use super::ledger::{Ledger, RunParameters, Uses};
+use super::ledger::{RunParameters, Uses};
 use super::mechanisms::{
     LABELS, LabelCounts, Mechanism, Proof, Release, Stated, SubsampledGaussian, TRAINING, Truncation,
 };
 use super::noise::{self, NoiseKind};
-use super::run::PrivateRun;
 use super::statement::Guarantee;
 use super::unit::Unit;
 use crate::{Error, Result};
@@ -349,6 +347,16 @@ impl PrivacyPlan {
         }
     }
 
+    /// Most units that the account holds for, where batches have a largest size.
+    pub(super) fn truncation(&self) -> Option<Truncation> {
+        self.training.truncation
+    }
+
+    /// The seed that makes it NOT PRIVATE (rule P4).
+    pub(super) fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
     /// What its releases say of themselves after `steps` steps of training and all uses of everything else.
     fn state(&self, steps: u64) -> Vec<Stated> {
         let uses = |release: &Release| match release.name == TRAINING.name() {
@@ -356,30 +364,9 @@ impl PrivacyPlan {
             false => release.times,
         };
         let releases = self.releases().iter();
-        releases.filter_map(|r| r.mechanism.state(uses(r), self)).collect()
-    }
-
-    /// Enters `run` into the ledger, or finds it there, and hands out the only way to sampling and noise (rule P1).
-    ///
-    /// `units` is the real number of units, from which batches are drawn; it changes nothing else (rule P2).
-    /// Steps that an earlier process charged stay charged, whether it applied them or not (rule P7).
-    ///
-    /// # Errors
-    /// Budget: the dataset's total epsilon would be passed, with the sum shown (rule P8). Usage: the run is in the
-    /// ledger with other parameters, or was ended. Data: batches are truncated and there are more units than that is
-    /// accounted for. Other: the ledger cannot be written.
-    pub fn begin(&self, ledger: Ledger, run: &str, units: usize) -> Result<PrivateRun> {
-        if let Some(t) = self.training.truncation.filter(|t| units as u64 > t.most_units) {
-            return Err(Error::data(format!(
-                "truncated batches are accounted for up to {} units of privacy, a tenth more than were declared; there are more",
-                t.most_units
-            ))
-            .hint("declare `dataset.public_size` closer to the truth, or leave out `finetune.max_batch_size`"));
-        }
-        let mut ledger = ledger;
-        let charged = ledger.enter(run, &self.parameters)?;
-        let keys = self.seed.map_or(KeySource::Secure, KeySource::Seeded);
-        Ok(PrivateRun::new(self.clone(), keys, ledger, run, units, charged))
+        releases
+            .filter_map(|r| r.mechanism.state(uses(r), &self.mechanism))
+            .collect()
     }
 }
 

@@ -22,6 +22,31 @@ pub struct PrivateRun {
     resumed_at: u64,
 }
 
+impl PrivacyPlan {
+    /// Enters `run` into the ledger, or finds it there, and hands out the only way to sampling and noise (rule P1).
+    ///
+    /// `units` is the real number of units, from which batches are drawn; it changes nothing else (rule P2).
+    /// Steps that an earlier process charged stay charged, whether it applied them or not (rule P7).
+    ///
+    /// # Errors
+    /// Budget: the dataset's total epsilon would be passed, with the sum shown (rule P8). Usage: the run is in the
+    /// ledger with other parameters, or was ended. Data: batches are truncated and there are more units than that is
+    /// accounted for. Other: the ledger cannot be written.
+    pub fn begin(&self, ledger: Ledger, run: &str, units: usize) -> Result<PrivateRun> {
+        if let Some(t) = self.truncation().filter(|t| units as u64 > t.most_units) {
+            return Err(Error::data(format!(
+                "truncated batches are accounted for up to {} units of privacy, a tenth more than were declared; there are more",
+                t.most_units
+            ))
+            .hint("declare `dataset.public_size` closer to the truth, or leave out `finetune.max_batch_size`"));
+        }
+        let mut ledger = ledger;
+        let charged = ledger.enter(run, self.parameters())?;
+        let keys = self.seed().map_or(KeySource::Secure, KeySource::Seeded);
+        Ok(PrivateRun::new(self.clone(), keys, ledger, run, units, charged))
+    }
+}
+
 impl PrivateRun {
     pub(super) fn new(
         plan: PrivacyPlan,
@@ -105,7 +130,8 @@ impl PrivateRun {
             release: name,
             index,
             units: self.units,
-            plan: &self.plan,
+            max_records: self.plan.unit().max_records(),
+            noise: self.plan.noise_mechanism(),
             keys: &self.keys,
             #[cfg(test)]
             resumed_at: self.resumed_at,

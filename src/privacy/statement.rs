@@ -4,10 +4,11 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::accountant::Phase;
 use super::class::Document;
 use super::mechanisms::{Stated, SubsampledGaussianStated};
-use crate::document;
 use crate::number::{delta, down, up};
+use crate::{Error, document};
 
 document! {
     /// What a run guarantees: `model/privacy.json`, and what is made of it. Its display never prints epsilon alone.
@@ -91,6 +92,19 @@ impl Guarantee {
     /// A number of a release by its key, such as `noise_multiplier`; not a number where none says it.
     pub fn number(&self, key: &str) -> f64 {
         self.values().get(key).and_then(Value::as_f64).unwrap_or(f64::NAN)
+    }
+
+    /// The releases that it speaks of, for the accountant.
+    ///
+    /// # Errors
+    /// Usage: numbers that the accountant refuses, values that no plan has, or a sampler without what it samples for.
+    pub fn phases(&self) -> crate::Result<Vec<Phase>> {
+        if (self.sampler != "none") != self.training().is_some() {
+            return Err(Error::usage(
+                "it names a sampler and no training, or training and no sampler",
+            ));
+        }
+        self.releases.iter().map(|stated| stated.phase(&self.sampler)).collect()
     }
 
     /// What must be read before its numbers; none where there is nothing.

@@ -104,7 +104,7 @@ impl Examined {
             self.folder.root().display(),
             reasons.concat()
         ))
-        .hint("nothing was written; mend each of these and run the same command again"))
+        .hint("nothing was written; fix each of these and run the same command again"))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::documents::ShardMetadata;
 use crate::facts::wording;
 use crate::hash::sha256_file;
 use crate::privacy::accountant::{Adjacency, pld};
-use crate::privacy::{Guarantee, ON_A_GPU, mechanisms};
+use crate::privacy::{Guarantee, ON_A_GPU};
 use crate::{Error, Result};
 
 /// What a bundle must have beside its records.
@@ -74,7 +74,7 @@ impl Verified {
             .collect();
         Err(
             Error::data(format!("the bundle is not what was released:{}", each.concat()))
-                .hint("get it once more from who published it"),
+                .hint("download it again from its publisher"),
         )
     }
 }
@@ -116,7 +116,7 @@ pub fn verify(folder: &Path) -> Result<Verified> {
             "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence; what they say besides is not read",
             "croissant.json names the records' files with their SHA-256, and their columns",
             "epsilon is no less, but for a thousandth, than its noise, sampling rate, steps and delta give by this program's accountant (not where batches were truncated)",
-            "epsilon stands with delta, adjacency, unit, sampler and accountant",
+            "epsilon is stated with delta, adjacency, unit, sampler and accountant",
         ],
         failures: look.failures.into_iter().collect(),
     })
@@ -352,8 +352,9 @@ fn accounted(said: &Claim) -> Option<String> {
     if !(delta > 0.0 && delta * (said.guarantee.public_size as f64) < 1.0) {
         return strange("delta");
     }
-    let least =
-        mechanisms::stated(guarantee).and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, delta));
+    let least = guarantee
+        .phases()
+        .and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, delta));
     match least {
         Err(e) => Some(format!("its numbers cannot be accounted for: {e}")),
         Ok(least) if epsilon >= least.epsilon_lower * (1.0 - SAME_NUMBER) => None,

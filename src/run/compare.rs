@@ -11,7 +11,7 @@ use serde_json::Value;
 use toml::Table;
 
 use super::stamp;
-use super::states::{State, states};
+use super::states::done;
 use super::{Preparation, RunPaths, Stage, report, results, table};
 use crate::config::RunConfig;
 use crate::documents::{self, Report};
@@ -192,13 +192,6 @@ fn flatten(under: &str, table: Table, into: &mut BTreeMap<String, Value>) {
             }
         }
     }
-}
-
-/// Stages that are done, each on what the stage before it has now, and with the settings that are shown.
-pub(crate) fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
-    let stages = states(paths, config)?.into_iter();
-    let done = stages.take_while(|(_, state, _)| *state == State::Done);
-    Ok(done.map(|(stage, ..)| stage.name()).collect())
 }
 
 fn test_hash(path: &Path) -> Result<String> {

@@ -98,9 +98,10 @@ impl RunFolder {
             // Until training begins there is nothing in the folder that another configuration could spoil.
             if !differs.is_empty() && self.is_training_begun() {
                 return Err(Error::usage(format!(
-                    "{} holds a run with another configuration: [{}] differs",
+                    "{} holds a run with another configuration: [{}] {}",
                     self.root.display(),
-                    differs.join("], [")
+                    differs.join("], ["),
+                    if differs.len() == 1 { "differs" } else { "differ" }
                 ))
                 .hint("give this run another name (--set name=another), or delete that folder; what it charged stays charged"));
             }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::preparation::Preparation;
 use super::stamp::{self, Stamp};
-use super::{RunFolder, RunPaths, Stage, compare, results};
+use super::states::done;
+use super::{RunFolder, RunPaths, Stage, results};
 use crate::Result;
 use crate::config::RunConfig;
 use crate::documents::{self, Counts, Records, Report, Sampled, Spent};
@@ -27,7 +28,7 @@ pub fn guarantee(folder: &RunPaths) -> Result<Option<Guarantee>> {
 /// # Errors
 /// A file of the run is damaged.
 pub fn read(config: &RunConfig, folder: &RunPaths, ledgers: &Path) -> Result<Report> {
-    let names = compare::done(folder, Some(config))?;
+    let names = done(folder, Some(config))?;
     let done: Vec<Stage> = Stage::ALL.into_iter().filter(|s| names.contains(&s.name())).collect();
     gather(config, folder, ledgers, &done)
 }

@@ -83,3 +83,10 @@ fn settled(
         () => State::Done,
     }
 }
+
+/// Stages that are done, each on what the stage before it has now, and with the settings that are shown.
+pub fn done(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<&'static str>> {
+    let stages = states(paths, config)?.into_iter();
+    let done = stages.take_while(|(_, state, _)| *state == State::Done);
+    Ok(done.map(|(stage, ..)| stage.name()).collect())
+}

@@ -11,22 +11,12 @@ use rayon::prelude::*;
 
 use super::choose::{Choice, draw, pick, pick_on_device};
 use super::queue::Queue;
+pub use super::queue::Request;
 use crate::machine::workers::Workers;
 use crate::models::cache::{Cache, Prompt, Way};
 use crate::models::read;
 use crate::models::{LanguageModel, Plain};
 use crate::{Error, Result};
-
-/// One record to draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Request {
-    /// Fixes the record's own randomness, whatever batch it is in.
-    pub id: u64,
-    /// Which try this is; another try draws something else.
-    pub attempt: u64,
-    /// Joint label.
-    pub label: usize,
-}
 
 /// Settings of a decoder.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use super::decode::Request;
+/// One record to draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// Fixes the record's own randomness, whatever batch it is in.
+    pub id: u64,
+    /// Which try this is; another try draws something else.
+    pub attempt: u64,
+    /// Joint label.
+    pub label: usize,
+}
 
 /// Requests in the order in which they are begun.
 pub struct Queue<'a> {

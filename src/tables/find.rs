@@ -103,6 +103,10 @@ fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     match files.is_empty() {
+        true if pattern.starts_with("hf:") => Err(wrong(format!(
+            "{} is an address, not a file: `dpsynth prepare` fetches it",
+            pattern.display()
+        ))),
         true => Err(wrong(format!("no file matches {}", pattern.display()))),
         false => Ok(files),
     }

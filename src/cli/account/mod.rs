@@ -3,6 +3,7 @@
 mod input;
 mod point;
 
+use crate::cli::table::table;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -11,9 +12,9 @@ use dpsynth::privacy::accountant::{Phase, estimate};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::Ui;
 use super::meaning::{Adjacency, Meaning};
 use super::number::{down, short, up};
-use super::{Ui, show};
 use input::{Part, part, read_batch};
 use point::{Given, Orders, Point};
 
@@ -252,7 +253,7 @@ impl Account {
             Accountant::Gdp => None,
             Accountant::Edgeworth => Some("orders 1 to 3"),
         });
-        let mut table = show::table(header, ..);
+        let mut table = table(header, ..);
         for point in points {
             let mut row = vec![short(point.delta), up(point.epsilon, 6)];
             row.extend(match self.accountant {

@@ -1,12 +1,13 @@
 //! `dpsynth bench account`.
 
+use crate::cli::table::table;
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::bench::account::{Setting, measure};
 
+use super::super::Ui;
 use super::super::number::short;
 use super::super::run::interrupts;
-use super::super::{Ui, show};
 
 /// Times an epsilon, a delta and a calibration of the noise, by privacy loss distributions
 ///
@@ -50,7 +51,7 @@ impl Account {
         if self.json {
             return ui.print_json(&found);
         }
-        let mut table = show::table(["accounting", "ms"], 1..);
+        let mut table = table(["accounting", "ms"], 1..);
         for (what, s) in [
             ("epsilon", found.epsilon_s),
             ("delta", found.delta_s),

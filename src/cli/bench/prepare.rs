@@ -1,5 +1,6 @@
 //! `dpsynth bench prepare`.
 
+use crate::cli::table::table;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
@@ -7,8 +8,8 @@ use dpsynth::Result;
 use dpsynth::bench::prepare::{Prepared, WORDS, measure};
 use dpsynth::progress::Progress;
 
+use super::super::Ui;
 use super::super::run::interrupts;
-use super::super::{Ui, show};
 
 /// Times reading and tokenising of made-up records of 50 words, and says how much memory it takes
 ///
@@ -57,7 +58,7 @@ impl Prepare {
             "peak memory",
             "a draw of 1,024",
         ];
-        let mut table = show::table(header, 0..);
+        let mut table = table(header, 0..);
         for p in &all {
             table.add_row([
                 p.rows.to_string(),

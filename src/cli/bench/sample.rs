@@ -6,8 +6,8 @@ use dpsynth::bench::sample::{Measurement, Setting, measure};
 use dpsynth::config::{Precision, SampleConfig};
 use dpsynth::sampling::choose::Choice;
 
+use super::super::Ui;
 use super::super::run::interrupts;
-use super::super::{Ui, show};
 use super::which::{DtypeName, Which};
 
 /// Times the drawing of records from the model as it is, without fine-tuning
@@ -65,7 +65,7 @@ impl Sample {
 }
 
 fn table(m: &Measurement) -> String {
-    let mut table = show::table(["sampling", "", ""], 1..);
+    let mut table = super::super::table::table(["sampling", "", ""], 1..);
     let rows = [
         ("tokens a second", format!("{:.0}", m.tokens_per_second), String::new()),
         (

@@ -11,8 +11,8 @@ use dpsynth::bench::train::{self, Arm, Measurement, Parts, Setting};
 use dpsynth::config::{Method, RunConfig};
 use dpsynth::{Error, Result};
 
+use super::super::Ui;
 use super::super::run::interrupts;
-use super::super::{Ui, show};
 use super::which::{DtypeName, Which};
 
 /// Times private training steps beside the same steps without privacy, in turn in one process
@@ -136,7 +136,7 @@ fn peak_of(way: Way, stop: &AtomicBool) -> Result<Peak> {
 type Part = (&'static str, fn(&Parts) -> f64);
 
 fn table(m: &Measurement) -> String {
-    let mut table = show::table(["training", "private", "non-private", "ratio"], 1..);
+    let mut table = super::super::table::table(["training", "private", "non-private", "ratio"], 1..);
     let mut row = |what: &str, cells: [String; 3]| {
         let [private, non_private, ratio] = cells;
         table.add_row([what.to_string(), private, non_private, ratio]);

@@ -333,7 +333,7 @@ impl Book {
                 self.view.unit,
                 parameters.sampler()
             ))
-            .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total"));
+            .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total (`dataset.total_epsilon` counts only when the ledger is created)"));
         }
         Ok(known.map(|r| r.uses.clone()))
     }

@@ -9,7 +9,7 @@ use crate::number::up;
 use crate::privacy::accountant::Phase;
 use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::laplace::DiscreteLaplace;
-use crate::privacy::plan::PrivacyPlan;
+use crate::privacy::noise;
 use crate::{Result, document};
 
 /// What its uses are called.
@@ -43,7 +43,7 @@ impl Describe for LabelCounts {
         Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism")
     }
 
-    fn state(&self, _: u64, _: &PrivacyPlan) -> Option<Stated> {
+    fn state(&self, _: u64, _: &noise::Mechanism) -> Option<Stated> {
         Some(Stated::DiscreteLaplace(LabelCountsStated {
             label_histogram_epsilon: self.epsilon,
         }))
@@ -111,7 +111,7 @@ impl Charge for LabelCounts {
     }
 
     fn hand_out(&self, at: Charged) -> Result<ChargedCounts> {
-        let sensitivity = at.plan.unit().max_records();
+        let sensitivity = at.max_records;
         #[cfg(test)]
         let sensitivity = match current() {
             Some(Mutation::HistogramForgetsUnits) => 1,

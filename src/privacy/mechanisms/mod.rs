@@ -17,9 +17,8 @@ pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, Subsam
 use super::accountant::Phase;
 use super::class::Document;
 use super::keys::KeySource;
-use super::plan::PrivacyPlan;
-use super::statement::Guarantee;
-use crate::{Error, Result};
+use super::noise;
+use crate::Result;
 
 /// A mechanism with everything that its cost depends on: what the ledger writes down of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,7 +54,7 @@ pub(super) trait Describe {
     fn proof(&self) -> Proof;
 
     /// What a guarantee says of it after `uses` uses; none where it says nothing.
-    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Option<Stated>;
+    fn state(&self, uses: u64, noise: &noise::Mechanism) -> Option<Stated>;
 }
 
 impl Mechanism {
@@ -87,8 +86,8 @@ impl Mechanism {
     }
 
     /// What a guarantee says of it after `uses` uses; none where it says nothing.
-    pub(super) fn state(&self, uses: u64, plan: &PrivacyPlan) -> Option<Stated> {
-        self.described().state(uses, plan)
+    pub(super) fn state(&self, uses: u64, noise: &noise::Mechanism) -> Option<Stated> {
+        self.described().state(uses, noise)
     }
 
     /// What its uses are called: "steps".
@@ -184,6 +183,14 @@ impl Stated {
         }
     }
 
+    /// What it is to the accountant, where units are drawn by `sampler`.
+    ///
+    /// # Errors
+    /// Usage: numbers that the accountant refuses, or values that no plan has.
+    pub(super) fn phase(&self, sampler: &str) -> Result<Phase> {
+        self.said().phase(sampler)
+    }
+
     /// The release, as the ledger has it.
     pub fn release(&self) -> &'static str {
         self.said().release()
@@ -229,20 +236,6 @@ fn take<S: Document + serde::de::DeserializeOwned>(
             .map(Some)
             .map_err(|e| e.to_string()),
     }
-}
-
-/// The releases that a guarantee speaks of, for the accountant.
-///
-/// # Errors
-/// Usage: numbers that the accountant refuses, values that no plan has, or a sampler without what it samples for.
-pub fn stated(guarantee: &Guarantee) -> Result<Vec<Phase>> {
-    if (guarantee.sampler != "none") != guarantee.training().is_some() {
-        return Err(Error::usage(
-            "it names a sampler and no training, or training and no sampler",
-        ));
-    }
-    let releases = guarantee.releases.iter();
-    releases.map(|stated| stated.said().phase(&guarantee.sampler)).collect()
 }
 
 /// What stands behind the epsilon of a mechanism (rule P11), with the reference.
@@ -323,7 +316,9 @@ pub struct Charged<'a> {
     pub(super) release: &'static str,
     pub(super) index: u64,
     pub(super) units: usize,
-    pub(super) plan: &'a PrivacyPlan,
+    /// Most records of a unit.
+    pub(super) max_records: u64,
+    pub(super) noise: noise::Mechanism,
     pub(super) keys: &'a KeySource,
     #[cfg(test)]
     pub(super) resumed_at: u64,

@@ -13,7 +13,6 @@ use crate::privacy::accountant::Phase;
 use crate::privacy::keys::KeySource;
 use crate::privacy::keys::{Key, Purpose};
 use crate::privacy::noise::{self, Drawn, NoiseKind};
-use crate::privacy::plan::PrivacyPlan;
 use crate::privacy::sampler;
 use crate::{Error, Result, document};
 
@@ -85,15 +84,15 @@ impl Describe for SubsampledGaussian {
         Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism")
     }
 
-    fn state(&self, uses: u64, plan: &PrivacyPlan) -> Option<Stated> {
-        let (_, noise) = NOISES[usize::from(plan.noise() == NoiseKind::Gaussian)];
+    fn state(&self, uses: u64, noise: &noise::Mechanism) -> Option<Stated> {
+        let (_, name) = NOISES[usize::from(noise.kind == NoiseKind::Gaussian)];
         Some(Stated::SubsampledGaussian(SubsampledGaussianStated {
-            mechanism: noise.into(),
+            mechanism: name.into(),
             noise_multiplier: self.noise_multiplier,
             sampling_rate: self.sampling_rate,
             steps: uses,
-            max_grad_norm: plan.max_grad_norm(),
-            expected_batch_size: plan.expected_batch_size(),
+            max_grad_norm: noise.max_grad_norm,
+            expected_batch_size: noise.expected_batch_size,
         }))
     }
 }
@@ -219,7 +218,7 @@ impl Charge for SubsampledGaussian {
             members,
             mechanism: noise::Mechanism {
                 noise_multiplier: self.noise_multiplier,
-                ..at.plan.noise_mechanism()
+                ..at.noise
             },
             noise_key: at.keys.key(at.release, at.index, Purpose::Noise)?,
         };

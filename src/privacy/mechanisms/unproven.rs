@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Describe, Proof, Stated};
 use crate::Result;
 use crate::privacy::accountant::Phase;
-use crate::privacy::plan::PrivacyPlan;
+use crate::privacy::noise;
 
 /// It would be (1, 0)-private, if anybody had shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Describe for Unproven {
         Proof::Research("nobody")
     }
 
-    fn state(&self, _: u64, _: &PrivacyPlan) -> Option<Stated> {
+    fn state(&self, _: u64, _: &noise::Mechanism) -> Option<Stated> {
         None
     }
 }

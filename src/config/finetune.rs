@@ -1,0 +1,252 @@
+//! `[finetune]`: private training.
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::{self, is_default, refuse};
+use crate::Result;
+use crate::privacy::NoiseKind;
+
+/// How per-example gradients are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clipping {
+    /// AUTO-S (Bu et al. 2023): g · C / (‖g‖ + 0.01).
+    Automatic,
+    /// Abadi et al. 2016: g · min(1, C / ‖g‖).
+    Flat,
+}
+
+/// What training changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Factors of low rank beside every linear map (Hu et al. 2021).
+    Lora,
+    /// All weights.
+    Full,
+}
+
+/// Element type of the linear maps' products in training. Norms, sums and the optimizer are f32 or wider in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F32,
+    /// For GPUs; on a CPU it is slower.
+    Bf16,
+}
+
+/// How noised gradients become steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    #[default]
+    /// Loshchilov and Hutter 2019.
+    Adamw,
+    /// AdamW whose second moment is corrected for the noise (Tang et al. 2024).
+    AdamBc,
+}
+
+/// What a record's loss rewards besides its text; each term costs a pass more for each other label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { contrast = 4.0 }")]
+pub struct ObjectiveConfig {
+    /// Weight of −log p(label | text) a token, with p(label | text) ∝ p(text | label): the text tells its label.
+    pub contrast: f64,
+    /// Weight of the loss behind other labels' prompts, which is to grow (Mattern et al. 2022).
+    pub mismatch: f64,
+    /// At most this many other labels beside a record's own.
+    pub labels: usize,
+    /// Weight of −log p(label's words | text), a token, behind `prompt.question`: the model also learns to name the label.
+    #[serde(skip_serializing_if = "is_default")]
+    pub label_words: f64,
+}
+
+impl ObjectiveConfig {
+    /// How many rows of a batch a record takes, where there are so many labels.
+    pub fn rows_per_record(&self, labels: usize) -> usize {
+        1 + self.other_labels(labels) + usize::from(self.label_words > 0.0)
+    }
+
+    /// How many other labels a record's text is put behind, where there are so many labels.
+    pub fn other_labels(&self, labels: usize) -> usize {
+        match self.contrast > 0.0 || self.mismatch > 0.0 {
+            true => self.labels.min(labels.saturating_sub(1)),
+            false => 0,
+        }
+    }
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        ObjectiveConfig {
+            contrast: 0.0,
+            mismatch: 0.0,
+            labels: 1,
+            label_words: 0.0,
+        }
+    }
+}
+
+/// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
+/// private: free of privacy cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { records = 512 }")]
+pub struct WarmStartConfig {
+    /// Records that are drawn and learned from; 0 leaves the warm start out.
+    pub records: usize,
+    /// γ of label guidance.
+    pub guidance: f64,
+    /// Passes over them.
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub learning_rate: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        WarmStartConfig {
+            records: 0,
+            guidance: 1.0,
+            epochs: 1,
+            batch_size: 32,
+            learning_rate: 1e-3,
+        }
+    }
+}
+
+/// Private training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinetuneConfig {
+    /// `"lora"` or `"full"`.
+    pub method: Method,
+    /// `"f32"` or `"bf16"`.
+    pub precision: Precision,
+    /// Target epsilon, above 0.
+    pub epsilon: f64,
+    /// Target delta; default 1/(N·ln N) with N = `dataset.public_size`. At least 1/N is refused.
+    pub delta: Option<f64>,
+    /// Mean size of a Poisson batch; the sampling rate is this over `dataset.public_size`.
+    pub expected_batch_size: u64,
+    /// Batches of more than this many units are cut to it (truncated Poisson), so that a step's time and memory have a
+    /// bound. Its price is accounted for: next to nothing at 1.1·B + 6·√(1.1·B) for an expected batch size B, much below.
+    /// Default: no bound.
+    pub max_batch_size: Option<u64>,
+    /// Passes over the data: steps = ceil(epochs · N / expected_batch_size), unless `steps` is given.
+    pub epochs: f64,
+    /// Number of optimizer steps.
+    pub steps: Option<u64>,
+    /// Records that go through the model at once; memory grows with it, nothing else does.
+    pub micro_batch_size: usize,
+    /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
+    pub activation_checkpointing: bool,
+    /// `"adamw"` or `"adam-bc"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub optimizer: Optimizer,
+    /// The optimizer's step size.
+    pub learning_rate: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Steps over which the learning rate rises linearly to its value.
+    pub warmup_steps: u64,
+    /// How per-example gradients are bounded.
+    pub clipping: Clipping,
+    /// C: the largest norm of a record's contribution.
+    pub max_grad_norm: f64,
+    /// Which noise is added.
+    pub noise: NoiseKind,
+    /// Epsilon of one noisy count of the labels, taken from `epsilon`; `sample.label_prior = "noisy"` draws by it.
+    pub label_histogram_epsilon: Option<f64>,
+    /// LoRA rank.
+    pub rank: usize,
+    /// LoRA scale: the adapter's output is multiplied by alpha / rank.
+    pub alpha: f64,
+    /// A checkpoint each this many steps.
+    pub checkpoint_every: u64,
+    /// What a record's loss rewards besides its text.
+    #[serde(skip_serializing_if = "is_default")]
+    pub objective: ObjectiveConfig,
+    /// Public training before the first private step.
+    #[serde(skip_serializing_if = "is_default")]
+    pub warm_start: WarmStartConfig,
+    /// Fixes all randomness, for debugging: the run is then marked NOT PRIVATE (rule P4).
+    pub seed: Option<u64>,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        FinetuneConfig {
+            method: Method::Lora,
+            precision: Precision::F32,
+            epsilon: 8.0,
+            delta: None,
+            expected_batch_size: 1024,
+            max_batch_size: None,
+            epochs: 5.0,
+            steps: None,
+            micro_batch_size: 8,
+            activation_checkpointing: false,
+            optimizer: Optimizer::default(),
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            warmup_steps: 0,
+            clipping: Clipping::Automatic,
+            max_grad_norm: 1.0,
+            noise: NoiseKind::ExactGaussian,
+            label_histogram_epsilon: None,
+            rank: 16,
+            alpha: 32.0,
+            checkpoint_every: 5,
+            objective: ObjectiveConfig::default(),
+            warm_start: WarmStartConfig::default(),
+            seed: None,
+        }
+    }
+}
+
+impl FinetuneConfig {
+    /// Refuses values that mean nothing.
+    ///
+    /// # Errors
+    /// Usage, with the key.
+    pub fn check(&self) -> Result<()> {
+        rules::above_zero(&[
+            ("finetune.epsilon", self.epsilon),
+            ("finetune.learning_rate", self.learning_rate),
+            ("finetune.max_grad_norm", self.max_grad_norm),
+            ("finetune.alpha", self.alpha),
+            ("finetune.epochs", self.epochs),
+            ("finetune.warm_start.learning_rate", self.warm_start.learning_rate),
+        ])?;
+        rules::at_least_one(&[
+            ("finetune.expected_batch_size", self.expected_batch_size as usize),
+            ("finetune.micro_batch_size", self.micro_batch_size),
+            ("finetune.rank", self.rank),
+            ("finetune.objective.labels", self.objective.labels),
+            ("finetune.warm_start.epochs", self.warm_start.epochs),
+            ("finetune.warm_start.batch_size", self.warm_start.batch_size),
+            ("finetune.checkpoint_every", self.checkpoint_every as usize),
+        ])?;
+        let o = &self.objective;
+        // Where all weights are trained, a norm is a sum over pairs of positions, in f32: it must not be what little is left
+        // of rows that cancel, or a record could pass its bound (P5). Below this the norm is right to 1e-5.
+        let rows = 1.0 + o.contrast + o.mismatch + o.label_words;
+        if self.method == Method::Full && rows > 20.0 * (1.0 - o.mismatch) {
+            return refuse(
+                "finetune.objective",
+                "such that (1 + contrast + mismatch + label_words) / (1 − mismatch) is at most 20 where all weights are trained",
+                format!(
+                    "contrast {}, mismatch {} and label_words {}",
+                    o.contrast, o.mismatch, o.label_words
+                ),
+            );
+        }
+        rules::zero_or_more(&[
+            ("finetune.weight_decay", self.weight_decay),
+            ("finetune.objective.contrast", o.contrast),
+            ("finetune.objective.mismatch", o.mismatch),
+            ("finetune.objective.label_words", o.label_words),
+            ("finetune.warm_start.guidance", self.warm_start.guidance),
+        ])
+    }
+}

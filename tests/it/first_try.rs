@@ -1,0 +1,491 @@
+//! The first mistakes that a person makes, and the second try: nothing is spent, nothing is frozen, nothing is said in vain.
+#![cfg(unix)]
+
+use crate::support;
+use std::fs;
+use std::path::Path;
+
+use crate::common::{Place, Said};
+use arrow::array::{Array, AsArray};
+
+impl Place {
+    /// The tiny model, so that a run takes seconds.
+    fn with_tiny_model(self) -> Self {
+        fs::copy(support::fixture("model.gguf"), self.path("model.gguf")).expect("copies");
+        let toml = self.text("tiny.toml") + "\n[model]\npath = \"model.gguf\"\n";
+        self.write("tiny.toml", toml);
+        self
+    }
+
+    fn edit(&self, from: &str, to: &str) {
+        let toml = self.text("tiny.toml");
+        assert!(toml.contains(from), "{toml}");
+        self.write("tiny.toml", toml.replace(from, to));
+    }
+
+    fn prepare(&self, more: &[&str]) -> Said {
+        self.stage("prepare", more)
+    }
+}
+
+fn tiny() -> Place {
+    Place::new().with_tiny_model()
+}
+
+/// A typo once froze the folder: the corrected configuration was refused as another run's.
+#[test]
+fn a_mistake_in_the_configuration_can_be_corrected_under_the_same_name() {
+    let place = tiny();
+    place.edit("column = \"label\"", "column = \"lable\"");
+    place.edit("{{ label }}", "{{ lable }}");
+    place
+        .prepare(&[])
+        .refused(3, &["no column `lable`", "did you mean `label`?"]);
+    place.edit("column = \"lable\"", "column = \"label\"");
+    place.edit("{{ lable }}", "{{ label }}");
+    place.done("prepare", &[]);
+    // Until training begins, a folder holds nothing that another configuration could spoil.
+    place.done("prepare", &["--set", "prepare.max_tokens=12"]);
+    // A run that was refused for its budget was not begun either.
+    place.done("run", &["--set", "name=first"]);
+    let over = ["--set", "finetune.epsilon=100", "--set", "prepare.max_tokens=12"];
+    place.stage("run", &over).refused(4, &["epsilon"]);
+    place.done("run", &["--set", "prepare.max_tokens=16"]);
+    place
+        .prepare(&["--set", "prepare.max_tokens=12"])
+        .refused(2, &["another configuration", "[prepare]"]);
+}
+
+/// A label column called `id` was refused when all was paid for and drawn.
+#[test]
+fn p8_what_can_be_refused_is_refused_before_anything_is_charged() {
+    let refused: [(&str, &str, &str); 9] = [
+        ("column = \"label\"", "column = \"id\"", "`id`"),
+        ("column = \"label\"", "column = \"label\", as = \"ID\"", "`id`"),
+        ("column = \"label\"", "column = \"label\", as = \"two words\"", "`as`"),
+        (
+            "column = \"label\"",
+            "column = \"Guest of room 12 was pleased with the view\"",
+            "reads like a sentence",
+        ),
+        ("column = \"label\"", "column = \"text\"", "written as `text`"),
+        ("{{ label }}", "{{ lable }}", "{{ label }}"),
+        ("{{ label }}", "fine", "the same for the labels"),
+        ("\"positive\"", "\"<|im_end|>\"", "control token"),
+        (
+            "seeds = 2",
+            "seeds = 2\nencoder_asset = \"no-such-model\"\n[x]",
+            "no-such-model",
+        ),
+    ];
+    for (from, to, said) in refused {
+        let place = tiny();
+        place.edit(from, to);
+        if to.contains("encoder_asset") {
+            place.edit("[x]", "");
+            place.edit("encoder = false", "encoder = true");
+        }
+        for command in ["plan", "run"] {
+            let outcome = place.call(&[command, "tiny.toml", "--profile", "quick"]);
+            outcome.refused(2, &[said]);
+            assert!(!outcome.stderr.contains("im_end|> <|"), "{}", outcome.stderr);
+        }
+        assert!(!place.path("ledgers").exists(), "nothing was charged: {to}");
+    }
+}
+
+#[test]
+fn control_tokens_that_a_template_makes_of_a_name_are_refused_too() {
+    let place = tiny();
+    // As plain text it is a name like any other.
+    place.edit(
+        "\"positive\"]",
+        "\"<|IM_END|>\"], values = [\"negative\", \"positive\"]",
+    );
+    place.done("prepare", &[]);
+    place.edit("{{ label }}", "{{ label | lower }}");
+    place.prepare(&[]).refused(2, &["control token"]);
+}
+
+/// A column whose name is no identifier once could not be named in a prompt at all.
+#[test]
+fn columns_of_any_name_are_prompted_for_and_written_under_a_plain_one() {
+    let csv = fs::read_to_string(tiny().path("train.csv")).unwrap();
+    let (header, rows) = csv.split_once('\n').unwrap();
+    for (column, prompt, written) in [
+        (
+            "column = \"Class Index\"",
+            "{{ row[\\\"Class Index\\\"] }}",
+            "Class_Index",
+        ),
+        ("column = \"Class Index\"", "{{ Class_Index }}", "Class_Index"),
+        ("column = \"Class Index\", as = \"topic\"", "{{ topic }}", "topic"),
+    ] {
+        let place = tiny();
+        for file in ["train.csv", "test.csv"] {
+            place.write(file, format!("{}\n{rows}", header.replace("label", "Class Index")));
+        }
+        place.edit("column = \"label\"", column);
+        place.edit("{{ label }}", prompt);
+        place.done("run", &[]);
+        let shard = place.run("synthetic/train-00000-of-00001.parquet");
+        let file = fs::File::open(shard).unwrap();
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let names: Vec<&String> = reader.schema().fields().iter().map(|f| f.name()).collect();
+        assert_eq!(names, ["id", "text", written]);
+    }
+}
+
+#[test]
+fn a_share_is_held_out_by_unit_and_never_trains() {
+    let place = tiny();
+    place.edit("test = \"test.csv\"", "test = 0.25");
+    let said = place.done("prepare", &[]);
+    assert!(!said.stderr.contains("are in both splits"), "{}", said.stderr);
+    let (train, test) = (
+        texts(&place.run("internal/train.parquet")),
+        texts(&place.run("internal/test.parquet")),
+    );
+    assert_eq!(train.len() + test.len(), 200);
+    assert!((30..70).contains(&test.len()), "{}", test.len());
+    assert!(test.iter().all(|text| !train.contains(text)));
+    // Another row more changes nothing of where the others go.
+    let more = place.text("train.csv") + "one row more that was not there,positive\n";
+    place.write("train.csv", more);
+    place.done("prepare", &[]);
+    let again = texts(&place.run("internal/test.parquet"));
+    let left: Vec<&String> = again.iter().filter(|text| !text.contains("not there")).collect();
+    assert_eq!(left, test.iter().collect::<Vec<_>>());
+    for share in ["0.0", "1.0", "7"] {
+        place
+            .prepare(&["--set", &format!("dataset.test={share}")])
+            .refused(2, &["between 0 and 1"]);
+    }
+}
+
+fn texts(path: &Path) -> Vec<String> {
+    let file = fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let batches = reader.build().unwrap().map(|batch| batch.unwrap());
+    batches
+        .flat_map(|batch| {
+            let texts = batch.column_by_name("text").unwrap().as_string::<i32>().clone();
+            (0..texts.len()).map(|i| texts.value(i).to_string()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn held_out_records_that_say_little_are_pointed_out() {
+    let place = tiny();
+    let only: String = place
+        .text("test.csv")
+        .lines()
+        .filter(|l| !l.ends_with("negative"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    place.write("test.csv", only);
+    let said = place.done("prepare", &[]);
+    assert!(
+        said.stderr.contains("test.csv: the declared label `negative`"),
+        "{}",
+        said.stderr
+    );
+    place.edit("test = \"test.csv\"", "test = \"train.csv\"");
+    let said = place.done("prepare", &[]);
+    assert!(said.stderr.contains("are in both splits"), "{}", said.stderr);
+}
+
+#[test]
+fn shards_are_read_as_one_and_a_single_one_of_several_is_pointed_out() {
+    let place = tiny();
+    let csv = place.text("train.csv");
+    let (header, rows) = csv.split_once('\n').unwrap();
+    let (first, second) = rows.split_at(rows[..rows.len() / 2].rfind('\n').unwrap() + 1);
+    fs::create_dir(place.path("shards")).unwrap();
+    place.write("shards/train-00000-of-00002.csv", format!("{header}\n{first}"));
+    place.write("shards/train-00001-of-00002.csv", format!("{header}\n{second}"));
+    let count = |train: &str| {
+        let place_toml = place.text("tiny.toml");
+        place.edit("train = \"train.csv\"", &format!("train = {train}"));
+        let said = place.done("prepare", &[]);
+        place.write("tiny.toml", place_toml);
+        (
+            texts(&place.run("internal/train.parquet")).len(),
+            said.stderr.contains("1 of the 2 shards"),
+        )
+    };
+    assert_eq!(count("\"shards/train-*.csv\""), (200, false));
+    assert_eq!(count("\"shards\""), (200, false));
+    assert_eq!(
+        count("[\"shards/train-00000-of-00002.csv\", \"shards/train-00001-of-00002.csv\"]"),
+        (200, false)
+    );
+    let (one, told) = count("\"shards/train-00000-of-00002.csv\"");
+    assert!(told && one < 200, "{one}");
+}
+
+/// A folder whose files were moved away once took the paid run's records with it.
+#[test]
+fn p7_a_paid_run_outlives_its_files_and_new_ones() {
+    let place = tiny();
+    fs::create_dir(place.path("shards")).unwrap();
+    fs::copy(place.path("train.csv"), place.path("shards/train-0.csv")).unwrap();
+    place.edit("train = \"train.csv\"", "train = \"shards/train-*.csv\"");
+    place.done("run", &[]);
+    let kept = fs::read(place.run("internal/train.parquet")).unwrap();
+    // A shard more is another dataset, and what was trained on stays what it was.
+    fs::copy(place.path("test.csv"), place.path("shards/train-1.csv")).unwrap();
+    place.stage("run", &[]).refused(2, &["was trained on other records"]);
+    assert_eq!(fs::read(place.run("internal/train.parquet")).unwrap(), kept);
+    fs::remove_file(place.path("shards/train-1.csv")).unwrap();
+    fs::rename(place.path("shards"), place.path("elsewhere")).unwrap();
+    place.ok(&["sample", "runs/tiny-quick"]);
+    place.ok(&["run", "runs/tiny-quick"]);
+    assert_eq!(fs::read(place.run("internal/train.parquet")).unwrap(), kept);
+}
+
+/// A run that was killed before its first checkpoint was thrown away when a file was added, and begun anew in another ledger.
+#[test]
+fn p7_p8_a_run_that_was_charged_is_not_begun_anew_on_other_records() {
+    let place = tiny();
+    fs::create_dir(place.path("shards")).unwrap();
+    fs::copy(place.path("train.csv"), place.path("shards/train-0.csv")).unwrap();
+    place.edit("train = \"train.csv\"", "train = \"shards/train-*.csv\"");
+    place.edit("steps = 2", "steps = 5000\ncheckpoint_every = 5000");
+    place.done("prepare", &[]);
+    let mut run = place.start("finetune", &[]);
+    run.until("a step is charged", || {
+        place.path("ledgers").is_dir() && {
+            let ledgers = fs::read_dir(place.path("ledgers")).unwrap().map(|f| f.unwrap().path());
+            ledgers
+                .into_iter()
+                .any(|f| fs::read_to_string(f).unwrap_or_default().contains("\"kind\":\"use\""))
+        }
+    });
+    run.kill();
+    let name = fs::read(place.run("internal/run-id")).unwrap();
+    fs::copy(place.path("test.csv"), place.path("shards/train-1.csv")).unwrap();
+    place
+        .stage("run", &[])
+        .refused(2, &["was trained on other records", "another name"]);
+    assert_eq!(fs::read(place.run("internal/run-id")).unwrap(), name);
+    assert_eq!(place.ledgers(), 1, "no second ledger");
+}
+
+#[test]
+fn a_relative_path_is_looked_for_beside_the_configuration_and_every_place_is_named() {
+    let place = tiny();
+    fs::create_dir_all(place.path("project/data")).unwrap();
+    for file in ["tiny.toml", "model.gguf"] {
+        fs::rename(place.path(file), place.path(&format!("project/{file}"))).unwrap();
+    }
+    for file in ["train.csv", "test.csv"] {
+        fs::rename(place.path(file), place.path(&format!("project/data/{file}"))).unwrap();
+    }
+    place.ok(&["prepare", "project/tiny.toml", "--profile", "quick"]);
+    fs::remove_file(place.path("project/data/train.csv")).unwrap();
+    let said = place.call(&[
+        "prepare",
+        "project/tiny.toml",
+        "--profile",
+        "quick",
+        "--set",
+        "name=gone",
+    ]);
+    let folder = place.path("");
+    let folder = folder.to_str().unwrap().trim_end_matches('/');
+    let places: Vec<String> = ["", "/project", "/project/data", "/data"]
+        .map(|sub| format!("{folder}{sub}"))
+        .into();
+    said.refused(3, &["there is no file"]);
+    for place in places {
+        assert!(said.stderr.contains(&place), "{place} is not in {}", said.stderr);
+    }
+}
+
+/// Without HOME the ledger once moved beside the runs, and the budget began a second time.
+#[test]
+fn p8_the_ledger_is_found_without_a_home_variable_or_nothing_is_trained() {
+    let place = tiny();
+    let command = |home: Option<&str>| {
+        let mut command = place.command(&["run", "tiny.toml", "--profile", "quick"]);
+        command
+            .env_remove("DPSYNTH_LEDGERS")
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("HOME");
+        command.envs(home.map(|home| ("HOME", home)));
+        command
+    };
+    let home = place.path("home");
+    let output = command(home.to_str()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(home.join(".local/share/dpsynth/ledgers").is_dir());
+    assert!(!place.path("runs/ledgers").exists(), "no ledger beside the runs");
+    // One that an earlier version of the program left there is not passed over.
+    fs::create_dir(place.path("runs/ledgers")).unwrap();
+    let files: Vec<_> = (fs::read_dir(home.join(".local/share/dpsynth/ledgers")).unwrap())
+        .map(|file| file.unwrap())
+        .collect();
+    for file in files {
+        fs::rename(file.path(), place.path("runs/ledgers").join(file.file_name())).unwrap();
+    }
+    let output = command(home.to_str()).args(["--set", "name=again"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("runs/ledgers") && said.contains("DPSYNTH_LEDGERS"),
+        "{said}"
+    );
+}
+
+/// Another HOME has another folder of ledgers, in which nothing was spent on the same records.
+#[test]
+fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
+    let place = tiny();
+    let run = |home: &str, name: &str, more: &[&str]| {
+        let mut command = place.command(&["run", "tiny.toml", "--profile", "quick", "--set", name]);
+        command
+            .args(more)
+            .env_remove("DPSYNTH_LEDGERS")
+            .env_remove("XDG_DATA_HOME");
+        let output = command.env("HOME", place.path(home)).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    assert_eq!(run("one", "name=a", &[]).0, Some(0));
+    let (code, said) = run("two", "name=b", &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("a-quick was trained on the same records") && said.contains("DPSYNTH_LEDGERS"),
+        "{said}"
+    );
+    assert!(
+        !place.path("two/.local/share/dpsynth/ledgers").exists(),
+        "no second ledger"
+    );
+    assert_eq!(run("one", "name=b", &[]).0, Some(0));
+    // The same file read otherwise is another dataset to the ledger: that is pointed out.
+    let (code, said) = run("one", "name=d", &["--set", "dataset.quote=false"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        !said.contains("reads the same file differently"),
+        "the texts are the same: {said}"
+    );
+    for file in ["train.csv", "test.csv"] {
+        let rows: Vec<String> = place
+            .text(file)
+            .lines()
+            .skip(1)
+            .map(|row| format!("{row},again {row}"))
+            .collect();
+        place.write(file, format!("text,label,body,rest\n{}\n", rows.join("\n")));
+    }
+    assert_eq!(run("one", "name=e", &[]).0, Some(0));
+    let (code, said) = run("one", "name=f", &["--set", "dataset.text=body"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("e-quick reads the same file differently"), "{said}");
+    // Other records have a ledger of their own anywhere.
+    assert_eq!(run("two", "name=c", &["--set", "dataset.train=test.csv"]).0, Some(0));
+}
+
+#[test]
+fn labels_that_will_get_no_record_are_told_by_the_plan() {
+    let place = tiny();
+    place.edit("records = 8", "records = 1");
+    let said = place.ok(&["plan", "tiny.toml", "--profile", "quick"]);
+    assert!(
+        said.stderr.contains("sample.records = 1 is too few for 2 labels"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn each_stage_ends_with_what_to_look_at_and_what_comes_next() {
+    let place = tiny();
+    let said = place.done("prepare", &[]).stdout;
+    assert!(said.contains("next: dpsynth finetune runs/tiny-quick"), "{said}");
+    assert!(!said.contains("report.html"), "there is nothing to look at yet: {said}");
+    let said = place.done("finetune", &[]).stdout;
+    assert!(
+        said.contains("next: dpsynth sample runs/tiny-quick") && said.contains("report.html"),
+        "{said}"
+    );
+    let said = place.done("run", &[]).stdout;
+    assert!(
+        said.contains("synthetic records: ") && said.contains("next: dpsynth audit runs/tiny-quick"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_is_inspected_and_a_configuration_made_that_runs() {
+    let place = tiny();
+    let said = place.ok(&["inspect", "train.csv"]).stdout;
+    for part in [
+        "internal",
+        "CSV, cells separated by a comma",
+        "rows       200",
+        "label?     label: ",
+        "[dataset]",
+    ] {
+        assert!(said.contains(part), "`{part}` is not in {said}");
+    }
+    let shown = place.json_of(&["inspect", "train.csv", "--json"]);
+    assert_eq!(
+        (&shown["rows"], &shown["classification"]),
+        (&200.into(), &"internal".into())
+    );
+    let said = place.ok(&["init", "train.csv", "--label", "label", "--to", "mine.toml"]);
+    assert!(said.stdout.contains("next: dpsynth plan mine.toml"), "{}", said.stdout);
+    let toml = place.text("mine.toml");
+    assert!(
+        toml.contains("read private records") && toml.contains("public_size = 100\n"),
+        "{toml}"
+    );
+    place.ok(&["plan", "mine.toml", "--set", "model.path=model.gguf"]);
+    place.ok(&["prepare", "mine.toml", "--set", "model.path=model.gguf"]);
+    place
+        .call(&["init", "train.csv", "--to", "mine.toml"])
+        .refused(2, &["is there already"]);
+    place
+        .call(&["init", "train.csv", "--label", "nothing"])
+        .refused(2, &["no column `nothing`", "`label`"]);
+    place
+        .call(&["init", "train.csv", "--label", "text", "--text", "label"])
+        .refused(2, &["different values"]);
+    place.write(
+        "bare.csv",
+        "Guest of room 12 was pleased with the view.,good\nnoisy,bad\nfine,good\nslow,bad\n",
+    );
+    let said = place.ok(&["inspect", "bare.csv"]).stdout;
+    assert!(said.contains("--no-header") && !said.contains("room 12"), "{said}");
+    place.call(&["init", "bare.csv"]).refused(2, &["--no-header"]);
+    place.write(
+        "form.csv",
+        "Class Index,What did you like about it?\ngood,all of it\nbad,nothing at all\ngood,the view from here\nbad,the noise\n",
+    );
+    place.call(&["init", "form.csv"]).refused(2, &["--label COLUMN"]);
+    place.ok(&["init", "form.csv", "--label", "Class Index"]);
+    let form = place.text("form.toml");
+    assert!(
+        form.contains("text = { column = \"What did you like about it?\", as = \"text\" }"),
+        "{form}"
+    );
+    place.ok(&["plan", "form.toml", "--set", "model.path=model.gguf"]);
+    place.ok(&["init", "bare.csv", "--no-header", "--label", "column_2"]);
+    assert!(
+        place.text("bare.toml").contains("header = false"),
+        "{}",
+        place.text("bare.toml")
+    );
+}
+
+impl Place {
+    fn json_of(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.ok(arguments).stdout).expect("one JSON object")
+    }
+}

@@ -1,0 +1,41 @@
+//! All tests of the program and the library from outside, in one program: the heavy dependencies are linked once.
+
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod assets;
+mod audit;
+mod bench;
+mod clearance;
+mod cli;
+mod compare;
+mod crash;
+mod direct;
+mod documents;
+mod evaluation;
+mod export;
+mod files;
+mod first_try;
+mod full;
+mod fused;
+mod gpt2;
+mod models;
+mod objective;
+mod page;
+mod pipeline;
+mod privacy_accountant;
+mod privacy_calibrate;
+mod privacy_cli;
+mod privacy_estimates;
+mod privacy_ledger;
+mod privacy_plan;
+mod privacy_planner;
+mod private_loop;
+mod quality;
+mod records;
+mod release;
+mod sampling;
+mod status;
+mod terminal;
+mod training;

@@ -1,0 +1,569 @@
+//! The ledger: charged before stepped, tampering seen, the budget a wall.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dpsynth::config::NoiseKind;
+use dpsynth::privacy::{LABELS, Ledger, LedgerHead, PlanRequest, PrivacyPlan, TRAINING, Unit, verify};
+use sha2::{Digest, Sha256};
+
+const DATASET: &str = "5d97c37f";
+
+fn plan(target_epsilon: f64, steps: u64, seed: Option<u64>) -> PrivacyPlan {
+    PrivacyPlan::calibrate(&PlanRequest {
+        target_epsilon,
+        delta: Some(1e-5),
+        public_size: 10_000,
+        expected_batch_size: 100,
+        steps,
+        max_grad_norm: 1.0,
+        noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        label_histogram_epsilon: None,
+        seed,
+    })
+    .expect("a valid plan")
+}
+
+fn open(dir: &Path) -> dpsynth::Result<Ledger> {
+    Ledger::open(dir, DATASET, 3.0, 1e-5, &Unit::Record)
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join(format!("{DATASET}.jsonl"))
+}
+
+fn lines(dir: &Path) -> Vec<String> {
+    fs::read_to_string(file(dir))
+        .expect("reads")
+        .lines()
+        .map(String::from)
+        .collect()
+}
+
+fn rewrite(dir: &Path, lines: &[String]) {
+    fs::write(file(dir), lines.join("\n") + "\n").expect("writes");
+}
+
+/// A ledger with one run of ten steps, `charged` of them charged; and the head after them.
+fn with_steps(charged: usize) -> (tempfile::TempDir, LedgerHead) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut run = plan(2.0, 10, None)
+        .begin(open(dir.path()).expect("opens"), "a", 500)
+        .expect("begins");
+    for _ in 0..charged {
+        drop(run.charge(TRAINING).expect("charges"));
+    }
+    let head = run.ledger_head();
+    (dir, head)
+}
+
+#[test]
+fn p7_a_step_is_on_disk_before_it_can_be_taken() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut run = plan(2.0, 10, None)
+        .begin(open(dir.path()).expect("opens"), "a", 500)
+        .expect("begins");
+    for index in 0..10 {
+        let step = run.charge(TRAINING).expect("charges");
+        assert_eq!(step.index(), index);
+        let last = lines(dir.path()).pop().expect("a line");
+        assert!(
+            last.contains("\"kind\":\"use\",\"run\":\"a\",\"release\":\"training\"")
+                && last.contains(&format!("\"index\":{index}")),
+            "{last}"
+        );
+        assert_eq!(run.ledger_head().seq as usize, lines(dir.path()).len() - 1);
+    }
+}
+
+#[test]
+fn p7_a_killed_run_goes_on_with_what_was_charged_and_fresh_randomness() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(2.0, 4, None);
+    let mut run = plan
+        .begin(open(dir.path()).expect("opens"), "a", 5_000)
+        .expect("begins");
+    let applied = run
+        .charge(TRAINING)
+        .expect("charges")
+        .privatize(&[0.0; 4])
+        .expect("finite");
+    // The second step is charged and never applied: the process dies.
+    let lost = run.charge(TRAINING).expect("charges");
+    let lost_members = lost.members().to_vec();
+    let head = run.ledger_head();
+    drop(lost);
+    drop(run);
+
+    let ledger = open(dir.path()).expect("opens again");
+    ledger.require_head(&head).expect("nothing was lost");
+    let mut run = plan.begin(ledger, "a", 5_000).expect("goes on");
+    assert_eq!((run.charged_steps(), run.remaining_steps()), (2, 2));
+    let step = run.charge(TRAINING).expect("charges");
+    assert_eq!(step.index(), 2);
+    assert_ne!(step.members(), lost_members);
+    assert_ne!(step.privatize(&[0.0; 4]).expect("finite"), applied);
+    drop(run.charge(TRAINING).expect("the last"));
+    assert_eq!(run.charge(TRAINING).expect_err("past the plan").exit_code(), 4);
+}
+
+#[test]
+fn p7_a_torn_last_line_is_cut_off() {
+    for torn in [
+        "{\"seq\":5,\"prev\":\"ab",
+        "{\"seq\":5,\"pr\n",
+        "\0\0\0\0\0\0",
+        "\0\0\0\n",
+    ] {
+        let (dir, head) = with_steps(3);
+        let whole = fs::read(file(dir.path())).expect("reads");
+        fs::write(file(dir.path()), [&whole, torn.as_bytes()].concat()).expect("writes");
+        let ledger = open(dir.path()).expect("mends");
+        assert_eq!(ledger.head(), head);
+        drop(ledger);
+        assert_eq!(fs::read(file(dir.path())).expect("reads"), whole, "{torn:?}");
+    }
+}
+
+#[test]
+fn p7_a_whole_line_without_its_end_was_never_charged() {
+    let (dir, _) = with_steps(3);
+    let before = fs::read(file(dir.path())).expect("reads");
+    let head = fs::read(dir.path().join(format!("{DATASET}.jsonl.head"))).expect("reads");
+    {
+        let mut run = plan(2.0, 10, None)
+            .begin(open(dir.path()).expect("opens"), "a", 500)
+            .expect("goes on");
+        drop(run.charge(TRAINING).expect("charges"));
+    }
+    // As if the crash came before the line's end, and so before the head was written.
+    let mut after = fs::read(file(dir.path())).expect("reads");
+    assert_eq!(after.pop(), Some(b'\n'));
+    fs::write(file(dir.path()), after).expect("writes");
+    fs::write(dir.path().join(format!("{DATASET}.jsonl.head")), head).expect("writes");
+    assert_eq!(open(dir.path()).expect("mends").view().runs[0].charged_steps(), 3);
+    assert_eq!(fs::read(file(dir.path())).expect("reads"), before);
+}
+
+#[test]
+fn p7_the_head_file_may_be_one_line_behind_and_no_more() {
+    let (dir, _) = with_steps(2);
+    let beside = dir.path().join(format!("{DATASET}.jsonl.head"));
+    let old = fs::read(&beside).expect("reads");
+    let charge = |n: usize| {
+        let mut run = plan(2.0, 10, None)
+            .begin(open(dir.path()).expect("opens"), "a", 500)
+            .expect("goes on");
+        (0..n).for_each(|_| drop(run.charge(TRAINING).expect("charges")));
+    };
+    charge(1);
+    fs::write(&beside, &old).expect("writes");
+    assert_eq!(
+        open(dir.path()).expect("one behind is a crash").view().runs[0].charged_steps(),
+        3
+    );
+    charge(1);
+    fs::write(&beside, &old).expect("writes");
+    let error = open(dir.path()).expect_err("two behind is not");
+    assert!(error.to_string().contains("2 lines after line 4"), "{error}");
+}
+
+#[test]
+fn p7_an_edited_line_is_refused_and_named() {
+    // Line 3 is the first step, line 5 the last.
+    for (line, next) in [(2, "line 3"), (3, "line 4"), (5, "line 5")] {
+        let (dir, _) = with_steps(3);
+        let mut edited = lines(dir.path());
+        edited[line - 1] = edited[line - 1].replace("\"run\":\"a\"", "\"run\":\"b\"");
+        rewrite(dir.path(), &edited);
+        let error = open(dir.path()).expect_err("refused");
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().contains(next), "line {line} edited: {error}");
+        assert_eq!(
+            verify(&file(dir.path())).expect_err("refused").to_string(),
+            error.to_string()
+        );
+    }
+}
+
+#[test]
+fn p7_a_damaged_middle_line_is_refused_not_cut() {
+    let (dir, _) = with_steps(3);
+    let mut edited = lines(dir.path());
+    edited[2].truncate(20);
+    rewrite(dir.path(), &edited);
+    let error = open(dir.path()).expect_err("refused");
+    assert!(
+        error.to_string().contains("line 3") && error.to_string().contains("cannot be read"),
+        "{error}"
+    );
+    assert_eq!(lines(dir.path()).len(), 5, "nothing was cut");
+}
+
+#[test]
+fn p7_a_missing_or_swapped_line_is_refused_and_named() {
+    let (dir, _) = with_steps(3);
+    let whole = lines(dir.path());
+    let mut missing = whole.clone();
+    missing.remove(2);
+    rewrite(dir.path(), &missing);
+    let error = open(dir.path()).expect_err("refused");
+    assert!(
+        error.to_string().contains("line 3") && error.to_string().contains("lines are missing"),
+        "{error}"
+    );
+    let mut swapped = whole;
+    swapped.swap(2, 3);
+    rewrite(dir.path(), &swapped);
+    assert!(open(dir.path()).expect_err("refused").to_string().contains("line 3"));
+}
+
+#[test]
+fn p7_a_ledger_that_was_rolled_back_is_refused() {
+    // Whole lines cut off: the head file knows.
+    let (dir, head) = with_steps(3);
+    let whole = lines(dir.path());
+    rewrite(dir.path(), &whole[..4]);
+    let error = open(dir.path()).expect_err("refused");
+    assert_eq!(error.exit_code(), 3);
+    assert!(
+        error.to_string().contains("ends at line 4") && error.to_string().contains("line 5"),
+        "{error}"
+    );
+    // The head file rolled back with it: the checkpoint knows.
+    let (older, older_head) = with_steps(3);
+    let ledger = open(older.path()).expect("opens");
+    ledger.require_head(&older_head).expect("its own head");
+    let error = ledger
+        .require_head(&LedgerHead { seq: 9, ..head.clone() })
+        .expect_err("longer than the file");
+    assert!(
+        error.to_string().contains("ends at line 5") && error.to_string().contains("checkpoint"),
+        "{error}"
+    );
+    // Replaced by another ledger of the same length: the hash knows.
+    drop(ledger);
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let mut other = plan(1.9, 10, None)
+        .begin(open(elsewhere.path()).expect("opens"), "a", 9)
+        .expect("begins");
+    (0..3).for_each(|_| drop(other.charge(TRAINING).expect("charges")));
+    let error = other.into_ledger().require_head(&head).expect_err("another ledger");
+    assert!(error.to_string().contains("line 5"), "{error}");
+}
+
+#[test]
+fn p7_a_lost_head_file_is_refused() {
+    let (dir, _) = with_steps(3);
+    fs::remove_file(dir.path().join(format!("{DATASET}.jsonl.head"))).expect("removes");
+    assert_eq!(open(dir.path()).expect_err("refused").exit_code(), 3);
+}
+
+#[test]
+fn p7_a_ledger_is_held_by_one_process_at_a_time() {
+    let (dir, _) = with_steps(1);
+    let held = open(dir.path()).expect("opens");
+    let error = open(dir.path()).expect_err("held");
+    assert!(error.to_string().contains("another process"), "{error}");
+    verify(&file(dir.path())).expect("reading needs no lock");
+    drop(held);
+    open(dir.path()).expect("free again");
+}
+
+#[test]
+fn p7_resuming_with_other_parameters_is_refused() {
+    let (dir, _) = with_steps(1);
+    for other in [plan(1.5, 10, None), plan(2.0, 9, None), plan(2.0, 10, Some(1))] {
+        let error = other
+            .begin(open(dir.path()).expect("opens"), "a", 500)
+            .expect_err("refused");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("other parameters"), "{error}");
+    }
+}
+
+#[test]
+fn p8_runs_compose_and_the_one_too_many_is_refused_with_the_sum() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let first = plan(2.0, 10, None);
+    drop(first.begin(open(dir.path()).expect("opens"), "a", 500).expect("fits"));
+    // Open runs count whole, though nothing was charged yet.
+    let view = open(dir.path()).expect("opens").view();
+    assert_eq!(view.charged_epsilon().expect("composes"), 0.0);
+    assert!((view.reserved_epsilon().expect("composes") - 2.0).abs() < 0.01);
+    // 2 and 1 in sum are the total of 3; composed they are less, so this fits and more than the sum would allow does too.
+    drop(
+        plan(1.0, 10, None)
+            .begin(open(dir.path()).expect("opens"), "b", 500)
+            .expect("fits"),
+    );
+    let both = open(dir.path())
+        .expect("opens")
+        .view()
+        .reserved_epsilon()
+        .expect("composes");
+    assert!(both > 2.0 && both < 3.0, "{both}");
+    let error = plan(3.0, 10, None)
+        .begin(open(dir.path()).expect("opens"), "c", 500)
+        .expect_err("too much");
+    assert_eq!(error.exit_code(), 4);
+    let text = error.to_string();
+    for part in [
+        "epsilon 3 at delta",
+        &format!("{:.4}", (both * 1e4).ceil() / 1e4),
+        "this run asks",
+        "delta 1.000e-5",
+        "add-or-remove-one",
+        "pld",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    assert_eq!(
+        open(dir.path()).expect("opens").view().runs.len(),
+        2,
+        "a refused run leaves no trace"
+    );
+}
+
+#[test]
+fn p8_a_plan_of_the_whole_budget_fits_exactly() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let whole = plan(3.0, 10, None);
+    let mut run = whole.begin(open(dir.path()).expect("opens"), "a", 500).expect("fits");
+    (0..10).for_each(|_| drop(run.charge(TRAINING).expect("within the plan")));
+    assert_eq!(run.charge(TRAINING).expect_err("a step too many").exit_code(), 4);
+    drop(run);
+    let view = open(dir.path()).expect("opens").view();
+    assert_eq!(
+        view.charged_epsilon().expect("composes"),
+        view.reserved_epsilon().expect("composes")
+    );
+    assert!(
+        plan(0.5, 10, None)
+            .begin(open(dir.path()).expect("opens"), "b", 500)
+            .is_err()
+    );
+}
+
+#[test]
+fn p8_ending_a_run_gives_back_what_was_not_charged() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let big = plan(2.9, 100, None);
+    let mut run = big.begin(open(dir.path()).expect("opens"), "a", 500).expect("fits");
+    drop(run.charge(TRAINING).expect("charges"));
+    let ledger = run.end().expect("ends");
+    assert!(ledger.view().reserved_epsilon().expect("composes") < 1.5);
+    drop(ledger);
+    assert!(
+        big.begin(open(dir.path()).expect("opens"), "a", 500).is_err(),
+        "an ended run is over"
+    );
+    drop(
+        plan(1.0, 10, None)
+            .begin(open(dir.path()).expect("opens"), "b", 500)
+            .expect("fits now"),
+    );
+}
+
+#[test]
+fn p8_a_run_with_a_fixed_seed_is_recorded_and_spends_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let rehearsal = plan(50.0, 10, Some(3));
+    let mut run = rehearsal
+        .begin(open(dir.path()).expect("opens"), "a", 500)
+        .expect("not counted");
+    drop(run.charge(TRAINING).expect("charges"));
+    drop(run);
+    let view = open(dir.path()).expect("opens").view();
+    assert_eq!(view.reserved_epsilon().expect("composes"), 0.0);
+    assert!(!view.runs[0].parameters.private && view.runs[0].charged_steps() == 1);
+}
+
+#[test]
+fn p8_a_lowered_budget_stops_a_run_and_a_raised_one_lets_it_go_on() {
+    let (dir, _) = with_steps(1);
+    open(dir.path()).expect("opens").set_budget(1.0).expect("sets");
+    let error = plan(2.0, 10, None)
+        .begin(open(dir.path()).expect("opens"), "a", 500)
+        .expect_err("too much now");
+    assert_eq!(error.exit_code(), 4);
+    open(dir.path()).expect("opens").set_budget(2.5).expect("sets");
+    drop(
+        plan(2.0, 10, None)
+            .begin(open(dir.path()).expect("opens"), "a", 500)
+            .expect("goes on"),
+    );
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(
+            open(dir.path())
+                .expect("opens")
+                .set_budget(bad)
+                .expect_err("refused")
+                .exit_code(),
+            2
+        );
+    }
+}
+
+#[test]
+fn p8_an_existing_ledger_keeps_its_total() {
+    let (dir, _) = with_steps(0);
+    let ledger = Ledger::open(dir.path(), DATASET, 100.0, 1e-6, &Unit::Record).expect("opens");
+    assert_eq!((ledger.view().total_epsilon, ledger.view().delta), (3.0, 1e-5));
+}
+
+#[test]
+fn p8_a_ledger_of_another_dataset_is_refused() {
+    let (dir, _) = with_steps(0);
+    for suffix in ["", ".head"] {
+        fs::rename(
+            dir.path().join(format!("{DATASET}.jsonl{suffix}")),
+            dir.path().join(format!("ffff.jsonl{suffix}")),
+        )
+        .expect("renames");
+    }
+    assert_eq!(
+        Ledger::open(dir.path(), "ffff", 3.0, 1e-5, &Unit::Record)
+            .expect_err("refused")
+            .exit_code(),
+        3
+    );
+    assert_eq!(
+        Ledger::open(dir.path(), "../x", 3.0, 1e-5, &Unit::Record)
+            .expect_err("refused")
+            .exit_code(),
+        2
+    );
+}
+
+#[test]
+fn p10_a_ledger_keeps_to_one_unit_of_privacy() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    drop(open(dir.path()).expect("opens"));
+    let group = Unit::Group {
+        column: "author".into(),
+        max_records: 2,
+    };
+    let refused = Ledger::open(dir.path(), DATASET, 3.0, 1e-5, &group).expect_err("another unit");
+    assert_eq!(refused.exit_code(), 2);
+    assert!(refused.to_string().contains("protects the unit record"), "{refused}");
+}
+
+/// The first version of the program named no releases. Its lines are uses of the two that there were: a ledger that it wrote
+/// (`tests/fixtures/ledger_first_version.jsonl`, six steps and counts of the labels, then the end) is read, and a run that it
+/// began is gone on with.
+#[test]
+fn p7_p8_a_ledger_of_the_first_version_is_read_and_its_run_goes_on() {
+    let whole = include_str!("../fixtures/ledger_first_version.jsonl");
+    let dataset = "2887165f9a4cd29a8c56bf6f6c26f82718e3ea628e0866ba0edbb6741e2cc323";
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join(format!("{dataset}.jsonl"));
+    let write = |lines: usize| {
+        let text: Vec<&str> = whole.lines().take(lines).collect();
+        let hash: String = Sha256::digest(text.last().expect("a line"))
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        fs::write(&path, text.join("\n") + "\n").expect("writes");
+        fs::write(
+            dir.path().join(format!("{dataset}.jsonl.head")),
+            format!("{{\"seq\":{},\"hash\":\"{hash}\"}}", lines - 1),
+        )
+        .expect("writes");
+    };
+    write(whole.lines().count());
+    let view = verify(&path).expect("intact");
+    let run = &view.runs[0];
+    assert_eq!((run.charged(TRAINING), run.charged(LABELS), run.ended), (6, 1, true));
+    assert!(run.is_complete());
+    let epsilon = view.charged_epsilon().expect("accounted for");
+    assert!((3.9..=4.0).contains(&epsilon), "{epsilon}");
+
+    // The first five lines: it was killed after its second step.
+    write(5);
+    let plan = PrivacyPlan::calibrate(&PlanRequest {
+        target_epsilon: 4.0,
+        delta: None,
+        public_size: 200,
+        expected_batch_size: 4,
+        steps: 6,
+        max_grad_norm: 1.0,
+        noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: Some(30),
+        label_histogram_epsilon: Some(0.5),
+        seed: None,
+    })
+    .expect("a valid plan");
+    let ledger = Ledger::open(dir.path(), dataset, 100.0, plan.delta(), &Unit::Record).expect("opens");
+    let name = verify(&path).expect("intact").runs[0].run.clone();
+    let mut run = plan.begin(ledger, &name, 200).expect("it is the same plan");
+    assert_eq!((run.charged_steps(), run.charged(LABELS)), (2, 1));
+    assert_eq!(run.charge(LABELS).expect_err("once").exit_code(), 4);
+    assert_eq!(run.charge(TRAINING).expect("the next").index(), 2);
+    let text = fs::read_to_string(&path).expect("reads");
+    let last = text.lines().last().expect("a line");
+    assert!(last.contains("\"release\":\"training\",\"index\":2"), "{last}");
+    assert_eq!(verify(&path).expect("intact").runs[0].charged_steps(), 3);
+}
+
+/// Lines that no plan of this program has, with all hashes right: what nobody reads might count.
+#[test]
+fn p7_p8_a_ledger_that_says_what_no_plan_says_is_refused() {
+    let training = r#"{"name":"training","mechanism":"subsampled-gaussian","sampling_rate":0.01,"noise_multiplier":1.0,"times":10}"#;
+    let first = r#""sampling_rate":0.01,"noise_multiplier":1.0,"steps":10,"delta":1e-5,"private":true"#;
+    let of = |releases: &str| format!(r#""delta":1e-5,"private":true,"releases":[{releases}]"#);
+    let mut runs = vec![
+        (of(training), true),
+        (first.to_string(), true),
+        // Both at once, in either order of trust.
+        (
+            format!("{first},{}", &of(training)[r#""delta":1e-5,"private":true,"#.len()..]),
+            false,
+        ),
+        (format!(r#"{first},"group":8"#), false),
+        (of(&format!("{training},{training}")), false),
+        (of(&training.replace("\"training\"", "\"\"")), false),
+        (of(&training.replace("10}", "0}")), false),
+        (of(&training.replace("10}", "10,\"group\":8}")), false),
+        (of(&training.replace("1.0", "-1.0")), false),
+        (of(&training.replace("0.01", "1e400")), false),
+        (of(&training.replace("subsampled-gaussian", "something-new")), false),
+        (
+            of(r#"{"name":"training","mechanism":"discrete-laplace","epsilon":0.1,"times":1}"#),
+            false,
+        ),
+        (
+            of(r#"{"name":"labels","mechanism":"discrete-laplace","epsilon":0.1,"times":3}"#),
+            false,
+        ),
+        (of(training).replace("1e-5", "-1.0"), false),
+    ];
+    runs.push((
+        of(r#"{"name":"labels","mechanism":"discrete-laplace","epsilon":0.1,"times":1}"#),
+        true,
+    ));
+    for (run, whole) in runs {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        drop(open(dir.path()).expect("opens"));
+        let created = lines(dir.path()).remove(0);
+        let hash = |line: &str| -> String { Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect() };
+        let line = format!(
+            r#"{{"seq":1,"prev":"{}","kind":"run","run":"a",{run}}}"#,
+            hash(&created)
+        );
+        let last = format!(r#"{{"seq":2,"prev":"{}","kind":"end","run":"a"}}"#, hash(&line));
+        rewrite(dir.path(), &[created, line, last.clone()]);
+        fs::write(
+            dir.path().join(format!("{DATASET}.jsonl.head")),
+            format!(r#"{{"seq":2,"hash":"{}"}}"#, hash(&last)),
+        )
+        .expect("writes");
+        match verify(&file(dir.path())) {
+            Ok(_) => assert!(whole, "it was read: {run}"),
+            Err(e) => assert!(!whole && e.exit_code() == 3, "{run}: {e}"),
+        }
+    }
+}
