@@ -31,12 +31,13 @@ pipeline: build
 # The same build profile as `make pipeline`: the heavy dependencies compile once. The documentation's examples go first,
 # since they hold that sampling and noise cannot be had without a plan (P1), and nextest does not run them.
 test:
-	cargo test --release --locked --doc
+	cargo test --release --locked --workspace --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --release --locked --no-fail-fast; \
+		cargo nextest run --release --locked --workspace --no-fail-fast; \
 	else \
-		cargo test --release --locked --no-fail-fast --lib --bins --tests; \
+		cargo test --release --locked --workspace --no-fail-fast --lib --bins --tests; \
 	fi
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/tests/mutants/rustc.sh cargo test --release --locked --lib mutants::
 
 # What takes minutes: CI does not call it.
 test-slow:

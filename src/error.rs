@@ -119,3 +119,22 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The core's errors, as the program tells them.
+impl From<dpsynth_privacy::Error> for Error {
+    fn from(error: dpsynth_privacy::Error) -> Self {
+        use dpsynth_privacy::Error as Core;
+        let kind = match &error {
+            Core::Usage(_) => Kind::Usage,
+            Core::Data(_) => Kind::Data,
+            Core::Budget(_) => Kind::Budget,
+            Core::System(_) => Kind::Other,
+        };
+        let told = error.told();
+        Error {
+            kind,
+            message: told.message.clone(),
+            hint: told.hint.clone(),
+        }
+    }
+}

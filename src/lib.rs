@@ -31,10 +31,8 @@ pub mod files;
 pub mod hash;
 pub mod machine;
 pub mod models;
-pub mod number;
 pub mod page;
 pub mod pipeline;
-pub mod privacy;
 pub mod progress;
 pub mod records;
 pub mod release;
@@ -44,12 +42,12 @@ pub mod status;
 pub mod tables;
 pub mod training;
 
-#[cfg(test)]
+#[cfg(all(test, mutants))]
 extern crate self as dpsynth;
-#[cfg(test)]
+#[cfg(all(test, mutants))]
 #[path = "../tests/mutants/mod.rs"]
 mod mutants;
-#[cfg(test)]
-mod mutation;
 
+pub use dpsynth_privacy as privacy;
+pub use dpsynth_privacy::{document, number};
 pub use error::{Error, Result};

@@ -296,7 +296,7 @@ fn begin(setting: &Setting, ledgers: &std::path::Path) -> Result<PrivateRun> {
     };
     let plan = PrivacyPlan::calibrate(&request)?;
     let ledger = Ledger::open(ledgers, "bench", f.epsilon, plan.delta(), &Unit::Record)?;
-    plan.begin(ledger, "bench", setting.records)
+    Ok(plan.begin(ledger, "bench", setting.records)?)
 }
 
 /// Times the steps of both arms in turn. Peaks of memory need a process each: see [`peak`].

@@ -347,7 +347,7 @@ struct LayerNorm {
 impl LayerNorm {
     fn load(config: &BertConfig, name: &str, checkpoint: &Checkpoint) -> Result<Self> {
         let size = [config.hidden_size];
-        let read = |name| Ok(checkpoint.parameter(checkpoint.values(name, &size)?, size));
+        let read = |name| -> Result<_> { Ok(checkpoint.parameter(checkpoint.values(name, &size)?, size)) };
         Ok(LayerNorm {
             gamma: read(&format!("{name}.weight"))?,
             beta: read(&format!("{name}.bias"))?,

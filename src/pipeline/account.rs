@@ -51,13 +51,13 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
     }
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
     known_here(p, preparation)?;
-    Ledger::open(
+    Ok(Ledger::open(
         &p.places.ledgers,
         &preparation.dataset_hash,
         total,
         plan.delta(),
         plan.unit(),
-    )
+    )?)
 }
 
 /// Refuses ledgers that do not know of a run beside this one, on the same records: another home, or another

@@ -121,7 +121,7 @@ impl Hours {
 /// As [`Proposal::new`].
 pub fn propose(config: &RunConfig, cost: &Cost, hours: Hours) -> Result<Proposal> {
     let draws = hours.draws(cost.units_per_second);
-    Proposal::new(&plan_request(config), cost.trained_parameters, draws)
+    Ok(Proposal::new(&plan_request(config), cost.trained_parameters, draws)?)
 }
 
 /// What the plan of `config` itself comes to, and, where they are enough to plan with, how its draws were spent best.

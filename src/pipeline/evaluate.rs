@@ -1,5 +1,6 @@
 //! The last stage: the same classifiers on real, synthetic and zero-shot records, all tested on the real held-out ones.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::journal::Journal;
@@ -84,7 +85,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
 }
 
 pub(super) fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {
-    let path = |name: &str| Ok(model.file(name)?.path.clone());
+    let path = |name: &str| -> Result<PathBuf> { Ok(model.file(name)?.path.clone()) };
     Ok(EncoderFiles {
         config: path("config.json")?,
         weights: path("model.safetensors")?,

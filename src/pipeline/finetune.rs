@@ -4,7 +4,6 @@ use std::io::Write;
 
 use super::warm_start::WarmStart;
 use super::{Pipeline, account};
-use crate::error::Kind;
 use crate::files::write_atomically;
 use crate::models::device;
 use crate::privacy::{FIXED_SEED, Guarantee, LABELS, ON_A_GPU, PrivateRun};
@@ -71,7 +70,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         false => None,
     };
     let mut run = plan.begin(ledger, &run_id, units.units()).inspect_err(|e| {
-        if e.kind() != Kind::Other && !known {
+        if !matches!(e, dpsynth_privacy::Error::System(_)) && !known {
             // Refused before it began: the run may be configured otherwise.
             let _ = std::fs::remove_file(p.folder.ledger_run());
         }

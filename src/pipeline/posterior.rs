@@ -40,7 +40,7 @@ pub fn run(p: &Pipeline, num_labels: usize) -> Result<Vec<Reference>> {
     let texts = vocabulary.records(&test, &preparation.prompts, c.prepare.max_tokens)?;
 
     let tuned = trainable::load(&c.finetune, &base, &p.folder.trained())?.merged(&base);
-    let of = |name, what: &str, model: &LanguageModel, arm: &str| {
+    let of = |name, what: &str, model: &LanguageModel, arm: &str| -> Result<Reference> {
         let bias = bias(p, arm, num_labels)?;
         let scored = scores(p, name, model, &preparation.prompts, &texts)?;
         let predicted: Vec<usize> = scored.iter().map(|log_p| most_likely(log_p, &bias)).collect();

@@ -6,7 +6,7 @@ use crate::privacy::{PlanRequest, PrivacyPlan, Unit};
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
-    PrivacyPlan::calibrate(&plan_request(config))
+    Ok(PrivacyPlan::calibrate(&plan_request(config))?)
 }
 
 /// What `config` asks a plan for.

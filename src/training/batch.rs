@@ -36,8 +36,8 @@ impl Batch {
                 predicting.push((row * len + t) as i32);
                 targets.push(r.tokens[t + 1]);
             }
-            #[cfg(test)]
-            if crate::mutation::is(crate::mutation::Mutation::PaddingLeaks) {
+            #[cfg(mutants)]
+            if dpsynth_privacy::mutation::is(dpsynth_privacy::mutation::Mutation::PaddingLeaks) {
                 for t in r.tokens.len() - 1..len {
                     predicting.push((row * len + t) as i32);
                     targets.push(0);

@@ -39,8 +39,8 @@ impl Contribution<'_> {
             records.iter().map(|record| (records.len(), record))
         };
         let mut drawn: Vec<(usize, &Encoded)> = members.iter().flat_map(of_unit).collect();
-        #[cfg(test)]
-        if crate::mutation::is(crate::mutation::Mutation::RecordCountedTwice) {
+        #[cfg(mutants)]
+        if dpsynth_privacy::mutation::is(dpsynth_privacy::mutation::Mutation::RecordCountedTwice) {
             drawn.extend(drawn.first().copied());
         }
         // Records of like length go together, and of units of one size, which share a weight; who is in the batch is
@@ -52,8 +52,8 @@ impl Contribution<'_> {
             .flat_map(|alike| alike.chunks(at_once))
             .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, record)| *record).collect()))
             .collect();
-        #[cfg(test)]
-        crate::mutation::saw_micro_batches(micro_batches.len());
+        #[cfg(mutants)]
+        dpsynth_privacy::mutation::saw_micro_batches(micro_batches.len());
         let mut out = BatchSum {
             sum: vec![0.0; trained.values().len()],
             norms: Vec::with_capacity(drawn.len()),
@@ -68,8 +68,9 @@ impl Contribution<'_> {
         };
         self.workers.each(&micro_batches, clipped, |(size, _), parts| {
             let share = 1.0 / *size as f64;
-            #[cfg(test)]
-            let share = match crate::mutation::is(crate::mutation::Mutation::UnitSummedNotAveraged) {
+            #[cfg(mutants)]
+            let share = match dpsynth_privacy::mutation::is(dpsynth_privacy::mutation::Mutation::UnitSummedNotAveraged)
+            {
                 true => 1.0,
                 false => share,
             };

@@ -180,13 +180,13 @@ impl Trainee {
         let norm = |record: usize| squares.iter().map(|s| f64::from(s[record])).sum::<f64>().sqrt();
         let norms: Vec<f64> = (0..rows).map(norm).collect();
         let factors: Vec<f32> = norms.iter().map(|n| clip.factor(*n) as f32).collect();
-        #[cfg(test)]
+        #[cfg(mutants)]
         let factors = mutated::factors(&squares, clip).unwrap_or_else(|| vec![factors; squares.len()]);
-        #[cfg(not(test))]
+        #[cfg(not(mutants))]
         let factors = std::iter::repeat(factors);
         let entries = pass.entries.into_iter().zip(factors);
         let sum = read_all(entries.map(|(entry, factors)| entry.sum(&factors)));
-        #[cfg(test)]
+        #[cfg(mutants)]
         let sum = mutated::sum(sum, rows, clip);
         let mut seconds = pass.seconds;
         seconds.norms += begun.elapsed().as_secs_f64();
@@ -231,10 +231,10 @@ fn usable(s: &ClippedSum, i: usize) -> bool {
     s.norms[i].is_finite() && s.losses[i].is_finite()
 }
 
-#[cfg(test)]
+#[cfg(mutants)]
 mod mutated {
     use super::*;
-    use crate::mutation::{Mutation, current};
+    use dpsynth_privacy::mutation::{Mutation, current};
 
     /// For each entry the clip factors, with the mistake that is switched on.
     pub fn factors(squares: &[Vec<f32>], clip: Clip) -> Option<Vec<Vec<f32>>> {

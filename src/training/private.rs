@@ -79,9 +79,9 @@ pub fn step<M: Method>(method: &mut M, run: &mut PrivateRun) -> Result<Taken<M::
         })?,
     };
     let noised = begun.elapsed().as_secs_f64();
-    #[cfg(test)]
+    #[cfg(mutants)]
     let skipped = skips(members.len());
-    #[cfg(not(test))]
+    #[cfg(not(mutants))]
     let skipped = false;
     if !skipped {
         method.apply(&noisy);
@@ -97,9 +97,9 @@ pub fn step<M: Method>(method: &mut M, run: &mut PrivateRun) -> Result<Taken<M::
 }
 
 /// The mistake that rule P6 is about.
-#[cfg(test)]
+#[cfg(mutants)]
 fn skips(drawn: usize) -> bool {
-    drawn == 0 && crate::mutation::is(crate::mutation::Mutation::SkipEmptyBatches)
+    drawn == 0 && dpsynth_privacy::mutation::is(dpsynth_privacy::mutation::Mutation::SkipEmptyBatches)
 }
 
 /// Where a loop stands and whom it tells.
@@ -135,7 +135,7 @@ impl Loop<'_> {
         let mut applied = self.applied;
         while run.remaining_steps() > 0 {
             let taken = step(method, run)?;
-            #[cfg(test)]
+            #[cfg(mutants)]
             if skips(taken.drawn) {
                 continue;
             }

@@ -677,7 +677,7 @@ fn p7_what_was_charged_is_at_least_what_was_applied_after_stops_and_a_crash() {
         "no charge is used twice"
     );
     // P8: there is nothing left to spend.
-    assert_eq!(site.begin().charge(TRAINING).unwrap_err().kind(), Kind::Budget);
+    assert_eq!(site.begin().charge(TRAINING).unwrap_err().exit_code(), 4);
 }
 
 #[test]
@@ -712,7 +712,7 @@ fn p7_a_checkpoint_notices_a_ledger_that_was_rolled_back() {
         .open_ledger()
         .require_head(&site.saved().unwrap().ledger)
         .unwrap_err();
-    assert_eq!(refused.kind(), Kind::Data);
+    assert_eq!(refused.exit_code(), 3);
 }
 
 #[test]

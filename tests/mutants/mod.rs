@@ -5,8 +5,8 @@ mod checks;
 #[path = "../support/mod.rs"]
 mod support;
 
-use crate::mutation::{Mutation, with};
 use checks::Check;
+use dpsynth_privacy::mutation::{Mutation, with};
 
 /// The true step passes `check`, the mistaken one does not.
 fn caught(mutation: Mutation, check: Check) {

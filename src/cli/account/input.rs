@@ -18,7 +18,7 @@ pub struct Part {
 impl Part {
     /// As the accountant has it.
     pub fn phase(self) -> Result<Phase> {
-        Phase::new(self.sampling_rate, self.noise_multiplier, self.steps)
+        Ok(Phase::new(self.sampling_rate, self.noise_multiplier, self.steps)?)
     }
 }
 

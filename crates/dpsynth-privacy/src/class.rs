@@ -4,7 +4,7 @@
 //! does not compile where a field has no class:
 //!
 //! ```
-//! dpsynth::document! {
+//! dpsynth_privacy::document! {
 //!     /// Records drawn.
 //!     struct Drawn {
 //!         public arm: String,
@@ -13,7 +13,7 @@
 //! }
 //! ```
 //! ```compile_fail
-//! dpsynth::document! {
+//! dpsynth_privacy::document! {
 //!     /// Records drawn.
 //!     struct Drawn {
 //!         public arm: String,
@@ -90,17 +90,17 @@ macro_rules! document {
             $( $(#[$of_field])* pub $field: $type ),*
         }
 
-        impl $crate::privacy::class::Document for $name {
-            const FIELDS: &'static [$crate::privacy::class::Field] = &[
-                $( $crate::privacy::class::Field {
+        impl $crate::class::Document for $name {
+            const FIELDS: &'static [$crate::class::Field] = &[
+                $( $crate::class::Field {
                     name: stringify!($field),
                     class: $crate::document!(@class $class),
                 } ),*
             ];
         }
     };
-    (@class public) => { $crate::privacy::class::Class::Public };
-    (@class charged) => { $crate::privacy::class::Class::Charged };
-    (@class post_processing) => { $crate::privacy::class::Class::PostProcessing };
-    (@class internal) => { $crate::privacy::class::Class::Internal };
+    (@class public) => { $crate::class::Class::Public };
+    (@class charged) => { $crate::class::Class::Charged };
+    (@class post_processing) => { $crate::class::Class::PostProcessing };
+    (@class internal) => { $crate::class::Class::Internal };
 }

@@ -42,7 +42,7 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<Est
 }
 
 /// The largest μ with which a Gaussian mechanism is (`epsilon`, `delta`)-private; to about 1e-12 relative, from below.
-pub(in crate::privacy) fn mu_within(epsilon: f64, delta: f64) -> f64 {
+pub(crate) fn mu_within(epsilon: f64, delta: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     while gaussian::delta(high, epsilon) <= delta {
         (low, high) = (high, 2.0 * high);

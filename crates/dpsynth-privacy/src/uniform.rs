@@ -17,7 +17,7 @@ pub fn below(bound: u64, rng: &mut impl Rng) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::keys::Key;
+    use crate::keys::Key;
 
     #[test]
     fn every_value_below_the_bound_is_equally_likely() {

@@ -68,7 +68,7 @@ fn exp_minus(a: u64, b: u64, rng: &mut impl Rng) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privacy::keys::Key;
+    use crate::keys::Key;
 
     #[test]
     fn draws_follow_the_discrete_laplace_point_by_point() {

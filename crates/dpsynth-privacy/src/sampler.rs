@@ -17,7 +17,7 @@ pub fn poisson(units: usize, sampling_rate: f64, key: &Key) -> Vec<usize> {
 /// Truncated Poisson sampling: of more than `most` members a uniformly random subset of that size stays, in order.
 pub fn truncate(mut members: Vec<usize>, most: usize, key: &Key) -> Vec<usize> {
     if members.len() > most {
-        #[cfg(test)]
+        #[cfg(mutants)]
         if crate::mutation::is(crate::mutation::Mutation::TruncationKeepsTheFirst) {
             members.truncate(most);
             return members;

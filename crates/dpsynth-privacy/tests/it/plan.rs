@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{LABELS, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use dpsynth_privacy::{LABELS, Ledger, NoiseKind, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 
 fn request() -> PlanRequest {
     PlanRequest {
@@ -450,7 +449,7 @@ fn p8_a_noisy_histogram_is_paid_from_the_plan_once() {
     assert!(run.charged(LABELS) == 0);
     let noisy = run.charge(LABELS).expect("planned").privatize(&[5_000, 0, 3]);
     let path = dir.path().join("abc123.jsonl");
-    assert!(dpsynth::privacy::verify(&path).expect("intact").runs[0].charged(LABELS) == 1);
+    assert!(dpsynth_privacy::verify(&path).expect("intact").runs[0].charged(LABELS) == 1);
     // e^(−0.5·100): farther off than that does not happen.
     assert!(
         noisy[0].abs_diff(5_000) < 100 && noisy[1] < 100 && noisy[2] < 100,

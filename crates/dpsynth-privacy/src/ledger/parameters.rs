@@ -6,10 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Result;
-use crate::privacy::accountant::{Phase, check_delta};
-use crate::privacy::mechanisms::{
-    Charge, LABELS, LabelCounts, Mechanism, Release, SubsampledGaussian, TRAINING, Truncation,
-};
+use crate::accountant::{Phase, check_delta};
+use crate::mechanisms::{Charge, LABELS, LabelCounts, Mechanism, Release, SubsampledGaussian, TRAINING, Truncation};
 
 /// The releases that a run plans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{LABELS, Ledger, LedgerHead, PlanRequest, PrivacyPlan, TRAINING, Unit, verify};
+use dpsynth_privacy::{LABELS, Ledger, LedgerHead, NoiseKind, PlanRequest, PrivacyPlan, TRAINING, Unit, verify};
 use sha2::{Digest, Sha256};
 
 const DATASET: &str = "5d97c37f";
@@ -26,7 +25,7 @@ fn plan(target_epsilon: f64, steps: u64, seed: Option<u64>) -> PrivacyPlan {
     .expect("a valid plan")
 }
 
-fn open(dir: &Path) -> dpsynth::Result<Ledger> {
+fn open(dir: &Path) -> dpsynth_privacy::Result<Ledger> {
     Ledger::open(dir, DATASET, 3.0, 1e-5, &Unit::Record)
 }
 

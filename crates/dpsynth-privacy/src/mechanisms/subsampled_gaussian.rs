@@ -5,15 +5,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Charge, Charged, Describe, Mechanism, Proof, Says, Stated, TRAINING, Terms};
-#[cfg(test)]
+use crate::accountant::Phase;
+#[cfg(mutants)]
+use crate::keys::KeySource;
+use crate::keys::{Key, Purpose};
+#[cfg(mutants)]
 use crate::mutation::{Mutation, current};
+use crate::noise::{self, Drawn, NoiseKind};
 use crate::number::significant;
-use crate::privacy::accountant::Phase;
-#[cfg(test)]
-use crate::privacy::keys::KeySource;
-use crate::privacy::keys::{Key, Purpose};
-use crate::privacy::noise::{self, Drawn, NoiseKind};
-use crate::privacy::sampler;
+use crate::sampler;
 use crate::{Error, Result, document};
 
 /// What its uses are called.
@@ -222,7 +222,7 @@ impl Charge for SubsampledGaussian {
             },
             noise_key: at.keys.key(at.release, at.index, Purpose::Noise)?,
         };
-        #[cfg(test)]
+        #[cfg(mutants)]
         let step = step.mutated_in(at.units, at.resumed_at);
         Ok(step)
     }
@@ -258,7 +258,7 @@ impl ChargedStep {
     /// # Errors
     /// Other: a coordinate is not finite or beyond what clipped records can add up to.
     pub fn privatize(self, clipped_sum: &[f64]) -> Result<Vec<f32>> {
-        #[cfg(test)]
+        #[cfg(mutants)]
         if let Some(wrong) = self.mutated(clipped_sum) {
             return wrong;
         }
@@ -311,14 +311,14 @@ impl fmt::Debug for ChargedStep {
     }
 }
 
-#[cfg(test)]
+#[cfg(mutants)]
 mod mutated {
     use super::*;
     use crate::mutation::micro_batches;
 
     impl ChargedStep {
         /// The step with the mistakes that happen where it is charged; a run of `units` units went on at `resumed_at`.
-        pub(in crate::privacy) fn mutated_in(mut self, units: usize, resumed_at: u64) -> Self {
+        pub(crate) fn mutated_in(mut self, units: usize, resumed_at: u64) -> Self {
             let step = &mut self;
             match current() {
                 Some(Mutation::ShuffledBatches) => {

@@ -1,6 +1,7 @@
 //! Deliberate mistakes in the private step, to see that the tests catch them (`tests/mutants/`).
 //!
-//! Only the crate's own tests have this module: it stands under `cfg(test)`, which no build of the program sets.
+//! Only a build with `--cfg mutants` has this module, and no build of the program is one: it is not a cargo feature, so
+//! nothing that depends on the crate can switch it on.
 
 use std::cell::Cell;
 

@@ -1,7 +1,7 @@
 //! Calibration: the answers are on the right side of the target, and next to it.
 
-use dpsynth::privacy::accountant::{Adjacency::AddOrRemoveOne, MAX_STEPS, Phase, pld};
-use dpsynth::privacy::calibrate::{BatchPlan, Length, Target};
+use dpsynth_privacy::accountant::{Adjacency::AddOrRemoveOne, MAX_STEPS, Phase, pld};
+use dpsynth_privacy::calibrate::{BatchPlan, Length, Target};
 
 fn epsilon(q: f64, sigma: f64, steps: u64, delta: f64) -> f64 {
     let phase = Phase::new(q, sigma, steps).expect("valid");

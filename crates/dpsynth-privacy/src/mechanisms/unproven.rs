@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Describe, Proof, Stated};
 use crate::Result;
-use crate::privacy::accountant::Phase;
-use crate::privacy::noise;
+use crate::accountant::Phase;
+use crate::noise;
 
 /// It would be (1, 0)-private, if anybody had shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

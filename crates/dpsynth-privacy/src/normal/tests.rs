@@ -130,7 +130,7 @@ fn rows(fixture: &str) -> Vec<Vec<&str>> {
 
 /// P(round(σX) = n) from mpmath, for n = 0, 1, ….
 fn exact_probabilities(sigma: u64) -> Vec<f64> {
-    let rows = rows(include_str!("../../../tests/fixtures/rounded_gaussian.csv"));
+    let rows = rows(include_str!("../../tests/fixtures/rounded_gaussian.csv"));
     let of_sigma = rows.iter().filter(|row| row[0] == sigma.to_string());
     of_sigma.map(|row| row[2].parse().expect("a number")).collect()
 }
@@ -241,7 +241,7 @@ fn p12_the_tests_reject_lost_tails_and_a_bias_of_half_a_grid_unit() {
 
 #[test]
 fn p12_strip_bounds_hold_and_close_in() {
-    let known: Vec<(usize, BigUint)> = rows(include_str!("../../../tests/fixtures/rounded_gaussian_strips.csv"))
+    let known: Vec<(usize, BigUint)> = rows(include_str!("../../tests/fixtures/rounded_gaussian_strips.csv"))
         .iter()
         .map(|row| (row[0].parse().expect("k"), row[1].parse().expect("c")))
         .collect();

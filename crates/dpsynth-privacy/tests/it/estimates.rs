@@ -1,7 +1,7 @@
 //! The estimates beside the accountant: against the numbers of others, and that they never pass for bounds.
 
-use dpsynth::privacy::accountant::edgeworth::{self, certified};
-use dpsynth::privacy::accountant::{Adjacency, Adjacency::AddOrRemoveOne, Phase, gdp, pld};
+use dpsynth_privacy::accountant::edgeworth::{self, certified};
+use dpsynth_privacy::accountant::{Adjacency, Adjacency::AddOrRemoveOne, Phase, gdp, pld};
 
 /// The fixture's rows: (q, σ, T, δ) as a phase and delta, and the other columns.
 fn rows() -> Vec<(Phase, f64, Vec<f64>)> {

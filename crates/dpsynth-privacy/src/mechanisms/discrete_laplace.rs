@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Charge, Charged, Describe, LABELS, Mechanism, Proof, Says, Stated, Terms};
-#[cfg(test)]
+use crate::accountant::Phase;
+use crate::keys::{Key, Purpose};
+use crate::laplace::DiscreteLaplace;
+#[cfg(mutants)]
 use crate::mutation::{Mutation, current};
+use crate::noise;
 use crate::number::up;
-use crate::privacy::accountant::Phase;
-use crate::privacy::keys::{Key, Purpose};
-use crate::privacy::laplace::DiscreteLaplace;
-use crate::privacy::noise;
 use crate::{Result, document};
 
 /// What its uses are called.
@@ -95,7 +95,7 @@ impl Says for LabelCountsStated {
 
 impl LabelCounts {
     /// Its noise, where one unit moves the counts by at most `sensitivity` in total.
-    pub(in crate::privacy) fn noise(&self, sensitivity: u64) -> Option<DiscreteLaplace> {
+    pub(crate) fn noise(&self, sensitivity: u64) -> Option<DiscreteLaplace> {
         DiscreteLaplace::new(self.epsilon, sensitivity)
     }
 }
@@ -112,7 +112,7 @@ impl Charge for LabelCounts {
 
     fn hand_out(&self, at: Charged) -> Result<ChargedCounts> {
         let sensitivity = at.max_records;
-        #[cfg(test)]
+        #[cfg(mutants)]
         let sensitivity = match current() {
             Some(Mutation::HistogramForgetsUnits) => 1,
             _ => sensitivity,
@@ -135,7 +135,7 @@ impl ChargedCounts {
     /// `counts` with exact discrete Laplace noise, negative ones raised to 0. One unit may add to them by at most its most
     /// records in total.
     pub fn privatize(self, counts: &[u64]) -> Vec<u64> {
-        #[cfg(test)]
+        #[cfg(mutants)]
         if current() == Some(Mutation::HistogramWithoutNoise) {
             return counts.to_vec();
         }

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::chain::{Entry, Line};
 use super::parameters::{RunParameters, Uses};
-use crate::privacy::accountant::{Adjacency, check_delta, pld};
-use crate::privacy::mechanisms::{LABELS, Named, Proof, Release, TRAINING};
+use crate::accountant::{Adjacency, check_delta, pld};
+use crate::mechanisms::{LABELS, Named, Proof, Release, TRAINING};
 use crate::{Error, Result};
 
 /// A run in the ledger.

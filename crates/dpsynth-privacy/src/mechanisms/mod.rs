@@ -320,6 +320,6 @@ pub struct Charged<'a> {
     pub(super) max_records: u64,
     pub(super) noise: noise::Mechanism,
     pub(super) keys: &'a KeySource,
-    #[cfg(test)]
+    #[cfg(mutants)]
     pub(super) resumed_at: u64,
 }

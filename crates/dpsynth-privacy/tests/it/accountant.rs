@@ -1,11 +1,11 @@
 //! The accountant against reference numbers of other tools, and the laws any accountant must keep.
 
-use dpsynth::privacy::accountant::{
+use dpsynth_privacy::accountant::{
     Adjacency,
     Adjacency::{AddOrRemoveOne, ReplaceOne},
     Direction, Phase, pld, rdp,
 };
-use dpsynth::privacy::calibrate;
+use dpsynth_privacy::calibrate;
 use proptest::prelude::*;
 use rayon::prelude::*;
 

@@ -18,7 +18,7 @@ pub struct PrivateRun {
     units: usize,
     /// Of each release that the plan has, in its order.
     uses: Uses,
-    #[cfg(test)]
+    #[cfg(mutants)]
     resumed_at: u64,
 }
 
@@ -56,7 +56,7 @@ impl PrivateRun {
         units: usize,
         charged: Uses,
     ) -> Self {
-        #[cfg(test)]
+        #[cfg(mutants)]
         let resumed_at = plan
             .parameters()
             .release(TRAINING.name())
@@ -68,7 +68,7 @@ impl PrivateRun {
             run: run.to_string(),
             units,
             uses: charged,
-            #[cfg(test)]
+            #[cfg(mutants)]
             resumed_at,
         }
     }
@@ -133,7 +133,7 @@ impl PrivateRun {
             max_records: self.plan.unit().max_records(),
             noise: self.plan.noise_mechanism(),
             keys: &self.keys,
-            #[cfg(test)]
+            #[cfg(mutants)]
             resumed_at: self.resumed_at,
         })
     }
