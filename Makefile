@@ -41,7 +41,7 @@ test:
 
 # What takes minutes: CI does not call it.
 test-slow:
-	cargo test --release --locked --no-fail-fast --tests -- --ignored --nocapture slow_
+	cargo test --release --locked --workspace --no-fail-fast --tests -- --ignored --nocapture slow_
 
 # The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
 browser: build
@@ -56,9 +56,15 @@ interop: build
 		tests/interop/bundle.sh $(PROGRAM) "$$folder/bundle" && \
 		HF_HOME="$$folder/hf" HF_HUB_OFFLINE=1 $(READERS)/bin/python tests/interop/check.py "$$folder/bundle"
 
+TOOLS := $(dir $(CARGO_TARGET_DIR))tools
+
+# cargo-deny is built once, beside cargo's target folder, where the machine has none.
 lint:
-	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	PATH="$$PATH:$(TOOLS)/bin"; cargo deny --version >/dev/null 2>&1 \
+		|| CARGO_TARGET_DIR=$(TOOLS)/target cargo install --quiet --locked --root $(TOOLS) cargo-deny; \
+		cargo deny --locked --log-level error check licenses bans sources
 
 check-cuda:
 	cargo check --release --locked --features cuda

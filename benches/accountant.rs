@@ -1,4 +1,5 @@
 //! How long a person waits for an epsilon, a delta and a plan, at IMDb's settings of both profiles.
+#![allow(clippy::print_stdout, reason = "its figures go to standard output")]
 
 mod common;
 

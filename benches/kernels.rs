@@ -1,6 +1,7 @@
 //! The CPU's fused kernels beside the same operations composed of Burn's, forward and backward, at the shapes of a
 //! micro-batch of SmolLM2-135M: 8 records of 104 tokens. On one thread, as each training worker runs; in turns, so that
 //! both see the same machine: `cargo bench --profile release --bench kernels`.
+#![allow(clippy::print_stdout, reason = "its figures go to standard output")]
 
 mod common;
 

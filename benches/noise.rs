@@ -1,6 +1,7 @@
 //! What the noise costs: draws a second on one thread, beside a LoRA step of the quick profile, and for the 124 million
 //! parameters of GPT-2. Through the same door as training: a charged step, on this machine's cores, with its ledger in a
 //! temporary folder. Made to be compared within one run: `cargo bench --profile release --bench noise`.
+#![allow(clippy::print_stdout, reason = "its figures go to standard output")]
 
 mod common;
 

@@ -2,6 +2,7 @@
 //! records. Internal: it reads private records.
 //!
 //! `cargo run --release --example label_signal -- runs/movie-snippets-quick …`; `RECORDS` says how many, 400 by default.
+#![allow(clippy::print_stdout, reason = "its figures go to standard output")]
 
 use std::path::Path;
 

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example next_token -- runs/imdb-quick < texts.json`, where `texts.json` is a list of texts; prints
 //! a JSON object a text: its tokens, and the logits before (`base`) and after training (`trained`).
+#![allow(clippy::print_stdout, reason = "its figures go to standard output")]
 
 use std::path::Path;
 

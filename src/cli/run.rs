@@ -66,7 +66,7 @@ impl Which {
     }
 }
 
-/// Runs every stage: prepare, finetune, sample, evaluate, report.
+/// Runs every stage: prepare, finetune, sample, references, evaluate, report.
 ///
 /// Stages that are done are kept; a run that was stopped or killed goes on from where it was.
 #[derive(Args)]

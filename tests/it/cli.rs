@@ -42,40 +42,25 @@ fn refused(place: &Place, name: &str, code: i32, arguments: &[&str]) {
     snapshot(place, name, &transcript(&said));
 }
 
+/// The names under "Commands:" in a help text, but for clap's own `help`.
+fn subcommands(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_string)
+        .collect()
+}
+
 #[test]
 fn help_of_each_command() {
     let place = Place::new();
-    let commands = [
-        "",
-        "run",
-        "plan",
-        "prepare",
-        "finetune",
-        "sample",
-        "evaluate",
-        "status",
-        "compare",
-        "report",
-        "audit",
-        "release",
-        "export",
-        "verify",
-        "fetch",
-        "bench",
-        "bench train",
-        "bench sample",
-        "bench account",
-        "doctor",
-        "account",
-        "calibrate",
-        "ledger",
-        "ledger show",
-        "ledger verify",
-        "ledger set-budget",
-        "completions",
-        "man",
-    ];
-    for command in commands {
+    let mut commands = vec![String::new()];
+    let mut seen = 0;
+    while let Some(command) = commands.pop() {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
         let said = place.ok(&arguments);
@@ -86,7 +71,12 @@ fn help_of_each_command() {
         );
         let name = format!("help {command}").trim().replace(' ', "_");
         snapshot(&place, &name, &said.stdout);
+        commands.extend(
+            subcommands(&said.stdout).iter().map(|name| format!("{command} {name}").trim().to_string()),
+        );
+        seen += 1;
     }
+    assert!(seen > 25, "the help names {seen} commands");
 }
 
 #[test]

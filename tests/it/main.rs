@@ -30,6 +30,7 @@ mod private_loop;
 mod quality;
 mod records;
 mod release;
+mod rules;
 mod sampling;
 mod status;
 mod terminal;
