@@ -72,7 +72,9 @@ fn help_of_each_command() {
         let name = format!("help {command}").trim().replace(' ', "_");
         snapshot(&place, &name, &said.stdout);
         commands.extend(
-            subcommands(&said.stdout).iter().map(|name| format!("{command} {name}").trim().to_string()),
+            subcommands(&said.stdout)
+                .iter()
+                .map(|name| format!("{command} {name}").trim().to_string()),
         );
         seen += 1;
     }

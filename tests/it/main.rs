@@ -1,4 +1,5 @@
 //! All tests of the program and the library from outside, in one program: the heavy dependencies are linked once.
+#![allow(clippy::print_stdout, reason = "slow tests say what they measured")]
 
 mod common;
 #[path = "../support/mod.rs"]

@@ -644,6 +644,26 @@ fn p7_what_a_trained_run_lost_is_made_again_from_its_checkpoint_and_nothing_is_p
     assert_eq!(fs::read(place.ledger()).expect("reads"), ledger);
 }
 
+/// 200 records where 190 are declared: the owner is told, and rate and guarantee follow the declaration.
+#[test]
+fn p2_a_count_that_differs_from_the_declared_one_is_for_the_owner_alone() {
+    model();
+    let place = Place::new();
+    let settings = ["--set", "dataset.public_size=190"];
+    let said = place.done("prepare", &settings);
+    assert!(
+        said.stderr.contains(
+            "warning (internal): 200 training records, `dataset.public_size` declares 190; \
+             the sampling rate follows the declaration"
+        ),
+        "{}",
+        said.stderr
+    );
+    place.done("finetune", &settings);
+    let guarantee = place.json("runs/tiny-quick/model/privacy.json");
+    assert_eq!(number(&guarantee["sampling_rate"]), 4.0 / 190.0);
+}
+
 /// A person's records are protected together, and labels are drawn as often as their noisy counts say.
 #[test]
 fn p10_units_of_several_records_and_counted_labels_go_the_whole_way() {

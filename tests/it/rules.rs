@@ -84,7 +84,10 @@ fn every_rule_names_tests_that_exist() {
 fn every_test_named_after_a_rule_is_listed() {
     let rules = rules();
     for test in tests() {
-        let named = test.0.split('_').map_while(|part| part.strip_prefix('p')?.parse::<usize>().ok());
+        let named = test
+            .0
+            .split('_')
+            .map_while(|part| part.strip_prefix('p')?.parse::<usize>().ok());
         for number in named.filter(|number| (1..=12).contains(number)) {
             let mut of_rule = rules.iter().filter(|(rule, _)| *rule == number);
             let listed = of_rule.any(|(_, listed)| listed.contains(&test));
