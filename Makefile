@@ -63,7 +63,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	PATH="$$PATH:$(TOOLS)/bin"; cargo deny --version >/dev/null 2>&1 \
-		|| CARGO_TARGET_DIR=$(TOOLS)/target cargo install --quiet --locked --root $(TOOLS) cargo-deny; \
+		|| CARGO_TARGET_DIR=$(TOOLS)/target cargo install --quiet --locked --root $(TOOLS) cargo-deny@0.20.2; \
 		cargo deny --locked --log-level error check licenses bans sources
 
 check-cuda:
