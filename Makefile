@@ -93,7 +93,7 @@ bench-peers-training: build
 	$(TORCH)/bin/python benches/peers/compare.py $(PROGRAM) $(ARGS)
 
 # An exported model in transformers and PEFT beside our own logits: RUN=runs/imdb-quick, or a tiny run made for it. CI does
-# not call it: torch is large. tests/export.rs holds the same against what transformers and PEFT said once.
+# not call it: torch is large. tests/it/export.rs holds the same against what transformers and PEFT said once.
 interop-model: build
 	cargo build --release --locked $(FEATURES) --example next_token
 	test -x $(TORCH)/bin/python || python3 -m venv $(TORCH)

@@ -34,7 +34,7 @@ fn run(noise: NoiseKind, ledgers: &std::path::Path) -> PrivateRun {
         noise,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     };
     let plan = PrivacyPlan::calibrate(&request).expect("a plan");

@@ -230,7 +230,7 @@ fn modified(path: &Path) -> Option<u64> {
 fn charged(paths: &RunPaths, config: Option<&RunConfig>, ledgers: &Path) -> Result<Option<Charged>> {
     let path = paths.ledger_run();
     let id = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-    let Some((_, view)) = find_ledger(ledgers, &Preparation::read(paths)?.dataset_hash)? else {
+    let Some((_, view)) = find_ledger(ledgers, &Preparation::read(paths)?.ledger())? else {
         return Err(Error::data(format!(
             "the ledger of the run's dataset is not in {}: what was charged is not known",
             ledgers.display()

@@ -1,9 +1,10 @@
 //! What the run claims beside what its dataset's ledger says it did, and beside the plan that is audited.
 
-use crate::Result;
+use crate::hash::sha256_file;
 use crate::privacy::mechanisms::Mechanism;
 use crate::privacy::{Guarantee, PrivacyPlan, TRAINING, find_ledger};
 use crate::run::{Places, RunFolder};
+use crate::{Error, Result};
 
 /// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
 const SAME_NOISE: f64 = 1e-3;
@@ -58,6 +59,16 @@ pub fn contradictions(
         ));
         return Ok(out);
     };
+    let trained = folder.trained();
+    match &run.trained {
+        Some(sha256) => {
+            let (now, _) = sha256_file(&trained).map_err(|e| Error::io("read", &trained, e))?;
+            if now != *sha256 {
+                out.push(format!("{} is not what the ledger says was trained", trained.display()));
+            }
+        }
+        None => notes.push("an earlier version of the program trained this: the ledger does not say to what".into()),
+    }
     let p = &run.parameters;
     let training = p.release(TRAINING.name()).map(|(_, release)| release.mechanism);
     let (noise_multiplier, sampling_rate) = match training {

@@ -291,7 +291,7 @@ fn begin(setting: &Setting, ledgers: &std::path::Path) -> Result<PrivateRun> {
         noise: f.noise,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     };
     let plan = PrivacyPlan::calibrate(&request)?;

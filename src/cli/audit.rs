@@ -43,7 +43,7 @@ pub struct Audit {
     /// Dirac canaries [default: as many as run in a few seconds, at most 8 million]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=100_000_000))]
     canaries: Option<u32>,
-    /// About how long the replay may take
+    /// About how long the replay may take; at least one micro-batch for each core is tried
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     replay_seconds: u32,
     /// Prints the findings as one JSON object
@@ -122,6 +122,30 @@ fn text(f: &Findings) -> String {
         replay(f),
         canaries(f),
     ];
+    if let Some(t) = &f.trainer {
+        out.insert(
+            3,
+            format!(
+                "training loop: {} steps of {} units, beside what the mechanism released: {}",
+                t.steps,
+                t.drawn,
+                match t.same {
+                    true => "the same values".to_string(),
+                    false => format!("a value differs by {:e}", t.largest_difference),
+                }
+            ),
+        );
+    }
+    out.extend(f.redraws.iter().map(|r| {
+        format!(
+            "{}: {} of {} records that were drawn again came out the same; {} of {} stand in no journal",
+            r.arm.replace('_', "-"),
+            r.same,
+            r.drawn_again,
+            r.not_drawn,
+            r.records
+        )
+    }));
     if let Some(l) = &f.losses {
         out.push(format!(
             "losses: {} canary records of {} tokens; mean drop {:.4} where trained on, {:.4} where not",
@@ -155,7 +179,7 @@ fn text(f: &Findings) -> String {
             up(f.claim.epsilon, 3),
             down(f.epsilon_lower(), 3)
         ),
-        Verdict::Fail => format!("verdict: FAIL: {}", f.refuted_by.join("; ")),
+        Verdict::Fail => format!("verdict: FAIL: {}", f.refutations()),
     });
     out.join("\n")
 }
@@ -183,11 +207,12 @@ fn replay(f: &Findings) -> String {
     let r = &f.replay;
     let (exceeded, within) = (r.worst_ratio - 1.0, |so: bool| if so { "within" } else { "BEYOND" });
     format!(
-        "replay: {} records added to batches of {}: the clipped sum moved by at most C·(1 {} {:.1e}); {} the 1e-6 of P5, {} the {:e} that is charged",
+        "replay: {} records added to batches of {}: the clipped sum moved by at most C·(1 {} {:.1e}), what others contribute by {:.1e}·C; {} the 1e-6 of P5, {} the {:e} that is charged",
         r.probes.len(),
         r.batch,
         if exceeded < 0.0 { "-" } else { "+" },
         exceeded.abs(),
+        r.worst_others.unwrap_or_default(),
         within(r.within_p5),
         within(r.within_charge),
         r.charged_allowance
@@ -199,7 +224,7 @@ fn canaries(f: &Findings) -> String {
     let runs: String = (c.one_run.iter())
         .map(|o| {
             format!(
-                "; {} of {} guesses right on {} (true positives {}, false {})",
+                "; {} of {} guesses right with {} canaries (true positives {}, false {})",
                 o.correct,
                 o.guesses,
                 o.canaries,

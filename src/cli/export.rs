@@ -13,9 +13,9 @@ use super::{Ui, show};
 
 /// Writes the fine-tuned model as Hugging Face files: merged, as an adapter, with its tokenizer and a model card
 ///
-/// transformers and vLLM load the folder, PEFT its adapter/. The run must be audited (`dpsynth audit`), its ledger must
-/// verify, and no synthetic record may repeat a training record: else it is refused with every reason and exit code 4, as
-/// `dpsynth release` refuses it. The same run gives the same bytes.
+/// transformers and vLLM load the folder, PEFT its adapter/. The run must be audited (`dpsynth audit`) and its ledger must
+/// verify: else it is refused with every reason and exit code 4, as `dpsynth release` refuses it. The same run gives the
+/// same bytes.
 #[derive(Args)]
 pub struct ExportOf {
     /// A run's folder, such as runs/imdb-quick

@@ -119,17 +119,24 @@ fn text(s: &Shown) -> String {
         } else {
             ", NOT PRIVATE (fixed seed): not counted"
         };
+        let research = match p.unproven() {
+            Some(_) => ", NOT A DP GUARANTEE (for research)",
+            None => "",
+        };
         let releases = || p.releases.iter().zip(&record.uses);
         let charged: Vec<String> = releases()
             .map(|(release, charged)| format!("{charged} of {} {} charged", release.times, release.mechanism.uses()))
             .collect();
         let numbers: Vec<String> = releases().map(|(release, _)| release.mechanism.describe()).collect();
         out += &format!(
-            "run {}: {}, {state}, {}{mark}\n",
+            "run {}: {}, {state}, {}{mark}{research}\n",
             record.run,
             charged.join(" and "),
             numbers.join(", ")
         );
+    }
+    if let Some((release, reference)) = s.view.unproven() {
+        out += &format!("NOT A DP GUARANTEE: `{release}` has no proof ({reference})\n");
     }
     out += &format!(
         "charged epsilon {}, with open runs as planned {}, of {:?} at delta {}, adjacency {}, unit {}, sampler {}, accountant {}",

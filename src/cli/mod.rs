@@ -60,8 +60,8 @@ enum Command {
     Sample(run::OneStage),
     /// Trains on the real records what the synthetic ones are compared with, where `evaluate.arms` asks for it
     ///
-    /// The fourth stage of a run, of those that have `dp_direct` or `non_private` in `evaluate.arms`. `dp_direct` charges the
-    /// dataset's ledger a second time.
+    /// An optional stage between sample and evaluate: for `dp_direct` or `non_private` in `evaluate.arms`. `dp_direct`
+    /// charges the dataset's ledger a second time.
     References(run::OneStage),
     /// Trains classifiers on real, synthetic and zero-shot records and tests them on real ones
     ///

@@ -93,7 +93,7 @@ fn said(to: &Path, public: bool, missing: &[Stage]) -> String {
     let mut out = format!("{} ({what})", to.display());
     if !missing.is_empty() {
         let missing: Vec<&str> = missing.iter().map(|s| s.name()).collect();
-        out.push_str(&format!("\nthe run is not finished: {} is missing", missing.join(", ")));
+        out.push_str(&format!("\nstill to do: {}", missing.join(", ")));
     }
     out
 }

@@ -32,7 +32,10 @@ fn kept(arm: &str, sampled: &Sampled) -> Option<String> {
     sampled.agreement?;
     let found = sampled.guidance.as_ref();
     let found = found
-        .map(|found| format!("; guided by {:.2}, which was found", found.guidance))
+        .map(|found| match found.guidance > 0.0 {
+            true => format!("; guided by {:.2}, which was found", found.guidance),
+            false => "; not guided: none was found to help".to_string(),
+        })
         .unwrap_or_default();
     Some(format!(
         "{}: {} of {} records kept, {} of {} drawn were dropped, {} relabelled{found}",

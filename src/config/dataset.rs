@@ -38,6 +38,10 @@ pub struct DatasetConfig {
     /// Written into the ledger when it is created.
     #[serde(default)]
     pub total_epsilon: Option<f64>,
+    /// A name for whose records these are: all datasets of one population share a ledger, whatever their files. Default: a
+    /// ledger for exactly these texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub population: Option<String>,
     /// What separates the cells of a CSV file: one character. Default: a tab in .tsv files, else what the header shows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub separator: Option<char>,
@@ -73,6 +77,7 @@ impl Default for DatasetConfig {
             unit: None,
             public_size: 0,
             total_epsilon: None,
+            population: None,
             separator: None,
             quote: None,
             escape: None,
@@ -94,6 +99,14 @@ fn yes() -> bool {
 
 fn is_yes(value: &bool) -> bool {
     *value
+}
+
+fn is_population(name: &str) -> bool {
+    name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 impl DatasetConfig {
@@ -196,6 +209,11 @@ impl DatasetConfig {
     /// record.
     pub fn check(&self) -> Result<()> {
         self.declared()?;
+        if let Some(population) = self.population.as_ref().filter(|name| !is_population(name)) {
+            return Err(Error::usage(format!("`dataset.population` cannot be {:?}", short(population))).hint(
+                "it names a ledger: lower-case letters, digits and `-`, beginning with a letter, at most 40 of them, such as acme-reviews",
+            ));
+        }
         let columns = (self.labels.iter().map(|l| ("label", &l.column, &l.written_as))).chain([(
             "text",
             &self.text.column,

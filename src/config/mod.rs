@@ -28,7 +28,7 @@ pub use model::ModelConfig;
 pub use prepare::PrepareConfig;
 pub use prompt::PromptConfig;
 pub use quality::QualityConfig;
-pub use release::{DeployerType, ReleaseConfig};
+pub use release::{CopyGate, DeployerType, ReleaseConfig};
 use rules::{is_default, refuse};
 pub use sample::{Auto, Contrast, Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig, SampleConfig};
 

@@ -43,7 +43,7 @@ impl QualityConfig {
             ("evaluate.quality.shared_words", self.shared_words),
         ])?;
         match self.shared_words > 50 {
-            // A release rests on it.
+            // A copy gate that looks for longer ones finds nothing.
             true => refuse(
                 "evaluate.quality.shared_words",
                 "at most 50",

@@ -41,6 +41,23 @@ pub struct ReleaseConfig {
     /// Where the dataset will be found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Refuses a release where too many units share phrases with it. Planned and charged with the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_gate: Option<CopyGate>,
+}
+
+/// A gate that private records decide: how many training units share a phrase with a record that is to leave, counted
+/// with noise, against a limit that is public.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table such as { epsilon = 0.1, tolerated_units = 3 }"
+)]
+pub struct CopyGate {
+    /// What the count costs, of the run's epsilon.
+    pub epsilon: f64,
+    /// The release is refused where the noisy count is above this.
+    pub tolerated_units: u64,
 }
 
 impl Default for ReleaseConfig {
@@ -56,6 +73,7 @@ impl Default for ReleaseConfig {
             region: None,
             date: None,
             url: None,
+            copy_gate: None,
         }
     }
 }
@@ -116,6 +134,16 @@ impl ReleaseConfig {
             {
                 return refuse(key, "a line of text", format!("{value:?}"));
             }
+        }
+        if let Some(gate) = self
+            .copy_gate
+            .filter(|gate| !(gate.epsilon > 0.0 && gate.epsilon.is_finite()))
+        {
+            return refuse(
+                "release.copy_gate.epsilon",
+                "a number above 0, such as 0.1",
+                gate.epsilon,
+            );
         }
         match self.date.as_ref().filter(|d| !is_date(d)) {
             Some(date) => refuse("release.date", "a day as YYYY-MM-DD", format!("{date:?}")),

@@ -49,8 +49,12 @@ document! {
         /// "internal": private records were read (P9).
         public classification: Name,
         internal verdict: Verdict,
-        /// Why it failed; empty where it passed.
+        /// Why it failed, by what may decide a release: it read no private record, or found what the claim excludes for every
+        /// dataset.
         internal refuted_by: Vec<String>,
+        /// Why it failed, by what read private records: for the owner, and no reason to refuse a release.
+        #[serde(default)]
+        internal advice: Vec<String>,
         public claim: Guarantee,
         /// The files that were audited.
         /// None in findings of an earlier version of the program.
@@ -59,9 +63,15 @@ document! {
         internal lower_bounds: Vec<LowerBound>,
         public confidence: f64,
         internal replay: Replay,
+        /// None of an earlier version of the program.
+        #[serde(default)]
+        internal trainer: Option<TrainerSteps>,
         internal canaries: Dirac,
         internal losses: Option<Losses>,
         internal membership: Option<Membership>,
+        /// Of the synthetic and the zero-shot records; none before sampling, or of an earlier version of the program.
+        #[serde(default)]
+        post_processing redraws: Vec<Redraw>,
         /// What was left out or must be known to read this.
         internal notes: Vec<String>,
         public settings: Settings,
@@ -98,6 +108,9 @@ document! {
         internal epsilon_lower: f64,
         /// What it takes for granted.
         public rests_on: Name,
+        /// Whether a release may depend on it: the attack read no private record.
+        #[serde(default)]
+        public decides: bool,
     }
 }
 
@@ -136,6 +149,10 @@ document! {
         /// ‖S(D ∪ {x}) − S(D)‖ / C.
         #[serde(deserialize_with = "unbounded")]
         internal ratio: f64,
+        /// ‖S(D ∪ {x}) − S(D) − S({x})‖ / C: by how much the others' contributions moved. None of an earlier version of the
+        /// program.
+        #[serde(default)]
+        internal others: Option<f64>,
     }
 }
 
@@ -149,7 +166,9 @@ document! {
         internal probes: Vec<Probe>,
         #[serde(deserialize_with = "unbounded")]
         internal worst_ratio: f64,
-        /// `worst_ratio` may be at most 1 and this; beyond it the claim does not hold.
+        #[serde(default)]
+        internal worst_others: Option<f64>,
+        /// `worst_ratio` may be at most 1 and this, `worst_others` this; beyond it the claim does not hold.
         public charged_allowance: f64,
         internal within_charge: bool,
         /// Whether it is within 1 + 1e-6, as rule P5 has it.
@@ -313,6 +332,38 @@ document! {
         internal blind_auc: Auc,
         /// The larger of the bounds; they share the error that is allowed. None where the blind attack succeeds.
         internal epsilon_lower: Option<f64>,
+    }
+}
+
+document! {
+    /// Steps of the training loop beside the same steps by their parts.
+    #[derive(Clone, Debug)]
+    pub struct TrainerSteps {
+        public steps: u64,
+        /// Units that they drew together.
+        internal drawn: usize,
+        /// Of a trained value between both.
+        #[serde(deserialize_with = "unbounded")]
+        internal largest_difference: f64,
+        /// Whether the optimizer was given what the mechanism released: to the bit on a CPU.
+        internal same: bool,
+    }
+}
+
+document! {
+    /// Records of an arm, held against the model that drew them.
+    #[derive(Clone, Debug)]
+    pub struct Redraw {
+        public arm: Name,
+        /// In the shards.
+        post_processing records: usize,
+        /// Of those, how many stand in no journal of what was drawn.
+        post_processing not_drawn: usize,
+        post_processing drawn_again: usize,
+        /// Of those, how many came out the same, letter by letter.
+        post_processing same: usize,
+        /// Whether the same arithmetic computed both.
+        post_processing same_arithmetic: bool,
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `model/privacy.json` | [`Guarantee`](crate::privacy::Guarantee) |
 //! | `sampling/<arm>.json` | [`Sampled`] |
+//! | `sampling/copy_gate.json` | [`GateCount`] |
 //! | `internal/audit.json` | [`Findings`] |
 //! | `report.json` | [`Report`] |
 //! | `internal/training.jsonl` | [`StepLog`], a line each |
@@ -12,6 +13,7 @@
 //! A key that a type does not know is refused: nobody has said why it may leave.
 
 mod findings;
+mod gate;
 mod report;
 mod sampled;
 mod shard;
@@ -26,8 +28,9 @@ pub use crate::sampling::guide::{Found, Tried};
 pub use crate::training::trainer::StepLog;
 pub use findings::{
     AtRate, Auc, Claimed, Design, Dirac, Findings, Losses, LowerBound, Measured, Membership, Names, OneRun, Probe,
-    Rate, Replay, Settings, Subject, Verdict,
+    Rate, Redraw, Replay, Settings, Subject, TrainerSteps, Verdict,
 };
+pub use gate::GateCount;
 pub use report::{Counts, Records, Report, Spent};
 pub use sampled::{Sampled, SampledLabel};
 pub use shard::{ShardMetadata, texts};
@@ -39,6 +42,7 @@ use crate::{Error, Result};
 
 // What leaves has nothing internal in it.
 const _: () = assert!(leaves(Guarantee::FIELDS));
+const _: () = assert!(leaves(GateCount::FIELDS));
 const _: () = assert!(leaves(Sampled::FIELDS) && leaves(SampledLabel::FIELDS));
 const _: () = assert!(leaves(Found::FIELDS) && leaves(Tried::FIELDS));
 const _: () = assert!(leaves(ShardMetadata::FIELDS));

@@ -167,6 +167,7 @@ impl Direct<'_> {
             of: " of dp_direct",
             checkpoint: Some((self.checkpoint, 1)),
             applied,
+            on_gpu: false,
             stop: self.stop,
             progress: self.progress,
         };

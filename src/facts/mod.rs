@@ -1,22 +1,24 @@
 //! What is public about a run, and the words for it: what a release and the public page are made of.
 
+pub mod attacks;
 pub mod salt;
 pub mod wording;
 
 use std::path::PathBuf;
 
-use crate::Result;
 use crate::assets::Registry;
 use crate::config::RunConfig;
 use crate::document;
-use crate::documents::{self, Sampled};
+use crate::documents::{self, GateCount, Sampled};
 use crate::privacy::accountant::Adjacency;
 use crate::privacy::class::{Document, leaves};
-use crate::privacy::{Guarantee, LedgerView};
-use crate::run::Preparation;
+use crate::privacy::{Guarantee, LedgerView, Unit};
 use crate::run::RunPaths;
 use crate::run::stamp;
+use crate::run::{self, Preparation};
 use crate::sampling::shards;
+use crate::{Error, Result};
+use attacks::Attacks;
 use salt::Salt;
 
 /// Everything that a release can be made of: declared before any record was read, charged, or computed from that.
@@ -30,6 +32,8 @@ pub struct Facts {
     pub config_hash: String,
     /// What was trained is this private: epsilon with everything without which it means nothing (P10).
     pub guarantee: Guarantee,
+    /// What any attack on membership can do; none of a guarantee that cannot be accounted for.
+    pub attacks: Option<Attacks>,
     pub base_model: BaseModel,
     /// A commitment to the private dataset: SHA-256 of a random salt, which stays in the run's folder, and the dataset's
     /// content hash. Bare, that hash would tell anyone who knows all records but one whether a guess is right.
@@ -39,6 +43,10 @@ pub struct Facts {
     /// How many synthetic records, and zero-shot ones, were drawn and kept; none of a run of an earlier version.
     pub synthetic: Option<Sampled>,
     pub zero_shot: Option<Sampled>,
+    /// What canaries of an audit proved; empty where none is looked at yet.
+    pub canaries: Vec<CanaryBound>,
+    /// What the copy gate counted; none where none was declared, or it has not counted yet.
+    pub copy_gate: Option<GateCount>,
     /// Keys in the run's files that nobody has classified (P9), each with its file.
     pub unclassified: Vec<String>,
     /// The shards of synthetic and of zero-shot records, in order.
@@ -66,9 +74,25 @@ document! {
 }
 
 document! {
+    /// What an audit proved with canaries: made-up records of nobody, in or out by a coin. No private record was read.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct CanaryBound {
+        public attack: String,
+        /// At the guarantee's delta.
+        post_processing epsilon_lower: f64,
+        /// Of all bounds together.
+        public confidence: f64,
+        /// What it takes for granted.
+        public rests_on: String,
+    }
+}
+
+document! {
     /// All runs on the dataset together, at the ledger's delta. It follows from plans and steps, not from records.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Composed {
+        /// The population whose datasets share the ledger; none where it is one dataset's.
+        public population: Option<String>,
         public epsilon: f64,
         public delta: f64,
         public adjacency: String,
@@ -79,15 +103,18 @@ document! {
         public runs: usize,
         /// Runs with a fixed seed: no epsilon covers them, and they may not leave.
         public not_private: usize,
+        /// Runs for research: a mechanism of theirs has no proof, so the sum is NOT A DP GUARANTEE (P11).
+        public research: usize,
     }
 }
 
-const _: () = assert!(leaves(BaseModel::FIELDS) && leaves(Composed::FIELDS));
+const _: () = assert!(leaves(CanaryBound::FIELDS) && leaves(BaseModel::FIELDS) && leaves(Composed::FIELDS));
 
 impl Composed {
-    fn of(ledger: &LedgerView) -> Result<Self> {
+    fn of(ledger: &LedgerView, population: Option<String>) -> Result<Self> {
         let runs = ledger.runs.iter().filter(|r| r.parameters.private).count();
         Ok(Composed {
+            population,
             epsilon: ledger.charged_epsilon()?,
             delta: ledger.delta,
             adjacency: Adjacency::AddOrRemoveOne.name().into(),
@@ -96,6 +123,7 @@ impl Composed {
             accountant: "pld".into(),
             runs,
             not_private: ledger.runs.len() - runs,
+            research: ledger.runs.iter().filter(|r| r.parameters.unproven().is_some()).count(),
         })
     }
 }
@@ -124,16 +152,29 @@ impl Facts {
             Ok(Some(sampled))
         };
         let (synthetic, zero_shot) = (sampled("synthetic")?, sampled("zero_shot")?);
+        let copy_gate = match folder.copy_gate().exists() {
+            true => {
+                let (gate, unknown) = documents::look(&folder.copy_gate())?;
+                note("sampling/copy_gate.json", unknown);
+                Some(gate)
+            }
+            false => None,
+        };
         Ok(Facts {
             run: folder.name().to_string(),
             config: config.clone(),
             config_hash: stamp::sha256(stamp::text(config).as_bytes()),
+            attacks: (guarantee.phases().ok()).and_then(|phases| Attacks::of(&phases, Adjacency::AddOrRemoveOne).ok()),
             guarantee,
             base_model: BaseModel::of(config, preparation.model_sha256),
             dataset_commitment: salt.commitment(&preparation.dataset_hash),
-            composed: ledger.map(Composed::of).transpose()?,
+            composed: ledger
+                .map(|ledger| Composed::of(ledger, preparation.population.clone()))
+                .transpose()?,
             synthetic,
             zero_shot,
+            canaries: Vec::new(),
+            copy_gate,
             unclassified,
             shards: shards::files(&folder.shards("synthetic"))?,
             zero_shot_shards: shards::files(&folder.shards("zero_shot"))?,
@@ -144,6 +185,22 @@ impl Facts {
 }
 
 impl Facts {
+    /// What any attack on membership can do.
+    ///
+    /// # Errors
+    /// Data: the guarantee cannot be accounted for.
+    pub fn attacks(&self) -> Result<&Attacks> {
+        self.attacks.as_ref().ok_or_else(|| {
+            Error::data("the guarantee's numbers cannot be accounted for")
+                .hint("put back the run's own model/privacy.json")
+        })
+    }
+
+    /// Who is protected.
+    pub fn unit(&self) -> Unit {
+        run::unit(&self.config)
+    }
+
     /// The dataset's name for people.
     pub fn title(&self) -> String {
         self.config

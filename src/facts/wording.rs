@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use super::Facts;
+use super::attacks::Attacks;
+use super::{Composed, Facts};
 use crate::config::{Contrast, Guidance, Method, RefineAction};
 use crate::number::{delta, significant, up};
-use crate::privacy::Guarantee;
 use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
+use crate::privacy::{Guarantee, Unit};
 
 /// Without one of these epsilon means nothing (P10).
 pub const NEEDED: [&str; 6] = ["epsilon", "delta", "adjacency", "unit", "sampler", "accountant"];
@@ -23,19 +24,18 @@ pub fn lacking(guarantee: &Guarantee) -> Vec<&'static str> {
 }
 
 /// Who is protected, in a few words.
-pub fn unit(facts: &Facts) -> String {
-    match &facts.config.dataset.unit {
-        None => "one record (one text with its labels)".into(),
-        Some(unit) => format!(
-            "everything that shares a value of `{}` (of which at most {} records were used)",
-            unit.column, unit.max_records
-        ),
+pub fn unit(unit: &Unit) -> String {
+    match unit {
+        Unit::Record => "one record (one text with its labels)".into(),
+        Unit::Group { column, max_records } => {
+            format!("everything that shares a value of `{column}` (of which at most {max_records} records were used)")
+        }
     }
 }
 
 /// What epsilon bounds of `what` ("This dataset"), in plain words.
-pub fn plain(what: &str, facts: &Facts) -> String {
-    let epsilon = facts.guarantee.epsilon;
+pub fn plain(what: &str, protected: &Unit, guarantee: &Guarantee) -> String {
+    let epsilon = guarantee.epsilon;
     // As many decimals as it takes to show that it is not everything.
     let doubt = 100.0 / (1.0 + epsilon.exp());
     let sure = up(100.0 - doubt, (-doubt.log10().floor()).clamp(1.0, 6.0) as usize);
@@ -45,10 +45,23 @@ pub fn plain(what: &str, facts: &Facts) -> String {
          additional probability of at most {}. In other words: someone for whom it was an even chance before can be at \
          most {sure} % sure afterwards (up to that additional probability), whatever else they know and whatever they \
          compute.",
-        unit(facts),
+        unit(protected),
         up(epsilon, 3),
         factor(epsilon.exp()),
-        delta(facts.guarantee.delta, 2),
+        delta(guarantee.delta, 2),
+    )
+}
+
+/// What `attacks` can do at most, in a sentence for people who know no statistics.
+pub fn attacks(attacks: &Attacks, protected: &Unit) -> String {
+    let seldom = &attacks.at[0];
+    format!(
+        "Whoever tries to find out whether {} was among the private data, and knows everything else, is right at most {} % of \
+         the time where both are equally likely. If they may accuse at most 1 in 1,000 of those who were not in it, they \
+         recognise at most {} % of those who were.",
+        unit(protected),
+        up(100.0 * attacks.right_at_even_odds, 1),
+        up(100.0 * seldom.true_positive_rate_at_most, 1),
     )
 }
 
@@ -62,17 +75,16 @@ fn factor(value: f64) -> String {
 }
 
 /// What neighbours are.
-pub fn neighbours(facts: &Facts) -> String {
+pub fn neighbours(protected: &Unit) -> String {
     format!(
         "Two datasets are neighbours where one is the other with {} added or removed.",
-        unit(facts)
+        unit(protected)
     )
 }
 
 /// What was declared public, and is not protected.
-pub fn declared(facts: &Facts) -> String {
-    let size = facts.config.dataset.public_size;
-    let counts = match facts.guarantee.releases.iter().find_map(Stated::counted) {
+pub fn declared(size: u64, guarantee: &Guarantee) -> String {
+    let counts = match guarantee.releases.iter().find_map(Stated::counted) {
         Some(what) => format!("{what} were counted with noise that is part of epsilon"),
         None => "the label proportions were declared".into(),
     };
@@ -110,17 +122,28 @@ pub fn training(facts: &Facts) -> Vec<String> {
     out
 }
 
-/// What all runs on the private dataset have spent; none where its ledger cannot be read.
-pub fn composition(facts: &Facts) -> Option<String> {
-    let c = facts.composed.as_ref()?;
+/// What all runs on the private dataset have spent.
+pub fn composition(c: &Composed) -> String {
     let not_private = match c.not_private {
         0 => String::new(),
         n => format!(
             " Beside them {n} with a fixed seed read it: no epsilon covers these, and nothing of theirs may be published."
         ),
     };
-    Some(format!(
-        "All runs on the private dataset together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}); a ledger refuses what would pass the dataset's total.{not_private}",
+    let research = match c.research {
+        0 => String::new(),
+        n => format!(" NOT A DP GUARANTEE: {n} of them used a mechanism whose cost nobody has proved."),
+    };
+    let what = match &c.population {
+        Some(population) => format!("the datasets of the population `{population}`"),
+        None => "a dataset of exactly these private texts".into(),
+    };
+    let others = match &c.population {
+        Some(_) => "",
+        None => " A dataset that shares some of them has an account of its own.",
+    };
+    format!(
+        "All runs that the ledger knows on {what} together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}); the ledger refuses what would pass its total.{others}{research}{not_private}",
         c.runs,
         up(c.epsilon, 3),
         delta(c.delta, 2),
@@ -128,7 +151,7 @@ pub fn composition(facts: &Facts) -> Option<String> {
         c.unit,
         c.sampler,
         c.accountant,
-    ))
+    )
 }
 
 /// How the records were made, step by step.
@@ -175,7 +198,7 @@ pub fn making(facts: &Facts) -> Vec<String> {
 pub fn limits(facts: &Facts) -> Vec<String> {
     let mut out = vec![format!(
         "The guarantee is for {}. A person behind several of these is protected less, the more there are.",
-        unit(facts)
+        unit(&facts.unit())
     )];
     out.push(
         "Rare labels and unusual texts suffer most from clipping and noise: the records underrepresent them.".into(),
@@ -196,7 +219,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
 }
 
 /// Why nothing measured on private records is published.
-pub const WITHHELD: &str = "Scores on private records (accuracy of classifiers tested on them, distance to them, the audit's numbers) are withheld: they are computed from private records without noise, so that publishing them would be outside the guarantee. The run was released only after an audit had failed to refute the guarantee and no record repeated a long run of words of a training record.";
+pub const WITHHELD: &str = "Scores on private records (accuracy of classifiers tested on them, distance to them, the audit's numbers) are withheld: they are computed from private records without noise, so that publishing them would be outside the guarantee.";
 
 /// What the base model may have seen.
 pub const CONTAMINATION: &str = "The base model was trained on public text and may have seen public benchmarks, with their answers. What it knew before is not covered by the guarantee, and a model that is trained on these records and scored on such a benchmark may look better than it is.";
@@ -205,4 +228,4 @@ pub const CONTAMINATION: &str = "The base model was trained on public text and m
 pub const TRUST: &str = "Central model: whoever ran the program saw the private records. The adversary sees the synthetic records, the trained model, all noised sums and every setting, and knows every record but one.";
 
 /// What the guarantee leaves out.
-pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before; the decision to release, which an audit and a search for copied phrases took part in.";
+pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before. Nothing that was computed from private records without noise decided whether or which records were published by the program; what its owner decided after seeing such numbers is outside, too.";

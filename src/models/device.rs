@@ -183,6 +183,34 @@ pub fn name(device: &Device) -> &'static str {
     if *device == Device::flex() { "cpu" } else { "cuda" }
 }
 
+/// What `choice` computes on, as far as it decides how numbers are rounded: the same seed gives the same records there.
+///
+/// # Errors
+/// As [`choose`].
+pub fn arithmetic(choice: DeviceChoice) -> Result<String> {
+    let device = choose(choice)?;
+    let vectors = match name(&device) {
+        "cpu" => vectors(),
+        _ => "",
+    };
+    Ok(format!("{} {vectors}", name(&device)).trim_end().to_string())
+}
+
+/// The widest vectors of this processor that kernels are chosen by.
+#[cfg(target_arch = "x86_64")]
+fn vectors() -> &'static str {
+    match () {
+        () if is_x86_feature_detected!("avx512f") => "avx512",
+        () if is_x86_feature_detected!("avx2") => "avx2",
+        () => "sse2",
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vectors() -> &'static str {
+    std::env::consts::ARCH
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

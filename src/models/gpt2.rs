@@ -81,7 +81,8 @@ impl Gpt2Config {
             && self.n_embd.is_multiple_of(2 * self.n_head)
             && (1..=1 << 20).contains(&self.hidden());
         if !fits {
-            return Err(Error::data(format!("the model's counts do not fit together: {self:?}")));
+            return Err(Error::data(format!("the model's counts do not fit together: {self:?}"))
+                .hint("check that config.json is the model's own"));
         }
         let plain = self.activation_function == "gelu_new"
             && self.tie_word_embeddings
@@ -159,9 +160,6 @@ impl Gpt2 {
             shape: config.shape(),
             config,
         };
-        // The hub's own files hold the causal mask too, and names without the prefix.
-        let is_mask = |name: &str| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-        checkpoint.require_no_more_than(&gpt2.shape, "transformer.", is_mask)?;
         Ok(gpt2)
     }
 
@@ -170,6 +168,11 @@ impl Gpt2 {
             epsilon: self.config.layer_norm_epsilon,
         }
     }
+}
+
+/// The hub's own files hold the causal mask too.
+pub fn is_mask(name: &str) -> bool {
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
 
 impl Architecture for Gpt2 {

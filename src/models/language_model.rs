@@ -22,7 +22,8 @@ pub trait Architecture: std::fmt::Debug + Send + Sync {
     /// Embeddings `[n, width]` of `tokens [n]`.
     fn embed(&self, tokens: Tensor<1, Int>, f: &mut Forward) -> Tensor<2>;
 
-    /// One block: `x [n, width]` plus attention, plus the rest.
+    /// One block: `x [n, width]` plus attention, plus the rest. Row by row: nothing but [`Forward::attend`] may look at
+    /// another row, or one record would move another's gradient (P5).
     fn block(&self, layer: usize, x: Tensor<2>, f: &mut Forward) -> Tensor<2>;
 
     /// The last block's output, normed for the head.
@@ -114,10 +115,11 @@ impl Weight {
     }
 }
 
-/// Cosines and sines of all positions, `[context, head_width / 2]` each, for the layers of one base.
+/// Cosines and sines of all positions, `[context, head_width / 2]` each, for the layers of one base and width.
 #[derive(Clone)]
 struct Angles {
     base: Option<f64>,
+    head_width: usize,
     cos: Tensor<2>,
     sin: Tensor<2>,
 }
@@ -139,9 +141,14 @@ impl Angles {
         };
         Angles {
             base: attention.rotary_base,
+            head_width: attention.head_width,
             cos: table(f64::cos),
             sin: table(f64::sin),
         }
+    }
+
+    fn are_of(&self, attention: &Attention) -> bool {
+        (self.base, self.head_width) == (attention.rotary_base, attention.head_width)
     }
 
     /// Of the first `len` positions, or of given ones.
@@ -174,11 +181,12 @@ impl LanguageModel {
         device: &Device,
     ) -> Result<Self> {
         let shape = architecture.shape();
+        shape.check()?;
         let weight = |(slot, w): (usize, &super::shape::Slot)| Ok(Weight::new(values(slot)?, &w.shape, device));
         let weights = shape.slots.iter().enumerate().map(weight).collect::<Result<_>>()?;
         let mut angles: Vec<Angles> = Vec::new();
         for attention in &shape.attention {
-            if angles.iter().all(|known| known.base != attention.rotary_base) {
+            if !angles.iter().any(|known| known.are_of(attention)) {
                 angles.push(Angles::new(attention, shape.context, device));
             }
         }
@@ -384,8 +392,8 @@ impl Forward<'_> {
             kv_heads: attention.kv_heads,
             head_width: attention.head_width,
         };
-        let angles = self.model.angles.iter().position(|a| a.base == attention.rotary_base);
-        let rotary = &self.angles[angles.expect("each layer's base has its angles")];
+        let angles = self.model.angles.iter().position(|angles| angles.are_of(&attention));
+        let rotary = &self.angles[angles.expect("each layer has its angles")];
         match &mut self.past {
             None => causal_attention(q, k, v, heads, rotary),
             Some(past) => past.attend(layer, q, k, v, heads, rotary),

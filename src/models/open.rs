@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
-use super::gpt2::Gpt2;
+use super::gpt2::{self, Gpt2};
 use super::language_model::{Architecture, LanguageModel};
 use super::llama::Llama;
 use super::load::gguf::Gguf;
@@ -31,7 +31,7 @@ struct Recognised<'a> {
 type Family<F> = (&'static str, for<'a> fn(&'a F) -> Result<Recognised<'a>>);
 
 /// By `general.architecture`.
-const OF_GGUF: [Family<Gguf>; 1] = [("llama", |gguf| {
+const OF_GGUF: &[Family<Gguf>] = &[("llama", |gguf| {
     let llama = Arc::new(Llama::from_gguf(gguf)?);
     Ok(Recognised {
         architecture: llama.clone(),
@@ -40,15 +40,22 @@ const OF_GGUF: [Family<Gguf>; 1] = [("llama", |gguf| {
 })];
 
 /// By `model_type`.
-const OF_CHECKPOINTS: [Family<Checkpoint>; 1] = [("gpt2", |c| Ok(under_its_names(c, Gpt2::from_checkpoint(c)?)))];
+const OF_CHECKPOINTS: &[Family<Checkpoint>] =
+    &[("gpt2", |c| under_its_names(c, Gpt2::from_checkpoint(c)?, gpt2::is_mask))];
 
-/// A checkpoint whose tensors have the names of the slots.
-fn under_its_names(checkpoint: &Checkpoint, architecture: impl Architecture + 'static) -> Recognised<'_> {
+/// A checkpoint whose tensors have the names of the slots, with the first part or without it, and no other tensors but those
+/// that `ignored` says compute nothing.
+fn under_its_names(
+    checkpoint: &Checkpoint,
+    architecture: impl Architecture + 'static,
+    ignored: fn(&str) -> bool,
+) -> Result<Recognised<'_>> {
+    checkpoint.require_no_more_than(architecture.shape(), ignored)?;
     let architecture = Arc::new(architecture);
-    Recognised {
+    Ok(Recognised {
         architecture: architecture.clone(),
         values: Box::new(move |slot| checkpoint.values(&architecture.shape().slots[slot])),
-    }
+    })
 }
 
 impl ModelFiles {
@@ -82,8 +89,8 @@ impl ModelFiles {
 
     fn recognised(&self) -> Result<Recognised<'_>> {
         match self {
-            ModelFiles::Gguf(gguf) => family(&OF_GGUF, gguf.text("general.architecture")?)?(gguf),
-            ModelFiles::Checkpoint(checkpoint) => family(&OF_CHECKPOINTS, checkpoint.model_type()?)?(checkpoint),
+            ModelFiles::Gguf(gguf) => family(OF_GGUF, gguf.text("general.architecture")?)?(gguf),
+            ModelFiles::Checkpoint(checkpoint) => family(OF_CHECKPOINTS, checkpoint.model_type()?)?(checkpoint),
         }
     }
 }
@@ -99,7 +106,7 @@ fn family<F>(known: &[Family<F>], name: &str) -> Result<for<'a> fn(&'a F) -> Res
                 "the model's architecture is `{name}`, not `{}`",
                 names.join("` or `")
             ))
-            .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct")
+            .hint("docs/guide/settings.md says which models can be read; SmolLM2-135M-Instruct is one")
         })
 }
 

@@ -3,10 +3,12 @@
 //! Everything that is not the forward follows from this: the adapter, the flat vector that is trained, the names in files,
 //! operations, the cache and the memory plan.
 
+use crate::{Error, Result};
+
 /// A weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
-    /// In Hugging Face checkpoints, such as `model.layers.0.mlp.up_proj.weight`.
+    /// In Hugging Face checkpoints, such as `model.layers.0.mlp.up_proj.weight`, whole: files may leave out the first part.
     pub name: String,
     /// Outermost dimension first; of a map `[out, in]`.
     pub shape: Vec<usize>,
@@ -95,6 +97,30 @@ impl Slot {
 }
 
 impl Shape {
+    /// Refuses what no forward of this program computes.
+    ///
+    /// # Errors
+    /// Data: heads that do not divide, an odd width of a head, another table than the embedding's, too few positions.
+    pub fn check(&self) -> Result<()> {
+        let of = |kind: Kind| self.slots.iter().filter(move |slot| slot.kind == kind);
+        let heads = |a: &Attention| {
+            a.kv_heads > 0
+                && a.heads > 0
+                && a.heads.is_multiple_of(a.kv_heads)
+                && a.head_width > 0
+                && a.head_width.is_multiple_of(2)
+        };
+        let wrong = match () {
+            () if !self.attention.iter().all(heads) => "its heads do not divide, or their width is odd",
+            () if of(Kind::Table).count() != 1 => "it has not one table of tokens",
+            () if of(Kind::Table).any(|t| t.shape != [self.vocabulary, self.width]) => "its table has another shape",
+            () if of(Kind::Positions).any(|p| p.shape[0] < self.context) => "it has fewer positions than its context",
+            () => return Ok(()),
+        };
+        Err(Error::data(format!("the model's counts do not fit together: {wrong}"))
+            .hint("check that its configuration is its own"))
+    }
+
     pub fn layers(&self) -> usize {
         self.attention.len()
     }

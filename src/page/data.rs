@@ -98,10 +98,7 @@ impl<'a> Data<'a> {
             audit: documents::read_if_there(&paths.audit())?,
             // A ledger that does not verify is said by the commands that spend from it.
             ledger: match &preparation {
-                Some(p) => find_ledger(ledgers, &p.dataset_hash)
-                    .ok()
-                    .flatten()
-                    .map(|(_, view)| view),
+                Some(p) => find_ledger(ledgers, &p.ledger()).ok().flatten().map(|(_, view)| view),
                 None => None,
             },
             siblings: preparation.and_then(|p| siblings(paths, &p.dataset_hash)),

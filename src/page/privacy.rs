@@ -45,7 +45,7 @@ pub fn verdict(d: &Data, paths: &RunPaths) -> Option<view::Verdict> {
         Verdict::Fail => view::Verdict {
             state: "fail",
             headline: "THE CLAIM DOES NOT HOLD".into(),
-            text: format!("{}. Release nothing of this run.", audit.refuted_by.join("; ")),
+            text: format!("{}. Release nothing of this run.", audit.refutations()),
             command: Some(command),
         },
     })
@@ -136,8 +136,9 @@ fn attacks(d: &Data) -> Vec<Block> {
         )),
     }];
     let mut items = vec![format!(
-        "Replay: one record moved the clipped sum by at most {:.9} of the clipping norm, {} what is charged.",
+        "Replay: one record moved the clipped sum by at most {:.9} of the clipping norm, and what others contribute by {:.1e} of it, {} what is charged.",
         audit.replay.worst_ratio,
+        audit.replay.worst_others.unwrap_or_default(),
         if audit.replay.within_charge { "within" } else { "BEYOND" }
     )];
     if let Some(m) = &audit.membership {

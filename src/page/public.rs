@@ -71,7 +71,11 @@ impl PublicFacts {
             run: facts.run.clone(),
             title: facts.title(),
             guarantee: facts.guarantee.clone(),
-            plain: wording::plain("This dataset", facts),
+            plain: format!(
+                "{} {}",
+                wording::attacks(facts.attacks()?, &facts.unit()),
+                wording::plain("This dataset", &facts.unit(), &facts.guarantee)
+            ),
             sentence: facts.guarantee.to_string(),
             base_model: facts.base_model.name.clone(),
             settings: declared(config),

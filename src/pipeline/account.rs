@@ -1,7 +1,7 @@
 //! A stage's run in the dataset's ledger: its name, the ledger it is in, and a saved state held against it (rule P7).
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
@@ -37,7 +37,7 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
     // Where no home folder was known, earlier versions of the program kept ledgers beside the runs. Not to look there would
     // begin a second budget.
     let beside = p.places.runs.join("ledgers");
-    let earlier = beside.join(format!("{}.jsonl", preparation.dataset_hash));
+    let earlier = beside.join(format!("{}.jsonl", preparation.ledger()));
     if earlier.exists() && !same_folder(&beside, &p.places.ledgers) {
         return Err(Error::usage(format!(
             "what these records have spent is in {}, and ledgers are kept in {} now",
@@ -50,21 +50,54 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         )));
     }
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
+    let population = population_of(p, preparation)?;
     known_here(p, preparation)?;
-    Ok(Ledger::open(
+    let ledger = Ledger::open(
         &p.places.ledgers,
-        &preparation.dataset_hash,
+        &preparation.ledger(),
         total,
         plan.delta(),
         plan.unit(),
-    )?)
+    )?;
+    if let (None, Some(name)) = (population, &preparation.population) {
+        write_atomically(&belonging(p, preparation), name.as_bytes())?;
+    }
+    Ok(ledger)
+}
+
+/// Which population the dataset belongs to, as far as the ledgers know.
+///
+/// # Errors
+/// Usage: to another than is declared, or it has spent under its own name: that would begin a second budget.
+fn population_of(p: &Pipeline, preparation: &Preparation) -> Result<Option<String>> {
+    let known = std::fs::read_to_string(belonging(p, preparation)).ok();
+    let own = p.places.ledgers.join(format!("{}.jsonl", preparation.dataset_hash));
+    match (&known, &preparation.population) {
+        (Some(known), declared) if declared.as_ref() != Some(known) => Err(Error::usage(format!(
+            "what these records have spent is in the ledger of the population `{known}`"
+        ))
+        .hint(format!("declare dataset.population = \"{known}\""))),
+        (None, Some(_)) if own.exists() => Err(Error::usage(format!(
+            "these records have spent under their own name, in {}",
+            own.display()
+        ))
+        .hint("leave out `dataset.population` for them: a population begins with its first run")),
+        _ => Ok(known),
+    }
+}
+
+/// The file that says so.
+fn belonging(p: &Pipeline, preparation: &Preparation) -> PathBuf {
+    p.places
+        .ledgers
+        .join(format!("{}.population", preparation.dataset_hash))
 }
 
 /// Refuses ledgers that do not know of a run beside this one, on the same records: another home, or another
 /// `DPSYNTH_LEDGERS`, would begin a second budget for them. Points out a run on the same file that reads it otherwise, by
 /// another text column or encoding: that is another dataset to the ledger, of the same people.
 fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
-    let ledger = find_ledger(&p.places.ledgers, &preparation.dataset_hash)?;
+    let ledger = find_ledger(&p.places.ledgers, &preparation.ledger())?;
     let files = trained_files(&p.folder, &p.config)?;
     let knows = |id: &str| ledger.iter().any(|(_, view)| view.runs.iter().any(|run| run.run == id));
     let folders = std::fs::read_dir(&p.places.runs)
@@ -80,15 +113,14 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
             continue;
         };
         let shared = trained_files(&folder, &config)?.intersection(&files).next().is_some();
-        if shared && other.dataset_hash != preparation.dataset_hash {
+        if shared && other.ledger() != preparation.ledger() && other.dataset_hash != preparation.dataset_hash {
             p.progress.note(&format!(
                 "warning: {} reads the same file differently and has its own ledger: for the people in it both spendings add up, \
                  and no ledger shows the sum",
                 folder.root().display()
             ));
         }
-        // What protects another unit has a ledger of its own, by choice.
-        let same = other.dataset_hash == preparation.dataset_hash && config.dataset.unit == p.config.dataset.unit;
+        let same = other.dataset_hash == preparation.dataset_hash || other.ledger() == preparation.ledger();
         if same && !knows(id.trim()) {
             return Err(Error::usage(format!(
                 "{} was trained on the same records, and no ledger in {} knows of it: their spending is recorded in another folder",
@@ -132,6 +164,15 @@ pub fn check(ledger: &Ledger, run: &str, saved: &Checkpoint, path: &Path) -> Res
             path.display()
         ))
         .hint("delete the folder it belongs to and begin anew; what it charged stays charged"));
+    }
+    if charged.is_some_and(|r| !r.checkpoints.is_empty() && !r.checkpoints.contains(&saved.sha256())) {
+        return Err(Error::data(format!(
+            "{} is no state that the ledger knows of this run: it was changed, or is another run's",
+            path.display()
+        ))
+        .hint(
+            "put it back as it was, or delete the folder it belongs to and begin anew; what it charged stays charged",
+        ));
     }
     Ok(charged.filter(|r| r.ended).map(|r| r.charged_steps()))
 }

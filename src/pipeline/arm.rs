@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Pipeline;
 use super::journal::Journal;
-use crate::config::Contrast;
 use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Unit;
-use crate::records::{Vocabulary, prompt};
-use crate::sampling::choose::Choice;
-use crate::sampling::decode::{Decoder, Decoding, Request};
+use crate::records::Vocabulary;
+use crate::sampling::decode::{Decoder, Request};
+use crate::sampling::drawn::{self, Drawn};
 use crate::sampling::queue::Queue;
 use crate::sampling::refine::{Candidate, Outcome, Refinement, Score, TRIES, Taken};
 use crate::sampling::score::{Scorer, Text};
@@ -41,53 +40,13 @@ impl Source<'_> {
             p: self.p,
             name,
             vocabulary: self.vocabulary,
-            decoder: self.decoder(guidance)?,
+            decoder: drawn::decoder(&self.p.config, self.model, self.vocabulary, self.prompts, guidance)?,
             scorer: scored.then(|| Scorer::new(self.model, self.prompts)),
             workers: Workers::on(&self.model.device()),
             journal: Journal::open(&drawn)?,
             scores,
         })
     }
-
-    fn decoder(&self, guidance: f64) -> Result<Decoder> {
-        let (c, s) = (&self.p.config, &self.p.config.sample);
-        let decoding = Decoding {
-            choice: Choice {
-                temperature: s.temperature,
-                top_p: s.top_p,
-                guidance,
-                plausibility: s.guidance_plausibility,
-            },
-            guidance_end: s.guidance_end,
-            contrasts: s.guidance_labels,
-            max_tokens: s.max_tokens.unwrap_or(c.prepare.max_tokens),
-            end: self.vocabulary.end(),
-            seed: s.seed,
-        };
-        let decoder = Decoder::new(self.model, self.prompts, decoding)?;
-        match prompt::marginal(&c.prompt, self.vocabulary.chat_template())? {
-            Some(text) if s.guidance_contrast == Contrast::Marginal => decoder.against(&self.vocabulary.prompt(&text)?),
-            _ => Ok(decoder),
-        }
-    }
-}
-
-/// A line of the journal: a record, or what is left of one that stayed blank.
-#[derive(Serialize, Deserialize)]
-struct Drawn {
-    id: u64,
-    label: usize,
-    #[serde(default, skip_serializing_if = "is_first")]
-    round: u64,
-    /// None where every try was blank.
-    text: Option<String>,
-    /// As drawn, with the end token unless it was cut off; kept only where they are scored.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tokens: Vec<u32>,
-}
-
-fn is_first(round: &u64) -> bool {
-    *round == 0
 }
 
 /// A line of the journal of scores.
@@ -160,7 +119,7 @@ impl Arm<'_> {
         let begun = Instant::now();
         let keeper = Mutex::new((&mut self.journal, task, have.len() as u64, 0u64));
         let done = |request: Request, tokens: Vec<u32>| {
-            let text = whole_characters(&vocabulary.decode(&tokens)?).trim().to_string();
+            let text = drawn::text(vocabulary, &tokens)?;
             let (journal, task, records, drawn) = &mut *keeper.lock().expect("nobody panics with the journal in hand");
             *drawn += tokens.len() as u64;
             if text.is_empty() && request.attempt + 1 < (round + 1) * TRIES {
@@ -282,9 +241,4 @@ impl Arm<'_> {
                 .hint("the same command goes on from here"),
         )
     }
-}
-
-/// Without the replacement characters of a last character that was cut off.
-fn whole_characters(text: &str) -> &str {
-    text.trim_end_matches(char::REPLACEMENT_CHARACTER)
 }

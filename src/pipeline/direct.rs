@@ -10,7 +10,7 @@ use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
 use crate::files::write_atomically;
-use crate::privacy::{FIXED_SEED, Guarantee, PlanRequest, PrivacyPlan};
+use crate::privacy::{Guarantee, PlanRequest, PrivacyPlan};
 use crate::records::{LabelSpace, Record, Units};
 use crate::run::Preparation;
 use crate::run::plan_request;
@@ -123,7 +123,7 @@ fn request(p: &Pipeline) -> PlanRequest {
     PlanRequest {
         expected_batch_size: direct.expected_batch_size.unwrap_or(request.expected_batch_size),
         steps: direct.steps.unwrap_or(request.steps),
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         ..request
     }
 }
@@ -169,9 +169,7 @@ fn units(records: Vec<Record>, max_records: usize) -> Units<Example> {
     Units::of_groups(examples.collect(), &unit_of, max_records)
 }
 
-fn write_guarantee(p: &Pipeline, mut guarantee: Guarantee) -> Result<()> {
-    if !guarantee.private {
-        guarantee.caveat = Some(FIXED_SEED.into());
-    }
+fn write_guarantee(p: &Pipeline, guarantee: Guarantee) -> Result<()> {
+    let guarantee = guarantee.told(false);
     write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())
 }

@@ -6,7 +6,7 @@ use super::warm_start::WarmStart;
 use super::{Pipeline, account};
 use crate::files::write_atomically;
 use crate::models::device;
-use crate::privacy::{FIXED_SEED, Guarantee, LABELS, ON_A_GPU, PrivateRun};
+use crate::privacy::{COPY_GATE, Guarantee, LABELS, PrivateRun};
 use crate::records::{Drawable, LabelSpace};
 use crate::run::Preparation;
 use crate::run::privacy_plan;
@@ -63,12 +63,14 @@ pub fn run(p: &Pipeline) -> Result<()> {
                 let mut trained = initial;
                 trained.values_mut().copy_from_slice(&saved.values);
                 trained.save(&p.folder.trained())?;
-                return write_guarantee(p, plan.statement(steps), device::name(&device));
+                return write_guarantee(p, plan.statement(steps), saved.on_gpu);
             }
             Some(saved)
         }
         false => None,
     };
+    // A step that was taken on a GPU stays one, wherever the run is finished.
+    let on_gpu = device::name(&device) != "cpu" || resume.as_ref().is_some_and(|saved| saved.on_gpu);
     let mut run = plan.begin(ledger, &run_id, units.units()).inspect_err(|e| {
         if !matches!(e, dpsynth_privacy::Error::System(_)) && !known {
             // Refused before it began: the run may be configured otherwise.
@@ -103,15 +105,19 @@ pub fn run(p: &Pipeline) -> Result<()> {
         ));
     }
     trained.save(&p.folder.trained())?;
-    write_guarantee(p, run.statement(), device::name(&device))?;
-    run.end()?;
+    run.trained(&stamp::hash_of(&p.folder.trained())?)?;
+    write_guarantee(p, run.statement(), on_gpu)?;
+    // What is planned for the release is charged then.
+    if run.plan().planned(&COPY_GATE) == 0 {
+        run.end()?;
+    }
     Ok(())
 }
 
 /// The noisy histogram of the labels, where one is planned: drawn once, kept beside what was trained.
 fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Result<()> {
     let path = p.folder.label_counts();
-    if run.plan().label_histogram_epsilon().is_none() || path.exists() {
+    if run.plan().planned(&LABELS) == 0 || path.exists() {
         return Ok(());
     }
     if run.charged(LABELS) > 0 {
@@ -126,13 +132,7 @@ fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Resu
 }
 
 /// The guarantee, and what must be read before it: `privacy.json` and every shard say it.
-fn write_guarantee(p: &Pipeline, mut guarantee: Guarantee, device: &str) -> Result<()> {
-    if guarantee.caveat.is_some() {
-        // It says so itself.
-    } else if !guarantee.private {
-        guarantee.caveat = Some(FIXED_SEED.into());
-    } else if device != "cpu" {
-        guarantee.caveat = Some(ON_A_GPU.into());
-    }
+fn write_guarantee(p: &Pipeline, guarantee: Guarantee, on_gpu: bool) -> Result<()> {
+    let guarantee = guarantee.told(on_gpu);
     write_atomically(&p.folder.guarantee(), stamp::text(&guarantee).as_bytes())
 }

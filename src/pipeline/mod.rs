@@ -34,8 +34,8 @@ use crate::models::{LanguageModel, ModelFiles};
 use crate::progress::Progress;
 use crate::records::Vocabulary;
 use crate::run::keys::{key, section, stages};
-use crate::run::stamp::Stamp;
-use crate::run::{Places, RunFolder, Stage, report};
+use crate::run::stamp::{self, Stamp};
+use crate::run::{Places, RunFolder, RunPaths, Stage, report};
 use crate::tables::{self, Split};
 use crate::{Error, Result};
 
@@ -109,8 +109,9 @@ impl<'a> Pipeline<'a> {
     /// Does what is missing up to and including `last`.
     pub fn run_until(&self, last: Stage) -> Result<()> {
         let mut before = String::new();
+        let mut earlier = Vec::new();
         for stage in stages(&self.config).into_iter().filter(|s| *s <= last) {
-            before = self.ensure(stage, &before)?;
+            before = self.ensure(stage, &before, &mut earlier)?;
         }
         Ok(())
     }
@@ -124,10 +125,12 @@ impl<'a> Pipeline<'a> {
             return Err(Error::usage(format!("the run has no stage `{}`", stage.name()))
                 .hint("evaluate.arms = [\"non_private\"] or [\"dp_direct\"] asks for models to compare with"));
         }
-        let mut before = String::new();
+        let (mut before, mut stamps) = (String::new(), Vec::new());
         for earlier in stages(&self.config).into_iter().filter(|s| *s < stage) {
             before = self.key(earlier, &before)?;
-            if !self.is_done(earlier, &before)? {
+            let done = self.done(earlier, &before, &stamps, Some(stage))?;
+            stamps.extend(done.clone());
+            if done.is_none() {
                 return Err(
                     Error::usage(format!("the stage `{}` is not done yet", earlier.name())).hint(format!(
                         "`dpsynth {}` comes first; `dpsynth run` does all in order",
@@ -136,18 +139,19 @@ impl<'a> Pipeline<'a> {
                 );
             }
         }
-        self.ensure(stage, &before)?;
+        self.ensure(stage, &before, &mut stamps)?;
         Ok(())
     }
 
     /// The report of what is done under this configuration; written to `report.json`.
     pub fn report(&self) -> Result<Report> {
-        let (mut before, mut done) = (String::new(), Vec::new());
+        let (mut before, mut done, mut stamps) = (String::new(), Vec::new(), Vec::new());
         for stage in stages(&self.config) {
             before = self.key(stage, &before)?;
-            if !self.is_done(stage, &before)? {
+            let Some(stamp) = self.stamped(stage, &before, &stamps)? else {
                 break;
-            }
+            };
+            stamps.push(stamp);
             done.push(stage);
         }
         report::write(&self.config, &self.folder, &self.places.ledgers, &done)
@@ -192,28 +196,42 @@ impl<'a> Pipeline<'a> {
         Ok(out)
     }
 
-    fn is_done(&self, stage: Stage, key: &str) -> Result<bool> {
-        let stamped = Stamp::read(&self.folder, stage)?.is_some_and(|s| s.done && s.key == key);
-        Ok(stamped
-            && self
-                .folder
-                .results(stage, Some(&self.config))
-                .iter()
-                .all(|p| p.exists()))
+    /// The stamp of a stage that is done, on what the stages with the stamps `earlier` wrote; none where it is to be done. Its
+    /// files are held against it: those that `reader` reads, or all.
+    ///
+    /// # Errors
+    /// Data: a file of it was changed since.
+    fn done(&self, stage: Stage, key: &str, earlier: &[Stamp], reader: Option<Stage>) -> Result<Option<Stamp>> {
+        let stamp = self.stamped(stage, key, earlier)?;
+        if let Some(stamp) = &stamp {
+            let read = |file: &str| reader.is_none_or(|reader| RunPaths::is_read_by(reader, file));
+            stamp.require_written(&self.folder, stage, read)?;
+        }
+        Ok(stamp)
     }
 
-    /// Runs `stage` unless its stamp holds; returns its key.
-    fn ensure(&self, stage: Stage, before: &str) -> Result<String> {
+    /// The same by its stamp alone.
+    fn stamped(&self, stage: Stage, key: &str, earlier: &[Stamp]) -> Result<Option<Stamp>> {
+        let read = stamp::read_of(earlier);
+        let stamp = Stamp::read(&self.folder, stage)?.filter(|s| s.done && s.key == key && s.has_read(&read));
+        let there = |p: &PathBuf| p.exists();
+        Ok(stamp.filter(|_| self.folder.results(stage, Some(&self.config)).iter().all(there)))
+    }
+
+    /// Runs `stage` unless its stamp holds; returns its key, and adds its stamp to those of the stages before it.
+    fn ensure(&self, stage: Stage, before: &str, stamps: &mut Vec<Stamp>) -> Result<String> {
         let key = self.key(stage, before)?;
-        if self.is_done(stage, &key)? {
+        if let Some(stamp) = self.done(stage, &key, stamps, None)? {
             self.progress.note(&format!("{}: done before, kept", stage.name()));
+            stamps.push(stamp);
             return Ok(key);
         }
+        let read = stamp::read_of(stamps.iter());
         if self.stop.load(Ordering::Relaxed) {
             return Err(Error::interrupted("stopped between stages").hint("the same command goes on from here"));
         }
         // A stage that was begun under another key leaves nothing to resume from.
-        let begun = Stamp::read(&self.folder, stage)?.filter(|s| s.key == key);
+        let begun = Stamp::read(&self.folder, stage)?.filter(|s| s.key == key && s.has_read(&read));
         let earlier = match begun {
             Some(stamp) => stamp.seconds,
             None => {
@@ -245,6 +263,9 @@ impl<'a> Pipeline<'a> {
             } else {
                 BTreeMap::new()
             },
+            read,
+            written: BTreeMap::new(),
+            machine: device::arithmetic(self.config.device)?,
             done: false,
             seconds: earlier,
             peak_rss_bytes: 0,
@@ -261,13 +282,27 @@ impl<'a> Pipeline<'a> {
         stamp.seconds = earlier + start.elapsed().as_secs_f64();
         stamp.peak_rss_bytes = peak_rss_bytes();
         stamp.done = outcome.is_ok();
+        if stamp.done {
+            stamp.written = self.written(stage)?;
+        }
         // A full disk must not hide the stage's own error.
         let written = stamp.write(&self.folder, stage);
         outcome?;
         written?;
         self.progress
             .note(&format!("{}: done in {:.0} s", stage.name(), stamp.seconds));
+        stamps.push(stamp);
         Ok(key)
+    }
+
+    /// Hashes of what a stage wrote.
+    fn written(&self, stage: Stage) -> Result<BTreeMap<String, String>> {
+        let files = self.folder.written(stage)?;
+        let named = |path: &PathBuf| {
+            let name = path.strip_prefix(self.folder.root()).unwrap_or(path);
+            Ok((name.display().to_string(), stamp::hash_of(path)?))
+        };
+        files.iter().map(named).collect()
     }
 
     /// Removes what a stage wrote under another key.

@@ -120,6 +120,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let test_kept = held_out.write(&p.folder.test_records())?;
     let preparation = Preparation {
         dataset_hash: identity,
+        population: c.dataset.population.clone(),
         train,
         test,
         test_kept,

@@ -71,11 +71,12 @@ const TELL: usize = 4096;
 impl Reader<'_> {
     /// Gives each row of `files` to `each`, in order.
     ///
-    /// A row without text, without a label or, where `dataset.unit` names a column, without a unit is left out and counted.
+    /// A row without text, without a declared label or, where `dataset.unit` names a column, without a unit is left out and
+    /// counted: that it is there must not stop what goes on without it (P9).
     ///
     /// # Errors
     /// Usage: a column that is declared to be two things. Data: a file that is missing, empty, damaged, of an unknown format
-    /// or cannot be read in one way alone; a missing column; a text that is none; a label that is not declared.
+    /// or cannot be read in one way alone; a missing column; a text that is none.
     pub fn read(&self, files: &[PathBuf], each: &mut dyn FnMut(RowRead) -> Result<()>) -> Result<ReadReport> {
         let declared = self.dataset.declared()?;
         let mut tally = Tally {
@@ -89,6 +90,7 @@ impl Reader<'_> {
                 booleans: false,
             },
             encoded: declared.encoding.is_some(),
+            undeclared: None,
             replaced: 0,
             control: 0,
         };
@@ -138,7 +140,7 @@ impl Reader<'_> {
                 .map(|raw| self.clean(raw))
                 .filter(|text| !text.trim().is_empty());
             let label = match text {
-                None => None,
+                None => Labelled::Not,
                 Some(_) => self.joint_label(path, row.place, &values[labels.clone()])?,
             };
             let unit = match &self.dataset.unit {
@@ -147,9 +149,13 @@ impl Reader<'_> {
             };
             let record = match (text, label, unit) {
                 (None, ..) => Err("no text"),
-                (_, None, _) => Err("no label"),
+                (_, Labelled::Not, _) => Err("no label"),
+                (_, Labelled::Otherwise(said), _) => {
+                    tally.undeclared.get_or_insert(said);
+                    Err(UNDECLARED)
+                }
                 (_, _, None) => Err("no unit"),
-                (Some(text), Some(label), Some(_)) => Ok(Record {
+                (Some(text), Labelled::As(label), Some(_)) => Ok(Record {
                     text: text.into_owned(),
                     label,
                     unit: 0,
@@ -215,8 +221,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The joint label of a row; none where a column has no value.
-    fn joint_label(&self, path: &Path, place: Place, values: &[Value]) -> Result<Option<usize>> {
+    /// The joint label of a row.
+    fn joint_label(&self, path: &Path, place: Place, values: &[Value]) -> Result<Labelled> {
         let mut parts = Vec::with_capacity(values.len());
         for (column, value) in self.labels.columns().iter().zip(values) {
             let at = || {
@@ -230,24 +236,39 @@ impl Reader<'_> {
                 return Err(Error::data(format!("{} {what}", at())).hint(SEVERAL));
             }
             let Some(name) = value.name().filter(|name| !name.trim().is_empty()) else {
-                return Ok(None);
+                return Ok(Labelled::Not);
             };
-            parts.push(column.label_of(value).ok_or_else(|| {
+            let Some(part) = column.label_of(value) else {
                 // What is longer than labels are may be a text: nothing of it is shown.
                 let shown = match name.chars().count() {
                     n if n > 40 || name.split_whitespace().count() > 3 => format!("a text of {n} characters"),
                     _ => format!("`{}`", short(&name)),
                 };
-                Error::data(format!("{} {shown}, which is not a declared label", at())).hint(format!(
-                    "declared are {}; {}",
+                return Ok(Labelled::Otherwise(format!(
+                    "{} {shown}; declared are {}; {}",
+                    at(),
                     column.declared(),
                     column.advice(value)
-                ))
-            })?);
+                )));
+            };
+            parts.push(part);
         }
-        Ok(Some(self.labels.join(&parts)))
+        Ok(Labelled::As(self.labels.join(&parts)))
     }
 }
+
+/// What a row's label cells say.
+enum Labelled {
+    /// The joint label.
+    As(usize),
+    /// A cell is empty.
+    Not,
+    /// A cell holds what is not declared: where and what, and how to mend it, for the owner.
+    Otherwise(String),
+}
+
+/// Why such a row is left out.
+const UNDECLARED: &str = "a label that is not declared";
 
 /// The records of one file, all at once.
 ///
@@ -343,6 +364,8 @@ struct Tally {
     report: ReadReport,
     /// Whether an encoding is declared.
     encoded: bool,
+    /// The first label that is not declared.
+    undeclared: Option<String>,
     /// Texts with characters that stand for what could not be read.
     replaced: usize,
     /// Texts with control characters that Windows' code page has letters for.
@@ -383,6 +406,15 @@ impl Tally {
             1 => "1 text has".to_string(),
             n => format!("{n} texts have"),
         };
+        if let Some(first) = self.undeclared {
+            let rows = match report.dropped.get(UNDECLARED).copied().unwrap_or_default() {
+                1 => "1 row has".to_string(),
+                n => format!("{n} rows have"),
+            };
+            report
+                .warnings
+                .push(format!("{rows} {UNDECLARED} and are left out; the first: {first}"));
+        }
         if self.replaced > 0 {
             report.warnings.push(format!(
                 "{} the character U+FFFD in it, which stands for what could not be read",
@@ -455,7 +487,10 @@ impl ReadReport {
             self.read,
             reasons.join(", ")
         ))
-        .hint("check `dataset.text` and `dataset.labels`"))
+        .hint(match self.warnings.iter().find(|w| w.contains(UNDECLARED)) {
+            Some(undeclared) => undeclared.clone(),
+            None => "check `dataset.text` and `dataset.labels`".into(),
+        }))
     }
 }
 

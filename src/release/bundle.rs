@@ -70,7 +70,7 @@ impl Bundle {
             ),
             Piece::json(
                 "privacy.json",
-                &Claim::of(facts),
+                &Claim::of(facts)?,
                 Class::Public,
                 "settings, and what the plans of all runs cost",
             ),

@@ -2,14 +2,15 @@
 //! algorithm, the deployment. `templates/privacy.schema.json` is its JSON Schema.
 
 use crate::config::{Clipping, Method, NoiseKind, Optimizer};
-use crate::document;
+use crate::facts::attacks::Attacks;
 use crate::facts::wording;
-use crate::facts::{BaseModel, Composed, Facts};
+use crate::facts::{BaseModel, CanaryBound, Composed, Facts};
 use crate::privacy::Guarantee;
 use crate::privacy::class::{Document, leaves};
+use crate::{Result, document};
 
 /// What the file says it is.
-pub const FORMAT: &str = "dpsynth privacy 2";
+pub const FORMAT: &str = "dpsynth privacy 3";
 
 /// Its JSON Schema (2020-12).
 pub const SCHEMA: &str = include_str!("templates/privacy.schema.json");
@@ -38,6 +39,9 @@ document! {
         /// They in a line.
         public statement: String,
         public plain: String,
+        /// What any attack on membership can do, and in a sentence.
+        public attacks: Attacks,
+        public attacks_plain: String,
         public neighbours: String,
         public unit: Unit,
         public covers: Vec<String>,
@@ -82,11 +86,27 @@ document! {
         public trust: String,
         public outside: String,
         public access: String,
-        /// That it passed; a run whose audit failed is not released.
-        public audit: String,
-        public memorisation: String,
+        /// What was tried on the guarantee without reading a private record.
+        post_processing audit: Vec<CanaryBound>,
+        /// The gate that private records decide, for a charge; none where none was declared.
+        charged copy_gate: Option<Gate>,
         public withheld: String,
         public contamination: String,
+    }
+}
+
+document! {
+    /// A limit on phrases that private records share with synthetic ones.
+    #[derive(Clone, Debug)]
+    pub struct Gate {
+        /// Of the count, a part of the guarantee's.
+        public epsilon: f64,
+        /// Units that share so many words in a row with a record were counted.
+        public shared_words: usize,
+        /// With exact discrete Laplace noise.
+        charged noisy_matched_units: i64,
+        /// At most so many let the records through.
+        public tolerated_units: u64,
     }
 }
 
@@ -101,32 +121,59 @@ document! {
 
 const _: () = assert!(leaves(Claim::FIELDS) && leaves(Claimed::FIELDS) && leaves(Unit::FIELDS));
 const _: () = assert!(leaves(Algorithm::FIELDS) && leaves(Deployment::FIELDS) && leaves(Program::FIELDS));
+const _: () = assert!(leaves(Gate::FIELDS));
+
+impl Gate {
+    fn of(facts: &Facts) -> Option<Self> {
+        let (declared, counted) = (facts.config.release.copy_gate?, facts.copy_gate.as_ref()?);
+        Some(Gate {
+            epsilon: declared.epsilon,
+            shared_words: counted.shared_words,
+            noisy_matched_units: counted.noisy_matched_units,
+            tolerated_units: declared.tolerated_units,
+        })
+    }
+}
+
+/// What the guarantee covers.
+pub const COVERS: [&str; 3] = [
+    "the trained model",
+    "the synthetic records",
+    "whatever is computed from these and public values",
+];
+
+/// Which kind of guarantee it is.
+pub const VARIANT: &str = "approximate differential privacy";
+
+/// Where randomness comes from.
+pub const RANDOMNESS: &str = "ChaCha20, keyed by the operating system for every step and purpose; keys are not kept";
 
 impl Claim {
     /// Of plans and settings alone.
-    pub fn of(facts: &Facts) -> Self {
+    ///
+    /// # Errors
+    /// Data: a guarantee that cannot be accounted for.
+    pub fn of(facts: &Facts) -> Result<Self> {
+        let attacks = facts.attacks()?.clone();
         let (f, d) = (&facts.config.finetune, &facts.config.dataset);
-        let covers = [
-            "the trained model",
-            "the synthetic records",
-            "whatever is computed from these and public values",
-        ];
-        Claim {
+        Ok(Claim {
             schema: "privacy.schema.json".into(),
             format: FORMAT.into(),
             run: facts.run.clone(),
             guarantee: Claimed {
-                variant: "approximate differential privacy".into(),
+                variant: VARIANT.into(),
                 parameters: facts.guarantee.clone(),
                 statement: facts.guarantee.to_string(),
-                plain: wording::plain("This dataset", facts),
-                neighbours: wording::neighbours(facts),
+                plain: wording::plain("This dataset", &facts.unit(), &facts.guarantee),
+                attacks_plain: wording::attacks(&attacks, &facts.unit()),
+                attacks,
+                neighbours: wording::neighbours(&facts.unit()),
                 unit: Unit {
                     column: d.unit.as_ref().map(|u| u.column.clone()),
                     max_records: d.max_records_per_unit(),
                 },
-                covers: covers.map(String::from).into(),
-                declared_public: wording::declared(facts),
+                covers: COVERS.map(String::from).into(),
+                declared_public: wording::declared(facts.config.dataset.public_size, &facts.guarantee),
                 public_size: d.public_size,
                 composition: facts.composed.clone(),
             },
@@ -136,8 +183,7 @@ impl Claim {
                 method: f.method,
                 clipping: f.clipping,
                 noise: f.noise,
-                randomness: "ChaCha20, keyed by the operating system for every step and purpose; keys are not kept"
-                    .into(),
+                randomness: RANDOMNESS.into(),
                 post_processing: wording::making(facts),
                 base_model: facts.base_model.clone(),
                 utility_and_bias: wording::limits(facts),
@@ -147,12 +193,8 @@ impl Claim {
                 trust: wording::TRUST.into(),
                 outside: wording::OUTSIDE.into(),
                 access: "non-interactive".into(),
-                audit: "passed: no attack refuted the guarantee; its numbers read private records and are withheld"
-                    .into(),
-                memorisation: format!(
-                    "checked: no synthetic or zero-shot record shares {} words or more in a row with a training record",
-                    facts.config.evaluate.quality.shared_words
-                ),
+                audit: facts.canaries.clone(),
+                copy_gate: Gate::of(facts),
                 withheld: wording::WITHHELD.into(),
                 contamination: wording::CONTAMINATION.into(),
             },
@@ -160,14 +202,14 @@ impl Claim {
                 name: "dpsynth".into(),
                 version: facts.program_version.into(),
             },
-        }
+        })
     }
 
     /// Reads a bundle's.
     ///
     /// # Errors
     /// Why it is none that this version of the program makes.
-    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+    pub fn read(bytes: &[u8]) -> std::result::Result<Self, String> {
         let mut unknown = Vec::new();
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let claim: Claim =

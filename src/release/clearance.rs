@@ -1,26 +1,23 @@
 //! Every reason not to hand a run out.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::copy_gate;
 use crate::audit::{Subject, paid};
 use crate::config::RunConfig;
-use crate::documents::{self, Findings, ShardMetadata, Verdict};
-use crate::evaluation::quality::words::Lexicon;
-use crate::evaluation::quality::{Memorisation, Quality, Sides};
-use crate::facts::Facts;
+use crate::documents::{self, Findings, LowerBound, ShardMetadata};
 use crate::facts::salt::Salt;
-use crate::files::read_json;
+use crate::facts::{CanaryBound, Facts};
 use crate::privacy::mechanisms::Stated;
-use crate::privacy::{Guarantee, LedgerView, find_ledger};
+use crate::privacy::{COPY_GATE, Guarantee, LedgerView, find_ledger};
 use crate::run::Preparation;
 use crate::run::states::{State, states};
-use crate::run::{Places, RunFolder, Stage, privacy_plan, run_in, table};
+use crate::run::{Places, RunFolder, Stage, privacy_plan, run_in};
 use crate::{Error, Result};
 
 /// What was looked at.
@@ -35,10 +32,12 @@ pub enum Check {
     Proven,
     /// The audit was of these files and did not refute the claim.
     Audit,
+    /// The files are those that the stages wrote.
+    Files,
     /// P9: each value that would leave is classified.
     Classified,
-    /// No synthetic record repeats a run of words of a training record.
-    Memorisation,
+    /// The declared gate, whose count is charged, lets the records through.
+    CopyGate,
 }
 
 /// A reason to refuse.
@@ -110,7 +109,10 @@ impl Examined {
 
 /// Looks at the run in `run` from every side.
 ///
-/// Whether a run is refused depends on its private records: the refusals are for its owner.
+/// Whether a run may leave is an output too, so nothing uncharged decides it (P9): plans, ledger and settings do, canaries
+/// that are nobody's records, and a gate that is paid for. What else an audit or an evaluation read of private records is
+/// advice for the owner. One thing is looked at that the claim excludes for every dataset, so that it tells nothing of
+/// this one as long as the claim is true: a replay beyond what is charged.
 ///
 /// # Errors
 /// Usage: the folder holds no run, or one that is not trained and sampled. Refused: it was, with other settings than it says
@@ -120,20 +122,28 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     let (config, profile, runs) = run_in(run)?;
     config.release.check()?;
     let folder = RunFolder::open(&runs, &config, profile)?;
-    let mut evaluated = false;
+    let mut refusals = Vec::new();
     for (stage, state, stamp) in states(&folder, Some(&config))? {
         // An earlier version of the program did not say with which settings it drew.
-        let unsaid = stage >= Stage::Sample && stamp.is_some_and(|stamp| stamp.section.is_empty());
+        let unsaid = stage >= Stage::Sample && (stamp.as_ref()).is_some_and(|stamp| stamp.section.is_empty());
         let what = format!("the stage `{}` of {}", stage.name(), folder.root().display());
         match state {
-            // What is compared with does not leave.
-            _ if stage == Stage::References => {}
-            _ if stage == Stage::Evaluate => evaluated = state == State::Done && !unsaid,
-            State::Done if !unsaid => {}
+            // What is compared with and what was measured do not leave.
+            _ if matches!(stage, Stage::References | Stage::Evaluate) => {}
+            State::Done if !unsaid => {
+                if let Some(Err(e)) = stamp.map(|stamp| stamp.require_written(&folder, stage, |_| true)) {
+                    refuse(
+                        &mut refusals,
+                        Check::Files,
+                        e.to_string(),
+                        e.hint_text().unwrap_or_default(),
+                    );
+                }
+            }
             State::Done => {
                 return Err(
                     Error::refused(format!("{what} does not say with which settings it was done"))
-                        .hint("`dpsynth run` with its configuration draws the records again"),
+                        .hint("delete synthetic/ and zero_shot/ in it: `dpsynth run` with its configuration draws the records again"),
                 );
             }
             State::Stale(why) => {
@@ -147,20 +157,24 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
             }
         }
     }
-    let mut refusals = Vec::new();
     // Keys of it that nobody knows are told of below, with those of other files.
     let (guarantee, _) = documents::look_at_guarantee(&folder.guarantee())?;
     let ledger = ledger(&folder, &guarantee, &config, places, &mut refusals)?;
     claimed(&guarantee, &config, &mut refusals)?;
     private(&guarantee, &mut refusals);
-    audited(&folder, &guarantee, &mut refusals)?;
+    let canaries = audited(&folder, &guarantee, &mut refusals)?;
     let salt = Salt::of(&folder.internal("commitment-salt"))?;
-    let facts = Facts::read(&folder, &config, ledger.as_ref(), &salt)?;
+    let mut facts = Facts::read(&folder, &config, ledger.as_ref(), &salt)?;
+    facts.canaries = canaries;
     classified(&facts, &mut refusals)?;
-    memorised(&folder, evaluated, &mut refusals)?;
-    // What is not classified may not even be readable as records.
-    if refusals.iter().all(|r| r.check != Check::Classified) {
-        repeated(&folder, &facts, &mut refusals)?;
+    if refusals.is_empty() && config.release.copy_gate.is_some() {
+        // Last, since it spends.
+        refusals.extend(copy_gate::refusal(&folder, &config, places)?);
+        let hash = Preparation::read(&folder)?.ledger();
+        let ledger = find_ledger(&places.ledgers, &hash)?.map(|(_, view)| view);
+        let canaries = facts.canaries;
+        facts = Facts::read(&folder, &config, ledger.as_ref(), &salt)?;
+        facts.canaries = canaries;
     }
     Ok(Examined {
         folder,
@@ -186,7 +200,7 @@ fn ledger(
     places: &Places,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<LedgerView>> {
-    let hash = Preparation::read(folder)?.dataset_hash;
+    let hash = Preparation::read(folder)?.ledger();
     let view = match find_ledger(&places.ledgers, &hash) {
         Ok(Some((_, view))) => view,
         Ok(None) => {
@@ -212,7 +226,9 @@ fn ledger(
     let run = view.runs.iter().find(|r| r.run == name.trim());
     let paid = |stated: &Stated| run.map_or(0, |run| run.uses_of(stated.release()));
     if run.is_some()
-        && let Some(stated) = guarantee.releases.iter().find(|stated| paid(stated) != stated.uses())
+        // The gate is charged when everything else is found in order.
+        && let Some(stated) = (guarantee.releases.iter())
+            .find(|stated| stated.release() != COPY_GATE.name() && paid(stated) != stated.uses())
     {
         // Fewer than claimed: the ledger is an older copy, and what it says of all runs together is too little.
         refuse(
@@ -280,10 +296,12 @@ fn private(guarantee: &Guarantee, refusals: &mut Vec<Refusal>) {
             "train again without `finetune.seed`",
         );
     }
-    if guarantee
-        .caveats()
-        .is_some_and(|said| said.contains("NOT A DP GUARANTEE"))
-    {
+    // By the releases, and by its own words: whoever takes one of them out leaves the other.
+    let said = guarantee
+        .caveat
+        .as_ref()
+        .is_some_and(|own| own.contains("NOT A DP GUARANTEE"));
+    if said || guarantee.unproven().is_some() {
         refuse(
             refusals,
             Check::Proven,
@@ -293,18 +311,19 @@ fn private(guarantee: &Guarantee, refusals: &mut Vec<Refusal>) {
     }
 }
 
-fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal>) -> Result<()> {
+/// What canaries proved, where the audit was of these files.
+fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal>) -> Result<Vec<CanaryBound>> {
     let again = format!("dpsynth audit {}", folder.root().display());
     let path = folder.internal("audit.json");
     if !path.exists() {
         refuse(refusals, Check::Audit, "the run was not audited", again);
-        return Ok(());
+        return Ok(Vec::new());
     }
     let audit: Findings = match documents::read(&path) {
         Ok(audit) => audit,
         Err(e) => {
             refuse(refusals, Check::Audit, e.to_string(), again);
-            return Ok(());
+            return Ok(Vec::new());
         }
     };
     let claimed = guarantee.epsilon;
@@ -317,7 +336,8 @@ fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal
             again.clone(),
         );
     }
-    for bound in audit.lower_bounds.iter().filter(|b| b.epsilon_lower > claimed) {
+    let deciding: Vec<&LowerBound> = audit.lower_bounds.iter().filter(|b| b.decides).collect();
+    for bound in deciding.iter().filter(|b| b.epsilon_lower > claimed) {
         refuse(
             refusals,
             Check::Audit,
@@ -328,18 +348,34 @@ fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal
             "a second audit tells a fault from chance",
         );
     }
-    if audit.verdict != Verdict::Pass || !audit.refuted_by.is_empty() {
+    let mut refuted_by = audit.refuted_by.clone();
+    if refuted_by.is_empty() && !audit.replay.within_charge {
+        refuted_by.push("a replay moved the clipped sum beyond what is charged".into());
+    }
+    if !refuted_by.is_empty() {
         refuse(
             refusals,
             Check::Audit,
-            format!("the audit refuted the claim: {}", audit.refuted_by.join("; ")),
+            format!("the audit refuted the claim: {}", refuted_by.join("; ")),
             "a second audit tells a fault from chance",
         );
     }
-    if audit.lower_bounds.is_empty() {
-        refuse(refusals, Check::Audit, "the audit tried no attack", again);
+    // Of an earlier version of the program both are empty.
+    if deciding.is_empty() || audit.redraws.is_empty() {
+        refuse(
+            refusals,
+            Check::Audit,
+            "the audit did not try what a release depends on, or an earlier version of the program made it",
+            again,
+        );
     }
-    Ok(())
+    let proved = |b: &&LowerBound| CanaryBound {
+        attack: b.attack.to_string(),
+        epsilon_lower: b.epsilon_lower,
+        confidence: audit.confidence,
+        rests_on: b.rests_on.to_string(),
+    };
+    Ok(deciding.iter().map(proved).collect())
 }
 
 fn classified(facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
@@ -385,78 +421,4 @@ fn unclassified(path: &Path, config: &RunConfig) -> Result<Vec<String>> {
     let keys = metadata.key_value_metadata().into_iter().flatten().map(|kv| &kv.key);
     out.extend(keys.filter(|key| !known(key)).map(|key| format!("metadata `{key}`")));
     Ok(out)
-}
-
-fn memorised(folder: &RunFolder, evaluated: bool, refusals: &mut Vec<Refusal>) -> Result<()> {
-    let path = folder.quality();
-    let quality: Option<Quality> = if evaluated && path.exists() {
-        read_json(&path)?
-    } else {
-        None
-    };
-    let Some(found) = quality.and_then(|q| q.memorisation).map(|m| m.check()) else {
-        refuse(
-            refusals,
-            Check::Memorisation,
-            "whether records repeat training records was not measured, or under other settings than config.toml has now",
-            "`dpsynth evaluate` measures it where `evaluate.quality.enabled` is true, as it is by default",
-        );
-        return Ok(());
-    };
-    if found.over_limit > 0 {
-        refuse(
-            refusals,
-            Check::Memorisation,
-            format!(
-                "{} of {} synthetic records share {} words or more with a training record, {} at most; of {} held-out records {} do",
-                found.over_limit,
-                found.records,
-                found.limit,
-                found.longest,
-                found.held_out_records,
-                found.held_out_over_limit
-            ),
-            "internal/quality.json names them; draw again, or raise `evaluate.quality.shared_words` where such phrases are common property",
-        );
-    }
-    Ok(())
-}
-
-/// The same of the very files that would leave, synthetic and zero-shot: they may have changed since they were measured.
-fn repeated(folder: &RunFolder, facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {
-    let sampled = |files: &[PathBuf]| table::read_files(files, &facts.config);
-    let sides = Sides {
-        training: table::read_records(&folder.train_records())?,
-        held_out: table::read_records(&folder.test_records())?,
-        synthetic: sampled(&facts.shards)?,
-        zero_shot: sampled(&facts.zero_shot_shards)?,
-    };
-    let mut lexicon = Lexicon::default();
-    // An underscore hides no copy: here it separates words.
-    let words = sides.map(|records| {
-        let texts: Vec<String> = records.par_iter().map(|r| r.text.replace('_', " ")).collect();
-        lexicon.read(texts.par_iter().map(String::as_str))
-    });
-    let limit = facts.config.evaluate.quality.shared_words;
-    let found = Memorisation::of(words.map(Vec::as_slice), &lexicon, limit, &mut |_| Ok(()))?;
-    let held_out = &found.spans.reference;
-    let by_chance = held_out.exact_copies as f64 / held_out.records.max(1) as f64;
-    for (arm, spans) in [
-        ("synthetic", &found.spans.synthetic),
-        ("zero-shot", &found.spans.zero_shot),
-    ] {
-        let copies = spans.exact_copies as f64 / spans.records.max(1) as f64;
-        if spans.over_limit > 0 || copies > by_chance {
-            refuse(
-                refusals,
-                Check::Memorisation,
-                format!(
-                    "of {} {arm} records as they stand now, {} share {limit} words or more with a training record and {} are one, word by word (of {} held-out records {} are)",
-                    spans.records, spans.over_limit, spans.exact_copies, held_out.records, held_out.exact_copies
-                ),
-                "draw the records again",
-            );
-        }
-    }
-    Ok(())
 }

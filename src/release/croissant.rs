@@ -196,7 +196,7 @@ fn responsible(facts: &Facts) -> Vec<(&'static str, Value)> {
             json!([format!(
                 "The private records are not part of it: {}. {} Names in the texts are made up, were known to the base model, or come from private records within the guarantee.",
                 facts.guarantee.to_string(),
-                wording::neighbours(facts)
+                wording::neighbours(&facts.unit())
             )]),
         ),
         (

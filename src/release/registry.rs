@@ -77,15 +77,15 @@ fn entry(facts: &Facts) -> Value {
             })),
             "dp_variant": {
                 "variant_name": "Approximate DP",
-                "data_domain": format!("Sets of labelled texts. {}", wording::neighbours(facts)),
-                "unprotected_quantities": wording::declared(facts),
+                "data_domain": format!("Sets of labelled texts. {}", wording::neighbours(&facts.unit())),
+                "unprotected_quantities": wording::declared(facts.config.dataset.public_size, &facts.guarantee),
             },
             "privacy_loss": {
                 "privacy_unit": match &config.dataset.unit {
                     None => "Record-level".to_string(),
                     Some(unit) => format!("{}-level", unit.column),
                 },
-                "privacy_unit_details": wording::neighbours(facts),
+                "privacy_unit_details": wording::neighbours(&facts.unit()),
                 "number_of_privacy_units": config.dataset.public_size,
                 "privacy_parameters": { "epsilon": facts.guarantee.epsilon, "delta": facts.guarantee.delta },
                 "privacy_parameters_details": facts.guarantee.to_string(),
@@ -94,7 +94,7 @@ fn entry(facts: &Facts) -> Value {
                 "model_name": "Central",
                 "trust_assumptions": format!("{} {}", wording::TRUST, wording::OUTSIDE),
                 "release_type": "One release",
-                "release_type_details": wording::composition(facts).unwrap_or_default(),
+                "release_type_details": facts.composed.as_ref().map(wording::composition).unwrap_or_default(),
                 "data_source_type": "Static",
                 "access_type": "Non-interactive",
             },
@@ -112,9 +112,9 @@ fn entry(facts: &Facts) -> Value {
                     },
                     facts.program_version
                 ),
-                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.guarantee.accountant, wording::composition(facts).unwrap_or_default()),
+                "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.guarantee.accountant, facts.composed.as_ref().map(wording::composition).unwrap_or_default()),
                 "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
-                "justification": "An audit did not refute the guarantee, and no synthetic record shares as many words in a row with a training record as the limit that privacy.json names: the program refuses to release otherwise. The audit's numbers read private records and are withheld.",
+                "justification": "Canaries, which are nobody's records, were put through the plan and its noise: the bounds on epsilon that they prove are in privacy.json and do not exceed the guarantee. What an audit reads of private records is withheld.",
             },
             "administrative": {
                 "status": "Draft",

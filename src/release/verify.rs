@@ -2,6 +2,9 @@
 //!
 //! It needs no run. It does not say who made the bundle: a signature of the manifest does.
 
+mod prose;
+mod values;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,13 +13,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
 use super::claim::Claim;
-use super::clearance::SAME_NUMBER;
 use super::{croissant, manifest, registry};
 use crate::documents::ShardMetadata;
 use crate::facts::wording;
 use crate::hash::sha256_file;
-use crate::privacy::accountant::{Adjacency, pld};
-use crate::privacy::{Guarantee, ON_A_GPU};
+use crate::privacy::Guarantee;
 use crate::{Error, Result};
 
 /// What a bundle must have beside its records.
@@ -113,10 +114,11 @@ pub fn verify(folder: &Path) -> Result<Verified> {
         left_out: look.left_out,
         checked: vec![
             "every file is in manifest.json and SHA256SUMS with its SHA-256, and no other file is there beside .git, .gitattributes and .cache",
-            "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence; what they say besides is not read",
+            "the metadata of shards, privacy.json, manifest.json and deployment.yaml say the same guarantee; README.md, croissant.json and report.html hold its sentence; other prose is not read",
             "croissant.json names the records' files with their SHA-256, and their columns",
-            "epsilon is no less, but for a thousandth, than its noise, sampling rate, steps and delta give by this program's accountant (not where batches were truncated)",
-            "epsilon is stated with delta, adjacency, unit, sampler and accountant",
+            "epsilon is no less, but for a thousandth, than its noise, sampling rate, steps and delta give by this program's accountant",
+            "epsilon is stated with delta, adjacency, unit, sampler and accountant; each value is one that this program gives, and fits the others",
+            "the sentences about the guarantee in privacy.json and README.md are those that its values give",
         ],
         failures: look.failures.into_iter().collect(),
     })
@@ -241,6 +243,21 @@ impl Look<'_> {
         if !guarantee.private {
             self.fail("privacy.json", "NOT PRIVATE");
         }
+        for wrong in prose::differs(&said) {
+            self.fail("privacy.json", wrong);
+        }
+        if let Some(card) = self.bytes_of("README.md")? {
+            let card = String::from_utf8_lossy(&card).into_owned();
+            if let Some(sentence) = prose::of_card(&said)
+                .into_iter()
+                .find(|sentence| !card.contains(sentence))
+            {
+                self.fail(
+                    "README.md",
+                    format!("does not say what privacy.json makes it say: {sentence}"),
+                );
+            }
+        }
         let said_in_words = guarantee.to_string();
         if said.guarantee.statement != said_in_words {
             self.fail("privacy.json", "its statement is not what its parameters say");
@@ -277,7 +294,7 @@ impl Look<'_> {
                 self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
             }
         }
-        if let Some(wrong) = accounted(&said) {
+        if let Some(wrong) = values::wrong(&said) {
             self.fail("privacy.json", wrong);
         }
         let expected = ShardMetadata {
@@ -321,47 +338,6 @@ impl Look<'_> {
         }
         let path = self.folder.join(path);
         fs::read(&path).map(Some).map_err(|e| Error::io("read", &path, e))
-    }
-}
-
-/// What is wrong with the claim by itself: a value that this program never writes, or an epsilon that its own noise, sampling
-/// rate and steps do not give; none where nothing is.
-fn accounted(said: &Claim) -> Option<String> {
-    let guarantee = &said.guarantee.parameters;
-    let strange = |key: &str| Some(format!("`{key}` has a value that this program never gives it"));
-    if guarantee.caveat.as_ref().is_some_and(|caveat| caveat != ON_A_GPU) {
-        return strange("caveat");
-    }
-    if !guarantee.private {
-        return strange("private");
-    }
-    if guarantee.adjacency != Adjacency::AddOrRemoveOne.name() {
-        return strange("adjacency");
-    }
-    if guarantee.accountant != "pld" {
-        return strange("accountant");
-    }
-    let (epsilon, lower, delta) = (guarantee.epsilon, guarantee.epsilon_lower, guarantee.delta);
-    if !(epsilon > 0.0 && epsilon.is_finite()) {
-        return strange("epsilon");
-    }
-    if !(lower >= 0.0 && lower <= epsilon) {
-        return strange("epsilon_lower");
-    }
-    // P10.
-    if !(delta > 0.0 && delta * (said.guarantee.public_size as f64) < 1.0) {
-        return strange("delta");
-    }
-    let least = guarantee
-        .phases()
-        .and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, delta));
-    match least {
-        Err(e) => Some(format!("its numbers cannot be accounted for: {e}")),
-        Ok(least) if epsilon >= least.epsilon_lower * (1.0 - SAME_NUMBER) => None,
-        Ok(least) => Some(format!(
-            "claims less than its own noise, sampling rate and steps give: epsilon at least {:.4}",
-            least.epsilon_lower
-        )),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Stage, stamp};
 use crate::config::{self, DatasetConfig, ExtraArm, Profile, RunConfig};
 use crate::evaluation::ReferenceName;
 use crate::files::write_atomically;
+use crate::sampling::shards;
 use crate::{Error, Result};
 
 /// The arm that is trained without privacy.
@@ -257,6 +258,11 @@ impl RunPaths {
         self.of_arm(arm).join("sampling").join(format!("{arm}.json"))
     }
 
+    /// What the copy gate counted, where the plan has one: drawn once, with the charge.
+    pub fn copy_gate(&self) -> PathBuf {
+        self.root.join("sampling").join("copy_gate.json")
+    }
+
     /// A folder of Parquet shards.
     pub fn shards(&self, arm: &str) -> PathBuf {
         self.of_arm(arm).join(arm)
@@ -318,6 +324,36 @@ impl RunPaths {
         }
     }
 
+    /// The files of a stage that others read, as far as they are there.
+    ///
+    /// # Errors
+    /// Other: a folder of shards cannot be read.
+    pub fn written(&self, stage: Stage) -> Result<Vec<PathBuf>> {
+        let mut out = match stage {
+            Stage::Prepare => vec![
+                self.train_records(),
+                self.tokens(),
+                self.test_records(),
+                self.preparation(),
+            ],
+            Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts()],
+            Stage::Sample => ["synthetic", "zero_shot"].map(|arm| self.sampled(arm)).into(),
+            Stage::References | Stage::Evaluate => Vec::new(),
+        };
+        if stage == Stage::Sample {
+            for arm in ["synthetic", "zero_shot"] {
+                out.extend(shards::files(&self.shards(arm))?);
+            }
+        }
+        out.retain(|path| path.exists());
+        Ok(out)
+    }
+
+    /// Whether `stage` reads a file of an earlier one, by its path in the folder: drawing records reads no private one.
+    pub fn is_read_by(stage: Stage, file: &str) -> bool {
+        stage != Stage::Sample || !file.starts_with("internal/") || file == "internal/prepare.json"
+    }
+
     /// What a stage writes, besides its stamp.
     pub fn outputs(&self, stage: Stage) -> Vec<PathBuf> {
         match stage {
@@ -336,6 +372,7 @@ impl RunPaths {
                     self.training_log(),
                     self.warm_start(),
                     self.label_counts(),
+                    self.copy_gate(),
                     self.trained(),
                     self.guarantee(),
                     self.internal(NON_PRIVATE),

@@ -21,7 +21,11 @@ pub fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf,
             let prompts = c.prompt.of_labels();
             stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
         }
-        Stage::Finetune => stamp::text(&(TRAINED, &c.finetune)),
+        Stage::Finetune => match &c.release.copy_gate {
+            None => stamp::text(&(TRAINED, &c.finetune)),
+            // It is part of the plan; what it tolerates is not.
+            Some(gate) => stamp::text(&(TRAINED, &c.finetune, gate.epsilon)),
+        },
         Stage::Sample | Stage::References | Stage::Evaluate => {
             format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage))
         }

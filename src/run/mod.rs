@@ -25,5 +25,5 @@ pub use crate::documents::Stage;
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths, trained_on};
 pub use locate::run_in;
 pub use places::Places;
-pub use plan::{plan_request, privacy_plan};
+pub use plan::{plan_request, privacy_plan, unit};
 pub use preparation::Preparation;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::config::RunConfig;
-use crate::privacy::{PlanRequest, PrivacyPlan, Unit};
+use crate::privacy::{COPY_GATE, LABELS, LabelCounts, PlanRequest, PrivacyPlan, Unit, UnitCount};
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
@@ -14,6 +14,9 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
     let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
+    let labels = (f.label_histogram_epsilon).map(|epsilon| LABELS.planned(LabelCounts { epsilon }, 1));
+    let gate = (config.release.copy_gate).map(|gate| COPY_GATE.planned(UnitCount { epsilon: gate.epsilon }, 1));
+    let beside = labels.into_iter().chain(gate).collect();
     PlanRequest {
         target_epsilon: f.epsilon,
         delta: f.delta,
@@ -22,15 +25,20 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
         steps: f.steps.unwrap_or(by_epochs),
         max_grad_norm: f.max_grad_norm,
         noise: f.noise,
-        unit: match &config.dataset.unit {
-            None => Unit::Record,
-            Some(unit) => Unit::Group {
-                column: unit.column.clone(),
-                max_records: unit.max_records as u64,
-            },
-        },
+        unit: unit(config),
         max_batch_size: f.max_batch_size,
-        label_histogram_epsilon: f.label_histogram_epsilon,
+        beside,
         seed: f.seed,
+    }
+}
+
+/// Who is protected, as `config` declares it.
+pub fn unit(config: &RunConfig) -> Unit {
+    match &config.dataset.unit {
+        None => Unit::Record,
+        Some(unit) => Unit::Group {
+            column: unit.column.clone(),
+            max_records: unit.max_records as u64,
+        },
     }
 }

@@ -10,6 +10,9 @@ document! {
     pub struct Preparation {
         /// Identity of the private dataset in the ledger: of the records as they stand in the files, before cleaning.
         internal dataset_hash: String,
+        /// The population that it was declared to be of; then all of its datasets share a ledger.
+        #[serde(default)]
+        public population: Option<String>,
         internal train: ReadReport,
         internal test: ReadReport,
         /// Held-out records that are kept for evaluation.
@@ -26,6 +29,14 @@ document! {
 }
 
 impl Preparation {
+    /// What its ledger is called: by the population, or by the dataset.
+    pub fn ledger(&self) -> String {
+        match &self.population {
+            Some(population) => format!("population-{population}"),
+            None => self.dataset_hash.clone(),
+        }
+    }
+
     /// What the stage wrote.
     pub fn read(folder: &RunPaths) -> Result<Self> {
         documents::read(&folder.preparation())

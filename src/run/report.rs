@@ -120,7 +120,7 @@ fn sampling(folder: &RunPaths) -> Result<BTreeMap<String, Sampled>> {
 
 /// What the ledger of the run's dataset says; none where it is not on this machine.
 fn spent(folder: &RunPaths, ledgers: &Path) -> Result<Option<Spent>> {
-    let Some((path, view)) = find_ledger(ledgers, &Preparation::read(folder)?.dataset_hash)? else {
+    let Some((path, view)) = find_ledger(ledgers, &Preparation::read(folder)?.ledger())? else {
         return Ok(None);
     };
     Ok(Some(Spent {

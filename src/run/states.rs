@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::keys::{key as key_of, section};
-use super::stamp::Stamp;
+use super::stamp::{self, Stamp};
 use super::{RunPaths, Stage};
 use crate::Result;
 use crate::config::RunConfig;
@@ -22,24 +22,35 @@ pub enum State {
     NotBegun,
 }
 
-/// Every stage that the run has in order, with its state and its stamp. `config` is the run's; where it cannot be read, settings count as
-/// unchanged.
+/// Every stage that the run has, in order, with its state and its stamp. `config` is the run's; where it cannot be read,
+/// settings count as unchanged.
 ///
 /// # Errors
 /// A stamp is there and cannot be read.
 pub fn states(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<(Stage, State, Option<Stamp>)>> {
     let mut out: Vec<(Stage, State, Option<Stamp>)> = Vec::new();
-    let asked = config.is_some_and(|c| c.evaluate.trains_references());
+    let asked = config.map(|c| c.evaluate.trains_references());
     for stage in Stage::ALL {
         let stamp = Stamp::read(paths, stage)?;
-        if stage == Stage::References && stamp.is_none() && (!asked || within_evaluation(paths)?) {
+        // As the pipeline has it: what is not asked for any more is no stage, whatever was trained once.
+        let absent = match asked {
+            Some(asked) => !asked || (stamp.is_none() && within_evaluation(paths)?),
+            None => stamp.is_none(),
+        };
+        if stage == Stage::References && absent {
             continue;
         }
         let before = out.last().map(|(_, state, stamp)| (state, stamp.as_ref()));
         let state = match &stamp {
             None => State::NotBegun,
             Some(own) if !own.done => State::Begun,
-            Some(own) => settled(paths, config, stage, own, before),
+            Some(own) => {
+                let read = stamp::read_of(out.iter().filter_map(|(_, _, stamp)| stamp.as_ref()));
+                match settled(paths, config, stage, own, before) {
+                    State::Done if !own.has_read(&read) => State::Stale("the stage before it was done anew"),
+                    state => state,
+                }
+            }
         };
         out.push((stage, state, stamp));
     }

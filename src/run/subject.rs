@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::Result;
 pub use crate::documents::Subject;
-use crate::hash::sha256_file;
 use crate::run::RunPaths;
+use crate::run::stamp::hash_of as hash;
 use crate::sampling::shards;
-use crate::{Error, Result};
 
 impl Subject {
     /// Of the run in `folder`.
@@ -26,11 +26,6 @@ impl Subject {
             private: vec![hash(&folder.train_records())?, hash(&folder.test_records())?],
         })
     }
-}
-
-fn hash(path: &Path) -> Result<String> {
-    let (hash, _) = sha256_file(path).map_err(|e| Error::io("read", path, e))?;
-    Ok(hash)
 }
 
 /// Of the shards in `folder`, by file name.

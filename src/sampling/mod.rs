@@ -7,6 +7,7 @@
 
 pub mod choose;
 pub mod decode;
+pub mod drawn;
 pub mod guide;
 pub mod prior;
 pub mod queue;

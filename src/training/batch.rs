@@ -58,6 +58,12 @@ impl Batch {
 
     /// A weight for each target: its row's factor over the row's number of targets, since a row's loss is its own mean.
     pub fn weights(&self, factors: &[f64]) -> Vec<f32> {
+        #[cfg(mutants)]
+        if dpsynth_privacy::mutation::is(dpsynth_privacy::mutation::Mutation::SharedDenominator) {
+            let all = self.counts.iter().sum::<usize>() as f64 / self.counts.len() as f64;
+            let of_row = |(factor, n): (&f64, &usize)| std::iter::repeat_n((factor / all) as f32, *n);
+            return factors.iter().zip(&self.counts).flat_map(of_row).collect();
+        }
         let of_row = |(factor, n): (&f64, &usize)| std::iter::repeat_n((factor / *n as f64) as f32, *n);
         factors.iter().zip(&self.counts).flat_map(of_row).collect()
     }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
 
 use super::optimizer::AdamW;
 use crate::files::{Values, write_tensors};
+use crate::hash::hex;
 use crate::privacy::LedgerHead;
 use crate::{Error, Result};
 
@@ -19,16 +21,34 @@ pub struct Checkpoint {
     pub optimizer: AdamW,
     /// Steps applied to the values.
     pub applied_steps: u64,
+    /// Whether any of them was taken on a GPU: the guarantee says so, wherever the last one was taken.
+    pub on_gpu: bool,
     /// The ledger's last line when this was written: a ledger without it was rolled back (P7).
     pub ledger: LedgerHead,
 }
 
 impl Checkpoint {
+    /// SHA-256 of everything in it. It goes into the ledger before the file is written, so that a run goes on from its own
+    /// states alone.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for values in [&self.values, &self.optimizer.first, &self.optimizer.second] {
+            for chunk in values.chunks(1 << 14) {
+                let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
+                hash.update(bytes);
+            }
+        }
+        let counts = (self.applied_steps, self.optimizer.steps, self.on_gpu, &self.ledger);
+        hash.update(serde_json::to_vec(&counts).expect("counts serialise"));
+        hex(&hash.finalize())
+    }
+
     /// Writes `path` atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         let metadata = HashMap::from([
             ("applied_steps".to_string(), self.applied_steps.to_string()),
             ("optimizer_steps".to_string(), self.optimizer.steps.to_string()),
+            ("on_gpu".to_string(), self.on_gpu.to_string()),
             (
                 "ledger".to_string(),
                 serde_json::to_string(&self.ledger).expect("a head serialises"),
@@ -85,6 +105,8 @@ impl Checkpoint {
             values: values("values")?,
             optimizer,
             applied_steps: count("applied_steps")?,
+            // An earlier version of the program did not say.
+            on_gpu: metadata.get("on_gpu").is_some_and(|said| said == "true"),
             ledger: serde_json::from_str(text("ledger")?).map_err(|e| broken(&e.to_string()))?,
         })
     }

@@ -62,11 +62,15 @@ pub fn step<M: Method>(method: &mut M, run: &mut PrivateRun) -> Result<Taken<M::
     let step = run.charge(TRAINING)?;
     let (charge, members) = (step.index(), step.members().to_vec());
     let begun = Instant::now();
+    #[cfg(mutants)]
+    let mut clean = Vec::new();
     let (noisy, seen, queried) = match method.computes_elsewhere() {
         // The noise waits: it needs the cores that the sum is taken on.
         false => {
             let (sum, seen) = method.query(&members)?;
             let queried = begun.elapsed().as_secs_f64();
+            #[cfg(mutants)]
+            clean.clone_from(&sum);
             (step.privatize(&sum)?, seen, queried)
         }
         true => std::thread::scope(|scope| {
@@ -79,6 +83,8 @@ pub fn step<M: Method>(method: &mut M, run: &mut PrivateRun) -> Result<Taken<M::
         })?,
     };
     let noised = begun.elapsed().as_secs_f64();
+    #[cfg(mutants)]
+    let noisy = mistaken(noisy, clean, run.plan().expected_batch_size());
     #[cfg(mutants)]
     let skipped = skips(members.len());
     #[cfg(not(mutants))]
@@ -94,6 +100,21 @@ pub fn step<M: Method>(method: &mut M, run: &mut PrivateRun) -> Result<Taken<M::
         noise_seconds: noised - queried,
         apply_seconds: begun.elapsed().as_secs_f64() - noised,
     })
+}
+
+/// The mistakes that the loop could make with what the mechanism released (P3).
+#[cfg(mutants)]
+fn mistaken(mut noisy: Vec<f32>, clean: Vec<f64>, expected_batch_size: u64) -> Vec<f32> {
+    use dpsynth_privacy::mutation::{Mutation, current};
+    for (noisy, clean) in noisy.iter_mut().zip(clean) {
+        let mean = (clean / expected_batch_size as f64) as f32;
+        match current() {
+            Some(Mutation::CleanMeanAdded) => *noisy += 0.5 * mean,
+            Some(Mutation::CleanMeanInstead) => *noisy = mean,
+            _ => {}
+        }
+    }
+    noisy
 }
 
 /// The mistake that rule P6 is about.
@@ -112,6 +133,8 @@ pub struct Loop<'a> {
     pub checkpoint: Option<(&'a Path, u64)>,
     /// Steps that an earlier process applied.
     pub applied: u64,
+    /// Whether one of those was taken on a GPU.
+    pub on_gpu: bool,
     /// Set when the person asks to stop.
     pub stop: &'a AtomicBool,
     pub progress: &'a dyn Progress,
@@ -152,8 +175,10 @@ impl Loop<'_> {
                     values: values.to_vec(),
                     optimizer: optimizer.clone(),
                     applied_steps: applied,
+                    on_gpu: self.on_gpu || method.computes_elsewhere(),
                     ledger: run.ledger_head(),
                 };
+                run.checkpoint(&saved.sha256())?;
                 saved.save(path)?;
             }
             if stopping && run.remaining_steps() > 0 {

@@ -34,6 +34,8 @@ pub struct Taps<'a> {
     placed: &'a Placed,
     device: Device,
     taps: Vec<Tap>,
+    /// The slot that was met last.
+    met: Option<usize>,
 }
 
 impl<'a> Taps<'a> {
@@ -43,7 +45,18 @@ impl<'a> Taps<'a> {
             placed,
             device: placed.model.device().autodiff(),
             taps: Vec::new(),
+            met: None,
         }
+    }
+
+    /// A forward that met its slots in another order would lay gradients onto the wrong weights.
+    fn meet(&mut self, slot: usize) {
+        let name = &self.placed.model.shape().slots[slot].name;
+        assert!(
+            self.met.is_none_or(|met| met < slot),
+            "`{name}` is declared before a slot that was met before it"
+        );
+        self.met = Some(slot);
     }
 
     /// In the order of the forward, which is the order of the flat vector.
@@ -68,23 +81,27 @@ impl<'a> Taps<'a> {
 
 impl Apply for Taps<'_> {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
+        self.meet(slot);
         let input = x.clone().inner();
         let (y, tag) = probe(forward(self.placed, slot, weight, x), &self.device);
         self.taps.push(Tap::Map { slot, input, tag });
         y
     }
 
-    fn shift(&mut self, _: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+    fn shift(&mut self, slot: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        self.meet(slot);
         let y = x + shift.clone().unsqueeze();
         self.tapped(y, |tag| Tap::Shift { tag })
     }
 
-    fn norm(&mut self, _: usize, norm: Norm, gain: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+    fn norm(&mut self, slot: usize, norm: Norm, gain: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        self.meet(slot);
         let input = x.clone().inner();
         self.tapped(norm.of(x, gain), |tag| Tap::Gain { norm, input, tag })
     }
 
     fn rows(&mut self, slot: usize, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+        self.meet(slot);
         let kind = self.placed.model.shape().slots[slot].kind;
         let context = table.dims()[0];
         self.tapped(table.clone().select(0, ids), |tag| match kind {

@@ -84,8 +84,9 @@ impl Training<'_> {
             Optimizer::Adamw => 0.0,
             Optimizer::AdamBc => run.plan().gradient_noise_deviation().powi(2),
         };
-        let mut applied = 0;
+        let (mut applied, mut on_gpu) = (0, false);
         if let Some(saved) = resume {
+            on_gpu = saved.on_gpu;
             trained.values_mut().copy_from_slice(&saved.values);
             (optimizer, applied) = (saved.optimizer, saved.applied_steps);
             let charged = run.charged_steps();
@@ -110,6 +111,8 @@ impl Training<'_> {
             units,
             config: c,
             noise_variance,
+            #[cfg(mutants)]
+            loss: 0.0,
             on_cpu: self.model.device() == Device::flex(),
             progress: self.progress,
         };
@@ -120,6 +123,7 @@ impl Training<'_> {
             of: "",
             checkpoint: Some((self.checkpoint, c.checkpoint_every)),
             applied,
+            on_gpu,
             stop: self.stop,
             progress: self.progress,
         };
@@ -155,6 +159,9 @@ struct Finetuning<'a> {
     units: &'a dyn Drawable,
     config: &'a FinetuneConfig,
     noise_variance: f64,
+    /// For the mistake that [`Finetuning::apply`] could make.
+    #[cfg(mutants)]
+    loss: f64,
     on_cpu: bool,
     progress: &'a dyn Progress,
 }
@@ -171,6 +178,10 @@ impl Method for Finetuning<'_> {
         let all: Vec<usize> = (0..members.len()).collect();
         let at_once = self.contribution.micro_batch_size.size();
         let mut batch = self.contribution.sum(self.trained.as_ref(), &drawn, &all);
+        #[cfg(mutants)]
+        {
+            self.loss = batch.losses.iter().sum::<f64>() / batch.losses.len().max(1) as f64;
+        }
         let fits = self.contribution.micro_batch_size.size();
         if fits < at_once {
             let note = format!("out of memory: micro-batches of {fits} records from here on");
@@ -183,6 +194,11 @@ impl Method for Finetuning<'_> {
         let c = self.config;
         let warmup = (self.optimizer.steps + 1) as f64 / (c.warmup_steps + 1) as f64;
         let learning_rate = c.learning_rate * warmup.min(1.0);
+        #[cfg(mutants)]
+        let learning_rate = match dpsynth_privacy::mutation::current() {
+            Some(dpsynth_privacy::mutation::Mutation::LearningRateFromLoss) => learning_rate * (1.0 + self.loss),
+            _ => learning_rate,
+        };
         self.optimizer.step(
             self.trained.values_mut(),
             noisy,

@@ -171,7 +171,7 @@ fn full_batch(epsilon: f64) -> PrivacyPlan {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     })
     .unwrap()
@@ -189,7 +189,7 @@ fn quick(epsilon: f64) -> PrivacyPlan {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     })
     .unwrap()
@@ -365,10 +365,20 @@ fn a_record_that_moves_the_sum_too_far_is_found_out() {
             record: "random".into(),
             tokens: 9,
             ratio,
+            others: Some(0.0),
         };
         let found = Replay::of(vec![probe(ratio), probe(0.7)], 4, 2, 0.0);
         (found.within_p5, found.within_charge)
     };
+    // One that is itself clipped far below C, and moves what others contribute.
+    let hidden = Probe {
+        state: "trained".into(),
+        record: "random".into(),
+        tokens: 9,
+        ratio: 0.3,
+        others: Some(0.2),
+    };
+    assert!(!Replay::of(vec![hidden], 4, 2, 0.0).within_charge);
     assert_eq!(of(1.0), (true, true));
     assert_eq!(of(1.0 + 1e-5), (false, true));
     assert_eq!(of(1.01), (false, false));
@@ -396,7 +406,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     })
     .unwrap();

@@ -74,23 +74,47 @@ fn roll_back(place: &Place, lines: usize) {
     fs::write(path.with_extension("jsonl.head"), head.to_string()).unwrap();
 }
 
+/// A column of a Parquet file, as text.
+fn column(path: &Path, name: &str) -> Vec<String> {
+    let file = fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let mut out = Vec::new();
+    for batch in reader.build().unwrap().map(Result::unwrap) {
+        let column = batch.column_by_name(name).expect("the column");
+        let text = |row| arrow::util::display::array_value_to_string(column, row).unwrap();
+        out.extend((0..batch.num_rows()).map(text));
+    }
+    out
+}
+
+fn sha256(path: &Path) -> String {
+    let hash = Sha256::digest(fs::read(path).unwrap());
+    hash.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// A Parquet file of so many records.
 fn records_file(texts: &[&str]) -> Vec<u8> {
+    labelled_file(texts, &vec!["positive".to_string(); texts.len()])
+}
+
+fn labelled_file(texts: &[&str], labels: &[String]) -> Vec<u8> {
     let ids: Vec<i64> = (0..texts.len() as i64).collect();
-    let labels = vec!["positive"; texts.len()];
     let columns: [(&str, arrow::array::ArrayRef); 3] = [
         ("id", std::sync::Arc::new(arrow::array::Int64Array::from(ids))),
         (
             "text",
             std::sync::Arc::new(arrow::array::StringArray::from(texts.to_vec())),
         ),
-        ("label", std::sync::Arc::new(arrow::array::StringArray::from(labels))),
+        (
+            "label",
+            std::sync::Arc::new(arrow::array::StringArray::from(labels.to_vec())),
+        ),
     ];
     let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
     dpsynth::files::parquet(&[batch], Vec::new()).unwrap()
 }
 
-const SPOILT: [Spoilt; 18] = [
+const SPOILT: [Spoilt; 16] = [
     (
         "an edited ledger",
         |p| {
@@ -155,11 +179,11 @@ const SPOILT: [Spoilt; 18] = [
         |p| {
             edit(p, "internal/audit.json", &|a| {
                 a["verdict"] = json!("fail");
-                a["refuted_by"] = json!(["replay"]);
+                a["replay"]["within_charge"] = json!(false);
             })
         },
         Check::Audit,
-        "refuted the claim: replay",
+        "refuted the claim: a replay moved",
     ),
     (
         "an audit that passed what it refuted",
@@ -171,7 +195,7 @@ const SPOILT: [Spoilt; 18] = [
         "an audit without an attack",
         |p| edit(p, "internal/audit.json", &|a| a["lower_bounds"] = json!([])),
         Check::Audit,
-        "tried no attack",
+        "did not try what a release depends on",
     ),
     (
         "training records put away, so that no copy of them is found",
@@ -210,24 +234,6 @@ const SPOILT: [Spoilt; 18] = [
         Check::Classified,
         "model/privacy.json: `research`",
     ),
-    (
-        "no memorisation check",
-        |p| fs::write(p.path("runs/tiny-quick/internal/quality.json"), "null").unwrap(),
-        Check::Memorisation,
-        "not measured",
-    ),
-    (
-        "a span of a training record",
-        |p| {
-            edit(p, "internal/quality.json", &|q| {
-                let spans = &mut q["memorisation"]["spans"]["synthetic"];
-                spans["over_limit"] = json!(1);
-                spans["longest"] = json!(12);
-            })
-        },
-        Check::Memorisation,
-        "1 of 8 synthetic records share 10 words or more",
-    ),
 ];
 
 #[test]
@@ -257,7 +263,7 @@ fn p9_a_run_is_refused_for_each_reason_and_for_that_alone() {
         // What nobody knows is not classified either.
         let others = found
             .iter()
-            .filter(|r| r.check != check && r.check != Check::Classified)
+            .filter(|r| r.check != check && r.check != Check::Classified && r.check != Check::Files)
             // What came of sampling was audited as it was.
             .filter(|r| check != Check::Classified || r.check != Check::Audit);
         assert_eq!(others.count(), 0, "{what}: {found:?}");
@@ -382,29 +388,210 @@ fn a_run_that_is_not_sampled_has_nothing_to_hand_out() {
     assert!(error.to_string().contains("`finetune`"), "{error}");
 }
 
+/// An audit that shows what it found, and fails.
+fn failed(said: &common::Said, words: &str) {
+    assert_eq!(said.code, Some(4), "{said:?}");
+    assert!(
+        said.stdout.contains("verdict: FAIL") && said.stderr.contains(words),
+        "{said:?}"
+    );
+}
+
+/// The first text of an arm's shard.
+fn first_text(place: &Place, arm: &str) -> String {
+    let shard = place.path(&format!("runs/tiny-quick/{arm}/train-00000-of-00001.parquet"));
+    column(&shard, "text")[0].clone()
+}
+
+/// Zero-shot records are a function of public settings. A record with such a text in it must not turn a release into a
+/// refusal: that outcome would have probability 0 without it, and 1 with it.
 #[test]
-fn p9_training_records_put_among_the_synthetic_ones_are_found_however_late() {
-    let secret = "my name is Ada and I live at number twelve of the long street by the old mill";
-    let [unseen, joined] = ["\u{200B}", "_"];
-    for (arm, hidden) in [
-        ("synthetic", secret.to_string()),
-        ("zero_shot", secret.to_string()),
-        ("synthetic", secret.replace(' ', joined)),
-        ("synthetic", secret.replace('e', &format!("e{unseen}"))),
-    ] {
-        let place = Place::new();
-        place.write("train.csv", format!("{}{secret},positive\n", common::records(199)));
-        let place = finish(place, &[]);
-        // After they were measured, and audited as they are.
-        let shard = place.path(&format!("runs/tiny-quick/{arm}/train-00000-of-00001.parquet"));
-        fs::write(&shard, records_file(&[&hidden])).unwrap();
-        place.audit();
-        let found = refusals(&place);
-        assert!(
-            found
-                .iter()
-                .any(|r| r.check == Check::Memorisation && r.reason.contains("as they stand now")),
-            "{arm}: {found:?}"
-        );
+fn p9_a_record_that_is_a_zero_shot_text_changes_no_decision() {
+    let without = finished(&[]);
+    without.audit();
+    assert_eq!(refusals(&without), []);
+    let text = first_text(&without, "zero_shot").replace('"', "\"\"");
+    let with = Place::new();
+    with.write("train.csv", format!("{}\"{text}\",positive\n", common::records(200)));
+    let with = finish(with, &[]);
+    with.audit();
+    assert_eq!(first_text(&with, "zero_shot"), first_text(&without, "zero_shot"));
+    assert_eq!(refusals(&with), []);
+    for place in [&without, &with] {
+        place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+        for file in ["privacy.json", "README.md", "deployment.yaml", "report.html"] {
+            let said = place.text(&format!("bundle/{file}"));
+            assert!(!said.contains("in a row") && !said.contains("memorisation"), "{file}");
+        }
     }
+}
+
+/// What an attack on real members says is for the owner: it errs although the claim is true, and when depends on them.
+#[test]
+fn p9_a_failed_membership_attack_is_advice() {
+    let place = finished(&[]);
+    place.audit();
+    edit(&place, "internal/audit.json", &|a| {
+        a["verdict"] = json!("fail");
+        a["advice"] = json!(["n-grams of the synthetic texts: epsilon is at least 99"]);
+        let bounds = a["lower_bounds"].as_array_mut().expect("bounds");
+        bounds.push(json!({
+            "attack": "n-grams of the synthetic texts", "epsilon_lower": 99.0, "rests_on": "luck", "decides": false
+        }));
+    });
+    assert_eq!(refusals(&place), []);
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+    let audit = place.json("bundle/privacy.json")["deployment"]["audit"].clone();
+    let attacks: Vec<&str> = (audit.as_array().expect("bounds").iter())
+        .filter_map(|bound| bound["attack"].as_str())
+        .collect();
+    assert_eq!(attacks, ["Dirac canaries, one run", "Dirac canaries, threshold"]);
+}
+
+#[test]
+fn p9_records_that_no_stage_wrote_are_refused_however_late() {
+    let place = finished(&[]);
+    let shard = "synthetic/train-00000-of-00001.parquet";
+    let path = place.path(&format!("runs/tiny-quick/{shard}"));
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, records_file(&["my name is Ada and I live by the old mill"])).unwrap();
+    let audit = [
+        "audit",
+        "runs/tiny-quick",
+        "--canaries",
+        "1000",
+        "--replay-seconds",
+        "1",
+    ];
+    place.call(&audit).refused(3, &["is not what the stage `sample` wrote"]);
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    place
+        .call(&["evaluate", "tiny.toml", "--profile", "quick", "--set", &model])
+        .refused(3, &["is not what the stage `sample` wrote"]);
+    let found = refusals(&place);
+    assert!(found.iter().any(|r| r.check == Check::Files), "{found:?}");
+
+    // Whoever mends the stamp has drawn nothing all the same.
+    edit(&place, "internal/stamps/sample.json", &|stamp| {
+        stamp["written"][shard] = json!(sha256(&path));
+    });
+    failed(&place.call(&audit), "stand in no journal");
+
+    // Nor who writes the journal: the model draws something else.
+    fs::write(&path, &whole).unwrap();
+    let journal = place.path("runs/tiny-quick/work/synthetic.jsonl");
+    let text = fs::read_to_string(&journal).unwrap();
+    let first = first_text(&place, "synthetic");
+    let (from, to) = (json!(first).to_string(), json!("what a lovely film").to_string());
+    assert!(text.contains(&from));
+    fs::write(&journal, text.replace(&from, &to)).unwrap();
+    let texts: Vec<String> = column(&path, "text");
+    let texts: Vec<&str> = texts
+        .iter()
+        .map(|t| if *t == first { "what a lovely film" } else { t })
+        .collect();
+    let labels = column(&path, "label");
+    fs::write(&path, labelled_file(&texts, &labels)).unwrap();
+    edit(&place, "internal/stamps/sample.json", &|stamp| {
+        stamp["written"][shard] = json!(sha256(&path));
+    });
+    failed(&place.call(&audit), "that were drawn again");
+}
+
+#[test]
+fn p9_a_model_that_was_not_charged_is_refused() {
+    let place = finished(&[]);
+    place.audit();
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    let other = ["--set", &model, "--set", "name=other", "--set", "finetune.seed=1"];
+    place.done("prepare", &other);
+    place.done("finetune", &other);
+    let trained = "model/trained.safetensors";
+    let own = place.path(&format!("runs/tiny-quick/{trained}"));
+    fs::copy(place.path(&format!("runs/other-quick/{trained}")), &own).unwrap();
+    let found = refusals(&place);
+    assert!(found.iter().any(|r| r.check == Check::Files), "{found:?}");
+    edit(&place, "internal/stamps/finetune.json", &|stamp| {
+        stamp["written"][trained] = json!(sha256(&own));
+    });
+    let said = place.call(&[
+        "audit",
+        "runs/tiny-quick",
+        "--canaries",
+        "1000",
+        "--replay-seconds",
+        "1",
+    ]);
+    failed(&said, "is not what the ledger says was trained");
+    // The stage after it has read something else.
+    let said = place.call(&["release", "runs/tiny-quick", "--to", "bundle"]);
+    said.refused(4, &["may not be handed out"]);
+}
+
+#[test]
+fn p8_p9_a_copy_gate_is_charged_and_decides_by_a_noisy_count() {
+    let place = finished(&["release.copy_gate={ epsilon = 1.0, tolerated_units = 1000 }"]);
+    place.audit();
+    let count = |place: &Place| {
+        let runs = place.ledger_shown()["runs"].clone();
+        let releases = runs[0]["releases"].as_array().expect("releases").clone();
+        let gate = releases.iter().find(|r| r["name"] == "copy-gate").expect("a gate");
+        gate["charged"].clone()
+    };
+    assert_eq!(count(&place), json!(0), "nothing is counted before a release");
+    let guarantee = place.json("runs/tiny-quick/model/privacy.json");
+    assert_eq!(guarantee["copy_gate_epsilon"], json!(1.0));
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+    place.ok(&["verify", "bundle"]);
+    assert_eq!(count(&place), json!(1));
+    let gate = place.json("bundle/privacy.json")["deployment"]["copy_gate"].clone();
+    assert_eq!(
+        (&gate["epsilon"], &gate["tolerated_units"]),
+        (&json!(1.0), &json!(1000))
+    );
+    place.ok(&["release", "runs/tiny-quick", "--to", "again"]);
+    let again = place.json("again/privacy.json")["deployment"]["copy_gate"].clone();
+    assert_eq!((again, count(&place)), (gate, json!(1)), "counted once");
+
+    let counted = "sampling/copy_gate.json";
+    edit(&place, counted, &|gate| gate["noisy_matched_units"] = json!(1001));
+    let [refusal] = &refusals(&place)[..] else {
+        panic!("one reason")
+    };
+    assert_eq!(refusal.check, Check::CopyGate);
+    assert!(
+        refusal.reason.contains("1001 training units, with noise"),
+        "{refusal:?}"
+    );
+    edit(&place, counted, &|gate| gate["shards"] = json!({}));
+    let [refusal] = &refusals(&place)[..] else {
+        panic!("one reason")
+    };
+    assert!(refusal.reason.contains("counted for other records"), "{refusal:?}");
+    fs::remove_file(place.path(&format!("runs/tiny-quick/{counted}"))).unwrap();
+    let said = place.call(&["release", "runs/tiny-quick", "--to", "third"]);
+    said.refused(2, &["was ended"]);
+}
+
+/// A unit counts once, whatever it holds; a copy is found behind underscores.
+#[test]
+fn p5_a_unit_moves_the_copy_gate_by_one() {
+    let record = |text: &str, unit: u32| dpsynth::records::Record {
+        text: text.into(),
+        label: 0,
+        unit,
+    };
+    let leaving = [
+        record("one two three four five", 0),
+        record("six seven eight nine ten", 0),
+    ];
+    let mut training = vec![
+        record("zero one two three four", 7),
+        record("six_seven_eight_nine_ten", 7),
+        record("one two three", 8),
+    ];
+    let count = |training: &[_]| dpsynth::release::matched_units(training, &leaving, 4);
+    assert_eq!(count(&training), 1);
+    training.extend((0..50).map(|_| record("ONE, two. Three four five", 9)));
+    assert_eq!(count(&training), 2);
 }

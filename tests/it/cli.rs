@@ -246,7 +246,7 @@ fn records_that_cannot_be_used() {
         &["--set", "prompt.user=Write a {{ stars }} film review."],
     );
 
-    place.write("unknown.csv", "text,label\na fine film,positive\nno film,neutral\n");
+    place.write("unknown.csv", "text,label\na fine film,great\nno film,neutral\n");
     prepare("records_unknown_label", 3, &["--set", "dataset.train=unknown.csv"]);
     place.write(
         "latin.csv",

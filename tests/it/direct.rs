@@ -38,7 +38,7 @@ fn request() -> PlanRequest {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     }
 }
@@ -308,6 +308,13 @@ fn p8_dp_direct_is_a_second_run_in_the_ledger_and_refused_over_budget() {
         )
         .refused(2, &["dp_direct was trained with other settings", "stays charged"]);
     assert_eq!(place.ledger_shown(), twice);
+
+    // No longer asked for, it stands in the way of nothing: the run is done without it, and may leave.
+    place.done("run", &with(&[tight]));
+    let said = place.ok(&["status", "runs/tiny-quick"]).stdout;
+    assert!(!said.contains("stale") && !said.contains("references"), "{said}");
+    place.audit();
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn audited(more: &[&str], spoil: impl FnOnce(&Place)) -> Place {
     let set: Vec<&str> = [model.as_str()].iter().chain(more).flat_map(|s| ["--set", s]).collect();
     place.done("run", &set);
     spoil(&place);
+    place.done("sample", &set);
     place.audit();
     place
 }
@@ -38,6 +39,7 @@ fn with_pefts_adapter() -> Place {
             place.run("model/trained.safetensors"),
         )
         .expect("copies");
+        place.charge_to_what_is_there();
     })
 }
 

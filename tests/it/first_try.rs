@@ -340,6 +340,46 @@ fn p8_the_ledger_is_found_without_a_home_variable_or_nothing_is_trained() {
 }
 
 /// Another HOME has another folder of ledgers, in which nothing was spent on the same records.
+/// A row more, another column or a fold of the same people's records is another file and the same population.
+#[test]
+fn p8_all_datasets_of_a_population_share_a_ledger() {
+    let place = tiny();
+    let population = "dataset.population=\"acme-reviews\"";
+    let run = |name: &str, more: &[&str]| {
+        let named = format!("name={name}");
+        let more = more.iter().flat_map(|set| ["--set", set]);
+        let all: Vec<&str> = ["run", "tiny.toml", "--profile", "quick", "--set", &named]
+            .into_iter()
+            .chain(more)
+            .collect();
+        place.call(&all)
+    };
+    assert_eq!(run("a", &[population]).code, Some(0));
+    // One record more: as a dataset of its own it would begin a second budget.
+    let more = place.text("train.csv") + "one more film,positive\n";
+    place.write("train.csv", more);
+    assert_eq!(run("b", &[population]).code, Some(0));
+    let ledger = place.path("ledgers/population-acme-reviews.jsonl");
+    let view = dpsynth::privacy::verify(&ledger).expect("a ledger");
+    assert_eq!(view.runs.len(), 2, "{view:?}");
+    assert_eq!(place.ledgers(), 1);
+    // Left out, or called another, they would begin one, too.
+    run("c", &[]).refused(
+        2,
+        &[
+            "the ledger of the population `acme-reviews`",
+            "dataset.population = \"acme-reviews\"",
+        ],
+    );
+    run("d", &["dataset.population=\"others\""]).refused(2, &["the ledger of the population `acme-reviews`"]);
+    run("e", &["dataset.population=\"../up\""]).refused(2, &["`dataset.population` cannot be"]);
+    // And what has spent under its own name cannot join.
+    let others = place.text("train.csv").replace("film", "book");
+    place.write("train.csv", others);
+    assert_eq!(run("f", &[]).code, Some(0));
+    run("g", &[population]).refused(2, &["have spent under their own name"]);
+}
+
 #[test]
 fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
     let place = tiny();
@@ -384,6 +424,11 @@ fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
         place.write(file, format!("text,label,body,rest\n{}\n", rows.join("\n")));
     }
     assert_eq!(run("one", "name=e", &[]).0, Some(0));
+    // Another unit is the same dataset: its ledger would refuse it, were it found.
+    let unit = ["--set", "dataset.unit={ column = \"rest\", max_records = 4 }"];
+    let (code, said) = run("two", "name=g", &unit);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("was trained on the same records"), "{said}");
     let (code, said) = run("one", "name=f", &["--set", "dataset.text=body"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("e-quick reads the same file differently"), "{said}");

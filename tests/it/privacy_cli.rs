@@ -671,7 +671,7 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
             noise: NoiseKind::ExactGaussian,
             unit: Unit::Record,
             max_batch_size,
-            label_histogram_epsilon: None,
+            beside: Vec::new(),
             seed: None,
         })
         .expect("a valid plan");
@@ -714,7 +714,7 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     })
     .expect("a valid plan");

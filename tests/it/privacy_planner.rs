@@ -5,7 +5,7 @@ use std::path::Path;
 use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
 use dpsynth::pipeline::estimate::{Cost, Hours, propose, respent};
 use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Proposal, TIE};
-use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
+use dpsynth::privacy::{LABELS, LabelCounts, PlanRequest, PrivacyPlan, Unit};
 use dpsynth::records::LabelSpace;
 use dpsynth::run::privacy_plan;
 use dpsynth::sampling::prior;
@@ -21,7 +21,7 @@ fn request(target_epsilon: f64) -> PlanRequest {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     }
 }
@@ -40,7 +40,7 @@ fn largest(proposal: &Proposal) -> f64 {
 /// IMDb's numbers, and draws for half an hour on two cores, half a day there, an hour on a GPU.
 fn settings() -> [(PlanRequest, u64); 3] {
     let histogram = PlanRequest {
-        label_histogram_epsilon: Some(0.5),
+        beside: vec![LABELS.planned(LabelCounts { epsilon: 0.5 }, 1)],
         ..request(3.0)
     };
     [(request(8.0), 12_600), (histogram, 250_000), (request(1.0), 2_000_000)]

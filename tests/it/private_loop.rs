@@ -22,7 +22,7 @@ fn begin(folder: &std::path::Path) -> PrivateRun {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: Some(5),
     })
     .expect("a valid plan");
@@ -96,6 +96,7 @@ fn p1_p3_a_method_is_given_what_the_mechanism_released_and_nothing_else() {
             of: "",
             checkpoint: Some((&checkpoint, 4)),
             applied: 0,
+            on_gpu: false,
             stop: &stop,
             progress: &Silent,
         };
@@ -135,6 +136,7 @@ fn p7_a_loop_that_is_stopped_saves_what_it_has_and_goes_on_from_there() {
         of: " of the test",
         checkpoint: Some((checkpoint.as_path(), 100)),
         applied,
+        on_gpu: false,
         stop,
         progress: &Silent,
     };

@@ -277,13 +277,24 @@ mod labels {
     }
 
     #[test]
-    fn an_undeclared_value_is_named_with_its_row_and_the_declared_ones() {
-        let made = file("d.csv", "text,label\na,0\nb,1\nc,2\n");
-        let message = ["line 4", "d.csv", "`2`", "`label`"];
+    fn p9_a_row_with_an_undeclared_label_is_left_out_and_the_owner_is_told() {
         let declared = "`negative` or 0, `positive` or 1";
-        assert_data_error(read_with(&made.path, &sentiment()), &message, declared);
+        let made = file("d.csv", "text,label\na,0\nb,1\nc,2\na,0\nb,1\nd,2\n");
+        let (read, report) = read_with(&made.path, &sentiment()).unwrap();
+        // As without those rows.
+        let without = file("d.csv", "text,label\na,0\nb,1\na,0\nb,1\n");
+        assert_eq!(read, read_with(&without.path, &sentiment()).unwrap().0);
+        assert_eq!(report.dropped["a label that is not declared"], 2);
+        let [warning] = &report.warnings[..] else {
+            panic!("{report:?}")
+        };
+        for word in ["2 rows", "line 4", "d.csv", "`2`", "`label`", declared] {
+            assert!(warning.contains(word), "`{word}` is not in: {warning}");
+        }
+        // Nothing but such rows is no dataset.
         let made = file("d.jsonl", "{\"text\":\"a\",\"label\":\"neutral\"}\n");
-        assert_data_error(read_with(&made.path, &sentiment()), &["line 1", "`neutral`"], declared);
+        let message = ["none of the 1 rows", "a label that is not declared"];
+        assert_data_error(read_with(&made.path, &sentiment()), &message, "`neutral`");
     }
 
     #[test]

@@ -517,6 +517,123 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
     }
 }
 
+/// Values that this program gives, but not together; and words that no values give.
+#[test]
+fn p10_values_that_do_not_fit_each_other_are_found() {
+    type Forge = fn(&mut Value);
+    let forged: [(&str, Forge, &str); 17] = [
+        (
+            "galaxy",
+            |c| c["guarantee"]["parameters"]["unit"] = "galaxy".into(),
+            "`unit`",
+        ),
+        ("crowd", |c| c["guarantee"]["unit"]["max_records"] = 9.into(), "`unit`"),
+        (
+            "hidden",
+            |c| c["run"] = "tiny\u{200b}-quick".into(),
+            "characters in it that nobody sees",
+        ),
+        (
+            "turned",
+            |c| c["guarantee"]["plain"] = "\u{202e}safe".into(),
+            "characters in it that nobody sees",
+        ),
+        (
+            "rarer",
+            |c| c["guarantee"]["parameters"]["sampling_rate"] = 0.001.into(),
+            "`sampling_rate`",
+        ),
+        (
+            "larger",
+            |c| c["guarantee"]["parameters"]["sampler"] = "poisson truncated at 30 (of at most 999999 units)".into(),
+            "`sampler`",
+        ),
+        (
+            "shuffled",
+            |c| c["guarantee"]["parameters"]["sampler"] = "shuffled".into(),
+            "`sampler`",
+        ),
+        (
+            "size",
+            |c| c["guarantee"]["public_size"] = 250.into(),
+            "`sampling_rate`",
+        ),
+        (
+            "gate",
+            |c| {
+                c["deployment"]["copy_gate"] = serde_json::json!({
+                    "epsilon": 0.1, "shared_words": 10, "noisy_matched_units": 0, "tolerated_units": 3
+                })
+            },
+            "`copy_gate`",
+        ),
+        (
+            "blunt",
+            |c| c["guarantee"]["attacks"]["at"][0]["true_positive_rate_at_most"] = 0.001.into(),
+            "`attacks`",
+        ),
+        (
+            "even",
+            |c| c["guarantee"]["attacks"]["right_at_even_odds"] = 0.5.into(),
+            "`attacks`",
+        ),
+        (
+            "unaudited",
+            |c| c["deployment"]["audit"] = serde_json::json!([]),
+            "`audit`",
+        ),
+        (
+            "acclaimed",
+            |c| c["deployment"]["audit"][0]["attack"] = "every attack there is".into(),
+            "`audit`",
+        ),
+        (
+            "refuted",
+            |c| c["deployment"]["audit"][0]["epsilon_lower"] = 1e9.into(),
+            "`audit`",
+        ),
+        (
+            "cheap",
+            |c| {
+                c["guarantee"]["composition"]["epsilon"] = 0.001.into();
+                c["guarantee"]["composition"]["delta"] = c["guarantee"]["parameters"]["delta"].clone();
+            },
+            "`composition`",
+        ),
+        (
+            "boast",
+            |c| c["guarantee"]["plain"] = "Nobody learns anything about anyone.".into(),
+            "`plain` is not what its values say",
+        ),
+        (
+            "trust",
+            |c| c["deployment"]["trust"] = "Nobody needs to be trusted.".into(),
+            "`trust` is not what its values say",
+        ),
+    ];
+    for (name, forge, told) in forged {
+        let folder = bundle(&format!("unfit-{name}"));
+        let path = folder.join("privacy.json");
+        let mut said = json(&fs::read(&path).expect("reads"));
+        forge(&mut said);
+        let words = serde_json::from_value::<dpsynth::privacy::Guarantee>(said["guarantee"]["parameters"].clone());
+        said["guarantee"]["statement"] = words.map(|g| g.to_string()).unwrap_or_default().into();
+        fs::write(&path, serde_json::to_string_pretty(&said).expect("JSON") + "\n").expect("writes");
+        rehash(&folder, "privacy.json");
+        verify(&folder).refused(3, &[told]);
+    }
+    let folder = bundle("unfit-card");
+    let card = fs::read_to_string(folder.join("README.md")).expect("reads");
+    assert!(card.contains("someone for whom it was an even chance"), "{card}");
+    fs::write(
+        folder.join("README.md"),
+        card.replace("someone for whom it was an even chance", "hardly anyone"),
+    )
+    .expect("writes");
+    rehash(&folder, "README.md");
+    verify(&folder).refused(3, &["README.md: does not say what privacy.json makes it say"]);
+}
+
 /// Makes manifest and sums right for a changed file.
 fn rehash(folder: &Path, file: &str) {
     let hash = |path: &Path| dpsynth::hash::sha256_file(path).expect("reads").0;

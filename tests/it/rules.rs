@@ -1,11 +1,11 @@
 //! `docs/rules.md` against the tests: each rule lists tests that exist, and each test named after a rule is listed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A test's function, and where it is as `docs/rules.md` has it: `privacy_plan`, `src/privacy/plan.rs`.
+/// A test's function, and where it is as `docs/rules.md` has it: `plan`, `src/files.rs`.
 type Test = (String, String);
 
 /// A file of the program by its path, one of the tests by its module: these may move between folders.
@@ -21,23 +21,30 @@ fn place(file: &Path) -> String {
     module.file_stem().expect("a name").to_string_lossy().into_owned()
 }
 
+/// All Rust files below `folder`.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let of = |path: PathBuf| match path.is_dir() {
+        true => rust_files(&path),
+        false => vec![path],
+    };
+    let all = entries.flat_map(|entry| of(entry.expect("an entry").path()));
+    all.filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
 /// Adds the functions with `#[test]` of all Rust files below `folder`.
 fn add_tests(folder: &Path, tests: &mut Vec<Test>) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            add_tests(&path, tests);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("text");
-            let lines: Vec<&str> = text.lines().map(str::trim).collect();
-            for (i, line) in lines.iter().enumerate() {
-                let above = lines[..i].iter().rev();
-                let mut above = above.take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-                if let Some((name, _)) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('('))
-                    && above.any(|attribute| *attribute == "#[test]")
-                {
-                    tests.push((name.to_string(), place(&path)));
-                }
+    for path in rust_files(folder) {
+        let text = fs::read_to_string(&path).expect("text");
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (i, line) in lines.iter().enumerate() {
+            let above = lines[..i].iter().rev();
+            let mut above = above.take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+            if let Some((name, _)) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('('))
+                && above.any(|attribute| *attribute == "#[test]")
+            {
+                tests.push((name.to_string(), place(&path)));
             }
         }
     }
@@ -94,4 +101,32 @@ fn every_test_named_after_a_rule_is_listed() {
             assert!(listed, "`{}` (`{}`) is not listed under P{number}", test.0, test.1);
         }
     }
+}
+
+/// A key from the clock, or from a generator that is made for speed, looks as random as one from the operating system.
+#[test]
+fn p4_the_private_core_reads_no_clock_and_no_other_generator() {
+    let mut files = 0;
+    for path in rust_files(&Path::new(ROOT).join("crates/dpsynth-privacy/src")) {
+        // Deliberate mistakes are there.
+        if path.ends_with("mutation.rs") {
+            continue;
+        }
+        files += 1;
+        let text = fs::read_to_string(&path).expect("reads");
+        for word in [
+            "SystemTime",
+            "Instant",
+            "UNIX_EPOCH",
+            "thread_rng",
+            "rand::rng",
+            "rand::random",
+            "StdRng",
+            "SmallRng",
+            "from_entropy",
+        ] {
+            assert!(!text.contains(word), "{} says {word}", path.display());
+        }
+    }
+    assert!(files > 20, "{files} files");
 }

@@ -507,6 +507,7 @@ fn some_checkpoint(len: usize) -> Checkpoint {
         values,
         optimizer,
         applied_steps: 4,
+        on_gpu: true,
         ledger,
     }
 }
@@ -550,7 +551,7 @@ fn request(steps: u64, expected_batch_size: u64, public_size: u64) -> PlanReques
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: Some(SEED),
     }
 }
@@ -803,7 +804,7 @@ fn p4_a_checkpoint_holds_no_seed() {
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let mut keys: Vec<String> = header.metadata().clone().unwrap().into_keys().collect();
     keys.sort();
-    assert_eq!(keys, ["applied_steps", "ledger", "optimizer_steps"]);
+    assert_eq!(keys, ["applied_steps", "ledger", "on_gpu", "optimizer_steps"]);
     let mut names = safetensors::SafeTensors::deserialize(&bytes)
         .unwrap()
         .names()

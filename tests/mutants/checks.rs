@@ -2,11 +2,15 @@
 
 use std::sync::atomic::AtomicBool;
 
+use dpsynth::audit::Stop;
+use dpsynth::audit::steps::Stepping;
 use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
 use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{LABELS, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use dpsynth::privacy::{
+    COPY_GATE, LABELS, LabelCounts, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, UnitCount,
+};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::contribution::Contribution;
@@ -96,7 +100,7 @@ fn request(steps: u64, expected_batch_size: u64, public_size: u64) -> PlanReques
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     }
 }
@@ -296,6 +300,110 @@ pub fn p1_truncation_keeps_everyone_equally_often() -> Result<(), String> {
     })
 }
 
+/// P3: what the trainer steps by is what the mechanism released, to the bit, and its learning rate is no private number.
+pub fn p3_the_trainer_steps_by_what_was_released() -> Result<(), String> {
+    let bench = Bench::new(24);
+    let config = FinetuneConfig {
+        rank: 2,
+        alpha: 6.0,
+        max_grad_norm: MAX_GRAD_NORM,
+        ..FinetuneConfig::default()
+    };
+    let stepping = Stepping {
+        model: &bench.model,
+        config: &config,
+        request: request(12, 8, 24),
+        units: &bench.units,
+        objective: &Objective::text(),
+    };
+    let begun = || Ok(trainable::initial(&config, &bench.model));
+    let found = stepping
+        .run(begun, Stop(&AtomicBool::new(false)))
+        .map_err(|e| e.to_string())?;
+    ensure(found.same, || {
+        format!(
+            "after {} steps a value differs by {:e}",
+            found.steps, found.largest_difference
+        )
+    })
+}
+
+/// P4: two runs that are begun in the same second draw other noise.
+pub fn p4_no_two_runs_share_a_key() -> Result<(), String> {
+    let (bench, plan) = (Bench::new(9), plan(1, 3, 9));
+    let mut seen: Vec<Vec<f32>> = Vec::new();
+    for run in ["a", "b", "c", "d"] {
+        let step = bench.begin(&plan, run).charge(TRAINING).map_err(|e| e.to_string())?;
+        let noise = step.privatize(&[0.0; 64]).map_err(|e| e.to_string())?;
+        ensure(!seen.contains(&noise), || {
+            format!("run {run} drew the noise of another")
+        })?;
+        seen.push(noise);
+    }
+    Ok(())
+}
+
+/// P1: units are drawn as often as is accounted for.
+pub fn p1_units_are_drawn_at_the_planned_rate() -> Result<(), String> {
+    let (steps, units) = (4, 1_000_000);
+    let plan = PrivacyPlan::calibrate(&request(steps, 100_000, units)).map_err(|e| e.to_string())?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let ledger = Ledger::open(folder.path(), "d7", 1000.0, plan.delta(), &Unit::Record).map_err(|e| e.to_string())?;
+    let mut run = plan.begin(ledger, "drawn", units as usize).map_err(|e| e.to_string())?;
+    let mut drawn = 0.0;
+    for _ in 0..steps {
+        drawn += run.charge(TRAINING).map_err(|e| e.to_string())?.members().len() as f64;
+    }
+    // Four million coins of probability 0.1: deviation 600.
+    ensure((drawn - 400_000.0).abs() < 6.0 * 600.0, || {
+        format!("{drawn} units were drawn, 400000 are accounted for")
+    })
+}
+
+/// P12: the noise is no per cent short.
+pub fn p12_the_noise_is_as_wide_as_charged() -> Result<(), String> {
+    let (bench, plan) = (Bench::new(9), plan(1, 3, 9));
+    let step = bench.begin(&plan, "wide").charge(TRAINING).map_err(|e| e.to_string())?;
+    let zeros = vec![0.0; 1_000_000];
+    let noise = step.privatize(&zeros).map_err(|e| e.to_string())?;
+    let deviation = plan.noise_multiplier() * MAX_GRAD_NORM / plan.expected_batch_size() as f64;
+    let squares = noise.iter().map(|n| (f64::from(*n) / deviation).powi(2)).sum();
+    noise_is_whole(squares, 1e6, "a million values")
+}
+
+/// P3: what a record contributes does not depend on who shares its micro-batch.
+pub fn p3_a_record_contributes_the_same_in_any_micro_batch() -> Result<(), String> {
+    let bench = Bench::new(8);
+    let all: Vec<usize> = (0..8).collect();
+    let sum = |size: usize| {
+        let contribution = bench.contribution(Clipping::Automatic, size);
+        contribution.sum(&bench.adapter, &bench.units, &all).sum
+    };
+    let one = sum(1);
+    for size in [3, 8] {
+        let moved = support::distance(&one, &sum(size));
+        ensure(moved < 1e-4 * MAX_GRAD_NORM, || {
+            format!("micro-batches of {size} move the sum by {:.4} C", moved / MAX_GRAD_NORM)
+        })?;
+    }
+    Ok(())
+}
+
+/// P8: a count of units is not what was counted.
+pub fn p8_counts_of_units_have_noise() -> Result<(), String> {
+    let plan = PrivacyPlan::calibrate(&PlanRequest {
+        beside: vec![COPY_GATE.planned(UnitCount { epsilon: 1e-5 }, 1)],
+        ..request(1, 8, 24)
+    });
+    let plan = plan.map_err(|e| e.to_string())?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let ledger = Ledger::open(folder.path(), "d6", 1000.0, plan.delta(), &Unit::Record).map_err(|e| e.to_string())?;
+    let mut run = plan.begin(ledger, "gated", 24).map_err(|e| e.to_string())?;
+    let noisy = run.charge(COPY_GATE).map_err(|e| e.to_string())?.privatize(7);
+    // Discrete Laplace noise of scale 100,000 is 0 once in 200,000.
+    ensure(noisy != 7, || "the count went out as it was".to_string())
+}
+
 /// P5: counts that a unit moves by up to four have noise for four.
 pub fn p5_histograms_have_the_noise_of_their_unit() -> Result<(), String> {
     let unit = Unit::Group {
@@ -304,7 +412,7 @@ pub fn p5_histograms_have_the_noise_of_their_unit() -> Result<(), String> {
     };
     let plan = PrivacyPlan::calibrate(&PlanRequest {
         unit: unit.clone(),
-        label_histogram_epsilon: Some(1.0),
+        beside: vec![LABELS.planned(LabelCounts { epsilon: 1.0 }, 1)],
         ..request(1, 8, 24)
     });
     let plan = plan.map_err(|e| e.to_string())?;

@@ -119,6 +119,61 @@ fn a_histogram_without_noise_is_caught() {
 }
 
 #[test]
+fn a_clean_mean_added_in_the_trainer_is_caught() {
+    caught(
+        Mutation::CleanMeanAdded,
+        checks::p3_the_trainer_steps_by_what_was_released,
+    );
+}
+
+#[test]
+fn a_trainer_without_noise_is_caught() {
+    caught(
+        Mutation::CleanMeanInstead,
+        checks::p3_the_trainer_steps_by_what_was_released,
+    );
+}
+
+#[test]
+fn a_learning_rate_that_follows_the_loss_is_caught() {
+    caught(
+        Mutation::LearningRateFromLoss,
+        checks::p3_the_trainer_steps_by_what_was_released,
+    );
+}
+
+#[test]
+fn a_key_from_clock_and_step_is_caught() {
+    caught(Mutation::KeyFromClock, checks::p4_no_two_runs_share_a_key);
+}
+
+#[test]
+fn a_sampling_rate_two_per_cent_too_high_is_caught() {
+    caught(
+        Mutation::SamplingRateTooHigh,
+        checks::p1_units_are_drawn_at_the_planned_rate,
+    );
+}
+
+#[test]
+fn a_denominator_of_the_whole_micro_batch_is_caught() {
+    caught(
+        Mutation::SharedDenominator,
+        checks::p3_a_record_contributes_the_same_in_any_micro_batch,
+    );
+}
+
+#[test]
+fn noise_three_per_cent_short_is_caught() {
+    caught(Mutation::NoiseShort, checks::p12_the_noise_is_as_wide_as_charged);
+}
+
+#[test]
+fn a_count_of_units_without_noise_is_caught() {
+    caught(Mutation::CountWithoutNoise, checks::p8_counts_of_units_have_noise);
+}
+
+#[test]
 fn a_histogram_that_forgets_the_unit_is_caught() {
     caught(
         Mutation::HistogramForgetsUnits,

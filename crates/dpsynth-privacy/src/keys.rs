@@ -33,6 +33,10 @@ impl KeySource {
     /// A key for one draw of one use of a release.
     pub fn key(&self, release: &str, step: u64, purpose: Purpose) -> Result<Key> {
         match self {
+            #[cfg(mutants)]
+            KeySource::Secure if crate::mutation::is(crate::mutation::Mutation::KeyFromClock) => {
+                KeySource::Seeded(crate::mutation::seconds()).key(release, step, purpose)
+            }
             KeySource::Secure => {
                 let mut key = [0; 32];
                 getrandom::fill(&mut key).map_err(|e| {

@@ -19,7 +19,7 @@
 //!     noise: NoiseKind::ExactGaussian,
 //!     unit: Unit::Record,
 //!     max_batch_size: None,
-//!     label_histogram_epsilon: None,
+//!     beside: Vec::new(),
 //!     seed: None,
 //! })?;
 //! println!("{}", plan.statement(plan.steps())); // epsilon, with everything without which it means nothing
@@ -166,7 +166,10 @@ mod unit;
 pub use class::{Class, Document, Field};
 pub use error::{Error, Result, Told};
 pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
-pub use mechanisms::{ChargedCounts, ChargedStep, LABELS, Proof, Release, StepNoise, TRAINING};
+pub use mechanisms::{
+    COPY_GATE, ChargedCount, ChargedCounts, ChargedStep, LABELS, LabelCounts, Proof, Release, StepNoise, TRAINING,
+    UnitCount,
+};
 pub use noise::{FLOAT_ALLOWANCE, NoiseKind};
 pub use plan::{PlanRequest, PrivacyPlan};
 pub use run::PrivateRun;

@@ -38,11 +38,33 @@ pub enum Mutation {
     HistogramWithoutNoise,
     /// The histogram's noise is for units of one record.
     HistogramForgetsUnits,
+    /// Matched units are counted without noise.
+    CountWithoutNoise,
+    /// Half of the clean mean is added to what the mechanism released.
+    CleanMeanAdded,
+    /// The method is given the clean mean, although noise was drawn.
+    CleanMeanInstead,
+    /// A key is made from the clock's seconds and the step.
+    KeyFromClock,
+    /// A unit is drawn 2 % more often than is accounted for.
+    SamplingRateTooHigh,
+    /// A record's loss is divided by the tokens of its micro-batch.
+    SharedDenominator,
+    /// The learning rate follows the loss of the batch.
+    LearningRateFromLoss,
+    /// The noise is 3 % short.
+    NoiseShort,
 }
 
 thread_local! {
     static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
     static MICRO_BATCHES: Cell<usize> = const { Cell::new(1) };
+}
+
+/// What the clock says.
+pub fn seconds() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
 }
 
 /// The mistake that is switched on for this thread.

@@ -138,6 +138,11 @@ impl Mechanism {
         // Up, and by one more for the rounding of this line.
         let sigma = (self.noise_multiplier * sensitivity / grid).ceil() + 1.0;
         // A conversion from floating point stops at the ends of u64, which the sampler refuses.
+        #[cfg(mutants)]
+        let sigma = match crate::mutation::is(crate::mutation::Mutation::NoiseShort) {
+            true => 0.97 * sigma,
+            false => sigma,
+        };
         let Some(rounded) = Rounded::new(sigma as u64) else {
             return Err(
                 Error::usage(format!("noise of {sigma:e} grid units is beyond the exact sampler"))
@@ -224,6 +229,21 @@ mod tests {
                 assert!((d as f64).sqrt() * grid > 0.49 * GRID_SHARE * c);
             }
         }
+    }
+
+    /// σ in grid units, by hand: σ·(C·(1 + 10⁻³) + √d·grid)/grid, up, and one.
+    #[test]
+    fn p12_the_noise_in_grid_units_is_what_is_charged_and_not_less() {
+        let sigma = |z: f64, c: f64, d: usize| {
+            let gridded = mechanism(NoiseKind::ExactGaussian, z, c).gridded(d).expect("a sampler");
+            (gridded.grid, gridded.rounded.sigma())
+        };
+        // C = 1, d = 1: the grid is 2^-14, and 1.001 · 16384 + 1 = 16401.384.
+        assert_eq!(sigma(1.0, 1.0, 1), (2f64.powi(-14), 16_403));
+        // σ = 0.5 of the same: 8200.692.
+        assert_eq!(sigma(0.5, 1.0, 1), (2f64.powi(-14), 8_202));
+        // C = 8, d = 10000: 10^-4 · 8/100 = 8·10^-6 lies above 2^-17; 8 · 1.001 · 2^17 + 100 = 1,049,724.576; times 2.5.
+        assert_eq!(sigma(2.5, 8.0, 10_000), (2f64.powi(-17), 2_624_313));
     }
 
     /// The p-values of chi-square and KS for noise in units of its claimed standard deviation.

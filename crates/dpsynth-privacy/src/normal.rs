@@ -113,6 +113,12 @@ impl Rounded {
         })
     }
 
+    /// The standard deviation before rounding.
+    #[cfg(test)]
+    pub fn sigma(&self) -> u64 {
+        self.sigma
+    }
+
     #[inline]
     pub fn draw(&self, rng: &mut ChaCha20Rng) -> i64 {
         let mut x = Uniform::starting(0);

@@ -7,11 +7,9 @@ use std::sync::{Arc, Mutex};
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
 use super::calibrate::Target;
 use super::ledger::{RunParameters, Uses};
-use super::mechanisms::{
-    LABELS, LabelCounts, Mechanism, Proof, Release, Stated, SubsampledGaussian, TRAINING, Truncation,
-};
+use super::mechanisms::{Mechanism, Named, Release, Stated, SubsampledGaussian, TRAINING, Truncation, is_known};
 use super::noise::{self, NoiseKind};
-use super::statement::Guarantee;
+use super::statement::{Guarantee, not_proven};
 use super::unit::Unit;
 use crate::{Error, Result};
 
@@ -36,8 +34,8 @@ pub struct PlanRequest {
     pub unit: Unit,
     /// Where batches have a largest size (truncated Poisson): memory is then fixed, at a small price in epsilon.
     pub max_batch_size: Option<u64>,
-    /// Epsilon of one noisy histogram of the labels, paid from `target_epsilon`.
-    pub label_histogram_epsilon: Option<f64>,
+    /// What is released besides the steps, paid from `target_epsilon`; see [`Named::planned`].
+    pub beside: Vec<Release>,
     /// Fixes all randomness, for tests and rehearsals; the run is then NOT PRIVATE (rule P4).
     pub seed: Option<u64>,
 }
@@ -116,23 +114,15 @@ impl PrivacyPlan {
             most_units: r.public_size + r.public_size.div_ceil(10),
         });
         let sampling_rate = r.expected_batch_size as f64 / n;
-        let mut beside = Vec::new();
-        if let Some(epsilon) = r.label_histogram_epsilon {
-            let counts = LabelCounts { epsilon };
-            if counts.noise(r.unit.max_records()).is_none() || epsilon >= r.target_epsilon {
-                return Err(Error::usage(format!(
-                    "labels cannot be counted with epsilon {epsilon} of {}",
-                    r.target_epsilon
-                ))
-                .hint("it is taken from the run's epsilon; 0.1 is usual"));
+        for (i, release) in r.beside.iter().enumerate() {
+            release.mechanism.admit(&r.unit, r.target_epsilon)?;
+            let again = r.beside[..i].iter().any(|other| other.name == release.name);
+            if again || !is_known(release) {
+                return Err(Error::usage(format!("`{}` cannot be planned like this", release.name))
+                    .hint("a plan has each of its releases once, by its own mechanism; see `Named::planned`"));
             }
-            beside.push(Release {
-                name: LABELS.name().into(),
-                mechanism: Mechanism::DiscreteLaplace(counts),
-                times: 1,
-            });
         }
-        let paid: Vec<Phase> = (beside.iter())
+        let paid: Vec<Phase> = (r.beside.iter())
             .filter_map(|release| release.phase(release.times).transpose())
             .collect::<Result<_>>()?;
         let training = |noise_multiplier: f64| SubsampledGaussian {
@@ -150,7 +140,7 @@ impl PrivacyPlan {
             mechanism: Mechanism::SubsampledGaussian(training(noise_multiplier)),
             times: r.steps,
         }];
-        releases.extend(beside);
+        releases.extend(r.beside.iter().cloned());
         Ok(PrivacyPlan {
             target_epsilon: r.target_epsilon,
             public_size: r.public_size,
@@ -189,14 +179,9 @@ impl PrivacyPlan {
 
     /// The words without which a plan with a release that has no proof may not be quoted (P11); none where all are certified.
     fn unproven(&self) -> Option<String> {
-        let research = self
-            .releases()
-            .iter()
-            .find_map(|release| match release.mechanism.proof() {
-                Proof::Research(reference) => Some((&release.name, reference)),
-                Proof::Certified(_) => None,
-            });
-        research.map(|(name, reference)| format!("NOT A DP GUARANTEE: `{name}` has no proof ({reference})"))
+        self.parameters
+            .unproven()
+            .map(|(name, reference)| not_proven(name, reference))
     }
 
     /// Epsilon that was asked for; [`PrivacyPlan::epsilon_after`] all steps is at most this.
@@ -270,13 +255,9 @@ impl PrivacyPlan {
         self.training.truncation.map(|t| t.most_units)
     }
 
-    /// Epsilon of the noisy histogram of the labels, where one is planned.
-    pub fn label_histogram_epsilon(&self) -> Option<f64> {
-        let (_, release) = self.parameters.release(LABELS.name())?;
-        match release.mechanism {
-            Mechanism::DiscreteLaplace(counts) => Some(counts.epsilon),
-            _ => None,
-        }
+    /// Uses of `release` that are planned; 0 where it is no part of the plan.
+    pub fn planned<M>(&self, release: &Named<M>) -> u64 {
+        self.parameters.times(release.name())
     }
 
     /// `steps` training steps and all uses of everything else that is planned.
@@ -364,9 +345,7 @@ impl PrivacyPlan {
             false => release.times,
         };
         let releases = self.releases().iter();
-        releases
-            .filter_map(|r| r.mechanism.state(uses(r), &self.mechanism))
-            .collect()
+        releases.map(|r| r.mechanism.state(uses(r), &self.mechanism)).collect()
     }
 }
 
@@ -382,7 +361,7 @@ impl fmt::Debug for PlanRequest {
             .field("noise", &self.noise)
             .field("unit", &self.unit)
             .field("max_batch_size", &self.max_batch_size)
-            .field("label_histogram_epsilon", &self.label_histogram_epsilon)
+            .field("beside", &self.beside)
             .field("seeded", &self.seed.is_some())
             .finish()
     }
@@ -402,6 +381,7 @@ impl fmt::Debug for PrivacyPlan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mechanisms::{LABELS, LabelCounts, TOY, Unproven};
     use super::*;
 
     /// A release without a proof cannot be quoted without saying so, in words and in files.
@@ -417,14 +397,13 @@ mod tests {
             noise: NoiseKind::ExactGaussian,
             unit: Unit::Record,
             max_batch_size: None,
-            label_histogram_epsilon: Some(0.1),
+            beside: vec![LABELS.planned(LabelCounts { epsilon: 0.1 }, 1)],
             seed: None,
         })
         .expect("a plan");
         let certified = plan.statement(3);
         assert_eq!(certified.caveat, None);
-        let unproven = serde_json::from_str(r#"{"name":"toy","mechanism":"unproven","times":1}"#);
-        plan.parameters.releases.push(unproven.expect("a release"));
+        plan.parameters.releases.push(TOY.planned(Unproven {}, 1));
         let statement = plan.statement(3);
         assert!(
             statement.epsilon > certified.epsilon,
@@ -437,5 +416,9 @@ mod tests {
         let written = serde_json::to_value(&statement).expect("serialises");
         let read: Guarantee = serde_json::from_value(written).expect("reads");
         assert!(read.to_string().starts_with("NOT A DP GUARANTEE"));
+        // Whoever takes the words out leaves the release in, which says the same.
+        let unsaid = Guarantee { caveat: None, ..read };
+        assert!(unsaid.to_string().starts_with("NOT A DP GUARANTEE: `toy`"), "{unsaid}");
+        assert!(unsaid.unproven().is_some());
     }
 }

@@ -131,11 +131,27 @@ impl PrivateRun {
             index,
             units: self.units,
             max_records: self.plan.unit().max_records(),
-            noise: self.plan.noise_mechanism(),
+            training_noise: self.plan.noise_mechanism(),
             keys: &self.keys,
             #[cfg(mutants)]
             resumed_at: self.resumed_at,
         })
+    }
+
+    /// Puts the SHA-256 of a state into the ledger, before the state is written: a run goes on from such a state alone.
+    ///
+    /// # Errors
+    /// Other: the ledger cannot be written.
+    pub fn checkpoint(&mut self, sha256: &str) -> Result<()> {
+        self.ledger.checkpoint(&self.run, sha256)
+    }
+
+    /// Puts the SHA-256 of the file of trained values into the ledger: what is audited and released is held against it.
+    ///
+    /// # Errors
+    /// Data: the run came to something else before. Other: the ledger cannot be written.
+    pub fn trained(&mut self, sha256: &str) -> Result<()> {
+        self.ledger.trained(&self.run, sha256)
     }
 
     /// Ends the run: uses that were planned but not charged no longer count, and it cannot be taken up again.

@@ -9,9 +9,19 @@ use super::uniform::below;
 ///
 /// The coin compares 64 random bits with ⌊q·2⁶⁴⌋: at most 2⁻⁶⁴ less likely than q, which is on the private side.
 pub fn poisson(units: usize, sampling_rate: f64, key: &Key) -> Vec<usize> {
-    let threshold = (sampling_rate * 2f64.powi(64)) as u128;
+    #[cfg(mutants)]
+    let sampling_rate = match crate::mutation::is(crate::mutation::Mutation::SamplingRateTooHigh) {
+        true => 1.02 * sampling_rate,
+        false => sampling_rate,
+    };
+    let threshold = threshold(sampling_rate);
     let mut rng = key.stream(0);
     (0..units).filter(|_| u128::from(rng.next_u64()) < threshold).collect()
+}
+
+/// ⌊q·2⁶⁴⌋.
+fn threshold(sampling_rate: f64) -> u128 {
+    (sampling_rate * 2f64.powi(64)) as u128
 }
 
 /// Truncated Poisson sampling: of more than `most` members a uniformly random subset of that size stays, in order.
@@ -36,6 +46,16 @@ pub fn truncate(mut members: Vec<usize>, most: usize, key: &Key) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A coin is q itself, not a rate near it: of powers of two exactly, of others from below.
+    #[test]
+    fn p1_a_coin_has_the_probability_that_is_accounted_for() {
+        assert_eq!(threshold(0.25), 1 << 62);
+        assert_eq!(threshold(1.0), 1 << 64);
+        assert_eq!(threshold(0.0), 0);
+        // 0.1 in f64 is 3602879701896397 / 2^55.
+        assert_eq!(threshold(0.1), 3_602_879_701_896_397 << 9);
+    }
 
     #[test]
     fn truncation_keeps_every_member_equally_often() {

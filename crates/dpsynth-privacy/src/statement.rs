@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::accountant::Phase;
 use super::class::Document;
-use super::mechanisms::{Stated, SubsampledGaussianStated};
+use super::mechanisms::{Proof, Stated, SubsampledGaussianStated};
 use crate::number::{delta, down, up};
 use crate::{Error, document};
 
@@ -34,7 +34,7 @@ document! {
         public sampler: String,
         /// What computed epsilon.
         public accountant: String,
-        /// What its releases say of themselves (`privacy/mechanisms`): noise multiplier, sampling rate and steps among it.
+        /// What its releases say of themselves ([`crate::mechanisms`]): noise multiplier, sampling rate and steps among it.
         public releases: Vec<Stated>,
         /// False where the randomness came from a fixed seed: then nothing above is guaranteed.
         public private: bool,
@@ -46,6 +46,11 @@ pub const ON_A_GPU: &str = "trained on a GPU, where the allowance for floating-p
 
 /// What a guarantee says first where the randomness came from a fixed seed.
 pub const FIXED_SEED: &str = "NOT PRIVATE: the randomness came from a fixed seed";
+
+/// The words without which what `release` costs may not be quoted (P11).
+pub(super) fn not_proven(release: &str, reference: &str) -> String {
+    format!("NOT A DP GUARANTEE: `{release}` has no proof ({reference})")
+}
 
 impl Guarantee {
     /// Reads a guarantee, and names the keys of it that nobody knows.
@@ -107,10 +112,30 @@ impl Guarantee {
         self.releases.iter().map(|stated| stated.phase(&self.sampler)).collect()
     }
 
+    /// With what must be read first of how it was trained, unless it says something already.
+    pub fn told(mut self, on_gpu: bool) -> Self {
+        let own = self.caveat.take();
+        self.caveat = own.or(match (self.private, on_gpu) {
+            (false, _) => Some(FIXED_SEED.into()),
+            (true, true) => Some(ON_A_GPU.into()),
+            (true, false) => None,
+        });
+        self
+    }
+
+    /// NOT A DP GUARANTEE and why, where a release of it has no proof (P11): it need not say so itself.
+    pub fn unproven(&self) -> Option<String> {
+        self.releases.iter().find_map(|stated| match stated.proof() {
+            Proof::Research(reference) => Some(not_proven(stated.release(), reference)),
+            Proof::Certified(_) => None,
+        })
+    }
+
     /// What must be read before its numbers; none where there is nothing.
     pub fn caveats(&self) -> Option<String> {
+        let unproven = self.unproven();
         let own = self.caveat.as_deref().filter(|own| !own.is_empty());
-        match own {
+        match unproven.as_deref().or(own) {
             Some(own) if !self.private && own != FIXED_SEED => Some(format!("{FIXED_SEED}; {own}")),
             Some(own) => Some(own.to_string()),
             None => (!self.private).then(|| FIXED_SEED.to_string()),

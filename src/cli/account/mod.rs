@@ -1,5 +1,6 @@
 //! `dpsynth account`: epsilon, delta or a privacy curve of what is planned.
 
+mod attacks;
 mod input;
 mod point;
 
@@ -7,8 +8,9 @@ use crate::cli::table::table;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use dpsynth::Result;
+use dpsynth::facts::attacks::Attacks;
 use dpsynth::privacy::accountant::{Phase, estimate};
+use dpsynth::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -50,9 +52,9 @@ pub struct Account {
         conflicts_with = "delta"
     )]
     epsilon: Vec<f64>,
-    /// The privacy curve: epsilon at deltas from 1e-3 to 1e-10, or at those given.
-    #[arg(long)]
-    curve: bool,
+    /// A whole curve: epsilon at deltas from 1e-3 to 1e-10, or at those given; or what attacks on membership can do.
+    #[arg(long, value_enum, value_name = "OF", num_args = 0..=1, require_equals = false, default_missing_value = "epsilon")]
+    curve: Option<CurveOf>,
     /// Which analysis: pld is exact up to a bracket and is what runs are charged by, the others are for comparison.
     #[arg(long, value_enum, default_value_t = Accountant::Pld)]
     accountant: Accountant,
@@ -65,6 +67,14 @@ pub struct Account {
     /// Writes one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum CurveOf {
+    /// Epsilon at each delta.
+    Epsilon,
+    /// The best attack's true-positive rate at each false-positive rate, by privacy loss distributions.
+    Tradeoff,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -140,6 +150,9 @@ impl Account {
             Setting::One(part) => vec![part.phase()?],
             Setting::Several { phases } => phases.iter().map(|p| p.phase()).collect::<Result<_>>()?,
         };
+        if self.curve == Some(CurveOf::Tradeoff) {
+            return self.attacks(&phases, setting, ui);
+        }
         let given: Vec<Given> = if !self.epsilon.is_empty() {
             self.epsilon.iter().map(|e| Given::Epsilon(*e)).collect()
         } else if !self.delta.is_empty() {
@@ -154,7 +167,7 @@ impl Account {
             .map(|given| self.point(&phases, *given))
             .collect::<Result<_>>()?;
         let context = self.context(setting);
-        match (self.curve || points.len() > 1, self.json) {
+        match (self.curve.is_some() || points.len() > 1, self.json) {
             (true, true) => ui.print_json(&Curve { context, curve: points }),
             (true, false) => ui.print(&self.table(&points)),
             (false, json) => {
@@ -165,6 +178,23 @@ impl Account {
                     ui.print(&self.sentence(&point))
                 }
             }
+        }
+    }
+
+    fn attacks(&self, phases: &[Phase], setting: Setting, ui: &Ui) -> Result<()> {
+        if self.accountant != Accountant::Pld || !self.delta.is_empty() || !self.epsilon.is_empty() {
+            return Err(
+                Error::usage("what attacks can do has no delta and no epsilon, and only pld knows it")
+                    .hint("leave out --delta, --epsilon and --accountant"),
+            );
+        }
+        let attacks = Attacks::of(phases, self.adjacency.known())?;
+        match self.json {
+            true => ui.print_json(&attacks::WithContext {
+                attacks: &attacks,
+                context: self.context(setting),
+            }),
+            false => ui.print(&attacks::text(&attacks, &self.meaning())),
         }
     }
 

@@ -17,6 +17,14 @@ pub struct Checkpoint {
     weights: Vec<u8>,
 }
 
+/// A tensor's name without its first part: `h.0.ln_1.weight` of `transformer.h.0.ln_1.weight`. A name of two parts keeps
+/// both: `weight` is anybody's.
+fn without_first(name: &str) -> Option<&str> {
+    name.split_once('.')
+        .map(|(_, rest)| rest)
+        .filter(|rest| rest.contains('.'))
+}
+
 impl Checkpoint {
     /// Opens the checkpoint in `folder`.
     ///
@@ -28,8 +36,10 @@ impl Checkpoint {
             std::fs::read(&path).map_err(|e| Error::io("read", &path, e))
         };
         let out = Checkpoint {
-            config: serde_json::from_slice(&read("config.json")?)
-                .map_err(|e| Error::data(format!("{} is damaged: {e}", folder.join("config.json").display())))?,
+            config: serde_json::from_slice(&read("config.json")?).map_err(|e| {
+                Error::data(format!("{} is damaged: {e}", folder.join("config.json").display()))
+                    .hint("fetch the model again")
+            })?,
             weights: read("model.safetensors")?,
             folder: folder.to_path_buf(),
         };
@@ -66,7 +76,7 @@ impl Checkpoint {
     pub fn values(&self, slot: &Slot) -> Result<Vec<f32>> {
         let tensors = self.tensors()?;
         // The hub's own files may leave out the first part of each name.
-        let short = slot.name.split_once('.').map_or("", |(_, rest)| rest);
+        let short = without_first(&slot.name).unwrap_or_default();
         let view = tensors.tensor(&slot.name).or_else(|_| tensors.tensor(short));
         let view = view.map_err(|_| self.wrong(&format!("has no tensor `{}`", slot.name)))?;
         let (stored, turned) = match (slot.kind, &slot.shape[..]) {
@@ -90,9 +100,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Data: there is one.
-    pub fn require_no_more_than(&self, shape: &Shape, prefix: &str, ignored: impl Fn(&str) -> bool) -> Result<()> {
+    pub fn require_no_more_than(&self, shape: &Shape, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let applied = |name: &str| {
-            let known = |own: &str| own == name || own.strip_prefix(prefix) == Some(name);
+            let known = |own: &str| own == name || without_first(own) == Some(name);
             shape.slots.iter().any(|slot| known(&slot.name))
         };
         match self

@@ -175,7 +175,7 @@ impl Sources<'_> {
     /// What says what the model is.
     fn described(&self) -> Result<Vec<Part>> {
         let why = "settings and the plan's guarantee";
-        let claim = Claim::of(self.facts);
+        let claim = Claim::of(self.facts)?;
         Ok(vec![
             Part::text("README.md", card::render(self)?, Class::PostProcessing, why),
             Part::json("privacy.json", &claim, Class::PostProcessing, why),

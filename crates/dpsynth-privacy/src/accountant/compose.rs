@@ -277,6 +277,25 @@ impl Composed {
         (self.infinity + sum + Self::sign(side) * self.slop * weight(epsilon)).clamp(0.0, 1.0)
     }
 
+    /// [`Composed::delta`] at each of `epsilons`, which rise; of losses that are not tilted.
+    pub fn deltas(&self, epsilons: &[f64], side: Side) -> Vec<f64> {
+        assert_eq!(self.theta, 0.0, "weights are the same for all losses");
+        let (scale, slop) = (self.log_scale.exp(), Self::sign(side) * self.slop);
+        // Σ m and Σ m·e^(pivot − l) over the losses above.
+        let (mut all, mut discounted, mut next) = (0.0, 0.0, self.mass.len());
+        let mut out = vec![0.0; epsilons.len()];
+        for (delta, epsilon) in out.iter_mut().zip(epsilons).rev() {
+            while next > 0 && self.loss(next - 1) > *epsilon {
+                next -= 1;
+                all += self.mass[next];
+                discounted += self.mass[next] * (self.pivot - self.loss(next)).exp();
+            }
+            let above = all - discounted * (epsilon - self.pivot).exp();
+            *delta = (self.infinity + scale * (above + slop)).clamp(0.0, 1.0);
+        }
+        out
+    }
+
     /// The smallest ε ≥ 0 with δ(ε) ≤ `delta`, and −d ln δ/dε there; `None` where no ε is enough.
     pub fn epsilon(&self, delta: f64, side: Side) -> Option<(f64, f64)> {
         // What the finite losses may contribute, in tilted units.

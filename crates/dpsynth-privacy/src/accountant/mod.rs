@@ -12,6 +12,7 @@ pub mod gdp;
 mod pairs;
 pub mod pld;
 pub mod rdp;
+pub mod tradeoff;
 
 use serde::{Deserialize, Serialize};
 

@@ -107,6 +107,42 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64
     Ok(delta_above(&parts, Direction::Add, epsilon, removed))
 }
 
+/// δ at several ε of any sign, of one direction.
+pub(super) struct Deltas {
+    pub above: Vec<f64>,
+    pub below: Vec<f64>,
+}
+
+/// How finely losses are told apart for a whole curve, in ε, and how steeply δ is taken to fall there.
+const WHOLE: (f64, f64) = (0.25, 4.0);
+
+/// δ at each of `epsilons`, which rise, from both sides and in each direction; one where both cost the same. Right to
+/// about 1e-12.
+///
+/// # Errors
+/// Usage: no phases.
+pub(super) fn deltas(phases: &[Phase], adjacency: Adjacency, epsilons: &[f64]) -> Result<Vec<Deltas>> {
+    let parts = Dominated::all(phases, adjacency)?;
+    if let Some(mu) = unsampled(&parts) {
+        let above: Vec<f64> = epsilons.iter().map(|epsilon| gaussian::delta(mu, *epsilon)).collect();
+        let below = above.iter().map(|delta| delta * (1.0 - ROUNDING)).collect();
+        return Ok(vec![Deltas { above, below }]);
+    }
+    let directions: &[Direction] = match symmetric(&parts) {
+        true => &[Direction::Both],
+        false => &[Direction::Remove, Direction::Add],
+    };
+    let of = |direction: &Direction| {
+        let losses = Losses::new(&parts, *direction, tail(&parts, 1e-6), 1.0);
+        let side = |side| losses.composed(0.0, WHOLE.1, WHOLE.0, side).deltas(epsilons, side);
+        Deltas {
+            above: side(Side::Above),
+            below: side(Side::Below),
+        }
+    };
+    Ok(directions.iter().map(of).collect())
+}
+
 /// The delta of one direction, or `known` where that is larger.
 fn delta_above(parts: &[Dominated], direction: Direction, epsilon: f64, known: f64) -> f64 {
     // Chernoff's bound says how small delta is, so how little may be cut off; and often that it does not matter.

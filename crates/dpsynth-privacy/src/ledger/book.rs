@@ -20,6 +20,10 @@ pub struct RunRecord {
     pub parameters: RunParameters,
     /// Uses that were charged, in the order of its releases.
     pub uses: Uses,
+    /// SHA-256 of each state that it may go on from; none of an earlier version of the program.
+    pub checkpoints: Vec<String>,
+    /// SHA-256 of the file of trained values; none before it is written, or of an earlier version of the program.
+    pub trained: Option<String>,
     /// Whether it was ended before its last planned use.
     pub ended: bool,
 }
@@ -45,15 +49,18 @@ impl RunRecord {
         self.uses == self.parameters.planned()
     }
 
-    /// Epsilon of the steps that were charged of a private run, at its own delta; what is planned beside them counts in any
-    /// case.
+    /// Epsilon of the steps that were charged, at its own delta, 0 of a run that is not private; what is planned beside
+    /// them counts in any case.
     ///
     /// # Errors
     /// Usage: the ledger holds numbers that the accountant refuses.
     pub fn epsilon(&self) -> Result<f64> {
+        if !self.parameters.private {
+            return Ok(0.0);
+        }
         let mut uses = self.parameters.planned();
         if let Some((at, _)) = self.parameters.release(TRAINING.name()) {
-            uses[at] = self.counted_if_private()[at];
+            uses[at] = self.uses[at];
         }
         compose([(&self.parameters, uses)].into_iter(), self.parameters.delta)
     }
@@ -92,13 +99,14 @@ impl Serialize for RunRecord {
                 proof: release.mechanism.proof(),
             })
             .collect();
-        let mut out = serializer.serialize_struct("RunRecord", 7)?;
+        let mut out = serializer.serialize_struct("RunRecord", 8)?;
         out.serialize_field("run", &self.run)?;
         out.serialize_field("delta", &self.parameters.delta)?;
         out.serialize_field("private", &self.parameters.private)?;
         out.serialize_field("releases", &releases)?;
         out.serialize_field("charged_steps", &self.charged_steps())?;
         out.serialize_field("charged_histogram", &(self.charged(LABELS) > 0))?;
+        out.serialize_field("trained", &self.trained)?;
         out.serialize_field("ended", &self.ended)?;
         out.end()
     }
@@ -122,6 +130,11 @@ pub struct LedgerView {
 }
 
 impl LedgerView {
+    /// The first release of a run that has no proof (P11), and what is known of it: then no sum below is a guarantee.
+    pub fn unproven(&self) -> Option<(&str, &'static str)> {
+        self.runs.iter().find_map(|run| run.parameters.unproven())
+    }
+
     /// How the batches of the private runs were drawn, each way once; `none` where there is no run.
     pub fn sampler(&self) -> String {
         let private = self.runs.iter().filter(|run| run.parameters.private);
@@ -255,6 +268,8 @@ impl Book {
                     run: run.clone(),
                     parameters: parameters.clone(),
                     uses: parameters.nothing(),
+                    checkpoints: Vec::new(),
+                    trained: None,
                     ended: false,
                 });
             }
@@ -273,6 +288,17 @@ impl Book {
                     return refuse(what);
                 }
             }
+            Entry::Checkpoint { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
+                Some(r) if is_sha256(sha256) => r.checkpoints.push(sha256.clone()),
+                _ => return refuse("names a state of a run that is not open"),
+            },
+            Entry::Trained { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
+                // A run that was killed in between says the same again.
+                Some(r) if is_sha256(sha256) && r.trained.as_ref().is_none_or(|before| before == sha256) => {
+                    r.trained = Some(sha256.clone());
+                }
+                _ => return refuse("says what a run came to that is not open, or came to something else"),
+            },
             Entry::End { run } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
                 Some(r) => r.ended = true,
                 None => return refuse("ends a run that is not open"),
@@ -337,6 +363,10 @@ impl Book {
         }
         Ok(known.map(|r| r.uses.clone()))
     }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
 fn is_total(epsilon: f64) -> bool {

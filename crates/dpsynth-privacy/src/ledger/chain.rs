@@ -36,6 +36,10 @@ pub enum Entry {
     Step { run: String, index: u64 },
     /// The same of the counts of the labels.
     Histogram { run: String },
+    /// A state that the run may go on from: the SHA-256 of what is in it.
+    Checkpoint { run: String, sha256: String },
+    /// What the run came to: the SHA-256 of the file of trained values.
+    Trained { run: String, sha256: String },
     /// A run is over before its last planned step.
     End { run: String },
     /// The total was changed.

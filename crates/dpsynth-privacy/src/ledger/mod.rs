@@ -227,6 +227,22 @@ impl Ledger {
         })
     }
 
+    /// Writes which state a run may go on from.
+    pub(super) fn checkpoint(&mut self, run: &str, sha256: &str) -> Result<()> {
+        self.append(Entry::Checkpoint {
+            run: run.to_string(),
+            sha256: sha256.to_string(),
+        })
+    }
+
+    /// Writes what a run came to.
+    pub(super) fn trained(&mut self, run: &str, sha256: &str) -> Result<()> {
+        self.append(Entry::Trained {
+            run: run.to_string(),
+            sha256: sha256.to_string(),
+        })
+    }
+
     /// Writes that a run is over.
     pub(super) fn end_run(&mut self, run: &str) -> Result<()> {
         self.append(Entry::End { run: run.to_string() })
@@ -244,6 +260,13 @@ impl Ledger {
         let mut book = self.book.clone();
         book.apply(&self.path, &line)?;
         let text = line.text();
+        // A line that could not be read again would close the ledger for good.
+        if serde_json::from_str::<Line>(&text).ok().map(|read| read.text()) != Some(text.clone()) {
+            return Err(Error::other(
+                "a line for the ledger does not read back as it was written; nothing was charged",
+            )
+            .hint("this is a mistake of the program: please report it"));
+        }
         let written = self
             .file
             .seek(SeekFrom::Start(self.length))

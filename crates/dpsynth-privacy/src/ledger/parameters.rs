@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::Result;
 use crate::accountant::{Phase, check_delta};
-use crate::mechanisms::{Charge, LABELS, LabelCounts, Mechanism, Release, SubsampledGaussian, TRAINING, Truncation};
+use crate::mechanisms::{
+    LABELS, LabelCounts, Mechanism, Proof, Release, SubsampledGaussian, TRAINING, Truncation, is_known,
+};
 
 /// The releases that a run plans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +53,16 @@ impl RunParameters {
             .iter()
             .enumerate()
             .find(|(_, release)| release.name == name)
+    }
+
+    /// The first release that has no proof (P11), and what is known of it.
+    pub fn unproven(&self) -> Option<(&str, &'static str)> {
+        self.releases
+            .iter()
+            .find_map(|release| match release.mechanism.proof() {
+                Proof::Research(reference) => Some((release.name.as_str(), reference)),
+                Proof::Certified(_) => None,
+            })
     }
 
     /// Uses of a release that are planned; 0 where it is not.
@@ -168,13 +180,8 @@ impl RunParameters {
             if release.name.is_empty() || release.times == 0 || !names.insert(&release.name) {
                 return Some("plans a release without a name of its own, or without a use");
             }
-            let kind = match release.name.as_str() {
-                name if name == TRAINING.name() => SubsampledGaussian::of(&release.mechanism).is_some(),
-                name if name == LABELS.name() => LabelCounts::of(&release.mechanism).is_some() && release.times == 1,
-                _ => true,
-            };
-            if !kind {
-                return Some("plans a release by another mechanism than its name says");
+            if !is_known(release) {
+                return Some("plans a release that no plan of this program has");
             }
         }
         let accounted = self.phases(&self.planned()).is_ok() && check_delta(self.delta).is_ok();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Charge, Charged, Describe, LABELS, Mechanism, Proof, Says, Stated, Terms};
+use super::{Charge, Charged, Describe, Says, Stated, Terms};
 use crate::accountant::Phase;
 use crate::keys::{Key, Purpose};
 use crate::laplace::DiscreteLaplace;
@@ -10,7 +10,8 @@ use crate::laplace::DiscreteLaplace;
 use crate::mutation::{Mutation, current};
 use crate::noise;
 use crate::number::up;
-use crate::{Result, document};
+use crate::unit::Unit;
+use crate::{Error, Result, document};
 
 /// What its uses are called.
 const COUNTS: &str = "counts of the labels";
@@ -27,10 +28,6 @@ impl Describe for LabelCounts {
         Phase::pure(self.epsilon, times)
     }
 
-    fn sampler(&self) -> Option<String> {
-        None
-    }
-
     fn describe(&self) -> String {
         format!("labels counted at epsilon {}", self.epsilon)
     }
@@ -39,14 +36,21 @@ impl Describe for LabelCounts {
         COUNTS
     }
 
-    fn proof(&self) -> Proof {
-        Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism")
+    fn admit(&self, unit: &Unit, target_epsilon: f64) -> Result<()> {
+        match self.noise(unit.max_records()).is_some() && self.epsilon < target_epsilon {
+            true => Ok(()),
+            false => Err(Error::usage(format!(
+                "labels cannot be counted with epsilon {} of {target_epsilon}",
+                self.epsilon
+            ))
+            .hint("it is taken from the run's epsilon; 0.1 is usual")),
+        }
     }
 
-    fn state(&self, _: u64, _: &noise::Mechanism) -> Option<Stated> {
-        Some(Stated::DiscreteLaplace(LabelCountsStated {
+    fn state(&self, _: u64, _: &noise::Mechanism) -> Stated {
+        Stated::DiscreteLaplace(LabelCountsStated {
             label_histogram_epsilon: self.epsilon,
-        }))
+        })
     }
 }
 
@@ -60,10 +64,6 @@ document! {
 }
 
 impl Says for LabelCountsStated {
-    fn release(&self) -> &'static str {
-        LABELS.name()
-    }
-
     fn uses(&self) -> u64 {
         1
     }
@@ -102,13 +102,6 @@ impl LabelCounts {
 
 impl Charge for LabelCounts {
     type Use = ChargedCounts;
-
-    fn of(mechanism: &Mechanism) -> Option<&Self> {
-        match mechanism {
-            Mechanism::DiscreteLaplace(counts) => Some(counts),
-            _ => None,
-        }
-    }
 
     fn hand_out(&self, at: Charged) -> Result<ChargedCounts> {
         let sensitivity = at.max_records;

@@ -1,8 +1,9 @@
 //! What a plan may release. A mechanism is a file here: what it costs, what it says of itself, and what a use of it hands
-//! out. Its line in [`Mechanism`] makes it known to plans, ledgers and statements.
+//! out. Its entry in the table of [`Mechanism`] makes it known to plans, ledgers and statements.
 
 mod discrete_laplace;
 mod subsampled_gaussian;
+mod unit_count;
 #[cfg(test)]
 mod unproven;
 
@@ -13,24 +14,169 @@ use serde_json::{Map, Value};
 
 pub use discrete_laplace::{ChargedCounts, LabelCounts, LabelCountsStated};
 pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, SubsampledGaussianStated, Truncation};
+pub use unit_count::{ChargedCount, UnitCount, UnitCountStated};
+#[cfg(test)]
+pub use unproven::{Unproven, UnprovenStated};
 
 use super::accountant::Phase;
 use super::class::Document;
 use super::keys::KeySource;
 use super::noise;
+use super::unit::Unit;
 use crate::Result;
 
-/// A mechanism with everything that its cost depends on: what the ledger writes down of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "mechanism", rename_all = "kebab-case")]
-pub enum Mechanism {
-    /// Training steps.
-    SubsampledGaussian(SubsampledGaussian),
-    /// Noisy counts of the labels.
-    DiscreteLaplace(LabelCounts),
+/// From one table: the mechanisms, what they say in a guarantee, the names of their releases, and what stands behind their
+/// epsilon.
+macro_rules! mechanisms {
+    ($(
+        $(#[doc = $doc:expr])*
+        $(#[cfg($cfg:meta)])?
+        $mechanism:ident($numbers:ty) says $stated:ty,
+        released as $constant:ident = $name:literal,
+        proof $proof:expr;
+    )*) => {
+        /// A mechanism with everything that its cost depends on: what the ledger writes down of it.
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "mechanism", rename_all = "kebab-case")]
+        pub enum Mechanism {
+            $( $(#[doc = $doc])* $(#[cfg($cfg)])? $mechanism($numbers), )*
+        }
+
+        /// What a release says of itself in a guarantee.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Stated {
+            $( $(#[cfg($cfg)])? $mechanism($stated), )*
+        }
+
+        $(
+            $(#[doc = $doc])*
+            $(#[cfg($cfg)])?
+            pub const $constant: Named<$numbers> = Named::new($name);
+
+            $(#[cfg($cfg)])?
+            impl Kind for $numbers {
+                fn of(mechanism: &Mechanism) -> Option<&Self> {
+                    match mechanism {
+                        Mechanism::$mechanism(numbers) => Some(numbers),
+                        _ => None,
+                    }
+                }
+            }
+
+            $(#[cfg($cfg)])?
+            impl From<$numbers> for Mechanism {
+                fn from(numbers: $numbers) -> Self {
+                    Mechanism::$mechanism(numbers)
+                }
+            }
+        )*
+
+        impl Mechanism {
+            fn described(&self) -> &dyn Describe {
+                match self {
+                    $( $(#[cfg($cfg)])? Mechanism::$mechanism(numbers) => numbers, )*
+                }
+            }
+
+            /// What stands behind its epsilon (P11).
+            pub fn proof(&self) -> Proof {
+                match self {
+                    $( $(#[cfg($cfg)])? Mechanism::$mechanism(_) => $proof, )*
+                }
+            }
+        }
+
+        impl Stated {
+            fn said(&self) -> &dyn Says {
+                match self {
+                    $( $(#[cfg($cfg)])? Stated::$mechanism(stated) => stated, )*
+                }
+            }
+
+            /// The release, as the ledger has it.
+            pub fn release(&self) -> &'static str {
+                match self {
+                    $( $(#[cfg($cfg)])? Stated::$mechanism(_) => $name, )*
+                }
+            }
+
+            /// What stands behind its epsilon (P11).
+            pub fn proof(&self) -> Proof {
+                match self {
+                    $( $(#[cfg($cfg)])? Stated::$mechanism(_) => $proof, )*
+                }
+            }
+
+            /// The keys by which releases say what they did, in the order in which a guarantee has them.
+            pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+                let fields = [ $( $(#[cfg($cfg)])? <$stated>::FIELDS, )* ];
+                fields.into_iter().flatten().map(|field| field.name)
+            }
+
+            /// Takes out of a guarantee what its releases say.
+            ///
+            /// # Errors
+            /// A release says one of its values and not another, or one of another type.
+            pub(super) fn take_all(guarantee: &mut Map<String, Value>) -> std::result::Result<Vec<Self>, String> {
+                let mut out = Vec::new();
+                $( $(#[cfg($cfg)])? out.extend(take(guarantee)?.map(Stated::$mechanism)); )*
+                Ok(out)
+            }
+
+            /// As a guarantee has it, key by key.
+            pub(super) fn values(&self) -> Map<String, Value> {
+                let value = match self {
+                    $( $(#[cfg($cfg)])? Stated::$mechanism(stated) => serde_json::to_value(stated), )*
+                };
+                match value {
+                    Ok(Value::Object(values)) => values,
+                    _ => unreachable!("a struct is an object"),
+                }
+            }
+        }
+
+        /// Whether a plan of this program has a release like `release`: by its name, mechanism and number of uses.
+        pub(super) fn is_known(release: &Release) -> bool {
+            let (mechanism, times) = (&release.mechanism, release.times);
+            let kind = match release.name.as_str() {
+                $( $(#[cfg($cfg)])? $name => <$numbers>::of(mechanism).is_some(), )*
+                _ => false,
+            };
+            kind && match mechanism.described().repeats() {
+                true => times > 0,
+                false => times == 1,
+            }
+        }
+    };
+}
+
+mechanisms! {
+    /// The steps of training.
+    SubsampledGaussian(SubsampledGaussian) says SubsampledGaussianStated,
+    released as TRAINING = "training",
+    proof Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism");
+
+    /// The noisy counts of the labels.
+    DiscreteLaplace(LabelCounts) says LabelCountsStated,
+    released as LABELS = "labels",
+    proof Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism");
+
+    /// The noisy count of units that share phrases with records that are to leave.
+    UnitCount(UnitCount) says UnitCountStated,
+    released as COPY_GATE = "copy-gate",
+    proof Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism");
+
     /// What P11 is about; no program has it.
     #[cfg(test)]
-    Unproven(unproven::Unproven),
+    Unproven(Unproven) says UnprovenStated,
+    released as TOY = "toy",
+    proof Proof::Research("nobody");
+}
+
+/// A mechanism by its type.
+pub trait Kind: Sized {
+    /// `mechanism`, where it is this one.
+    fn of(mechanism: &Mechanism) -> Option<&Self>;
 }
 
 /// What each file here says of its mechanism.
@@ -41,8 +187,11 @@ pub(super) trait Describe {
     /// Usage: a number that the accountant refuses.
     fn phase(&self, times: u64) -> Result<Phase>;
 
-    /// How units are drawn for a use, as written in output; none where all of them take part.
-    fn sampler(&self) -> Option<String>;
+    /// How units are drawn for a use, as written in output; none where all of them take part. The accountant reads a
+    /// guarantee's sampler as that of training: no other mechanism may draw yet.
+    fn sampler(&self) -> Option<String> {
+        None
+    }
 
     /// Its numbers, for a person.
     fn describe(&self) -> String;
@@ -50,23 +199,22 @@ pub(super) trait Describe {
     /// What its uses are called: "steps".
     fn uses(&self) -> &'static str;
 
-    /// What stands behind its epsilon (P11).
-    fn proof(&self) -> Proof;
+    /// Whether a plan may use it more than once.
+    fn repeats(&self) -> bool {
+        false
+    }
 
-    /// What a guarantee says of it after `uses` uses; none where it says nothing.
-    fn state(&self, uses: u64, noise: &noise::Mechanism) -> Option<Stated>;
+    /// Whether a plan may have it that protects `unit` with `target_epsilon` in all.
+    ///
+    /// # Errors
+    /// Usage: a number that has no meaning, or one that leaves nothing for training.
+    fn admit(&self, unit: &Unit, target_epsilon: f64) -> Result<()>;
+
+    /// What a guarantee says of it after `uses` uses, where training has `training` for its noise.
+    fn state(&self, uses: u64, training: &noise::Mechanism) -> Stated;
 }
 
 impl Mechanism {
-    fn described(&self) -> &dyn Describe {
-        match self {
-            Mechanism::SubsampledGaussian(m) => m,
-            Mechanism::DiscreteLaplace(m) => m,
-            #[cfg(test)]
-            Mechanism::Unproven(m) => m,
-        }
-    }
-
     /// `times` ≥ 1 uses, for the accountant.
     ///
     /// # Errors
@@ -85,44 +233,38 @@ impl Mechanism {
         self.described().describe()
     }
 
-    /// What a guarantee says of it after `uses` uses; none where it says nothing.
-    pub(super) fn state(&self, uses: u64, noise: &noise::Mechanism) -> Option<Stated> {
-        self.described().state(uses, noise)
+    /// Whether a plan may have it that protects `unit` with `target_epsilon` in all.
+    ///
+    /// # Errors
+    /// Usage: a number that has no meaning, or one that leaves nothing for training.
+    pub(super) fn admit(&self, unit: &Unit, target_epsilon: f64) -> Result<()> {
+        self.described().admit(unit, target_epsilon)
+    }
+
+    /// What a guarantee says of it after `uses` uses, where training has `training` for its noise.
+    pub(super) fn state(&self, uses: u64, training: &noise::Mechanism) -> Stated {
+        self.described().state(uses, training)
     }
 
     /// What its uses are called: "steps".
     pub fn uses(&self) -> &'static str {
         self.described().uses()
     }
-
-    /// What stands behind its epsilon (P11).
-    pub fn proof(&self) -> Proof {
-        self.described().proof()
-    }
 }
 
 /// Names of values, and the values for a person.
 type Terms = Vec<(&'static str, String)>;
 
-/// What a release says of itself in a guarantee.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Stated {
-    SubsampledGaussian(SubsampledGaussianStated),
-    DiscreteLaplace(LabelCountsStated),
-}
-
-/// What each file here reads out of what it says.
+/// What each file here reads out of what it says. In a guarantee the keys of all releases lie side by side: each is a name
+/// of its own, such as `label_histogram_epsilon`.
 trait Says {
-    /// The release, as the ledger has it.
-    fn release(&self) -> &'static str;
-
     /// Uses that were charged.
     fn uses(&self) -> u64;
 
     /// What they are called: "steps".
     fn uses_are(&self) -> &'static str;
 
-    /// What they are to the accountant, where units are drawn by `sampler`.
+    /// What they are to the accountant, where units are drawn by `sampler`: the same as [`Describe::phase`] of so many uses.
     ///
     /// # Errors
     /// Usage: numbers that the accountant refuses, or values that no plan has.
@@ -141,45 +283,10 @@ trait Says {
 }
 
 impl Stated {
-    fn said(&self) -> &dyn Says {
-        match self {
-            Stated::SubsampledGaussian(s) => s,
-            Stated::DiscreteLaplace(s) => s,
-        }
-    }
-
-    /// The keys by which releases say what they did, in the order in which a guarantee has them.
-    pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-        let fields = [SubsampledGaussianStated::FIELDS, LabelCountsStated::FIELDS];
-        fields.into_iter().flatten().map(|field| field.name)
-    }
-
-    /// Takes out of a guarantee what its releases say.
-    ///
-    /// # Errors
-    /// A release says one of its values and not another, or one of another type.
-    pub(super) fn take_all(guarantee: &mut Map<String, Value>) -> std::result::Result<Vec<Self>, String> {
-        let training = take(guarantee)?.map(Stated::SubsampledGaussian);
-        let labels = take(guarantee)?.map(Stated::DiscreteLaplace);
-        Ok(training.into_iter().chain(labels).collect())
-    }
-
-    /// As a guarantee has it, key by key.
-    pub(super) fn values(&self) -> Map<String, Value> {
-        let value = match self {
-            Stated::SubsampledGaussian(s) => serde_json::to_value(s),
-            Stated::DiscreteLaplace(s) => serde_json::to_value(s),
-        };
-        match value {
-            Ok(Value::Object(values)) => values,
-            _ => unreachable!("a struct is an object"),
-        }
-    }
-
     pub(super) fn training(&self) -> Option<&SubsampledGaussianStated> {
         match self {
-            Stated::SubsampledGaussian(s) => Some(s),
-            Stated::DiscreteLaplace(_) => None,
+            Stated::SubsampledGaussian(stated) => Some(stated),
+            _ => None,
         }
     }
 
@@ -189,11 +296,6 @@ impl Stated {
     /// Usage: numbers that the accountant refuses, or values that no plan has.
     pub(super) fn phase(&self, sampler: &str) -> Result<Phase> {
         self.said().phase(sampler)
-    }
-
-    /// The release, as the ledger has it.
-    pub fn release(&self) -> &'static str {
-        self.said().release()
     }
 
     /// Uses that were charged.
@@ -287,21 +389,24 @@ impl<M> Named<M> {
     pub fn name(&self) -> &'static str {
         self.name
     }
+
+    /// `times` uses of it, for a plan.
+    pub fn planned(&self, mechanism: M, times: u64) -> Release
+    where
+        M: Into<Mechanism>,
+    {
+        Release {
+            name: self.name.into(),
+            mechanism: mechanism.into(),
+            times,
+        }
+    }
 }
 
-/// The steps of training.
-pub const TRAINING: Named<SubsampledGaussian> = Named::new("training");
-
-/// The noisy counts of the labels.
-pub const LABELS: Named<LabelCounts> = Named::new("labels");
-
 /// A mechanism at work.
-pub trait Charge: Copy {
+pub trait Charge: Kind + Copy {
     /// What one use may do: its members and its one draw of noise. It is consumed by being used.
     type Use;
-
-    /// `mechanism`, where it is this one.
-    fn of(mechanism: &Mechanism) -> Option<&Self>;
 
     /// The use that was just charged.
     ///
@@ -318,8 +423,91 @@ pub struct Charged<'a> {
     pub(super) units: usize,
     /// Most records of a unit.
     pub(super) max_records: u64,
-    pub(super) noise: noise::Mechanism,
+    /// Training's; a mechanism beside it has noise of its own.
+    pub(super) training_noise: noise::Mechanism,
     pub(super) keys: &'a KeySource,
     #[cfg(mutants)]
     pub(super) resumed_at: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::ledger::RunParameters;
+    use super::super::noise::NoiseKind;
+    use super::super::statement::Guarantee;
+    use super::*;
+
+    /// One release of each entry of the table.
+    fn examples() -> [Release; 4] {
+        let gaussian = SubsampledGaussian {
+            sampling_rate: 0.01,
+            noise_multiplier: 0.9,
+            truncation: None,
+        };
+        [
+            TRAINING.planned(gaussian, 7),
+            LABELS.planned(LabelCounts { epsilon: 0.25 }, 1),
+            COPY_GATE.planned(UnitCount { epsilon: 0.125 }, 1),
+            TOY.planned(Unproven {}, 3),
+        ]
+    }
+
+    fn training_noise() -> noise::Mechanism {
+        noise::Mechanism {
+            kind: NoiseKind::ExactGaussian,
+            noise_multiplier: 0.9,
+            max_grad_norm: 1.0,
+            expected_batch_size: 10,
+        }
+    }
+
+    /// What a guarantee says costs what the plan was charged for, for every mechanism that there is, and is read back.
+    #[test]
+    fn p8_what_each_mechanism_says_costs_what_it_was_charged_for() {
+        for release in examples() {
+            let stated = release.mechanism.state(release.times, &training_noise());
+            let charged = release.phase(release.times).expect("accounted for").expect("uses");
+            let sampler = release.mechanism.sampler().unwrap_or("none".into());
+            assert_eq!(
+                stated.phase(&sampler).expect("accounted for"),
+                charged,
+                "{}",
+                release.name
+            );
+            assert_eq!(stated.uses(), release.times, "{}", release.name);
+            assert_eq!(stated.uses_are(), release.mechanism.uses());
+            assert_eq!(
+                (stated.release(), stated.proof()),
+                (release.name.as_str(), release.mechanism.proof())
+            );
+            let back = Stated::take_all(&mut stated.values()).expect("reads");
+            assert_eq!(back, [stated], "{}", release.name);
+        }
+    }
+
+    /// Keys lie side by side in a guarantee, names side by side in a ledger.
+    #[test]
+    fn p9_no_two_mechanisms_share_a_key_or_a_name() {
+        let mut keys = BTreeSet::new();
+        assert!(Guarantee::keys().all(|key| keys.insert(key)), "a key is taken twice");
+        let examples = examples();
+        let names: BTreeSet<&str> = examples.iter().map(|release| release.name.as_str()).collect();
+        assert_eq!(names.len(), examples.len());
+    }
+
+    /// A ledger's line says everything of a release, and reads back: a number called `times` or `name` would be lost.
+    #[test]
+    fn p7_a_ledger_reads_back_every_release() {
+        let parameters = RunParameters {
+            delta: 1e-5,
+            private: true,
+            releases: examples().into(),
+        };
+        assert_eq!(parameters.strange(), None);
+        let line = serde_json::to_string(&parameters).expect("serialises");
+        let read: RunParameters = serde_json::from_str(&line).expect("reads");
+        assert_eq!(read, parameters);
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Charge, Charged, Describe, Mechanism, Proof, Says, Stated, TRAINING, Terms};
+use super::{Charge, Charged, Describe, Says, Stated, Terms};
 use crate::accountant::Phase;
 #[cfg(mutants)]
 use crate::keys::KeySource;
@@ -14,6 +14,7 @@ use crate::mutation::{Mutation, current};
 use crate::noise::{self, Drawn, NoiseKind};
 use crate::number::significant;
 use crate::sampler;
+use crate::unit::Unit;
 use crate::{Error, Result, document};
 
 /// What its uses are called.
@@ -64,14 +65,22 @@ impl Describe for SubsampledGaussian {
         })
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
+    fn admit(&self, _: &Unit, _: f64) -> Result<()> {
+        Err(Error::usage("steps of training are planned by their number").hint("`steps` says how many"))
+    }
+
     fn describe(&self) -> String {
         let most = self
             .truncation
             .map(|t| format!(", batches of at most {}", t.max_batch_size));
         format!(
             "sampling rate {}, noise multiplier {}{}",
-            self.sampling_rate,
-            self.noise_multiplier,
+            significant(self.sampling_rate, 4),
+            significant(self.noise_multiplier, 4),
             most.unwrap_or_default()
         )
     }
@@ -80,20 +89,16 @@ impl Describe for SubsampledGaussian {
         STEPS
     }
 
-    fn proof(&self) -> Proof {
-        Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism")
-    }
-
-    fn state(&self, uses: u64, noise: &noise::Mechanism) -> Option<Stated> {
+    fn state(&self, uses: u64, noise: &noise::Mechanism) -> Stated {
         let (_, name) = NOISES[usize::from(noise.kind == NoiseKind::Gaussian)];
-        Some(Stated::SubsampledGaussian(SubsampledGaussianStated {
+        Stated::SubsampledGaussian(SubsampledGaussianStated {
             mechanism: name.into(),
             noise_multiplier: self.noise_multiplier,
             sampling_rate: self.sampling_rate,
             steps: uses,
             max_grad_norm: noise.max_grad_norm,
             expected_batch_size: noise.expected_batch_size,
-        }))
+        })
     }
 }
 
@@ -141,10 +146,6 @@ document! {
 }
 
 impl Says for SubsampledGaussianStated {
-    fn release(&self) -> &'static str {
-        TRAINING.name()
-    }
-
     fn uses(&self) -> u64 {
         self.steps
     }
@@ -199,13 +200,6 @@ impl Says for SubsampledGaussianStated {
 impl Charge for SubsampledGaussian {
     type Use = ChargedStep;
 
-    fn of(mechanism: &Mechanism) -> Option<&Self> {
-        match mechanism {
-            Mechanism::SubsampledGaussian(gaussian) => Some(gaussian),
-            _ => None,
-        }
-    }
-
     fn hand_out(&self, at: Charged) -> Result<ChargedStep> {
         let sample_key = at.keys.key(at.release, at.index, Purpose::Sample)?;
         let drawn = sampler::poisson(at.units, self.sampling_rate, &sample_key);
@@ -218,7 +212,7 @@ impl Charge for SubsampledGaussian {
             members,
             mechanism: noise::Mechanism {
                 noise_multiplier: self.noise_multiplier,
-                ..at.noise
+                ..at.training_noise
             },
             noise_key: at.keys.key(at.release, at.index, Purpose::Noise)?,
         };

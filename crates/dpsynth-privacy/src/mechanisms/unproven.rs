@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Describe, Proof, Stated};
-use crate::Result;
+use super::{Describe, Says, Stated, Terms};
 use crate::accountant::Phase;
 use crate::noise;
+use crate::unit::Unit;
+use crate::{Result, document};
 
 /// It would be (1, 0)-private, if anybody had shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,10 +17,6 @@ impl Describe for Unproven {
         Phase::pure(1.0, times)
     }
 
-    fn sampler(&self) -> Option<String> {
-        None
-    }
-
     fn describe(&self) -> String {
         "for research".into()
     }
@@ -28,11 +25,45 @@ impl Describe for Unproven {
         "tries"
     }
 
-    fn proof(&self) -> Proof {
-        Proof::Research("nobody")
+    fn repeats(&self) -> bool {
+        true
     }
 
-    fn state(&self, _: u64, _: &noise::Mechanism) -> Option<Stated> {
-        None
+    fn admit(&self, _: &Unit, _: f64) -> Result<()> {
+        Ok(())
+    }
+
+    fn state(&self, uses: u64, _: &noise::Mechanism) -> Stated {
+        Stated::Unproven(UnprovenStated { toy_tries: uses })
+    }
+}
+
+document! {
+    /// What a guarantee says of it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct UnprovenStated {
+        public toy_tries: u64,
+    }
+}
+
+impl Says for UnprovenStated {
+    fn uses(&self) -> u64 {
+        self.toy_tries
+    }
+
+    fn uses_are(&self) -> &'static str {
+        "tries"
+    }
+
+    fn phase(&self, _: &str) -> Result<Phase> {
+        Phase::pure(1.0, self.toy_tries)
+    }
+
+    fn words(&self) -> String {
+        format!("{} tries", self.toy_tries)
+    }
+
+    fn terms(&self) -> Terms {
+        vec![("tries", self.toy_tries.to_string())]
     }
 }

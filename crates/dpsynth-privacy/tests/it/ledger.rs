@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dpsynth_privacy::{LABELS, Ledger, LedgerHead, NoiseKind, PlanRequest, PrivacyPlan, TRAINING, Unit, verify};
+use dpsynth_privacy::{
+    LABELS, LabelCounts, Ledger, LedgerHead, NoiseKind, PlanRequest, PrivacyPlan, TRAINING, Unit, verify,
+};
 use sha2::{Digest, Sha256};
 
 const DATASET: &str = "5d97c37f";
@@ -19,7 +21,7 @@ fn plan(target_epsilon: f64, steps: u64, seed: Option<u64>) -> PrivacyPlan {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed,
     })
     .expect("a valid plan")
@@ -492,7 +494,7 @@ fn p7_p8_a_ledger_of_the_first_version_is_read_and_its_run_goes_on() {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: Some(30),
-        label_histogram_epsilon: Some(0.5),
+        beside: vec![LABELS.planned(LabelCounts { epsilon: 0.5 }, 1)],
         seed: None,
     })
     .expect("a valid plan");

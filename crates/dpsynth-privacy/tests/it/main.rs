@@ -5,3 +5,4 @@ mod calibrate;
 mod estimates;
 mod ledger;
 mod plan;
+mod tradeoff;

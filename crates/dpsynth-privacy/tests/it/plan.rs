@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use dpsynth_privacy::{LABELS, Ledger, NoiseKind, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use dpsynth_privacy::{
+    COPY_GATE, LABELS, LabelCounts, Ledger, NoiseKind, PlanRequest, PrivacyPlan, PrivateRun, Release, TRAINING, Unit,
+    UnitCount,
+};
 
 fn request() -> PlanRequest {
     PlanRequest {
@@ -15,7 +18,7 @@ fn request() -> PlanRequest {
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
         max_batch_size: None,
-        label_histogram_epsilon: None,
+        beside: Vec::new(),
         seed: None,
     }
 }
@@ -428,13 +431,92 @@ fn p1_truncated_batches_have_a_largest_size_and_its_price() {
     );
 }
 
+fn counted(epsilon: f64) -> Vec<Release> {
+    vec![LABELS.planned(LabelCounts { epsilon }, 1)]
+}
+
+/// A gate counts units once, at the price that is part of the plan, with noise of exactly that price.
+#[test]
+fn p8_a_count_of_units_is_paid_from_the_plan_once() {
+    let dir = folder();
+    let mut r = request();
+    let free = plan(&r).noise_multiplier();
+    r.beside = vec![COPY_GATE.planned(UnitCount { epsilon: 0.5 }, 1)];
+    let gated = plan(&r);
+    assert!(gated.noise_multiplier() > free);
+    let statement = gated.statement(50);
+    assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
+    assert_eq!(statement.number("copy_gate_epsilon"), 0.5);
+    assert_eq!(statement.phases().expect("accounted for").len(), 2);
+
+    let mut run = begin(&gated, dir.path(), "r", 10_000);
+    let noisy = run.charge(COPY_GATE).expect("planned").privatize(40);
+    assert!(noisy.abs_diff(40) < 100, "{noisy}");
+    assert_eq!(run.charge(COPY_GATE).expect_err("once").exit_code(), 4);
+    assert!(
+        run.charge(LABELS).is_err(),
+        "what is planned is a count of units, not of labels"
+    );
+}
+
+/// P(noise = 0) = tanh(γ/2) and E|noise| = 1/sinh(γ), at γ = epsilon whatever the unit: a unit counts once.
+#[test]
+fn p5_the_noise_of_a_count_of_units_is_discrete_laplace() {
+    let dir = folder();
+    let unit = Unit::Group {
+        column: "author".into(),
+        max_records: 8,
+    };
+    let mut r = request();
+    (r.unit, r.beside) = (unit.clone(), vec![COPY_GATE.planned(UnitCount { epsilon: 1.0 }, 1)]);
+    let plan = plan(&r);
+    let draw = |i: u32| {
+        let ledger = Ledger::open(dir.path(), &format!("l{i}"), 100.0, 1e-5, &unit).expect("opens");
+        let mut run = plan.begin(ledger, "r", 10_000).expect("begins");
+        run.charge(COPY_GATE).expect("planned").privatize(0)
+    };
+    let draws: Vec<i64> = (0..600).map(draw).collect();
+    let (none, size) = (
+        draws.iter().filter(|d| **d == 0).count() as f64 / 600.0,
+        draws.iter().map(|d| d.abs() as f64).sum::<f64>() / 600.0,
+    );
+    assert!(
+        (none - 0.462).abs() < 0.1 && (size - 0.851).abs() < 0.2,
+        "{none} {size}"
+    );
+    assert!(draws.iter().any(|d| *d < 0), "a count below 0 is not raised");
+}
+
+/// What the plan has no release for cannot be planned: another mechanism under a known name, a second use, a name of one's own.
+#[test]
+fn p1_a_plan_has_its_own_releases_alone() {
+    let mut r = request();
+    let gate = COPY_GATE.planned(UnitCount { epsilon: 0.1 }, 1);
+    let steps = plan(&r).releases()[0].clone();
+    let named = |name: &str| Release {
+        name: name.into(),
+        ..gate.clone()
+    };
+    let twice = COPY_GATE.planned(UnitCount { epsilon: 0.1 }, 2);
+    for beside in [
+        vec![named("labels")],
+        vec![named("another")],
+        vec![gate.clone(), gate.clone()],
+        vec![twice],
+        vec![steps],
+    ] {
+        r.beside = beside;
+        assert_eq!(PrivacyPlan::calibrate(&r).expect_err("no such release").exit_code(), 2);
+    }
+}
+
 /// The histogram and the steps share one epsilon: counting costs noise in training, and is charged before it is drawn.
 #[test]
 fn p8_a_noisy_histogram_is_paid_from_the_plan_once() {
     let dir = folder();
     let mut r = request();
     let free = plan(&r).noise_multiplier();
-    r.label_histogram_epsilon = Some(0.5);
+    r.beside = counted(0.5);
     let counting = plan(&r);
     assert!(counting.noise_multiplier() > free);
     let statement = counting.statement(50);
@@ -463,11 +545,11 @@ fn p8_a_noisy_histogram_is_paid_from_the_plan_once() {
     let charged = again.end().expect("ends").view().charged_epsilon().expect("known");
     assert!((0.49..0.501).contains(&charged), "{charged}");
 
-    r.label_histogram_epsilon = None;
+    r.beside = Vec::new();
     let mut other = begin(&plan(&r), dir.path(), "none planned", 10_000);
     assert_eq!(other.charge(LABELS).expect_err("not planned").exit_code(), 4);
     for epsilon in [0.0, -1.0, 1e-9, f64::NAN, 4.0, 1e6] {
-        r.label_histogram_epsilon = Some(epsilon);
+        r.beside = counted(epsilon);
         assert!(PrivacyPlan::calibrate(&r).is_err(), "{epsilon}");
     }
 }
@@ -478,7 +560,7 @@ fn p5_the_noise_of_a_histogram_grows_with_the_records_of_a_unit() {
     let dir = folder();
     let spread = |name: &str, unit: Unit| {
         let mut r = request();
-        (r.label_histogram_epsilon, r.unit) = (Some(1.0), unit.clone());
+        (r.beside, r.unit) = (counted(1.0), unit.clone());
         let plan = plan(&r);
         let ledger = Ledger::open(dir.path(), name, 100.0, 1e-5, &unit).expect("opens");
         let mut run = plan.begin(ledger, "r", 10_000).expect("begins");

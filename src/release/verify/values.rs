@@ -1,0 +1,189 @@
+//! Whether each value of a claim is one that this program gives, and fits the others.
+
+use serde_json::Value;
+
+use crate::facts::attacks::{Attacks, AttacksAt};
+use crate::privacy::accountant::{Adjacency, pld};
+use crate::privacy::{Guarantee, ON_A_GPU, Unit};
+use crate::release::claim::{Claim, Gate};
+use crate::release::clearance::SAME_NUMBER;
+
+/// Attacks that a bundle may name.
+const ATTACKS: [&str; 2] = ["Dirac canaries, one run", "Dirac canaries, threshold"];
+
+/// What is wrong with the claim by itself: a value that this program never writes, one that does not fit another, or an
+/// epsilon that its own noise, sampling rate and steps do not give; none where nothing is.
+pub fn wrong(said: &Claim) -> Option<String> {
+    let strange = |key: &str| format!("`{key}` has a value that this program never gives it");
+    let unseen = serde_json::to_value(said).ok().is_some_and(|claim| has_unseen(&claim));
+    if unseen {
+        return Some("has characters in it that nobody sees".into());
+    }
+    guarantee(said)
+        .or_else(|| gate(said))
+        .or_else(|| audit(said))
+        .or_else(|| composition(said))
+        .map(strange)
+        .or_else(|| accounted(said))
+        .or_else(|| attacks(said).map(strange))
+}
+
+/// The key of a value of the guarantee that is not this program's.
+fn guarantee(said: &Claim) -> Option<&'static str> {
+    let (g, size) = (&said.guarantee.parameters, said.guarantee.public_size as f64);
+    let training = g.training()?;
+    let rate = training.expected_batch_size as f64 / size;
+    let noise = serde_json::to_value(said.algorithm.noise).ok();
+    let exact = noise.as_ref().and_then(Value::as_str) == Some("exact-gaussian");
+    let wrong = [
+        (
+            "caveat",
+            g.caveat.as_ref().is_some_and(|caveat| caveat != ON_A_GPU) || g.unproven().is_some(),
+        ),
+        ("private", !g.private),
+        ("adjacency", g.adjacency != Adjacency::AddOrRemoveOne.name()),
+        ("accountant", g.accountant != "pld"),
+        ("unit", unit(said).is_none_or(|unit| unit.to_string() != g.unit)),
+        ("epsilon", !(g.epsilon > 0.0 && g.epsilon.is_finite())),
+        (
+            "epsilon_lower",
+            !(g.epsilon_lower >= 0.0 && g.epsilon_lower <= g.epsilon),
+        ),
+        // P10.
+        ("delta", !(g.delta > 0.0 && g.delta * size < 1.0)),
+        // P2.
+        ("sampling_rate", (training.sampling_rate / rate - 1.0).abs() > 1e-9),
+        (
+            "sampler",
+            !fits(&g.sampler, training.expected_batch_size, said.guarantee.public_size),
+        ),
+        ("mechanism", said.algorithm.mechanism != training.mechanism),
+        ("noise", training.mechanism.starts_with("exact") != exact),
+    ];
+    wrong.into_iter().find_map(|(key, wrong)| wrong.then_some(key))
+}
+
+/// The unit that the claim names in parts.
+pub fn unit(said: &Claim) -> Option<Unit> {
+    let unit = &said.guarantee.unit;
+    match &unit.column {
+        None => (unit.max_records == 1).then_some(Unit::Record),
+        Some(column) => (unit.max_records > 0 && !column.is_empty()).then(|| Unit::Group {
+            column: column.clone(),
+            max_records: unit.max_records as u64,
+        }),
+    }
+}
+
+/// Whether batches that are cut are cut where a plan of this size cuts them.
+fn fits(sampler: &str, expected_batch_size: u64, size: u64) -> bool {
+    let Some(cut) = sampler.strip_prefix("poisson truncated at ") else {
+        return sampler == "poisson";
+    };
+    let of = size + size.div_ceil(10);
+    let most = cut.strip_suffix(&format!(" (of at most {of} units)"));
+    most.and_then(|most| most.parse::<u64>().ok())
+        .is_some_and(|most| most >= expected_batch_size)
+}
+
+fn gate(said: &Claim) -> Option<&'static str> {
+    let declared = said
+        .guarantee
+        .parameters
+        .values()
+        .get("copy_gate_epsilon")
+        .and_then(Value::as_f64);
+    let fits = |gate: &Gate| {
+        let within = i64::try_from(gate.tolerated_units).is_ok_and(|most| gate.noisy_matched_units <= most);
+        Some(gate.epsilon) == declared && (1..=50).contains(&gate.shared_words) && within
+    };
+    let right = match &said.deployment.copy_gate {
+        None => declared.is_none(),
+        Some(gate) => fits(gate),
+    };
+    (!right).then_some("copy_gate")
+}
+
+fn audit(said: &Claim) -> Option<&'static str> {
+    let epsilon = said.guarantee.parameters.epsilon;
+    let right = |bound: &crate::facts::CanaryBound| {
+        ATTACKS.contains(&bound.attack.as_str())
+            && (0.0..=epsilon).contains(&bound.epsilon_lower)
+            && bound.confidence > 0.0
+            && bound.confidence < 1.0
+    };
+    let bounds = &said.deployment.audit;
+    (bounds.is_empty() || !bounds.iter().all(right)).then_some("audit")
+}
+
+/// All runs together cost no less than this one, where both are stated at one delta.
+fn composition(said: &Claim) -> Option<&'static str> {
+    let (all, own) = (said.guarantee.composition.as_ref()?, &said.guarantee.parameters);
+    let right = all.runs > 0
+        && all.research == 0
+        && all.epsilon.is_finite()
+        && all.delta > 0.0
+        && all.delta * (said.guarantee.public_size as f64) < 1.0
+        && (all.adjacency == own.adjacency && all.accountant == own.accountant && all.unit == own.unit)
+        && (all.delta != own.delta || all.epsilon >= own.epsilon_lower * (1.0 - SAME_NUMBER));
+    (!right).then_some("composition")
+}
+
+/// Attacks that can do more than is said.
+fn attacks(said: &Claim) -> Option<&'static str> {
+    let (claimed, phases) = (&said.guarantee.attacks, said.guarantee.parameters.phases().ok()?);
+    let found = Attacks::of(&phases, Adjacency::AddOrRemoveOne).ok()?;
+    let least = |claimed: f64, found: f64| claimed.is_finite() && claimed >= found * (1.0 - SAME_NUMBER);
+    let at = |(claimed, found): (&AttacksAt, &AttacksAt)| {
+        claimed.false_positive_rate == found.false_positive_rate
+            && least(claimed.true_positive_rate_at_most, found.true_positive_rate_at_most)
+            && (0.0..=claimed.true_positive_rate_at_most).contains(&claimed.true_positive_rate_at_least)
+            && least(claimed.posterior_at_most, found.posterior_at_most)
+    };
+    let right = claimed.at.len() == found.at.len()
+        && claimed.at.iter().zip(&found.at).all(at)
+        && least(claimed.right_at_even_odds, found.right_at_even_odds)
+        && least(claimed.mu, found.mu)
+        && claimed.regret >= 0.0;
+    (!right).then_some("attacks")
+}
+
+/// An epsilon that is less than its own numbers give.
+fn accounted(said: &Claim) -> Option<String> {
+    let g: &Guarantee = &said.guarantee.parameters;
+    let least = g
+        .phases()
+        .and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, g.delta));
+    match least {
+        Err(e) => Some(format!("its numbers cannot be accounted for: {e}")),
+        Ok(least) if g.epsilon >= least.epsilon * (1.0 - SAME_NUMBER) => None,
+        Ok(least) => Some(format!(
+            "claims less than its own noise, sampling rate and steps give: epsilon {:.4}",
+            least.epsilon
+        )),
+    }
+}
+
+/// Whether a text of `value` has characters that change what a reader sees and are not seen themselves.
+fn has_unseen(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.chars().any(is_unseen),
+        Value::Array(values) => values.iter().any(has_unseen),
+        Value::Object(values) => values
+            .iter()
+            .any(|(key, value)| key.chars().any(is_unseen) || has_unseen(value)),
+        _ => false,
+    }
+}
+
+/// Control and format characters, and what is as wide as nothing.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'
+                ..='\u{180f}'
+        )
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}')
+        || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
