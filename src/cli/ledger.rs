@@ -55,6 +55,8 @@ struct Shown {
     view: LedgerView,
     /// Of all charged steps of private runs.
     epsilon_charged: f64,
+    /// The same where later runs were chosen after seeing what earlier ones gave; none where there are not two.
+    epsilon_if_adaptive: Option<f64>,
     /// With open runs counted at their planned steps.
     epsilon_reserved: f64,
     accountant: &'static str,
@@ -97,6 +99,7 @@ fn print(shown: &Shown, json: bool, ui: &Ui) -> Result<()> {
 fn shown(view: LedgerView) -> Result<Shown> {
     Ok(Shown {
         epsilon_charged: view.charged_epsilon()?,
+        epsilon_if_adaptive: view.epsilon_if_adaptive()?,
         epsilon_reserved: view.reserved_epsilon()?,
         sampler: view.sampler(),
         view,
@@ -149,5 +152,11 @@ fn text(s: &Shown) -> String {
         s.sampler,
         s.accountant
     );
+    if let Some(adaptive) = s.epsilon_if_adaptive {
+        out += &format!(
+            "\nwhere later runs were chosen after seeing what earlier ones gave: {}, by Rényi divergences, which add up either way",
+            up(adaptive, 4)
+        );
+    }
     out
 }

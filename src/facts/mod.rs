@@ -94,6 +94,8 @@ document! {
         /// The population whose datasets share the ledger; none where it is one dataset's.
         public population: Option<String>,
         public epsilon: f64,
+        /// The same where later runs were chosen after seeing what earlier ones gave; none where there are not two.
+        public epsilon_if_adaptive: Option<f64>,
         public delta: f64,
         public adjacency: String,
         public unit: String,
@@ -116,6 +118,7 @@ impl Composed {
         Ok(Composed {
             population,
             epsilon: ledger.charged_epsilon()?,
+            epsilon_if_adaptive: ledger.epsilon_if_adaptive()?,
             delta: ledger.delta,
             adjacency: Adjacency::AddOrRemoveOne.name().into(),
             unit: ledger.unit.clone(),

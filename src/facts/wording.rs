@@ -142,8 +142,15 @@ pub fn composition(c: &Composed) -> String {
         Some(_) => "",
         None => " A dataset that shares some of them has an account of its own.",
     };
+    let adaptive = c.epsilon_if_adaptive.map_or(String::new(), |epsilon| {
+        format!(
+            " That is for settings that were fixed before any of it was seen; where later runs were chosen after seeing what \
+             earlier ones gave, it is {}, by Rényi divergences.",
+            up(epsilon, 3)
+        )
+    });
     format!(
-        "All runs that the ledger knows on {what} together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}); the ledger refuses what would pass its total.{others}{research}{not_private}",
+        "All runs that the ledger knows on {what} together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}).{adaptive} The ledger refuses what would pass its total.{others}{research}{not_private}",
         c.runs,
         up(c.epsilon, 3),
         delta(c.delta, 2),

@@ -31,6 +31,8 @@ pub struct PublicFacts {
     pub title: String,
     /// `model/privacy.json`.
     pub guarantee: Guarantee,
+    /// What attacks on membership can do, in a sentence.
+    pub attacks: String,
     /// What it means, in plain words.
     pub plain: String,
     /// The same whole, in a line (P10).
@@ -71,11 +73,8 @@ impl PublicFacts {
             run: facts.run.clone(),
             title: facts.title(),
             guarantee: facts.guarantee.clone(),
-            plain: format!(
-                "{} {}",
-                wording::attacks(facts.attacks()?, &facts.unit()),
-                wording::plain("This dataset", &facts.unit(), &facts.guarantee)
-            ),
+            attacks: wording::attacks(facts.attacks()?, &facts.unit()),
+            plain: wording::plain("This dataset", &facts.unit(), &facts.guarantee),
             sentence: facts.guarantee.to_string(),
             base_model: facts.base_model.name.clone(),
             settings: declared(config),
@@ -171,6 +170,7 @@ impl PublicPage {
             ]);
         }
         let meaning = [
+            facts.attacks.clone(),
             facts.plain.clone(),
             format!("In full: {}.", facts.sentence),
             "It covers the records that were trained on. It does not cover what the language model had read before in public texts, nor what many records have in common: that is what the synthetic records are made to keep.".to_string(),

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::chain::{Entry, Line};
 use super::parameters::{RunParameters, Uses};
-use crate::accountant::{Adjacency, check_delta, pld};
+use crate::accountant::{Adjacency, check_delta, pld, rdp};
 use crate::mechanisms::{LABELS, Named, Proof, Release, TRAINING};
 use crate::{Error, Result};
 
@@ -168,6 +168,24 @@ impl LedgerView {
 }
 
 impl LedgerView {
+    /// What [`LedgerView::charged_epsilon`] is where the settings of later runs were chosen after seeing what earlier ones
+    /// gave. Privacy loss distributions compose for plans that were fixed before; Rényi divergences add up either way
+    /// (Feldman and Zrnic 2021, a privacy filter). None where there are not two private runs.
+    ///
+    /// # Errors
+    /// As [`LedgerView::charged_epsilon`].
+    pub fn epsilon_if_adaptive(&self) -> Result<Option<f64>> {
+        let private = || self.runs.iter().filter(|run| run.parameters.private);
+        if private().count() < 2 {
+            return Ok(None);
+        }
+        let phases: Vec<_> = private().map(|r| r.parameters.phases(&r.uses)).collect::<Result<_>>()?;
+        match phases.concat() {
+            nothing if nothing.is_empty() => Ok(None),
+            phases => Ok(Some(rdp::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta)?.epsilon)),
+        }
+    }
+
     /// Takes in the `index`-th use of a release; else what is wrong with it.
     fn take(&mut self, run: &str, release: &str, index: u64) -> std::result::Result<(), &'static str> {
         let record = self
