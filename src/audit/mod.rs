@@ -56,6 +56,13 @@ use crate::{Error, Result, assets};
 
 /// Error that all attacks' bounds together are allowed.
 pub const ALPHA: f64 = 0.05;
+/// How sure all bounds together are.
+pub const CONFIDENCE: f64 = 1.0 - ALPHA;
+/// The attacks that read no private record, and what each takes for granted: a release depends on these.
+pub const CANARIES: [(&str, &str); 2] = [
+    ("Dirac canaries, one run", "nothing besides (epsilon, delta)-privacy"),
+    ("Dirac canaries, threshold", "canaries are independent of each other"),
+];
 /// Error of each of the four attacks' bounds.
 const EACH: f64 = ALPHA / 4.0;
 
@@ -125,6 +132,9 @@ impl Audit<'_> {
         let model = files.model(&device)?;
         let units = table::units(self.folder, self.config.dataset.max_records_per_unit())?.load()?;
         let initial = trainable::begun(c, &model, &self.folder.warm_start())?;
+        if paid::began_elsewhere(initial.values(), &preparation.ledger(), self.folder, self.places)? {
+            contradictions.push("training did not begin with the warm start or the base model that are there".into());
+        }
         let trained = trainable::load(c, &model, &self.folder.trained())?;
         let vocabulary = Vocabulary::of(&files)?;
         let objective = Objective::of(self.config, &preparation.prompts, &vocabulary)?;
@@ -191,7 +201,7 @@ impl Audit<'_> {
             refuted_by: Vec::new(),
             advice: Vec::new(),
             lower_bounds: lower_bounds(&canaries, losses.as_ref(), membership.as_ref()),
-            confidence: 1.0 - ALPHA,
+            confidence: CONFIDENCE,
             claim,
             subject: Some(subject),
             replay,
@@ -381,20 +391,17 @@ fn lower_bounds(
     losses: Option<&retrain::Losses>,
     membership: Option<&membership::Membership>,
 ) -> Vec<LowerBound> {
-    let mut out = vec![
-        LowerBound {
-            attack: "Dirac canaries, one run".into(),
-            epsilon_lower: canaries.one_run_epsilon(),
-            rests_on: "nothing besides (epsilon, delta)-privacy".into(),
+    let bounds = [canaries.one_run_epsilon(), canaries.threshold.epsilon_lower];
+    let by_canaries = CANARIES
+        .iter()
+        .zip(bounds)
+        .map(|((attack, rests_on), epsilon_lower)| LowerBound {
+            attack: (*attack).into(),
+            epsilon_lower,
+            rests_on: (*rests_on).into(),
             decides: true,
-        },
-        LowerBound {
-            attack: "Dirac canaries, threshold".into(),
-            epsilon_lower: canaries.threshold.epsilon_lower,
-            rests_on: "canaries are independent of each other".into(),
-            decides: true,
-        },
-    ];
+        });
+    let mut out: Vec<LowerBound> = by_canaries.collect();
     out.extend(losses.map(|l| LowerBound {
         attack: "losses of canary records, one run".into(),
         epsilon_lower: l.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max),

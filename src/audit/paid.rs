@@ -1,10 +1,11 @@
 //! What the run claims beside what its dataset's ledger says it did, and beside the plan that is audited.
 
-use crate::hash::sha256_file;
+use crate::Result;
 use crate::privacy::mechanisms::Mechanism;
 use crate::privacy::{Guarantee, PrivacyPlan, TRAINING, find_ledger};
+use crate::run::stamp::hash_of;
 use crate::run::{Places, RunFolder};
-use crate::{Error, Result};
+use crate::training::checkpoint::sha256_of;
 
 /// Relative difference of noise multipliers that versions of the program may have: calibration is to 1e-4.
 const SAME_NOISE: f64 = 1e-3;
@@ -62,12 +63,16 @@ pub fn contradictions(
     let trained = folder.trained();
     match &run.trained {
         Some(sha256) => {
-            let (now, _) = sha256_file(&trained).map_err(|e| Error::io("read", &trained, e))?;
-            if now != *sha256 {
+            if hash_of(&trained)? != *sha256 {
                 out.push(format!("{} is not what the ledger says was trained", trained.display()));
             }
         }
+        None if run.holds_states => out.push("the ledger does not say what was trained".into()),
         None => notes.push("an earlier version of the program trained this: the ledger does not say to what".into()),
+    }
+    let counts = folder.label_counts();
+    if counts.exists() && !run.has_state(&hash_of(&counts)?) {
+        out.push(format!("{} is not what the ledger says was counted", counts.display()));
     }
     let p = &run.parameters;
     let training = p.release(TRAINING.name()).map(|(_, release)| release.mechanism);
@@ -101,4 +106,15 @@ pub fn contradictions(
         ));
     }
     Ok(out)
+}
+
+/// Whether the ledger says that training began with other values than `initial`.
+///
+/// # Errors
+/// Data: the ledger was tampered with.
+pub fn began_elsewhere(initial: &[f32], ledger: &str, folder: &RunFolder, places: &Places) -> Result<bool> {
+    let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
+    let view = find_ledger(&places.ledgers, ledger)?.map(|(_, view)| view);
+    let record = view.and_then(|view| view.runs.into_iter().find(|run| run.run == name.trim()));
+    Ok(record.is_some_and(|record| !record.has_state(&sha256_of(initial))))
 }

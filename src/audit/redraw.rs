@@ -25,8 +25,10 @@ use crate::sampling::queue::Queue;
 use crate::sampling::refine::TRIES;
 use crate::{Error, Result};
 
-/// Records that are drawn again.
-const RECORDS: usize = 8;
+/// Records that are drawn again: where one in twenty is foreign, one of so many is with 95 %.
+const RECORDS: usize = 60;
+/// How many of ten must be the same where other arithmetic computes them.
+const OF_TEN: usize = 9;
 
 /// What is drawn from, as the stage `sample` had it.
 pub struct Redrawing<'a> {
@@ -129,7 +131,7 @@ impl Redrawing<'_> {
 impl Redraw {
     /// What speaks against the records being the model's; none where they are.
     pub fn contradiction(&self) -> Option<String> {
-        let most = 2 * self.same >= self.drawn_again;
+        let most = 10 * self.same >= OF_TEN * self.drawn_again;
         let as_drawn = match self.same_arithmetic {
             true => self.same == self.drawn_again,
             false => most,

@@ -60,7 +60,11 @@ impl ExportOf {
         // Told before the run is looked at.
         folder::target_beside(&self.to, &self.run)?;
         let places = Places::from_env(self.run.parent().unwrap_or(&self.run))?;
-        let cleared = examine(&self.run, &places)?.clear()?;
+        let examined = examine(&self.run, &places)?;
+        if self.dry_run && examined.gate_is_due() {
+            return show::gate_is_due(ui);
+        }
+        let cleared = examined.clear()?;
         let options = Options {
             dtype: match self.dtype {
                 DtypeName::F32 => Dtype::F32,

@@ -49,7 +49,11 @@ impl Release {
         // Told before the run is looked at.
         folder::target_beside(&self.to, &self.run)?;
         let runs = self.run.parent().unwrap_or(&self.run);
-        let cleared = examine(&self.run, &Places::from_env(runs)?)?.clear()?;
+        let examined = examine(&self.run, &Places::from_env(runs)?)?;
+        if self.dry_run && examined.gate_is_due() {
+            return show::gate_is_due(ui);
+        }
+        let cleared = examined.clear()?;
         let bundle = Bundle::of(&cleared)?;
         if !self.dry_run {
             bundle.write(&self.to, interrupts()?)?;

@@ -48,6 +48,14 @@ fn kept(arm: &str, sampled: &Sampled) -> Option<String> {
     ))
 }
 
+/// What a dry run says where listing the files would spend.
+pub fn gate_is_due(ui: &super::Ui) -> dpsynth::Result<()> {
+    ui.print(
+        "the run may leave as far as anything is known without counting; the copy gate has not counted yet, and a dry run does \
+         not spend: without --dry-run it counts first, for the records as they are now",
+    )
+}
+
 /// The report: utility, guarantee, where things are.
 pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String {
     let mut out = Vec::new();

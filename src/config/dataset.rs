@@ -101,7 +101,8 @@ fn is_yes(value: &bool) -> bool {
     *value
 }
 
-fn is_population(name: &str) -> bool {
+/// Whether a population may be called so.
+pub fn is_population(name: &str) -> bool {
     name.len() <= 40
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::models::device::DeviceChoice;
 pub use crate::privacy::NoiseKind;
 pub use crate::tables::Escape;
-pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig};
+pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig, is_population};
 pub use draft::draft;
 pub use evaluate::{DpDirectConfig, EvaluateConfig, ExtraArm, NonPrivateConfig};
 pub use finetune::{Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};

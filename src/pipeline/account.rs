@@ -50,7 +50,7 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         )));
     }
     let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
-    let population = population_of(p, preparation)?;
+    own_population(p, preparation)?;
     known_here(p, preparation)?;
     let ledger = Ledger::open(
         &p.places.ledgers,
@@ -59,17 +59,23 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
         plan.delta(),
         plan.unit(),
     )?;
-    if let (None, Some(name)) = (population, &preparation.population) {
-        write_atomically(&belonging(p, preparation), name.as_bytes())?;
-    }
     Ok(ledger)
 }
 
-/// Which population the dataset belongs to, as far as the ledgers know.
+/// Writes down that the dataset belongs to its population, now that a run of it has begun.
 ///
 /// # Errors
-/// Usage: to another than is declared, or it has spent under its own name: that would begin a second budget.
-fn population_of(p: &Pipeline, preparation: &Preparation) -> Result<Option<String>> {
+/// Other: the folder of ledgers cannot be written.
+pub fn belong(p: &Pipeline, preparation: &Preparation) -> Result<()> {
+    match &preparation.population {
+        Some(name) => write_atomically(&belonging(p, preparation), name.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a dataset of another population than is declared, and one that has spent under its own name: each would begin a
+/// second budget.
+fn own_population(p: &Pipeline, preparation: &Preparation) -> Result<()> {
     let known = std::fs::read_to_string(belonging(p, preparation)).ok();
     let own = p.places.ledgers.join(format!("{}.jsonl", preparation.dataset_hash));
     match (&known, &preparation.population) {
@@ -82,7 +88,7 @@ fn population_of(p: &Pipeline, preparation: &Preparation) -> Result<Option<Strin
             own.display()
         ))
         .hint("leave out `dataset.population` for them: a population begins with its first run")),
-        _ => Ok(known),
+        _ => Ok(()),
     }
 }
 
@@ -165,7 +171,7 @@ pub fn check(ledger: &Ledger, run: &str, saved: &Checkpoint, path: &Path) -> Res
         ))
         .hint("delete the folder it belongs to and begin anew; what it charged stays charged"));
     }
-    if charged.is_some_and(|r| !r.checkpoints.is_empty() && !r.checkpoints.contains(&saved.sha256())) {
+    if charged.is_none_or(|r| !r.has_state(&saved.sha256())) {
         return Err(Error::data(format!(
             "{} is no state that the ledger knows of this run: it was changed, or is another run's",
             path.display()

@@ -96,6 +96,7 @@ pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) ->
     let records = table::read_records(&p.folder.train_records())?;
     let units = units(records, c.dataset.max_records_per_unit());
     let mut run = plan.begin(ledger, &run_id, units.len())?;
+    account::belong(p, &preparation)?;
     write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
     let training = Direct {
         units: &units,

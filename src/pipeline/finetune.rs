@@ -6,25 +6,25 @@ use super::warm_start::WarmStart;
 use super::{Pipeline, account};
 use crate::files::write_atomically;
 use crate::models::device;
-use crate::privacy::{COPY_GATE, Guarantee, LABELS, PrivateRun};
+use crate::privacy::{COPY_GATE, Guarantee, LABELS, PrivateRun, find_ledger};
 use crate::records::{Drawable, LabelSpace};
 use crate::run::Preparation;
 use crate::run::privacy_plan;
 use crate::run::tokens::StoredUnits;
 use crate::run::{stamp, table};
-use crate::training::checkpoint::Checkpoint;
+use crate::training::checkpoint::{self, Checkpoint};
 use crate::training::objective::Objective;
 use crate::training::trainable;
 use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result};
 
 pub fn run(p: &Pipeline) -> Result<()> {
-    if p.folder.guarantee().exists() && p.folder.trained().exists() {
+    let c = &p.config;
+    let preparation = Preparation::read(&p.folder)?;
+    if p.folder.guarantee().exists() && p.folder.trained().exists() && is_own(p, &preparation)? {
         // Trained before; only the stamp was missing.
         return Ok(());
     }
-    let c = &p.config;
-    let preparation = Preparation::read(&p.folder)?;
     let units = table::units(&p.folder, c.dataset.max_records_per_unit())?;
     let (vocabulary, model) = p.language_model()?;
     let device = model.device();
@@ -78,6 +78,9 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
     })?;
 
+    account::belong(p, &preparation)?;
+    begin_at(&mut run, initial.values(), resume.is_some())?;
+
     count_labels(p, &mut run, &units)?;
 
     let log_path = p.folder.training_log();
@@ -114,11 +117,52 @@ pub fn run(p: &Pipeline) -> Result<()> {
     Ok(())
 }
 
+/// Whether what was trained is what the ledger says of this run.
+fn is_own(p: &Pipeline, preparation: &Preparation) -> Result<bool> {
+    let Some((_, view)) = find_ledger(&p.places.ledgers, &preparation.ledger())? else {
+        return Ok(true);
+    };
+    let id = std::fs::read_to_string(p.folder.ledger_run()).unwrap_or_default();
+    let Some(record) = view.runs.into_iter().find(|record| record.run == id.trim()) else {
+        return Ok(true);
+    };
+    let now = stamp::hash_of(&p.folder.trained())?;
+    Ok(!record.holds_states || record.trained == Some(now))
+}
+
+/// Holds the values that training begins with against those that it began with before; they are public, and go into the
+/// ledger before the first step.
+fn begin_at(run: &mut PrivateRun, initial: &[f32], resumed: bool) -> Result<()> {
+    let sha256 = checkpoint::sha256_of(initial);
+    let record = run.record();
+    let fresh = record
+        .as_ref()
+        .is_none_or(|record| record.holds_states && record.states.is_empty());
+    match record {
+        _ if fresh => Ok(run.state(&sha256)?),
+        Some(record) if !resumed && !record.has_state(&sha256) => Err(Error::data(
+            "what training began with is not there any more: the warm start or the base model was changed",
+        )
+        .hint("put model/warm_start.safetensors and the model back as they were")),
+        _ => Ok(()),
+    }
+}
+
 /// The noisy histogram of the labels, where one is planned: drawn once, kept beside what was trained.
 fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Result<()> {
     let path = p.folder.label_counts();
-    if run.plan().planned(&LABELS) == 0 || path.exists() {
+    if run.plan().planned(&LABELS) == 0 {
         return Ok(());
+    }
+    if path.exists() {
+        let own = stamp::hash_of(&path)?;
+        return match run.record().is_none_or(|record| record.has_state(&own)) {
+            true => Ok(()),
+            false => Err(
+                Error::data(format!("{} is not what was counted and paid for", path.display()))
+                    .hint("put it back as it was, or delete it: labels are then drawn uniformly"),
+            ),
+        };
     }
     if run.charged(LABELS) > 0 {
         p.progress.note(
@@ -127,8 +171,9 @@ fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Resu
         return Ok(());
     }
     let counts = units.label_counts(LabelSpace::from_config(&p.config.dataset.labels)?.len())?;
-    let noisy = run.charge(LABELS)?.privatize(&counts);
-    write_atomically(&path, stamp::text(&noisy).as_bytes())
+    let noisy = stamp::text(&run.charge(LABELS)?.privatize(&counts));
+    run.state(&stamp::sha256(noisy.as_bytes()))?;
+    write_atomically(&path, noisy.as_bytes())
 }
 
 /// The guarantee, and what must be read before it: `privacy.json` and every shard say it.

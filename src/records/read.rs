@@ -145,7 +145,7 @@ impl Reader<'_> {
             };
             let unit = match &self.dataset.unit {
                 None => raw.as_deref().map(|raw| Sha256::digest(raw).into()),
-                Some(_) => unit_hash(path, row.place, &values[labels.end])?,
+                Some(_) => unit_hash(&values[labels.end]),
             };
             let record = match (text, label, unit) {
                 (None, ..) => Err("no text"),
@@ -233,7 +233,7 @@ impl Reader<'_> {
                 )
             };
             if let Value::Nested(what) = value {
-                return Err(Error::data(format!("{} {what}", at())).hint(SEVERAL));
+                return Ok(Labelled::Otherwise(format!("{} {what}; {SEVERAL}", at())));
             }
             let Some(name) = value.name().filter(|name| !name.trim().is_empty()) else {
                 return Ok(Labelled::Not);
@@ -340,23 +340,16 @@ impl UnitNumbers {
 }
 
 /// Any value names a unit: what it says is not read as a number.
-fn unit_hash(path: &Path, place: Place, value: &Value) -> Result<Option<[u8; 32]>> {
-    if let Value::Nested(what) = value {
-        return Err(
-            Error::data(format!("{place} of {}: the unit's column holds {what}", path.display()))
-                .hint("`dataset.unit` names who a record belongs to, such as a customer number"),
-        );
-    }
-    let Some(name) = value.name() else {
-        return Ok(None);
-    };
+fn unit_hash(value: &Value) -> Option<[u8; 32]> {
+    // A list or an object names nobody.
+    let name = value.name()?;
     // A person is one unit, however a file writes the number.
     let trimmed = name.trim();
     let number =
         trimmed.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) && trimmed.parse::<f64>().is_ok();
     let written = Value::Number(trimmed.to_string());
     let name = written.name().filter(|_| number).unwrap_or(Cow::Borrowed(trimmed));
-    Ok((!name.is_empty()).then(|| Sha256::digest(name.as_bytes()).into()))
+    (!name.is_empty()).then(|| Sha256::digest(name.as_bytes()).into())
 }
 
 /// Counts as rows pass.
@@ -408,12 +401,10 @@ impl Tally {
         };
         if let Some(first) = self.undeclared {
             let rows = match report.dropped.get(UNDECLARED).copied().unwrap_or_default() {
-                1 => "1 row has".to_string(),
-                n => format!("{n} rows have"),
+                1 => format!("1 row has {UNDECLARED} and is left out"),
+                n => format!("{n} rows have {UNDECLARED} and are left out"),
             };
-            report
-                .warnings
-                .push(format!("{rows} {UNDECLARED} and are left out; the first: {first}"));
+            report.warnings.push(format!("(internal) {rows}; the first: {first}"));
         }
         if self.replaced > 0 {
             report.warnings.push(format!(

@@ -214,7 +214,12 @@ impl Claim {
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let claim: Claim =
             serde_ignored::deserialize(&mut json, |key| unknown.push(key.to_string())).map_err(|e| e.to_string())?;
+        // A key that is there twice, or a number that reads otherwise elsewhere, is not how this program writes it.
+        let text = serde_json::to_string_pretty(&claim).map_err(|e| e.to_string())?;
         match unknown.is_empty() {
+            true if bytes.trim_ascii_end() != text.as_bytes() => {
+                Err("it is not written as this program writes it".into())
+            }
             _ if claim.format != FORMAT => Err(format!("its format is not `{FORMAT}`")),
             true => Ok(claim),
             false => Err(format!("says `{}`, which this program does not", unknown.join("`, `"))),

@@ -7,7 +7,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::copy_gate;
+use super::copy_gate::Gate;
 use crate::audit::{Subject, paid};
 use crate::config::RunConfig;
 use crate::documents::{self, Findings, LowerBound, ShardMetadata};
@@ -56,6 +56,9 @@ pub struct Examined {
     facts: Facts,
     salt: Salt,
     refusals: Vec<Refusal>,
+    gate_due: bool,
+    config: RunConfig,
+    places: Places,
 }
 
 /// A run that may leave: there was no reason to refuse. Locked as long as this value lives.
@@ -81,11 +84,27 @@ impl Examined {
         &self.refusals
     }
 
-    /// The run, where it may leave; only now its salt is written down.
+    /// Whether a copy gate is declared that has not counted yet: [`Examined::clear`] spends what the plan set aside for it.
+    pub fn gate_is_due(&self) -> bool {
+        self.gate_due && self.refusals.is_empty()
+    }
+
+    /// The run, where it may leave; only now a declared gate counts, and the salt is written down.
     ///
     /// # Errors
     /// Refused (exit code 4), with every reason. Other: the salt cannot be written.
-    pub fn clear(self) -> Result<Cleared> {
+    pub fn clear(mut self) -> Result<Cleared> {
+        if self.gate_is_due() {
+            if let Gate::Closed(refusal) = Gate::count(&self.folder, &self.config, &self.places)? {
+                self.refusals.push(refusal);
+            }
+            // The ledger has one line more.
+            let id = Preparation::read(&self.folder)?.ledger();
+            let ledger = find_ledger(&self.places.ledgers, &id)?.map(|(_, view)| view);
+            let canaries = std::mem::take(&mut self.facts.canaries);
+            self.facts = Facts::read(&self.folder, &self.config, ledger.as_ref(), &self.salt)?;
+            self.facts.canaries = canaries;
+        }
         if self.refusals.is_empty() {
             self.salt.keep()?;
             return Ok(Cleared {
@@ -167,20 +186,20 @@ pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     let mut facts = Facts::read(&folder, &config, ledger.as_ref(), &salt)?;
     facts.canaries = canaries;
     classified(&facts, &mut refusals)?;
-    if refusals.is_empty() && config.release.copy_gate.is_some() {
-        // Last, since it spends.
-        refusals.extend(copy_gate::refusal(&folder, &config, places)?);
-        let hash = Preparation::read(&folder)?.ledger();
-        let ledger = find_ledger(&places.ledgers, &hash)?.map(|(_, view)| view);
-        let canaries = facts.canaries;
-        facts = Facts::read(&folder, &config, ledger.as_ref(), &salt)?;
-        facts.canaries = canaries;
+    let mut gate_due = false;
+    match Gate::look(&folder, &config, places)? {
+        Gate::Open => {}
+        Gate::Due => gate_due = true,
+        Gate::Closed(refusal) => refusals.push(refusal),
     }
     Ok(Examined {
         folder,
         facts,
         salt,
         refusals,
+        gate_due,
+        config,
+        places: places.clone(),
     })
 }
 

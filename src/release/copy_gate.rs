@@ -4,7 +4,7 @@
 //! Whether a run may leave is an output too (P9), so the gate is paid for: a unit adds 1 to the count at most, whatever its
 //! records hold, and the count gets the noise that the plan set aside. It is drawn once; the result is kept.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use rayon::prelude::*;
 
@@ -14,46 +14,88 @@ use crate::documents::{self, GateCount, Subject};
 use crate::evaluation::quality::spans::SpanIndex;
 use crate::evaluation::quality::words::Lexicon;
 use crate::files::write_atomically;
-use crate::privacy::{COPY_GATE, Ledger};
+use crate::privacy::{COPY_GATE, Ledger, RunRecord, find_ledger};
 use crate::records::{Drawable, Record};
 use crate::run::{Places, Preparation, RunPaths, privacy_plan, stamp, table};
 use crate::{Error, Result};
 
-/// Why the run may not leave, where the gate refuses it; none where it passes, or none is declared.
-///
-/// # Errors
-/// Data: a file of the run is damaged. Budget, other: the ledger does not take the charge.
-pub fn refusal(folder: &RunPaths, config: &RunConfig, places: &Places) -> Result<Option<Refusal>> {
-    let Some(gate) = config.release.copy_gate else {
-        return Ok(None);
-    };
-    let shards = Subject::of(folder)?.shards;
-    let limit = config.evaluate.quality.shared_words;
-    let counted = match documents::read_if_there::<GateCount>(&folder.copy_gate())? {
-        Some(before) if before.shards != shards || before.shared_words != limit => {
-            return Ok(Some(spent(
+/// What is known of the gate before anything is spent.
+pub enum Gate {
+    /// None is declared, or it lets the records through.
+    Open,
+    /// It has to count first, which spends.
+    Due,
+    Closed(Refusal),
+}
+
+impl Gate {
+    /// Of the run in `folder`, by what was counted before.
+    ///
+    /// # Errors
+    /// Data: a file of the run is damaged, or the ledger was tampered with.
+    pub fn look(folder: &RunPaths, config: &RunConfig, places: &Places) -> Result<Self> {
+        let Some(gate) = config.release.copy_gate else {
+            return Ok(Gate::Open);
+        };
+        let path = folder.copy_gate();
+        let charged = record(folder, places)?.filter(|record| record.uses_of(COPY_GATE.name()) > 0);
+        let counted = documents::read_if_there::<GateCount>(&path)?;
+        let (counted, record) = match (counted, charged) {
+            (None, None) => return Ok(Gate::Due),
+            (None, Some(_)) => {
+                return Ok(Gate::Closed(spent(
+                    "the copy gate was charged, and its count is not there any more",
+                )));
+            }
+            (Some(_), None) => {
+                return Ok(Gate::Closed(spent(
+                    "the ledger does not know of the copy gate's count in sampling/copy_gate.json",
+                )));
+            }
+            (Some(counted), Some(record)) => (counted, record),
+        };
+        if !record.has_state(&stamp::hash_of(&path)?) {
+            return Ok(Gate::Closed(spent("sampling/copy_gate.json is not what was counted")));
+        }
+        if counted.shards != Subject::of(folder)?.shards || counted.shared_words != config.evaluate.quality.shared_words
+        {
+            return Ok(Gate::Closed(spent(
                 "the copy gate counted for other records, or longer or shorter phrases",
             )));
         }
-        Some(counted) => counted,
-        None => match count(folder, config, gate, places, shards)? {
-            Some(counted) => counted,
-            None => {
-                return Ok(Some(spent(
-                    "the copy gate was charged, and its count was lost when the program was stopped",
-                )));
-            }
-        },
-    };
-    let (noisy, tolerated) = (counted.noisy_matched_units, gate.tolerated_units);
-    let many = noisy > i64::try_from(tolerated).unwrap_or(i64::MAX);
-    Ok(many.then(|| Refusal {
+        Ok(decided(&counted, gate))
+    }
+
+    /// Counts, pays and decides.
+    ///
+    /// # Errors
+    /// Budget, other: the ledger does not take the charge.
+    pub fn count(folder: &RunPaths, config: &RunConfig, places: &Places) -> Result<Self> {
+        match config.release.copy_gate {
+            None => Ok(Gate::Open),
+            Some(gate) => Ok(decided(&count(folder, config, gate, places)?, gate)),
+        }
+    }
+}
+
+fn record(folder: &RunPaths, places: &Places) -> Result<Option<RunRecord>> {
+    let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
+    let view = find_ledger(&places.ledgers, &Preparation::read(folder)?.ledger())?.map(|(_, view)| view);
+    Ok(view.and_then(|view| view.runs.into_iter().find(|run| run.run == name.trim())))
+}
+
+fn decided(counted: &GateCount, gate: CopyGate) -> Gate {
+    let (noisy, tolerated, limit) = (counted.noisy_matched_units, gate.tolerated_units, counted.shared_words);
+    if noisy <= i64::try_from(tolerated).unwrap_or(i64::MAX) {
+        return Gate::Open;
+    }
+    Gate::Closed(Refusal {
         check: Check::CopyGate,
         reason: format!(
             "the copy gate counted {noisy} training units, with noise, that share {limit} words or more in a row with a record; {tolerated} are tolerated"
         ),
         mend: "the count is charged, so what follows from it is covered: train at a smaller epsilon, or publish nothing of this run".into(),
-    }))
+    })
 }
 
 fn spent(reason: &str) -> Refusal {
@@ -64,39 +106,31 @@ fn spent(reason: &str) -> Refusal {
     }
 }
 
-/// Counts and pays; none where it was paid for before and nothing is left of it.
-fn count(
-    folder: &RunPaths,
-    config: &RunConfig,
-    gate: CopyGate,
-    places: &Places,
-    shards: BTreeMap<String, String>,
-) -> Result<Option<GateCount>> {
+/// Counts and pays.
+fn count(folder: &RunPaths, config: &RunConfig, gate: CopyGate, places: &Places) -> Result<GateCount> {
     let limit = config.evaluate.quality.shared_words;
     let leaving = table::read_shards(&folder.shards("synthetic"), config)?;
     let matched = matched_units(&table::read_records(&folder.train_records())?, &leaving, limit);
 
     let plan = privacy_plan(config)?;
     let total = config.dataset.total_epsilon.unwrap_or(config.finetune.epsilon);
-    let hash = Preparation::read(folder)?.ledger();
-    let ledger = Ledger::open(&places.ledgers, &hash, total, plan.delta(), plan.unit())?;
+    let ledger = Preparation::read(folder)?.ledger();
+    let ledger = Ledger::open(&places.ledgers, &ledger, total, plan.delta(), plan.unit())?;
     let path = folder.ledger_run();
     let name = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     let units = table::units(folder, config.dataset.max_records_per_unit())?.units();
     let mut run = plan.begin(ledger, name.trim(), units)?;
-    if run.charged(COPY_GATE) > 0 {
-        return Ok(None);
-    }
-    let noisy_matched_units = run.charge(COPY_GATE)?.privatize(matched);
     let counted = GateCount {
         epsilon: gate.epsilon,
         shared_words: limit,
-        noisy_matched_units,
-        shards,
+        noisy_matched_units: run.charge(COPY_GATE)?.privatize(matched),
+        shards: Subject::of(folder)?.shards,
     };
-    write_atomically(&folder.copy_gate(), stamp::text(&counted).as_bytes())?;
+    let text = stamp::text(&counted);
+    run.state(&stamp::sha256(text.as_bytes()))?;
+    write_atomically(&folder.copy_gate(), text.as_bytes())?;
     run.end()?;
-    Ok(Some(counted))
+    Ok(counted)
 }
 
 /// How many units of `training` have a record that shares `limit` words or more in a row with one of `leaving`. Adding or

@@ -44,13 +44,15 @@ pub fn render(facts: &Facts) -> Result<String> {
     Ok(out)
 }
 
-/// The lines that say epsilon and delta, without their indentation.
-///
-/// # Errors
-/// Other: they cannot be written as YAML.
-pub fn parameters(guarantee: &Guarantee) -> Result<Vec<String>> {
-    let text = yaml::text(&json!({ "epsilon": guarantee.epsilon, "delta": guarantee.delta }))?;
-    Ok(text.lines().map(str::to_string).collect())
+/// Whether an entry, as YAML, says `guarantee` where a reader looks for it; a key that is there twice says nothing.
+pub fn says(entry: &str, guarantee: &Guarantee) -> bool {
+    let Ok(entry) = serde_saphyr::from_str::<Value>(entry) else {
+        return false;
+    };
+    let loss = &entry["deployment"]["privacy_loss"];
+    let number = |key: &str| loss["privacy_parameters"][key].as_f64();
+    (number("epsilon"), number("delta")) == (Some(guarantee.epsilon), Some(guarantee.delta))
+        && loss["privacy_parameters_details"].as_str() == Some(guarantee.to_string().as_str())
 }
 
 fn entry(facts: &Facts) -> Value {

@@ -12,7 +12,7 @@ use std::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
-use super::claim::Claim;
+use super::claim::{Claim, SCHEMA};
 use super::{croissant, manifest, registry};
 use crate::documents::ShardMetadata;
 use crate::facts::wording;
@@ -224,6 +224,15 @@ impl Look<'_> {
 
     /// Whether all files say one guarantee; it, and the number of records.
     fn agreement(&mut self) -> Result<(Option<Guarantee>, u64)> {
+        if self
+            .bytes_of("privacy.schema.json")?
+            .is_some_and(|bytes| bytes != SCHEMA.as_bytes())
+        {
+            self.fail(
+                "privacy.schema.json",
+                "is not the schema of this version of the program",
+            );
+        }
         let said = match self.bytes_of("privacy.json")?.map(|bytes| Claim::read(&bytes)) {
             Some(Ok(said)) => said,
             Some(Err(why)) => {
@@ -242,21 +251,6 @@ impl Look<'_> {
         }
         if !guarantee.private {
             self.fail("privacy.json", "NOT PRIVATE");
-        }
-        for wrong in prose::differs(&said) {
-            self.fail("privacy.json", wrong);
-        }
-        if let Some(card) = self.bytes_of("README.md")? {
-            let card = String::from_utf8_lossy(&card).into_owned();
-            if let Some(sentence) = prose::of_card(&said)
-                .into_iter()
-                .find(|sentence| !card.contains(sentence))
-            {
-                self.fail(
-                    "README.md",
-                    format!("does not say what privacy.json makes it say: {sentence}"),
-                );
-            }
         }
         let said_in_words = guarantee.to_string();
         if said.guarantee.statement != said_in_words {
@@ -286,16 +280,15 @@ impl Look<'_> {
                 self.fail(file, "says another guarantee than privacy.json");
             }
         }
-        if let Some(bytes) = self.bytes_of("deployment.yaml")? {
-            let text = String::from_utf8_lossy(&bytes);
-            let lines: BTreeSet<&str> = text.lines().map(str::trim).collect();
-            let parameters = registry::parameters(guarantee)?;
-            if !parameters.iter().all(|line| lines.contains(line.as_str())) {
-                self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
-            }
+        if let Some(bytes) = self.bytes_of("deployment.yaml")?
+            && !registry::says(&String::from_utf8_lossy(&bytes), guarantee)
+        {
+            self.fail("deployment.yaml", "says another epsilon or delta than privacy.json");
         }
-        if let Some(wrong) = values::wrong(&said) {
-            self.fail("privacy.json", wrong);
+        match values::wrong(&said) {
+            Some(wrong) => self.fail("privacy.json", wrong),
+            // What its values give in words.
+            None => self.prose(&said)?,
         }
         let expected = ShardMetadata {
             guarantee: guarantee.clone(),
@@ -329,6 +322,26 @@ impl Look<'_> {
             }
         }
         Ok((Some(said.guarantee.parameters), records))
+    }
+
+    /// Whether the sentences about the guarantee are those that its values give.
+    fn prose(&mut self, said: &Claim) -> Result<()> {
+        for wrong in prose::differs(said) {
+            self.fail("privacy.json", wrong);
+        }
+        if let Some(card) = self.bytes_of("README.md")? {
+            let card = String::from_utf8_lossy(&card).into_owned();
+            if let Some(sentence) = prose::of_card(said)
+                .into_iter()
+                .find(|sentence| !card.contains(sentence))
+            {
+                self.fail(
+                    "README.md",
+                    format!("does not say what privacy.json makes it say: {sentence}"),
+                );
+            }
+        }
+        Ok(())
     }
 
     /// None where there is no such file.

@@ -27,16 +27,27 @@ pub struct Checkpoint {
     pub ledger: LedgerHead,
 }
 
+/// SHA-256 of values.
+pub fn sha256_of(values: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    add(&mut hash, values);
+    hex(&hash.finalize())
+}
+
+fn add(hash: &mut Sha256, values: &[f32]) {
+    for chunk in values.chunks(1 << 14) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hash.update(bytes);
+    }
+}
+
 impl Checkpoint {
     /// SHA-256 of everything in it. It goes into the ledger before the file is written, so that a run goes on from its own
     /// states alone.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         for values in [&self.values, &self.optimizer.first, &self.optimizer.second] {
-            for chunk in values.chunks(1 << 14) {
-                let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
-                hash.update(bytes);
-            }
+            add(&mut hash, values);
         }
         let counts = (self.applied_steps, self.optimizer.steps, self.on_gpu, &self.ledger);
         hash.update(serde_json::to_vec(&counts).expect("counts serialise"));

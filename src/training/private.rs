@@ -178,7 +178,7 @@ impl Loop<'_> {
                     on_gpu: self.on_gpu || method.computes_elsewhere(),
                     ledger: run.ledger_head(),
                 };
-                run.checkpoint(&saved.sha256())?;
+                run.state(&saved.sha256())?;
                 saved.save(path)?;
             }
             if stopping && run.remaining_steps() > 0 {

@@ -541,6 +541,14 @@ fn p8_p9_a_copy_gate_is_charged_and_decides_by_a_noisy_count() {
     assert_eq!(count(&place), json!(0), "nothing is counted before a release");
     let guarantee = place.json("runs/tiny-quick/model/privacy.json");
     assert_eq!(guarantee["copy_gate_epsilon"], json!(1.0));
+    for looked in [
+        ["release", "runs/tiny-quick", "--to", "bundle", "--dry-run"],
+        ["export", "runs/tiny-quick", "--to", "bundle", "--dry-run"],
+    ] {
+        let said = place.ok(&looked).stdout;
+        assert!(said.contains("the copy gate has not counted yet"), "{said}");
+    }
+    assert_eq!(count(&place), json!(0), "looking spends nothing");
     place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
     place.ok(&["verify", "bundle"]);
     assert_eq!(count(&place), json!(1));
@@ -553,24 +561,35 @@ fn p8_p9_a_copy_gate_is_charged_and_decides_by_a_noisy_count() {
     let again = place.json("again/privacy.json")["deployment"]["copy_gate"].clone();
     assert_eq!((again, count(&place)), (gate, json!(1)), "counted once");
 
+    // What it counted cannot be put otherwise: the ledger has its SHA-256.
     let counted = "sampling/copy_gate.json";
+    let whole = place.text(&format!("runs/tiny-quick/{counted}"));
+    let only = |place: &Place| {
+        let [refusal] = &refusals(place)[..] else {
+            panic!("one reason")
+        };
+        assert_eq!(refusal.check, Check::CopyGate);
+        refusal.reason.clone()
+    };
+    edit(&place, counted, &|gate| gate["noisy_matched_units"] = json!(-7));
+    assert!(only(&place).contains("is not what was counted"));
+    // Had it counted too many, the run would stay.
     edit(&place, counted, &|gate| gate["noisy_matched_units"] = json!(1001));
-    let [refusal] = &refusals(&place)[..] else {
-        panic!("one reason")
-    };
-    assert_eq!(refusal.check, Check::CopyGate);
-    assert!(
-        refusal.reason.contains("1001 training units, with noise"),
-        "{refusal:?}"
-    );
-    edit(&place, counted, &|gate| gate["shards"] = json!({}));
-    let [refusal] = &refusals(&place)[..] else {
-        panic!("one reason")
-    };
-    assert!(refusal.reason.contains("counted for other records"), "{refusal:?}");
-    fs::remove_file(place.path(&format!("runs/tiny-quick/{counted}"))).unwrap();
-    let said = place.call(&["release", "runs/tiny-quick", "--to", "third"]);
-    said.refused(2, &["was ended"]);
+    let forged = sha256(&place.run(counted));
+    let before = common::sha256(whole.as_bytes());
+    place.forge_ledger(|line| {
+        if line["sha256"] == before.as_str() {
+            line["sha256"] = forged.as_str().into();
+        }
+        true
+    });
+    assert!(only(&place).contains("1001 training units, with noise"));
+    fs::remove_file(place.run(counted)).unwrap();
+    assert!(only(&place).contains("its count is not there any more"));
+    // One that was written by hand, before anything was charged.
+    place.write(&format!("runs/tiny-quick/{counted}"), &whole);
+    place.forge_ledger(|line| line["release"] != "copy-gate");
+    assert!(only(&place).contains("the ledger does not know"));
 }
 
 /// A unit counts once, whatever it holds; a copy is found behind underscores.

@@ -658,7 +658,6 @@ mod json {
                 ["line 2", "an object, not text"],
             ),
             ("{\"text\":7,\"label\":\"bad\"}\n", ["line 2", "a number, not text"]),
-            ("{\"text\":\"secret\",\"label\":{}}\n", ["line 2", "an object"]),
         ] {
             refused(
                 &folder.write("d.jsonl", fine.to_string() + rest),
@@ -672,6 +671,28 @@ mod json {
             "[\n{\"text\":\"fine\",\"label\":\"good\"},\n{\"text\":\"secret\" \"label\"}\n]",
         );
         refused(&listed, &good_or_bad(), &["line 3"], &["secret"]);
+    }
+
+    /// Whether a row is there decides nothing but itself: a label or a unit that is no value leaves its row out.
+    #[test]
+    fn p9_a_list_for_a_label_or_a_unit_aborted_the_run() {
+        let folder = Folder::new();
+        let lines = "{\"text\":\"fine\",\"label\":\"good\",\"user\":\"a\"}\n{\"text\":\"secret\",\"label\":{},\"user\":\"b\"}\n{\"text\":\"secret\",\"label\":\"bad\",\"user\":[\"b\"]}\n";
+        let file = folder.write("d.jsonl", lines);
+        let mut by_user = good_or_bad();
+        by_user.unit = Some(UnitConfig {
+            column: "user".into(),
+            max_records: 2,
+        });
+        let (records, report) = read_as(&file, &by_user).unwrap();
+        assert_eq!(records.len(), 1, "{:?}", report.dropped);
+        assert!(
+            report
+                .warnings
+                .iter()
+                .any(|w| w.contains("line 2") && w.contains("an object"))
+        );
+        assert!(!report.warnings.concat().contains("secret"));
     }
 
     #[test]
@@ -910,7 +931,9 @@ mod units {
             "d.jsonl",
             "{\"text\":\"a\",\"label\":\"good\",\"user\":18446744073709551616}\n{\"text\":\"b\",\"label\":\"bad\",\"user\":[1]}\n",
         );
-        refused(&file, &by_user, &["line 2", "a list"], &["18446744073709551616"]);
+        let (records, report) = read_as(&file, &by_user).unwrap();
+        assert_eq!((records.len(), report.dropped.get("no unit")), (1, Some(&1)));
+        assert!(!format!("{report:?}").contains("18446744073709551616"));
     }
 }
 

@@ -340,6 +340,55 @@ fn p8_the_ledger_is_found_without_a_home_variable_or_nothing_is_trained() {
 }
 
 /// Another HOME has another folder of ledgers, in which nothing was spent on the same records.
+/// Whoever puts another state, another model or other counts into an interrupted run is found: the ledger names its own.
+#[test]
+fn p7_a_run_goes_on_from_its_own_states_alone() {
+    let place = Place::new();
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    let counted = ["--set", &model, "--set", "finetune.label_histogram_epsilon=0.5"];
+    place.done("prepare", &counted);
+    place.done("finetune", &counted);
+    let trained = fs::read(place.run("model/trained.safetensors")).unwrap();
+    let checkpoint = fs::read(place.run("internal/checkpoint.safetensors")).unwrap();
+    let counts = fs::read(place.run("model/label_counts.json")).unwrap();
+    let stamp = "runs/tiny-quick/internal/stamps/finetune.json";
+    // As it was before the ledger knew what was trained.
+    let interrupted = || {
+        place.forge_ledger(|line| line["kind"] != "end" && line["kind"] != "trained");
+        place.write(stamp, place.text(stamp).replace("\"done\":true", "\"done\":false"));
+        fs::write(place.run("internal/checkpoint.safetensors"), &checkpoint).unwrap();
+        fs::write(place.run("model/label_counts.json"), &counts).unwrap();
+    };
+    // Another model, before the run's own was noted.
+    interrupted();
+    let mut foreign = trained.clone();
+    *foreign.last_mut().unwrap() ^= 1;
+    fs::write(place.run("model/trained.safetensors"), &foreign).unwrap();
+    place.done("finetune", &counted);
+    assert!(
+        fs::read(place.run("model/trained.safetensors")).unwrap() == trained,
+        "made again from the run's own state"
+    );
+    // Another state.
+    interrupted();
+    fs::remove_file(place.run("model/trained.safetensors")).unwrap();
+    let mut state = checkpoint.clone();
+    *state.last_mut().unwrap() ^= 1;
+    fs::write(place.run("internal/checkpoint.safetensors"), state).unwrap();
+    place
+        .stage("finetune", &counted)
+        .refused(3, &["is no state that the ledger knows"]);
+    // Other counts.
+    interrupted();
+    fs::write(place.run("model/label_counts.json"), "[7,1]").unwrap();
+    place
+        .stage("finetune", &counted)
+        .refused(3, &["is not what was counted and paid for"]);
+    interrupted();
+    place.done("finetune", &counted);
+    assert!(fs::read(place.run("model/trained.safetensors")).unwrap() == trained);
+}
+
 /// A row more, another column or a fold of the same people's records is another file and the same population.
 #[test]
 fn p8_all_datasets_of_a_population_share_a_ledger() {

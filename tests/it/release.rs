@@ -434,7 +434,7 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
                 g.insert("epsilon_lower".into(), 0.05.into());
                 g.insert("label_histogram_epsilon".into(), 0.05.into());
             },
-            "names a sampler and no training",
+            "`steps`",
         ),
         (
             "research",
@@ -470,7 +470,7 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
         ),
         (
             "unclipped",
-            |g| drop(g.insert("max_grad_norm".into(), 0.into())),
+            |g| drop(g.insert("max_grad_norm".into(), 0.0.into())),
             "`max_grad_norm`",
         ),
         (
@@ -509,8 +509,10 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
         forge(parameters);
         // Its words say the same.
         let parameters = Value::Object(parameters.clone());
-        let words = serde_json::from_value::<dpsynth::privacy::Guarantee>(parameters).map(|g| g.to_string());
-        said["guarantee"]["statement"] = words.unwrap_or_default().into();
+        if let Ok(guarantee) = serde_json::from_value::<dpsynth::privacy::Guarantee>(parameters) {
+            said["guarantee"]["statement"] = guarantee.to_string().into();
+            said["guarantee"]["parameters"] = serde_json::to_value(guarantee).expect("JSON");
+        }
         fs::write(&path, serde_json::to_string_pretty(&said).expect("JSON") + "\n").expect("writes");
         rehash(&folder, "privacy.json");
         verify(&folder).refused(3, &[told]);
@@ -521,7 +523,7 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
 #[test]
 fn p10_values_that_do_not_fit_each_other_are_found() {
     type Forge = fn(&mut Value);
-    let forged: [(&str, Forge, &str); 17] = [
+    let forged: [(&str, Forge, &str); 25] = [
         (
             "galaxy",
             |c| c["guarantee"]["parameters"]["unit"] = "galaxy".into(),
@@ -567,6 +569,45 @@ fn p10_values_that_do_not_fit_each_other_are_found() {
             },
             "`copy_gate`",
         ),
+        (
+            "silent",
+            |c| c["guarantee"]["attacks"]["at"] = serde_json::json!([]),
+            "`attacks`",
+        ),
+        (
+            "blank",
+            |c| c["run"] = "tiny\u{2800}quick".into(),
+            "characters in it that nobody sees",
+        ),
+        (
+            "alone",
+            |c| c["guarantee"]["composition"] = Value::Null,
+            "`composition`",
+        ),
+        (
+            "elsewhere",
+            |c| {
+                c["guarantee"]["composition"]["epsilon"] = 0.001.into();
+                c["guarantee"]["composition"]["delta"] = 0.000_9.into();
+            },
+            "`composition`",
+        ),
+        (
+            "people",
+            |c| c["guarantee"]["composition"]["population"] = "people, with epsilon 0.1 for each".into(),
+            "`composition`",
+        ),
+        (
+            "somehow",
+            |c| c["guarantee"]["composition"]["sampler"] = "very careful".into(),
+            "`composition`",
+        ),
+        (
+            "proof",
+            |c| c["deployment"]["audit"][0]["rests_on"] = "a proof".into(),
+            "`audit`",
+        ),
+        ("maker", |c| c["program"]["name"] = "certified".into(), "`program`"),
         (
             "blunt",
             |c| c["guarantee"]["attacks"]["at"][0]["true_positive_rate_at_most"] = 0.001.into(),
@@ -622,6 +663,35 @@ fn p10_values_that_do_not_fit_each_other_are_found() {
         rehash(&folder, "privacy.json");
         verify(&folder).refused(3, &[told]);
     }
+    // A key that is there twice reads otherwise elsewhere.
+    let folder = bundle("unfit-twice");
+    let text = fs::read_to_string(folder.join("privacy.json")).expect("reads");
+    fs::write(
+        folder.join("privacy.json"),
+        text.replacen("\"epsilon\":", "\"epsilon\": 0.1, \"epsilon\":", 1),
+    )
+    .expect("writes");
+    rehash(&folder, "privacy.json");
+    verify(&folder).refused(3, &["not written as this program writes it"]);
+    let folder = bundle("unfit-entry");
+    let text = fs::read_to_string(folder.join("deployment.yaml")).expect("reads");
+    let block = text
+        .find("    privacy_parameters:")
+        .or(text.find("  privacy_parameters:"))
+        .expect("a block");
+    let indent: String = text[block..].chars().take_while(|c| *c == ' ').collect();
+    let mut two = text.clone();
+    two.insert_str(
+        block,
+        &format!("{indent}privacy_parameters:\n{indent}  epsilon: 0.1\n{indent}  delta: 1.0e-9\n"),
+    );
+    fs::write(folder.join("deployment.yaml"), two).expect("writes");
+    rehash(&folder, "deployment.yaml");
+    verify(&folder).refused(3, &["deployment.yaml: says another epsilon or delta"]);
+    let folder = bundle("unfit-schema");
+    fs::write(folder.join("privacy.schema.json"), "{}\n").expect("writes");
+    rehash(&folder, "privacy.schema.json");
+    verify(&folder).refused(3, &["privacy.schema.json: is not the schema"]);
     let folder = bundle("unfit-card");
     let card = fs::read_to_string(folder.join("README.md")).expect("reads");
     assert!(card.contains("someone for whom it was an even chance"), "{card}");

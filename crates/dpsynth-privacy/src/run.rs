@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::keys::KeySource;
-use super::ledger::{Ledger, LedgerHead, Uses};
+use super::ledger::{Ledger, LedgerHead, RunRecord, Uses};
 use super::mechanisms::{Charge, Charged, Named, TRAINING};
 use super::plan::PrivacyPlan;
 use super::statement::Guarantee;
@@ -138,12 +138,22 @@ impl PrivateRun {
         })
     }
 
-    /// Puts the SHA-256 of a state into the ledger, before the state is written: a run goes on from such a state alone.
+    /// Puts the SHA-256 of a state, or of a count that is kept, into the ledger, before it is written: a run goes on from its
+    /// own states alone.
     ///
     /// # Errors
     /// Other: the ledger cannot be written.
-    pub fn checkpoint(&mut self, sha256: &str) -> Result<()> {
-        self.ledger.checkpoint(&self.run, sha256)
+    pub fn state(&mut self, sha256: &str) -> Result<()> {
+        self.ledger.state(&self.run, sha256)
+    }
+
+    /// What the ledger says of this run.
+    pub fn record(&self) -> Option<RunRecord> {
+        self.ledger
+            .view()
+            .runs
+            .into_iter()
+            .find(|record| record.run == self.run)
     }
 
     /// Puts the SHA-256 of the file of trained values into the ledger: what is audited and released is held against it.

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
+use crate::audit::{CANARIES, CONFIDENCE};
+use crate::config::is_population;
+use crate::facts::CanaryBound;
 use crate::facts::attacks::{Attacks, AttacksAt};
 use crate::privacy::accountant::{Adjacency, pld};
 use crate::privacy::{Guarantee, ON_A_GPU, Unit};
 use crate::release::claim::{Claim, Gate};
 use crate::release::clearance::SAME_NUMBER;
-
-/// Attacks that a bundle may name.
-const ATTACKS: [&str; 2] = ["Dirac canaries, one run", "Dirac canaries, threshold"];
 
 /// What is wrong with the claim by itself: a value that this program never writes, one that does not fit another, or an
 /// epsilon that its own noise, sampling rate and steps do not give; none where nothing is.
@@ -22,16 +22,18 @@ pub fn wrong(said: &Claim) -> Option<String> {
     guarantee(said)
         .or_else(|| gate(said))
         .or_else(|| audit(said))
-        .or_else(|| composition(said))
         .map(strange)
         .or_else(|| accounted(said))
-        .or_else(|| attacks(said).map(strange))
+        .or_else(|| composition(said).or_else(|| attacks(said)).map(strange))
 }
 
 /// The key of a value of the guarantee that is not this program's.
 fn guarantee(said: &Claim) -> Option<&'static str> {
     let (g, size) = (&said.guarantee.parameters, said.guarantee.public_size as f64);
-    let training = g.training()?;
+    // A run that trained nothing has no records to hand out.
+    let Some(training) = g.training().filter(|training| training.steps > 0) else {
+        return Some("steps");
+    };
     let rate = training.expected_batch_size as f64 / size;
     let noise = serde_json::to_value(said.algorithm.noise).ok();
     let exact = noise.as_ref().and_then(Value::as_str) == Some("exact-gaussian");
@@ -58,6 +60,7 @@ fn guarantee(said: &Claim) -> Option<&'static str> {
             !fits(&g.sampler, training.expected_batch_size, said.guarantee.public_size),
         ),
         ("mechanism", said.algorithm.mechanism != training.mechanism),
+        ("program", said.program.name != "dpsynth"),
         ("noise", training.mechanism.starts_with("exact") != exact),
     ];
     wrong.into_iter().find_map(|(key, wrong)| wrong.then_some(key))
@@ -106,27 +109,45 @@ fn gate(said: &Claim) -> Option<&'static str> {
 
 fn audit(said: &Claim) -> Option<&'static str> {
     let epsilon = said.guarantee.parameters.epsilon;
-    let right = |bound: &crate::facts::CanaryBound| {
-        ATTACKS.contains(&bound.attack.as_str())
+    let right = |(bound, (attack, rests_on)): (&CanaryBound, &(&str, &str))| {
+        bound.attack == *attack
+            && bound.rests_on == *rests_on
+            && bound.confidence == CONFIDENCE
             && (0.0..=epsilon).contains(&bound.epsilon_lower)
-            && bound.confidence > 0.0
-            && bound.confidence < 1.0
     };
     let bounds = &said.deployment.audit;
-    (bounds.is_empty() || !bounds.iter().all(right)).then_some("audit")
+    let all = bounds.len() == CANARIES.len() && bounds.iter().zip(&CANARIES).all(right);
+    (!all).then_some("audit")
 }
 
-/// All runs together cost no less than this one, where both are stated at one delta.
+/// All runs together cost no less than this one, at their delta.
 fn composition(said: &Claim) -> Option<&'static str> {
-    let (all, own) = (said.guarantee.composition.as_ref()?, &said.guarantee.parameters);
+    let (Some(all), own) = (&said.guarantee.composition, &said.guarantee.parameters) else {
+        return Some("composition");
+    };
+    let within = all.delta > 0.0 && all.delta < 1.0;
+    let alone = own.phases().ok().filter(|_| within);
+    let alone = alone.and_then(|phases| pld::epsilon(&phases, Adjacency::AddOrRemoveOne, all.delta).ok());
     let right = all.runs > 0
         && all.research == 0
         && all.epsilon.is_finite()
-        && all.delta > 0.0
-        && all.delta * (said.guarantee.public_size as f64) < 1.0
+        && alone.is_some_and(|alone| all.epsilon >= alone.epsilon_lower * (1.0 - SAME_NUMBER))
+        && all.epsilon_if_adaptive.is_none_or(|adaptive| adaptive >= 0.0)
+        && all.epsilon_if_adaptive.is_some() == (all.runs > 1)
         && (all.adjacency == own.adjacency && all.accountant == own.accountant && all.unit == own.unit)
-        && (all.delta != own.delta || all.epsilon >= own.epsilon_lower * (1.0 - SAME_NUMBER));
+        && all.sampler.split(" and ").all(is_sampler)
+        && all.population.as_deref().is_none_or(is_population);
     (!right).then_some("composition")
+}
+
+fn is_sampler(said: &str) -> bool {
+    let Some(cut) = said.strip_prefix("poisson truncated at ") else {
+        return said == "poisson";
+    };
+    let numbers = cut
+        .strip_suffix(" units)")
+        .and_then(|cut| cut.split_once(" (of at most "));
+    numbers.is_some_and(|(most, of)| most.parse::<u64>().is_ok() && of.parse::<u64>().is_ok())
 }
 
 /// Attacks that can do more than is said.
@@ -144,7 +165,8 @@ fn attacks(said: &Claim) -> Option<&'static str> {
         && claimed.at.iter().zip(&found.at).all(at)
         && least(claimed.right_at_even_odds, found.right_at_even_odds)
         && least(claimed.mu, found.mu)
-        && claimed.regret >= 0.0;
+        && claimed.mu <= found.mu * (1.0 + SAME_NUMBER)
+        && (claimed.regret - found.regret).abs() <= SAME_NUMBER;
     (!right).then_some("attacks")
 }
 
@@ -178,7 +200,9 @@ fn has_unseen(value: &Value) -> bool {
 
 /// Control and format characters, and what is as wide as nothing.
 fn is_unseen(c: char) -> bool {
-    c.is_control()
+    (c.is_whitespace() && c != ' ')
+        || c.is_control()
+        || matches!(c, '\u{2800}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}')
         || matches!(
             c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'

@@ -178,17 +178,27 @@ impl Place {
     /// Rewrites stamp and ledger as if the run had come to the trained values that are there: what a forger of the whole
     /// chain can do, and what a test needs to put a known model in.
     pub fn charge_to_what_is_there(&self) {
-        let sha256 = |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect() };
         let trained = sha256(&fs::read(self.run("model/trained.safetensors")).expect("reads"));
         let mut stamp = self.json("runs/tiny-quick/internal/stamps/finetune.json");
         stamp["written"]["model/trained.safetensors"] = trained.as_str().into();
         self.write("runs/tiny-quick/internal/stamps/finetune.json", stamp.to_string());
-        let (path, mut previous, mut lines) = (self.ledger(), None, Vec::new());
-        for line in fs::read_to_string(&path).expect("reads").lines() {
-            let mut line: Value = serde_json::from_str(line).expect("JSON");
+        self.forge_ledger(|line| {
             if line["kind"] == "trained" {
                 line["sha256"] = trained.as_str().into();
             }
+            true
+        });
+    }
+
+    /// Changes lines of the ledger, or drops those for which `change` says no, and makes its chain whole again.
+    pub fn forge_ledger(&self, mut change: impl FnMut(&mut Value) -> bool) {
+        let (path, mut previous, mut lines) = (self.ledger(), None, Vec::new());
+        for line in fs::read_to_string(&path).expect("reads").lines() {
+            let mut line: Value = serde_json::from_str(line).expect("JSON");
+            if !change(&mut line) {
+                continue;
+            }
+            line["seq"] = lines.len().into();
             if let Some(previous) = previous {
                 line["prev"] = Value::String(previous);
             }
@@ -227,6 +237,10 @@ impl Place {
     pub fn done(&self, stage: &str, more: &[&str]) -> Said {
         self.ok(&[&[stage, "tiny.toml", "--profile", "quick"], more].concat())
     }
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Short made-up reviews with two labels, as CSV.

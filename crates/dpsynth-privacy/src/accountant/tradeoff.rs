@@ -122,6 +122,13 @@ impl Curve {
         while !dominated(high) && high < 1e6 {
             (low, high) = (high, 2.0 * high);
         }
+        if !dominated(high) {
+            // No Gaussian that anybody would name.
+            return Dominating {
+                mu: f64::MAX,
+                regret: 1.0,
+            };
+        }
         while high - low > 1e-3 * high {
             let mid = 0.5 * (low + high);
             match dominated(mid) {

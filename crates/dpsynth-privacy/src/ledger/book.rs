@@ -20,8 +20,10 @@ pub struct RunRecord {
     pub parameters: RunParameters,
     /// Uses that were charged, in the order of its releases.
     pub uses: Uses,
-    /// SHA-256 of each state that it may go on from; none of an earlier version of the program.
-    pub checkpoints: Vec<String>,
+    /// Whether [`RunRecord::states`] has all that it may go on from; not so in runs of the first versions of the program.
+    pub holds_states: bool,
+    /// SHA-256 of each state that it may go on from, and of each count that it keeps.
+    pub states: Vec<String>,
     /// SHA-256 of the file of trained values; none before it is written, or of an earlier version of the program.
     pub trained: Option<String>,
     /// Whether it was ended before its last planned use.
@@ -29,6 +31,11 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Whether a state with this SHA-256 is the run's own, as far as the ledger can know.
+    pub fn has_state(&self, sha256: &str) -> bool {
+        !self.holds_states || self.states.iter().any(|own| own == sha256)
+    }
+
     /// Uses of a release that were charged.
     pub fn charged<M>(&self, release: Named<M>) -> u64 {
         self.uses_of(release.name())
@@ -182,7 +189,9 @@ impl LedgerView {
         let phases: Vec<_> = private().map(|r| r.parameters.phases(&r.uses)).collect::<Result<_>>()?;
         match phases.concat() {
             nothing if nothing.is_empty() => Ok(None),
-            phases => Ok(Some(rdp::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta)?.epsilon)),
+            phases => Ok(Some(
+                rdp::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta)?.epsilon,
+            )),
         }
     }
 
@@ -275,7 +284,11 @@ impl Book {
                 return refuse("sets a budget that is none");
             }
             Entry::Budget { total_epsilon } => view.total_epsilon = *total_epsilon,
-            Entry::Run { run, parameters } => {
+            Entry::Run {
+                run,
+                holds_states,
+                parameters,
+            } => {
                 if view.runs.iter().any(|r| r.run == *run) {
                     return refuse("begins a run that there is already");
                 }
@@ -286,7 +299,8 @@ impl Book {
                     run: run.clone(),
                     parameters: parameters.clone(),
                     uses: parameters.nothing(),
-                    checkpoints: Vec::new(),
+                    holds_states: *holds_states,
+                    states: Vec::new(),
                     trained: None,
                     ended: false,
                 });
@@ -306,8 +320,8 @@ impl Book {
                     return refuse(what);
                 }
             }
-            Entry::Checkpoint { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
-                Some(r) if is_sha256(sha256) => r.checkpoints.push(sha256.clone()),
+            Entry::State { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
+                Some(r) if is_sha256(sha256) => r.states.push(sha256.clone()),
                 _ => return refuse("names a state of a run that is not open"),
             },
             Entry::Trained { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {

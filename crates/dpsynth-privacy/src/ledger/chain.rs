@@ -27,6 +27,9 @@ pub enum Entry {
     /// A run was admitted.
     Run {
         run: String,
+        /// Whether the ledger names each state that it goes on from; the first versions of the program did not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        holds_states: bool,
         #[serde(flatten)]
         parameters: RunParameters,
     },
@@ -36,8 +39,8 @@ pub enum Entry {
     Step { run: String, index: u64 },
     /// The same of the counts of the labels.
     Histogram { run: String },
-    /// A state that the run may go on from: the SHA-256 of what is in it.
-    Checkpoint { run: String, sha256: String },
+    /// A state that the run may go on from, or a count that it keeps: the SHA-256 of it.
+    State { run: String, sha256: String },
     /// What the run came to: the SHA-256 of the file of trained values.
     Trained { run: String, sha256: String },
     /// A run is over before its last planned step.

@@ -212,6 +212,7 @@ impl Ledger {
         if known.is_none() {
             self.append(Entry::Run {
                 run: run.to_string(),
+                holds_states: true,
                 parameters: parameters.clone(),
             })?;
         }
@@ -228,8 +229,8 @@ impl Ledger {
     }
 
     /// Writes which state a run may go on from.
-    pub(super) fn checkpoint(&mut self, run: &str, sha256: &str) -> Result<()> {
-        self.append(Entry::Checkpoint {
+    pub(super) fn state(&mut self, run: &str, sha256: &str) -> Result<()> {
+        self.append(Entry::State {
             run: run.to_string(),
             sha256: sha256.to_string(),
         })

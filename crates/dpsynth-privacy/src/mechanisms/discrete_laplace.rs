@@ -40,7 +40,7 @@ impl Describe for LabelCounts {
         match self.noise(unit.max_records()).is_some() && self.epsilon < target_epsilon {
             true => Ok(()),
             false => Err(Error::usage(format!(
-                "labels cannot be counted with epsilon {} of {target_epsilon}",
+                "labels cannot be counted with epsilon {:?} of {target_epsilon}",
                 self.epsilon
             ))
             .hint("it is taken from the run's epsilon; 0.1 is usual")),

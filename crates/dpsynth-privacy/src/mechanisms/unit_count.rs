@@ -46,7 +46,7 @@ impl Describe for UnitCount {
         match self.noise().is_some() && self.epsilon < target_epsilon {
             true => Ok(()),
             false => Err(Error::usage(format!(
-                "matched units cannot be counted with epsilon {} of {target_epsilon}",
+                "matched units cannot be counted with epsilon {:?} of {target_epsilon}",
                 self.epsilon
             ))
             .hint("it is taken from the run's epsilon; 0.1 is usual")),
