@@ -20,7 +20,8 @@ use super::Stop;
 use super::one_run::{Design, Observed};
 use super::threshold::Sides;
 use crate::config::Clipping;
-pub use crate::documents::{Claimed, Dirac};
+pub use crate::documents::{Claimed, Dirac, OnTheCurve};
+use crate::privacy::bounds::family::Family;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::Progress;
 use crate::training::gradients::clip_factor;
@@ -107,6 +108,16 @@ impl Claimed {
         // Few canaries leave one way to guess: it may err as often as both.
         designs.dedup();
         designs
+    }
+
+    /// The same for bounds by the curves of `family`: the number of guesses by rehearsal, of so many canaries.
+    pub fn design_on_the_curve(&self, canaries: usize, family: &Family, alpha: f64) -> Design {
+        let rehearsed = canaries.min(REHEARSED);
+        let best = self.simulate(1.0, rehearsed, 0).best_design_on_the_curve(family, alpha);
+        Design {
+            canaries,
+            guesses: best.guesses * (canaries / rehearsed),
+        }
     }
 }
 
@@ -195,9 +206,25 @@ impl Method for Guessing {
     }
 }
 
+/// How canaries are guessed at; fixed before anything is seen.
+pub struct Designs {
+    pub designs: Vec<Design>,
+    pub on_the_curve: Design,
+}
+
+impl Designs {
+    /// For each bound at level `alpha`.
+    pub fn new(claimed: Claimed, canaries: usize, family: &Family, alpha: f64) -> Self {
+        Designs {
+            designs: claimed.designs(canaries, alpha),
+            on_the_curve: claimed.design_on_the_curve(canaries, family, alpha),
+        }
+    }
+}
+
 impl Dirac {
-    /// The bounds from what was observed; each of the two at level `alpha`.
-    pub fn judge(claimed: Claimed, observed: &Observed, designs: &[Design], alpha: f64) -> Self {
+    /// The bounds from what was observed; each of the four at level `alpha`.
+    pub fn judge(claimed: Claimed, observed: &Observed, designs: &Designs, family: &Family, alpha: f64) -> Self {
         let side = |included: bool| {
             let scored = observed.scores.iter().zip(&observed.included);
             scored.filter(|(_, i)| **i == included).map(|(s, _)| *s).collect()
@@ -208,11 +235,16 @@ impl Dirac {
         };
         let (fixing, measuring) = sides.halves();
         let (threshold, names) = fixing.best(claimed.delta, alpha);
+        let (middle, named) = fixing.furthest(alpha);
         Dirac {
             claimed,
             canaries: observed.scores.len(),
-            one_run: observed.bounds(designs, claimed.delta, alpha),
+            one_run: observed.bounds(&designs.designs, claimed.delta, alpha),
             threshold: measuring.measure(threshold, names, claimed.delta, alpha),
+            on_the_curve: Some(OnTheCurve {
+                one_run: observed.bound_on_the_curve(designs.on_the_curve, family, alpha),
+                threshold: measuring.measure_on_the_curve(middle, named, family, alpha),
+            }),
         }
     }
 

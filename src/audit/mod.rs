@@ -6,7 +6,7 @@
 //! - [`retrain`]: the black-box attack: canary records, one more private training, their losses. On request.
 //! - [`redraw`]: whether the records are what the trained model draws.
 //! - [`membership`]: what the synthetic texts alone tell of who was trained on.
-//! - [`one_run`], [`threshold`], [`binomial`]: from what an attack saw to a lower bound on epsilon.
+//! - [`one_run`], [`threshold`]: guesses and thresholds; [`crate::privacy::bounds`] has what follows from them.
 //!
 //! The attacks' bounds hold together with 95 % confidence. A bound above the claim, or a replay beyond what the
 //! accountant charges, refutes the claim: the verdict is `fail`. A `pass` proves nothing; it says that these attacks
@@ -19,7 +19,6 @@
 //! What the audit writes reads private records and stays in `internal/` (P9). It charges nothing to the dataset's
 //! ledger: the model that the black-box attack trains, and every noised sum, are thrown away.
 
-pub mod binomial;
 pub mod canaries;
 mod claim;
 pub mod membership;
@@ -59,12 +58,20 @@ pub const ALPHA: f64 = 0.05;
 /// How sure all bounds together are.
 pub const CONFIDENCE: f64 = 1.0 - ALPHA;
 /// The attacks that read no private record, and what each takes for granted: a release depends on these.
-pub const CANARIES: [(&str, &str); 2] = [
+pub const CANARIES: [(&str, &str); 4] = [
     ("Dirac canaries, one run", "nothing besides (epsilon, delta)-privacy"),
     ("Dirac canaries, threshold", "canaries are independent of each other"),
+    (
+        "Dirac canaries, one run, whole curve",
+        "the mechanism is the claimed one, at some noise",
+    ),
+    (
+        "Dirac canaries, threshold, whole curve",
+        "the mechanism is the claimed one, at some noise, and canaries are independent",
+    ),
 ];
-/// Error of each of the four attacks' bounds.
-const EACH: f64 = ALPHA / 4.0;
+/// Error of each of the six bounds.
+const EACH: f64 = ALPHA / 6.0;
 
 /// Set when the person asks to stop.
 #[derive(Clone, Copy)]
@@ -248,10 +255,11 @@ impl Audit<'_> {
         }
         self.progress
             .note(&format!("{count} Dirac canaries, {} steps", plan.steps()));
-        let designs = claimed.designs(count, EACH);
+        let family = plan.family()?;
+        let designs = canaries::Designs::new(claimed, count, &family, EACH);
         stop.check()?;
         let observed = canaries::observe(plan, self.config.finetune.clipping, count, stop, self.progress)?;
-        Ok(canaries::Dirac::judge(claimed, &observed, &designs, EACH))
+        Ok(canaries::Dirac::judge(claimed, &observed, &designs, &family, EACH))
     }
 
     fn losses(
@@ -391,7 +399,13 @@ fn lower_bounds(
     losses: Option<&retrain::Losses>,
     membership: Option<&membership::Membership>,
 ) -> Vec<LowerBound> {
-    let bounds = [canaries.one_run_epsilon(), canaries.threshold.epsilon_lower];
+    let on_the_curve = canaries.on_the_curve.as_ref();
+    let bounds = [
+        canaries.one_run_epsilon(),
+        canaries.threshold.epsilon_lower,
+        on_the_curve.map_or(0.0, |c| c.one_run.epsilon_lower),
+        on_the_curve.map_or(0.0, |c| c.threshold.epsilon_lower),
+    ];
     let by_canaries = CANARIES
         .iter()
         .zip(bounds)

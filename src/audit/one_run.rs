@@ -1,72 +1,14 @@
-//! The lower bound on epsilon from one run (Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training
-//! Run", theorem 5.2 and corollary 5.4; proof in its appendix C).
-//!
-//! m canaries are each put into the data or left out by a fair coin of their own. The mechanism runs once. Whoever sees
-//! its output guesses r of the m coins and abstains from the rest. If the mechanism is (ε, δ)-private under adding or
-//! removing one record, then the number of correct guesses V satisfies, for every v,
-//!
-//! P\[V ≥ v\] ≤ P\[W ≥ v\] + 2·m·δ · max over i ≥ 1 of P\[v > W ≥ v − i\] / i,  W ~ Binomial(r, e^ε / (e^ε + 1)).
-//!
-//! In short: with δ = 0, one coin after the other, given all earlier ones and the output, is guessed rightly with
-//! probability at most e^ε/(e^ε + 1), whatever the others are, so V is dominated by W. With δ the output is that of such
-//! a mechanism but for extra correct guesses F with mean at most 2·m·δ; since P\[F ≥ i\] ≤ 2·m·δ/i, the worst F brings
-//! the second term. The guesses may depend on the output in any way; r must be fixed before the output is seen.
+//! Guesses at which canaries were in, and how they are chosen: see [`crate::privacy::bounds`] for what follows from them.
 
 use std::ops::Range;
 
-use super::binomial::{Binomial, Rate};
-pub use crate::documents::{Design, OneRun};
+pub use crate::documents::{Design, OneRun, Rate};
+use crate::privacy::bounds::family::Family;
+use crate::privacy::bounds::on_the_curve::refutes_guesses;
+use crate::privacy::bounds::one_run::epsilon_lower;
 
 /// Lots of canaries that a design is tried on in a rehearsal.
 const LOTS: usize = 16;
-
-/// Probability with which an (ε, δ)-private mechanism lets `correct` or more of `guesses` be right, at most.
-///
-/// `correct` ≤ `guesses` ≤ `canaries`, `epsilon` ≥ 0, `delta` in \[0, 1\].
-pub fn p_value(canaries: u64, guesses: u64, correct: u64, epsilon: f64, delta: f64) -> f64 {
-    let w = Binomial::of_randomised_response(guesses, epsilon);
-    let mut worst = 0.0f64;
-    if delta > 0.0 && correct > 0 {
-        // Far above the mean each point has next to no mass: it is counted at TINY, from above, and passed over.
-        const TINY: f64 = 1e-25;
-        let first = match (correct as f64) > w.mean() {
-            true => w.last_with_mass(correct - 1, TINY),
-            false => correct - 1,
-        };
-        let skipped = correct - 1 - first;
-        let mut mass = skipped as f64 * TINY;
-        worst = if skipped > 0 { TINY } else { 0.0 };
-        for k in (0..=first).rev() {
-            mass += w.mass(k);
-            let i = (correct - k) as f64;
-            worst = worst.max(mass / i);
-            // The mass is at most 1: from here on no quotient is larger.
-            if 1.0 / i < worst {
-                break;
-            }
-        }
-    }
-    (w.at_least(correct) + 2.0 * canaries as f64 * delta * worst).min(1.0)
-}
-
-/// The largest ε found that is refuted at level `alpha`; 0 where none is. True ε is above it with confidence 1 − alpha.
-///
-/// Valid wherever the search ends: whoever refutes one ε refutes all smaller ones.
-pub fn epsilon_lower(canaries: u64, guesses: u64, correct: u64, delta: f64, alpha: f64) -> f64 {
-    let refuted = |epsilon| p_value(canaries, guesses, correct, epsilon, delta) < alpha;
-    if !refuted(0.0) {
-        return 0.0;
-    }
-    let (mut low, mut high) = (0.0, 1.0);
-    while refuted(high) {
-        (low, high) = (high, 2.0 * high);
-    }
-    for _ in 0..40 {
-        let mid = 0.5 * (low + high);
-        if refuted(mid) { low = mid } else { high = mid }
-    }
-    low
-}
 
 /// What an attack saw: a score for each canary, and whether it was in. Scores are evidence for "in", 0 is none.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +36,33 @@ impl Observed {
     }
 
     fn bound(&self, design: Design, delta: f64, alpha: f64) -> OneRun {
+        let bound = |canaries, guesses, correct| epsilon_lower(canaries, guesses, correct, delta, alpha);
+        self.guessed(design, alpha, bound)
+    }
+
+    /// The bound by the curves of `family`, at level `alpha`.
+    pub fn bound_on_the_curve(&self, design: Design, family: &Family, alpha: f64) -> OneRun {
+        let bound = |canaries, guesses, correct| on_the_curve(family, canaries, guesses, correct, alpha);
+        self.guessed(design, alpha, bound)
+    }
+
+    /// How many guesses, of powers of a half of all canaries, would have served best against the curves of `family`: for
+    /// rehearsals.
+    pub fn best_design_on_the_curve(&self, family: &Family, alpha: f64) -> Design {
+        let canaries = self.scores.len();
+        let right = self.right_guesses(0..canaries);
+        let bound = |guesses: usize| on_the_curve(family, canaries as u64, guesses as u64, right[guesses - 1], alpha);
+        let tried = powers_below(canaries, 2).take_while(|guesses| *guesses >= 8);
+        let best = tried
+            .map(|guesses| (bound(guesses), guesses))
+            .reduce(|a, b| if b.0 > a.0 { b } else { a });
+        Design {
+            canaries,
+            guesses: best.map_or(canaries, |best| best.1),
+        }
+    }
+
+    fn guessed(&self, design: Design, alpha: f64, epsilon_lower: impl Fn(u64, u64, u64) -> f64) -> OneRun {
         let ranked = self.ranked(0..design.canaries.min(self.scores.len()));
         let guessed = &ranked[..design.guesses.min(ranked.len())];
         let count = |of: &[usize], so: &dyn Fn(usize) -> bool| of.iter().filter(|i| so(**i)).count() as u64;
@@ -106,7 +75,7 @@ impl Observed {
             correct,
             true_positives: Rate::new(guessed_in(true), there(true)),
             false_positives: Rate::new(guessed_in(false), there(false)),
-            epsilon_lower: epsilon_lower(ranked.len() as u64, guessed.len() as u64, correct, delta, alpha),
+            epsilon_lower: epsilon_lower(ranked.len() as u64, guessed.len() as u64, correct),
             alpha,
         }
     }
@@ -148,6 +117,10 @@ impl Observed {
         });
         right.collect()
     }
+}
+
+fn on_the_curve(family: &Family, canaries: u64, guesses: u64, correct: u64, alpha: f64) -> f64 {
+    family.epsilon_lower(|curve| refutes_guesses(curve, canaries, guesses, correct, alpha))
 }
 
 /// n, n/base, n/base², …

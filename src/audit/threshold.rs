@@ -1,11 +1,13 @@
-//! The lower bound on epsilon from a threshold test: (ε, δ)-privacy says TPR ≤ e^ε·FPR + δ, and the same of the
-//! complements (Kairouz, Oh and Viswanath 2015; audits since Jagielski, Ullman and Oprea 2020).
-//!
-//! The rates are known to Clopper–Pearson limits, which want trials that are independent of each other. Which threshold
-//! is used is decided on other trials than those that measure it.
+//! Threshold tests on scores: which threshold serves, and what it does; see [`crate::privacy::bounds`] for what follows.
 
-use super::binomial::{Rate, lower_limit, upper_limit};
 pub use crate::documents::{Measured, Names};
+use statrs::distribution::{ContinuousCDF, Normal};
+
+use crate::documents::Rate;
+use crate::privacy::accountant::tradeoff::Said;
+use crate::privacy::bounds::family::Family;
+use crate::privacy::bounds::on_the_curve::refutes_rates;
+use crate::privacy::bounds::threshold::{Count, epsilon_lower, limits};
 
 /// Scores of those that were in and of those that were out.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +32,40 @@ impl Sides {
 
     /// Measures the test and bounds ε at level `alpha`, half of it for each rate.
     pub fn measure(&self, threshold: f64, names: Names, delta: f64, alpha: f64) -> Measured {
-        let above = |scores: &[f64]| scores.iter().filter(|s| **s >= threshold).count();
-        let of = |scores: &[f64]| match names {
-            Names::Members => (above(scores) as u64, scores.len() as u64),
-            Names::Others => ((scores.len() - above(scores)) as u64, scores.len() as u64),
+        let bound = |right, wrong| epsilon_lower(right, wrong, delta, alpha);
+        self.measured(threshold, names, alpha, bound)
+    }
+
+    /// The same by the curves of `family`.
+    pub fn measure_on_the_curve(&self, threshold: f64, names: Names, family: &Family, alpha: f64) -> Measured {
+        let said = match names {
+            Names::Members => Said::In,
+            Names::Others => Said::Out,
+        };
+        let bound = |right, wrong| {
+            let limits = limits(right, wrong, alpha);
+            family.epsilon_lower(|curve| refutes_rates(curve, said, limits))
+        };
+        self.measured(threshold, names, alpha, bound)
+    }
+
+    fn measured(
+        &self,
+        threshold: f64,
+        names: Names,
+        alpha: f64,
+        epsilon_lower: impl Fn(Count, Count) -> f64,
+    ) -> Measured {
+        let of = |scores: &[f64]| {
+            let above = scores.iter().filter(|s| **s >= threshold).count();
+            let times = match names {
+                Names::Members => above,
+                Names::Others => scores.len() - above,
+            };
+            Count {
+                times: times as u64,
+                of: scores.len() as u64,
+            }
         };
         let (right, wrong) = match names {
             Names::Members => (of(&self.members), of(&self.others)),
@@ -42,26 +74,38 @@ impl Sides {
         Measured {
             threshold,
             names,
-            true_positives: Rate::new(right.0, right.1),
-            false_positives: Rate::new(wrong.0, wrong.1),
-            epsilon_lower: epsilon_lower(right, wrong, delta, alpha),
+            true_positives: Rate::new(right.times, right.of),
+            false_positives: Rate::new(wrong.times, wrong.of),
+            epsilon_lower: epsilon_lower(right, wrong),
             alpha,
         }
     }
 
-    /// The test that serves best here; it is then measured elsewhere.
+    /// The test that serves best here against (ε, `delta`); it is then measured elsewhere.
     ///
     /// Of a hundred candidates the luckiest would win, which elsewhere does no better than the rest: so the choice is made
     /// by much wider limits than the measurement.
     pub fn best(&self, delta: f64, alpha: f64) -> (f64, Names) {
-        let alpha = alpha / 200.0;
+        self.best_by(|right, wrong| epsilon_lower(right, wrong, delta, alpha / 200.0))
+    }
+
+    /// The test that tells both sides apart best, in standard deviations of scores that were Gaussian: for curves.
+    pub fn furthest(&self, alpha: f64) -> (f64, Names) {
+        let normal = Normal::standard();
+        self.best_by(|right, wrong| {
+            let limits = limits(right, wrong, alpha / 200.0);
+            normal.inverse_cdf(limits.right) - normal.inverse_cdf(limits.wrong)
+        })
+    }
+
+    fn best_by(&self, worth: impl Fn(Count, Count) -> f64) -> (f64, Names) {
         let sorted = |scores: &[f64]| {
             let mut out = scores.to_vec();
             out.sort_by(f64::total_cmp);
             out
         };
         let (members, others) = (sorted(&self.members), sorted(&self.others));
-        let mut best = (-1.0, (0.0, Names::Members));
+        let mut best = (f64::NEG_INFINITY, (0.0, Names::Members));
         for names in [Names::Members, Names::Others] {
             let (right, wrong) = match names {
                 Names::Members => (&members, &others),
@@ -77,8 +121,11 @@ impl Sides {
                     }
                     Names::Others => (wrong[i], right.partition_point(|s| *s < wrong[i])),
                 };
-                let sizes = (right.len() as u64, wrong.len() as u64);
-                let found = epsilon_lower((named as u64, sizes.0), (i as u64, sizes.1), delta, alpha);
+                let count = |times: usize, of: &[f64]| Count {
+                    times: times as u64,
+                    of: of.len() as u64,
+                };
+                let found = worth(count(named, right), count(i, wrong));
                 if found > best.0 {
                     best = (found, (threshold, names));
                 }
@@ -86,10 +133,4 @@ impl Sides {
         }
         best.1
     }
-}
-
-fn epsilon_lower(right: (u64, u64), wrong: (u64, u64), delta: f64, alpha: f64) -> f64 {
-    let least = lower_limit(right.0, right.1, alpha / 2.0) - delta;
-    let most = upper_limit(wrong.0, wrong.1, alpha / 2.0);
-    if least > 0.0 { (least / most).ln().max(0.0) } else { 0.0 }
 }

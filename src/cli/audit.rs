@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use comfy_table::Table;
-use dpsynth::audit::binomial::Rate;
 use dpsynth::audit::{self, Findings, Settings, Verdict};
 use dpsynth::config::{Profile, RunConfig};
+use dpsynth::documents::Rate;
 use dpsynth::progress::Progress;
 use dpsynth::run::{Places, RunFolder, report};
 use dpsynth::{Error, Result, page};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::document;
 use crate::privacy::Guarantee;
+use crate::privacy::bounds::binomial::{lower_limit, upper_limit};
 
 /// A name that the program gives.
 type Name = Cow<'static, str>;
@@ -202,6 +203,18 @@ document! {
         /// By a threshold, fixed on half of the canaries and measured on the other half, taking canaries as independent of
         /// each other: that they are is part of what is claimed (Poisson sampling, independent noise).
         internal threshold: Measured,
+        /// The same two attacks, held against the whole curve; none of an earlier version of the program.
+        #[serde(default)]
+        internal on_the_curve: Option<OnTheCurve>,
+    }
+}
+
+document! {
+    /// Bounds by the claimed mechanism's trade-off function, at other noise.
+    #[derive(Clone, Debug)]
+    pub struct OnTheCurve {
+        internal one_run: OneRun,
+        internal threshold: Measured,
     }
 }
 
@@ -258,6 +271,19 @@ document! {
         internal rate: f64,
         internal low: f64,
         internal high: f64,
+    }
+}
+
+impl Rate {
+    /// `count` of `of`; of nothing, nothing is known.
+    pub fn new(count: u64, of: u64) -> Self {
+        Rate {
+            count,
+            of,
+            rate: if of == 0 { 0.0 } else { count as f64 / of as f64 },
+            low: lower_limit(count, of, 0.025),
+            high: upper_limit(count, of, 0.025),
+        }
     }
 }
 

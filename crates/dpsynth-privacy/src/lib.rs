@@ -142,6 +142,7 @@
 //! ```
 
 pub mod accountant;
+pub mod bounds;
 pub mod calibrate;
 pub mod class;
 mod error;

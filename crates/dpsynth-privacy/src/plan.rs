@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
+use super::bounds::family::Family;
 use super::calibrate::Target;
 use super::ledger::{RunParameters, Uses};
 use super::mechanisms::{Mechanism, Named, Release, Stated, SubsampledGaussian, TRAINING, Truncation, is_known};
@@ -267,6 +268,18 @@ impl PrivacyPlan {
             uses[at] = steps;
         }
         self.parameters.phases(&uses)
+    }
+
+    /// Training, at more and at less noise: what an audit of it is held against.
+    ///
+    /// # Errors
+    /// Usage: numbers that the accountant refuses.
+    pub fn family(&self) -> Result<Family> {
+        let training = self.releases().iter().filter(|release| release.name == TRAINING.name());
+        let phases: Vec<Phase> = training
+            .filter_map(|release| release.phase(release.times).transpose())
+            .collect::<Result<_>>()?;
+        Ok(Family::new(&phases, self.delta()))
     }
 
     /// Epsilon after `steps` steps, from above; before the first that of the histogram alone. Made to be asked at every

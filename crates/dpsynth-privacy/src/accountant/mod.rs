@@ -179,6 +179,34 @@ impl Phase {
         Ok(Phase { mechanism, steps })
     }
 
+    /// The same with `factor` times the noise.
+    ///
+    /// # Errors
+    /// Usage: more or less noise than is accounted for.
+    pub(crate) fn at_noise(&self, factor: f64) -> Result<Self> {
+        let steps = self.steps;
+        match self.mechanism {
+            Mechanism::Gaussian {
+                sampling_rate,
+                noise_multiplier,
+            } => Self::new(sampling_rate, factor * noise_multiplier, steps),
+            Mechanism::TruncatedGaussian {
+                sampling_rate,
+                noise_multiplier,
+                max_batch_size,
+                most_records,
+            } => Self::truncated(
+                sampling_rate,
+                factor * noise_multiplier,
+                steps,
+                max_batch_size,
+                most_records,
+            ),
+            Mechanism::Laplace { scale } => Self::laplace(factor * scale, steps),
+            Mechanism::Pure { epsilon } => Self::pure(epsilon / factor, steps),
+        }
+    }
+
     /// What is done in a step.
     pub fn mechanism(&self) -> Mechanism {
         self.mechanism

@@ -29,6 +29,15 @@ pub struct Curve {
     directions: Vec<Vec<At>>,
 }
 
+/// What an attack says of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It was in: false positives were out.
+    In,
+    /// It was out: false positives were in.
+    Out,
+}
+
 /// A rate, from above and from below.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
@@ -94,6 +103,49 @@ impl Curve {
             at_most: of(&at_most),
             at_least: of(&at_least).max(false_positives),
         }
+    }
+
+    /// The highest true-positive rate of an attack that says so, with this false-positive rate.
+    pub fn at_most(&self, said: Said, false_positives: f64) -> f64 {
+        let bound = |p: &At| p.epsilon.exp() * false_positives + p.above;
+        self.points(said).iter().map(bound).fold(1.0, f64::min)
+    }
+
+    /// The same as a line with corners, (false positives, true positives), both rising, to (1, 1).
+    pub fn corners(&self, said: Said) -> Vec<(f64, f64)> {
+        // Each ε bounds by a straight line, the steepest first; the last says that no rate passes 1.
+        let lines = self.points(said).iter().rev().map(|p| (p.epsilon.exp(), p.above));
+        let meet = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (a.0 - b.0);
+        let mut lowest: Vec<(f64, f64)> = Vec::new();
+        for line in lines.chain([(0.0, 1.0)]) {
+            // Lines that others are below everywhere.
+            while let Some(last) = lowest.last() {
+                let from = lowest.len().checked_sub(2).map_or(0.0, |i| meet(lowest[i], *last));
+                let needless = line.1 <= last.1 || meet(*last, line) <= from;
+                if !needless {
+                    break;
+                }
+                lowest.pop();
+            }
+            lowest.push(line);
+        }
+        let begin = (0.0, lowest.first().map_or(0.0, |line| line.1));
+        let between = lowest.windows(2).map(|w| meet(w[0], w[1]));
+        let on = lowest
+            .iter()
+            .skip(1)
+            .zip(between)
+            .map(|(line, x)| (x, line.0 * x + line.1));
+        let within = on.take_while(|corner| corner.0 < 1.0);
+        [begin].into_iter().chain(within).chain([(1.0, 1.0)]).collect()
+    }
+
+    fn points(&self, said: Said) -> &[At] {
+        let direction = match said {
+            Said::In => self.directions.first(),
+            Said::Out => self.directions.last(),
+        };
+        direction.map_or(&[], Vec::as_slice)
     }
 
     /// How often the best attack is right where in and out are an even chance: (1 + δ(0))/2.

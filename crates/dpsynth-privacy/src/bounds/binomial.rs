@@ -2,8 +2,6 @@
 
 use statrs::function::gamma::ln_gamma;
 
-pub use crate::documents::Rate;
-
 /// W ~ Binomial(n, p). Holds both logarithms, so that a p within 1e-16 of 1 loses nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Binomial {
@@ -125,17 +123,4 @@ fn bisect(below: impl Fn(f64) -> bool) -> (f64, f64) {
         if below(mid) { low = mid } else { high = mid }
     }
     (low, high)
-}
-
-impl Rate {
-    /// `count` of `of`; of nothing, nothing is known.
-    pub fn new(count: u64, of: u64) -> Self {
-        Rate {
-            count,
-            of,
-            rate: if of == 0 { 0.0 } else { count as f64 / of as f64 },
-            low: lower_limit(count, of, 0.025),
-            high: upper_limit(count, of, 0.025),
-        }
-    }
 }
