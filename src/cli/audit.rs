@@ -109,6 +109,7 @@ impl Audit {
             config: self.run.clone(),
             profile: self.profile,
             overrides: self.overrides.clone(),
+            disjoint: false,
             data_dir: self.data_dir.clone(),
         };
         which.find(&self.runs_dir)

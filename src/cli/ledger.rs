@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use dpsynth::Result;
-use dpsynth::privacy::{self, LedgerView};
+use dpsynth::privacy::{self, Counted, LedgerView, RestsOn};
 use serde::Serialize;
 
 use super::Ui;
@@ -59,6 +59,10 @@ struct Shown {
     epsilon_if_adaptive: Option<f64>,
     /// With open runs counted at their planned steps.
     epsilon_reserved: f64,
+    /// What is held against the total, and how it was added up.
+    counted: Counted,
+    /// The Rényi order of one of both filters; none before a private run.
+    filter_order: Option<f64>,
     accountant: &'static str,
     adjacency: &'static str,
     sampler: String,
@@ -101,6 +105,8 @@ fn shown(view: LedgerView) -> Result<Shown> {
         epsilon_charged: view.charged_epsilon()?,
         epsilon_if_adaptive: view.epsilon_if_adaptive()?,
         epsilon_reserved: view.reserved_epsilon()?,
+        counted: view.counted()?,
+        filter_order: view.filter_order()?,
         sampler: view.sampler(),
         view,
         accountant: "pld",
@@ -154,9 +160,19 @@ fn text(s: &Shown) -> String {
     );
     if let Some(adaptive) = s.epsilon_if_adaptive {
         out += &format!(
-            "\nwhere later runs were chosen after seeing what earlier ones gave: {}, by Rényi divergences, which add up either way",
+            "\nwhere later runs were chosen after seeing what earlier ones gave: {}, by a filter, which holds either way",
             up(adaptive, 4)
         );
     }
+    out += &match s.counted.rests_on {
+        RestsOn::Pld => {
+            "\nheld against the total: the second, since all plans were made before anything was charged".to_string()
+        }
+        filter => format!(
+            "\nheld against the total: {}, open runs as planned (accountant {})",
+            up(s.counted.epsilon, 4),
+            filter.name()
+        ),
+    };
     out
 }

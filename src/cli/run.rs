@@ -27,6 +27,9 @@ pub struct Which {
     /// Overrides a value of the configuration, such as `finetune.epsilon=3`; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// Declares that nobody in the dataset is in another one: `--set dataset.disjoint=true`
+    #[arg(long)]
+    pub(super) disjoint: bool,
     /// Folder of local datasets
     #[arg(long, value_name = "DIR", env = "DPSYNTH_DATA", default_value = "data")]
     pub(super) data_dir: PathBuf,
@@ -47,9 +50,9 @@ impl Which {
     /// The resolved configuration, and the folder of runs: a run's folder stands in its own, a TOML file's are in `runs`.
     pub fn find(&self, runs: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
         if self.config.is_dir() {
-            if self.profile.is_some() || !self.overrides.is_empty() {
+            if self.profile.is_some() || self.disjoint || !self.overrides.is_empty() {
                 return Err(Error::usage(
-                    "a run's folder says all there is: `--profile` and `--set` go with a TOML file",
+                    "a run's folder says all there is: `--profile`, `--set` and `--disjoint` go with a TOML file",
                 )
                 .hint(format!("leave them out: {}", self.config.display())));
             }
@@ -61,7 +64,9 @@ impl Which {
             None if device::has_cuda() => Profile::Full,
             None => Profile::Quick,
         };
-        let config = config::load(&self.config, profile, &self.overrides, &self.data_dir)?;
+        let disjoint = self.disjoint.then(|| "dataset.disjoint=true".to_string());
+        let overrides = [&self.overrides[..], disjoint.as_slice()].concat();
+        let config = config::load(&self.config, profile, &overrides, &self.data_dir)?;
         Ok((config, profile, runs.to_path_buf()))
     }
 }

@@ -42,6 +42,10 @@ pub struct DatasetConfig {
     /// ledger for exactly these texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub population: Option<String>,
+    /// Declares that nobody in this dataset is in another one, whatever rows they share: runs are then charged to its own
+    /// ledger alone, and a release says so.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disjoint: bool,
     /// What separates the cells of a CSV file: one character. Default: a tab in .tsv files, else what the header shows.
     #[serde(default, skip_serializing_if = "is_default")]
     pub separator: Option<char>,
@@ -78,6 +82,7 @@ impl Default for DatasetConfig {
             public_size: 0,
             total_epsilon: None,
             population: None,
+            disjoint: false,
             separator: None,
             quote: None,
             escape: None,

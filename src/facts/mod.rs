@@ -93,6 +93,8 @@ document! {
     pub struct Composed {
         /// The population whose datasets share the ledger; none where it is one dataset's.
         public population: Option<String>,
+        /// Whether a run's dataset was declared to share nobody with another.
+        public declared_disjoint: bool,
         public epsilon: f64,
         /// The same where later runs were chosen after seeing what earlier ones gave; none where there are not two.
         public epsilon_if_adaptive: Option<f64>,
@@ -117,6 +119,7 @@ impl Composed {
         let runs = ledger.runs.iter().filter(|r| r.parameters.private).count();
         Ok(Composed {
             population,
+            declared_disjoint: ledger.runs.iter().any(|run| run.disjoint),
             epsilon: ledger.charged_epsilon()?,
             epsilon_if_adaptive: ledger.epsilon_if_adaptive()?,
             delta: ledger.delta,

@@ -138,9 +138,13 @@ pub fn composition(c: &Composed) -> String {
         Some(population) => format!("the datasets of the population `{population}`"),
         None => "a dataset of exactly these private texts".into(),
     };
-    let others = match &c.population {
-        Some(_) => "",
-        None => " A dataset that shares some of them has an account of its own.",
+    let others = match c.declared_disjoint {
+        true => {
+            " It was declared that nobody in it is in another dataset: runs on others are not counted, whatever rows they share."
+        }
+        false => {
+            " Runs on other datasets are counted where the program saw, in the same folder of ledgers, that a text or a unit is in both."
+        }
     };
     let adaptive = c.epsilon_if_adaptive.map_or(String::new(), |epsilon| {
         format!(

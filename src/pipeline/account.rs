@@ -1,19 +1,15 @@
 //! A stage's run in the dataset's ledger: its name, the ledger it is in, and a saved state held against it (rule P7).
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
 use super::Pipeline;
-use crate::config::{Files, RunConfig};
 use crate::files::write_atomically;
 use crate::privacy::{Ledger, PrivacyPlan, find_ledger};
 use crate::run::Preparation;
-use crate::run::compare::configuration;
-use crate::run::stamp::Stamp;
-use crate::run::{RunPaths, Stage};
-use crate::tables::{self, Split};
+use crate::run::RunPaths;
+use crate::run::ledgers::{Belonging, Opened};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
@@ -28,12 +24,11 @@ pub fn run_id(path: &Path, prefix: &str) -> Result<String> {
     Ok(id)
 }
 
-/// The ledger of the private records.
+/// The ledger of the private records, and of others that share some; and what to hand to [`belong`].
 ///
 /// # Errors
 /// As [`Ledger::open`].
-pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Result<Ledger> {
-    let c = &p.config;
+pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Result<(Ledger, Belonging)> {
     // Where no home folder was known, earlier versions of the program kept ledgers beside the runs. Not to look there would
     // begin a second budget.
     let beside = p.places.runs.join("ledgers");
@@ -49,26 +44,27 @@ pub fn open(p: &Pipeline, preparation: &Preparation, plan: &PrivacyPlan) -> Resu
             beside.display()
         )));
     }
-    let total = c.dataset.total_epsilon.unwrap_or(c.finetune.epsilon);
     own_population(p, preparation)?;
     known_here(p, preparation)?;
-    let ledger = Ledger::open(
-        &p.places.ledgers,
-        &preparation.ledger(),
-        total,
-        plan.delta(),
-        plan.unit(),
-    )?;
-    Ok(ledger)
+    let opened = Opened::open(p.places, &p.folder, &p.config, preparation, plan)?;
+    for shared in &opened.charged_too {
+        p.progress.note(&format!(
+            "(internal) {} rows, units or files are also those of the ledger {}: this run is charged to both; \
+             `--disjoint` declares that they share nobody",
+            shared.rows, shared.ledger
+        ));
+    }
+    Ok(opened.take())
 }
 
-/// Writes down that the dataset belongs to its population, now that a run of it has begun.
+/// Writes down what the dataset is known by, and that it belongs to its population, now that a run of it has begun.
 ///
 /// # Errors
 /// Other: the folder of ledgers cannot be written.
-pub fn belong(p: &Pipeline, preparation: &Preparation) -> Result<()> {
+pub fn belong(p: &Pipeline, preparation: &Preparation, belonging: Belonging) -> Result<()> {
+    belonging.belong()?;
     match &preparation.population {
-        Some(name) => write_atomically(&belonging(p, preparation), name.as_bytes()),
+        Some(name) => write_atomically(&population_file(p, preparation), name.as_bytes()),
         None => Ok(()),
     }
 }
@@ -76,7 +72,7 @@ pub fn belong(p: &Pipeline, preparation: &Preparation) -> Result<()> {
 /// Refuses a dataset of another population than is declared, and one that has spent under its own name: each would begin a
 /// second budget.
 fn own_population(p: &Pipeline, preparation: &Preparation) -> Result<()> {
-    let known = std::fs::read_to_string(belonging(p, preparation)).ok();
+    let known = std::fs::read_to_string(population_file(p, preparation)).ok();
     let own = p.places.ledgers.join(format!("{}.jsonl", preparation.dataset_hash));
     match (&known, &preparation.population) {
         (Some(known), declared) if declared.as_ref() != Some(known) => Err(Error::usage(format!(
@@ -93,18 +89,16 @@ fn own_population(p: &Pipeline, preparation: &Preparation) -> Result<()> {
 }
 
 /// The file that says so.
-fn belonging(p: &Pipeline, preparation: &Preparation) -> PathBuf {
+fn population_file(p: &Pipeline, preparation: &Preparation) -> PathBuf {
     p.places
         .ledgers
         .join(format!("{}.population", preparation.dataset_hash))
 }
 
 /// Refuses ledgers that do not know of a run beside this one, on the same records: another home, or another
-/// `DPSYNTH_LEDGERS`, would begin a second budget for them. Points out a run on the same file that reads it otherwise, by
-/// another text column or encoding: that is another dataset to the ledger, of the same people.
+/// `DPSYNTH_LEDGERS`, would begin a second budget for them.
 fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
     let ledger = find_ledger(&p.places.ledgers, &preparation.ledger())?;
-    let files = trained_files(&p.folder, &p.config)?;
     let knows = |id: &str| ledger.iter().any(|(_, view)| view.runs.iter().any(|run| run.run == id));
     let folders = std::fs::read_dir(&p.places.runs)
         .into_iter()
@@ -114,18 +108,12 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         let Ok(id) = std::fs::read_to_string(folder.ledger_run()) else {
             continue;
         };
-        let other = || Some((Preparation::read(&folder).ok()?, configuration(folder.root()).ok()?.2?));
-        let Some((other, config)) = other().filter(|_| folder.name() != p.folder.name()) else {
+        let other = Preparation::read(&folder)
+            .ok()
+            .filter(|_| folder.name() != p.folder.name());
+        let Some(other) = other else {
             continue;
         };
-        let shared = trained_files(&folder, &config)?.intersection(&files).next().is_some();
-        if shared && other.ledger() != preparation.ledger() && other.dataset_hash != preparation.dataset_hash {
-            p.progress.note(&format!(
-                "warning: {} reads the same file differently and has its own ledger: for the people in it both spendings add up, \
-                 and no ledger shows the sum",
-                folder.root().display()
-            ));
-        }
         let same = other.dataset_hash == preparation.dataset_hash || other.ledger() == preparation.ledger();
         if same && !knows(id.trim()) {
             return Err(Error::usage(format!(
@@ -137,16 +125,6 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// SHA-256 of the training files that the configuration names, as far as a run's stamp has them.
-fn trained_files(folder: &RunPaths, config: &RunConfig) -> Result<BTreeSet<String>> {
-    let inputs = Stamp::read(folder, Stage::Prepare)?
-        .map(|stamp| stamp.inputs)
-        .unwrap_or_default();
-    let named = config.dataset.train.iter().flat_map(Files::paths);
-    let files = named.flat_map(|path| tables::find(path, Split::Train).unwrap_or_else(|_| vec![path.clone()]));
-    Ok(files.filter_map(|file| inputs.get(&file).cloned()).collect())
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

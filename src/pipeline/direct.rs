@@ -4,6 +4,7 @@
 
 use super::{Pipeline, account};
 use crate::assets::ModelFiles;
+use crate::config::ExtraArm;
 use crate::documents;
 use crate::evaluation::direct::{Bound, Direct, Softmax};
 use crate::evaluation::embed::SentenceEncoder;
@@ -82,8 +83,8 @@ pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) ->
         return Ok(());
     }
 
-    let ledger = account::open(p, &preparation, &plan)?;
-    let run_id = account::run_id(&p.folder.direct("run-id"), &format!("{}-dp-direct", p.folder.name()))?;
+    let (ledger, belonging) = account::open(p, &preparation, &plan)?;
+    let run_id = run_id(p)?;
     if let Some(saved) = &resume
         && let Some(steps) = account::check(&ledger, &run_id, saved, &checkpoint)?
     {
@@ -96,7 +97,7 @@ pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) ->
     let records = table::read_records(&p.folder.train_records())?;
     let units = units(records, c.dataset.max_records_per_unit());
     let mut run = plan.begin(ledger, &run_id, units.len())?;
-    account::belong(p, &preparation)?;
+    account::belong(p, &preparation, belonging)?;
     write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
     let training = Direct {
         units: &units,
@@ -115,6 +116,31 @@ pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) ->
     write_guarantee(p, run.statement())?;
     run.end()?;
     Ok(())
+}
+
+/// A run that is planned and not yet trained.
+pub struct Planned {
+    pub plan: PrivacyPlan,
+    /// Its name in the ledger.
+    pub run: String,
+}
+
+/// The run of `dp_direct`, where it is asked for and not trained yet.
+///
+/// # Errors
+/// Usage: a plan that there cannot be.
+pub fn planned(p: &Pipeline) -> Result<Option<Planned>> {
+    if !p.config.evaluate.asks(ExtraArm::DpDirect) || p.folder.direct("privacy.json").exists() {
+        return Ok(None);
+    }
+    Ok(Some(Planned {
+        plan: PrivacyPlan::calibrate(&request(p))?,
+        run: run_id(p)?,
+    }))
+}
+
+fn run_id(p: &Pipeline) -> Result<String> {
+    account::run_id(&p.folder.direct("run-id"), &format!("{}-dp-direct", p.folder.name()))
 }
 
 /// The run's own epsilon, delta, unit, noise and bound, with steps and batches of `evaluate.dp_direct`.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::warm_start::WarmStart;
-use super::{Pipeline, account};
+use super::{Pipeline, account, direct};
 use crate::files::write_atomically;
 use crate::models::device;
 use crate::privacy::{COPY_GATE, Guarantee, LABELS, PrivateRun, find_ledger};
@@ -44,7 +44,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let initial = trainable::begun(&c.finetune, &model, &p.folder.warm_start())?;
 
     let plan = privacy_plan(c)?;
-    let ledger = account::open(p, &preparation, &plan)?;
+    let (ledger, belonging) = account::open(p, &preparation, &plan)?;
     let known = p.folder.ledger_run().exists();
     let run_id = account::run_id(&p.folder.ledger_run(), p.folder.name())?;
     p.progress.note(&format!(
@@ -78,7 +78,24 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
     })?;
 
-    account::belong(p, &preparation)?;
+    account::belong(p, &preparation, belonging)?;
+    if run.charged_steps() == 0
+        && let Some(beside) = direct::planned(p)?
+    {
+        // Planned before anything is charged, it was not chosen by what that gave.
+        if let Err(e) = run.require_room(&beside.plan, &beside.run) {
+            run.end()?;
+            let _ = std::fs::remove_file(p.folder.ledger_run());
+            return Err(Error::from(e).hint(
+                "`dp_direct` is a second run on the same records: leave it out of `evaluate.arms`, or raise the total by `dpsynth ledger set-budget`",
+            ));
+        }
+        let ledger = beside
+            .plan
+            .begin(run.into_ledger(), &beside.run, units.units())?
+            .into_ledger();
+        run = plan.begin(ledger, &run_id, units.units())?;
+    }
     begin_at(&mut run, initial.values(), resume.is_some())?;
 
     count_labels(p, &mut run, &units)?;

@@ -15,7 +15,7 @@ use crate::records::{
 };
 use crate::run::table::RecordWriter;
 use crate::run::tokens::TokenWriter;
-use crate::run::{Preparation, stamp};
+use crate::run::{Preparation, rows, stamp};
 use crate::tables::missing_shards;
 use crate::{Error, Result, assets};
 
@@ -52,6 +52,10 @@ pub fn run(p: &Pipeline) -> Result<()> {
             if let Some(raw) = raw {
                 // Of every row, used or not: what is left out depends on labels and units, which dataset it is does not (P8).
                 training.identity.add(text_hash(raw))?;
+                training.rows.add(rows::of_text(raw))?;
+            }
+            if let Some((column, unit)) = c.dataset.unit.as_ref().zip(unit) {
+                training.rows.add(rows::of_unit(&column.column, &unit))?;
             }
             match (record, unit) {
                 (Some(record), Some(unit)) if share.is_some_and(|share| is_held_out(&unit, share)) => {
@@ -109,6 +113,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
             c.dataset.public_size
         ));
     }
+    rows::write(&p.folder, &mut training.rows)?;
     let (identity, cut, mut train_texts) = training.finish()?;
     let shared_texts = train_texts.shared(&mut held_out.texts)?;
     if 2 * shared_texts > test.kept {
@@ -185,6 +190,7 @@ struct TrainingRecords<'a> {
     prompts: &'a [Vec<u32>],
     max_tokens: usize,
     identity: TextHashes,
+    rows: TextHashes,
     texts: TextHashes,
     units: UnitNumbers,
     waiting: Vec<Record>,
@@ -200,6 +206,7 @@ impl<'a> TrainingRecords<'a> {
             prompts,
             max_tokens: p.config.prepare.max_tokens,
             identity: TextHashes::default(),
+            rows: TextHashes::default(),
             texts: TextHashes::default(),
             units: UnitNumbers::new(p.config.dataset.unit.is_some()),
             waiting: Vec::new(),

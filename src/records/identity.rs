@@ -51,7 +51,7 @@ impl TextHashes {
     }
 
     /// All of them in order.
-    fn sorted(&mut self) -> Result<Sorted<'_>> {
+    pub fn sorted(&mut self) -> Result<Sorted<'_>> {
         self.recent.sort_unstable();
         let mut sources: Vec<Box<dyn Iterator<Item = Result<TextHash>> + '_>> =
             vec![Box::new(self.recent.iter().copied().map(Ok))];
@@ -104,7 +104,7 @@ impl TextHashes {
 }
 
 /// Several sorted sources as one.
-struct Sorted<'a> {
+pub struct Sorted<'a> {
     sources: Vec<Box<dyn Iterator<Item = Result<TextHash>> + 'a>>,
     next: BinaryHeap<Reverse<(TextHash, usize)>>,
 }

@@ -14,8 +14,9 @@ use crate::documents::{self, GateCount, Subject};
 use crate::evaluation::quality::spans::SpanIndex;
 use crate::evaluation::quality::words::Lexicon;
 use crate::files::write_atomically;
-use crate::privacy::{COPY_GATE, Ledger, RunRecord, find_ledger};
+use crate::privacy::{COPY_GATE, RunRecord, find_ledger};
 use crate::records::{Drawable, Record};
+use crate::run::ledgers::Opened;
 use crate::run::{Places, Preparation, RunPaths, privacy_plan, stamp, table};
 use crate::{Error, Result};
 
@@ -113,9 +114,8 @@ fn count(folder: &RunPaths, config: &RunConfig, gate: CopyGate, places: &Places)
     let matched = matched_units(&table::read_records(&folder.train_records())?, &leaving, limit);
 
     let plan = privacy_plan(config)?;
-    let total = config.dataset.total_epsilon.unwrap_or(config.finetune.epsilon);
-    let ledger = Preparation::read(folder)?.ledger();
-    let ledger = Ledger::open(&places.ledgers, &ledger, total, plan.delta(), plan.unit())?;
+    let opened = Opened::open(places, folder, config, &Preparation::read(folder)?, &plan)?;
+    let (ledger, _) = opened.take();
     let path = folder.ledger_run();
     let name = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     let units = table::units(folder, config.dataset.max_records_per_unit())?.units();

@@ -175,6 +175,11 @@ impl RunPaths {
         self.internal("test.parquet")
     }
 
+    /// What its rows and units are known by, sorted.
+    pub fn rows(&self) -> PathBuf {
+        self.internal("rows")
+    }
+
     /// What came of reading, and the dataset's identity.
     pub fn preparation(&self) -> PathBuf {
         self.internal("prepare.json")
@@ -334,6 +339,7 @@ impl RunPaths {
                 self.train_records(),
                 self.tokens(),
                 self.test_records(),
+                self.rows(),
                 self.preparation(),
             ],
             Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts()],
@@ -362,6 +368,7 @@ impl RunPaths {
                     self.train_records(),
                     self.tokens(),
                     self.test_records(),
+                    self.rows(),
                     self.preparation(),
                 ]
             }

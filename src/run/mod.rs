@@ -3,18 +3,21 @@
 //! - [`RunPaths`], [`RunFolder`]: where everything is; who may write.
 //! - [`states`], `stamp`, [`keys`]: how far each stage is, and what it depends on.
 //! - [`table`], `tokens`: its records.
+//! - [`ledgers`], [`rows`]: what it charges, and which other datasets share its rows.
 //! - [`report`], [`compare`], `results`: what it came to, alone and beside others.
 //! - [`subject`]: the hashes of what an audit and a release are of.
 
 pub mod compare;
 mod folder;
 pub mod keys;
+pub mod ledgers;
 mod locate;
 mod places;
 mod plan;
 mod preparation;
 pub mod report;
 pub mod results;
+pub mod rows;
 pub mod stamp;
 pub mod states;
 pub mod subject;

@@ -16,9 +16,10 @@ use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
 use dpsynth::documents::Rate;
 use dpsynth::error::Kind;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::accountant::tradeoff::Curve;
+use dpsynth::privacy::accountant::tradeoff::{self, Curve};
 use dpsynth::privacy::accountant::{Adjacency, Phase};
 use dpsynth::privacy::bounds::binomial::{lower_limit, upper_limit};
+use dpsynth::privacy::bounds::family::Family;
 use dpsynth::privacy::bounds::on_the_curve::refutes_guesses;
 use dpsynth::privacy::bounds::one_run::{epsilon_lower, p_value};
 use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
@@ -253,6 +254,42 @@ fn bounds_by_the_whole_curve_are_below_the_claim_and_above_seven_tenths_of_it() 
                 bound <= epsilon && bound > least * epsilon,
                 "epsilon {epsilon}: {bound}"
             );
+        }
+    }
+}
+
+/// Losses beyond what an exponential holds, and corners that rounding makes one.
+#[test]
+fn a_curve_of_next_to_no_noise_stopped_the_audit() {
+    for (rate, noise, steps) in [
+        (0.02, 0.38, 2),
+        (1.0, 0.05, 3),
+        (0.001, 0.3, 40),
+    ] {
+        let phase = Phase::new(rate, noise, steps).unwrap();
+        let family = Family::new(&[phase], 1e-5);
+        for (canaries, guesses, correct) in [(1000, 1000, 1000), (1000, 8, 8), (1000, 500, 260), (64, 64, 10)] {
+            let bound = family.epsilon_lower(|curve| refutes_guesses(curve, canaries, guesses, correct, 0.05));
+            assert!(bound.is_finite() && bound >= 0.0, "{rate} {noise} {steps}: {bound}");
+        }
+        let curve = Curve::new(&[phase], Adjacency::AddOrRemoveOne).unwrap();
+        for said in [tradeoff::Said::In, tradeoff::Said::Out] {
+            let corners = curve.corners(said);
+            assert_eq!((corners[0].0, corners[corners.len() - 1]), (0.0, (1.0, 1.0)));
+            for pair in corners.windows(2) {
+                assert!(pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1 + 1e-12, "{pair:?}");
+            }
+            for i in 0..=50 {
+                let rate = f64::from(i) / 50.0;
+                let after = corners.partition_point(|c| c.0 < rate);
+                let (a, b) = (corners[after.saturating_sub(1)], corners[after]);
+                let between = match b.0 > a.0 {
+                    true => a.1 + (rate - a.0) / (b.0 - a.0) * (b.1 - a.1),
+                    false => b.1,
+                };
+                let direct = curve.at_most(said, rate);
+                assert!((between - direct).abs() < 1e-9, "{rate}: {between}, {direct}");
+            }
         }
     }
 }

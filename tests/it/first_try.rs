@@ -429,6 +429,119 @@ fn p8_all_datasets_of_a_population_share_a_ledger() {
     run("g", &[population]).refused(2, &["have spent under their own name"]);
 }
 
+/// One row more, a fold or another text column is another file, and the same people: each once began a budget of its own.
+#[test]
+fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
+    let place = tiny();
+    let run = |name: &str, more: &[&str]| {
+        let named = format!("name={name}");
+        let all: Vec<&str> = ["run", "tiny.toml", "--profile", "quick", "--set", &named]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect();
+        place.call(&all)
+    };
+    let views = || {
+        let mut all: Vec<_> = fs::read_dir(place.path("ledgers"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+            .map(|path| dpsynth::privacy::verify(&path).unwrap())
+            .collect();
+        all.sort_by_key(|view| view.runs.len());
+        all
+    };
+    place.edit("total_epsilon = 100.0", "total_epsilon = 6.0");
+    assert_eq!(run("a", &[]).code, Some(0));
+    let whole = place.text("train.csv");
+
+    // An unlabelled row more.
+    place.write("train.csv", whole.clone() + "a row that nobody has labelled,\n");
+    run("b", &[]).refused(
+        4,
+        &["whose dataset shares records with this one", "budget is epsilon 6"],
+    );
+    assert!(views().iter().all(|view| view.runs.len() <= 1), "{:?}", views());
+    // A fold of it, in capitals, with room in its budget.
+    let fold: Vec<String> = (whole.lines().enumerate())
+        .map(|(i, line)| match line.rsplit_once(',') {
+            Some((text, label)) if i > 0 => format!(" {} ,{label}", text.to_uppercase()),
+            _ => line.to_string(),
+        })
+        .collect();
+    place.write("train.csv", fold[..fold.len() / 2].join("\n") + "\n");
+    run("c", &[]).refused(4, &["whose dataset shares records"]);
+    let small = ["--set", "finetune.epsilon=0.2"];
+    let said = run("d", &small);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stderr.contains("this run is charged to both"), "{said:?}");
+    let charged: Vec<usize> = views()
+        .iter()
+        .map(|view| view.runs.len())
+        .filter(|runs| *runs > 0)
+        .collect();
+    assert_eq!(charged, [1, 2], "its own, and that of the whole");
+    let (own, other) = (&views()[views().len() - 2].runs[0], &views()[views().len() - 1].runs[1]);
+    assert_eq!(
+        (own.run.as_str(), own.charged_steps()),
+        (other.run.as_str(), other.charged_steps())
+    );
+    // Declared to share nobody: a budget of its own, on record.
+    let told = run("e", &["--disjoint"]);
+    assert_eq!(told.code, Some(4), "the fold has spent already: {told:?}");
+    assert!(!told.stderr.contains("whose dataset shares records"), "{told:?}");
+    place.write("train.csv", fold[..fold.len() / 3].join("\n") + "\n");
+    let told = run("f", &["--disjoint"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert_eq!(
+        views()
+            .iter()
+            .filter(|view| view.runs.iter().any(|run| run.disjoint))
+            .count(),
+        1
+    );
+    place.ok(&["audit", "runs/f-quick", "--replay-seconds", "1", "--canaries", "1000"]);
+    place.ok(&["release", "runs/f-quick", "--to", "bundle"]);
+    let claim = place.json("bundle/privacy.json");
+    assert_eq!(claim["guarantee"]["composition"]["declared_disjoint"], true);
+    assert!(
+        place
+            .text("bundle/README.md")
+            .contains("It was declared that nobody in it is in another dataset")
+    );
+}
+
+#[test]
+fn p8_a_key_of_ledgers_is_its_owners_alone() {
+    let place = tiny();
+    place.done("run", &[]);
+    let rows: Vec<_> = fs::read_dir(place.path("ledgers"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let find = |ending: &str| {
+        rows.iter()
+            .find(|path| path.to_string_lossy().ends_with(ending))
+            .unwrap()
+    };
+    #[cfg(unix)]
+    for path in [find("/key"), find(".rows")] {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{}",
+            path.display()
+        );
+    }
+    // Without the key nobody can look for a text in them.
+    let hashes = fs::read(find(".rows")).unwrap();
+    let rows = fs::read(place.run("internal/rows")).unwrap();
+    assert_eq!((hashes.len() % 16, rows.len() % 32), (0, 0));
+    let plain = |hash: &[u8]| hashes.chunks(16).any(|known| known == &hash[..16]);
+    assert!(rows.chunks(32).all(|hash| !plain(hash)));
+}
+
 #[test]
 fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
     let place = tiny();
@@ -456,13 +569,10 @@ fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
         "no second ledger"
     );
     assert_eq!(run("one", "name=b", &[]).0, Some(0));
-    // The same file read otherwise is another dataset to the ledger: that is pointed out.
+    // The same file read otherwise is another dataset to the ledger, and is charged to both.
     let (code, said) = run("one", "name=d", &["--set", "dataset.quote=false"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(
-        !said.contains("reads the same file differently"),
-        "the texts are the same: {said}"
-    );
+    assert!(!said.contains("charged to both"), "the texts are the same: {said}");
     for file in ["train.csv", "test.csv"] {
         let rows: Vec<String> = place
             .text(file)
@@ -480,7 +590,7 @@ fn p8_runs_on_the_same_records_are_not_paid_from_two_ledgers() {
     assert!(said.contains("was trained on the same records"), "{said}");
     let (code, said) = run("one", "name=f", &["--set", "dataset.text=body"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("e-quick reads the same file differently"), "{said}");
+    assert!(said.contains("this run is charged to both"), "{said}");
     // Other records have a ledger of their own anywhere.
     assert_eq!(run("two", "name=c", &["--set", "dataset.train=test.csv"]).0, Some(0));
 }

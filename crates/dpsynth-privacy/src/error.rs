@@ -76,6 +76,17 @@ impl Error {
         self
     }
 
+    /// The same, of a ledger beside the run's own.
+    pub(crate) fn of(mut self, ledger: &std::path::Path) -> Self {
+        let told = self.told_mut();
+        told.message = format!(
+            "{}, whose dataset shares records with this one: {}",
+            ledger.display(),
+            told.message
+        );
+        self
+    }
+
     /// What it says.
     pub fn told(&self) -> &Told {
         match self {

@@ -166,7 +166,7 @@ mod unit;
 
 pub use class::{Class, Document, Field};
 pub use error::{Error, Result, Told};
-pub use ledger::{Ledger, LedgerHead, LedgerView, RunRecord, find as find_ledger, verify};
+pub use ledger::{Counted, Ledger, LedgerHead, LedgerView, RestsOn, RunRecord, find as find_ledger, verify};
 pub use mechanisms::{
     COPY_GATE, ChargedCount, ChargedCounts, ChargedStep, LABELS, LabelCounts, Proof, Release, StepNoise, TRAINING,
     UnitCount,

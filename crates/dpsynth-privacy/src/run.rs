@@ -164,6 +164,14 @@ impl PrivateRun {
         self.ledger.trained(&self.run, sha256)
     }
 
+    /// Refuses a second plan that does not fit beside this one.
+    ///
+    /// # Errors
+    /// As [`PrivacyPlan::begin`]; nothing is written.
+    pub fn require_room(&self, plan: &PrivacyPlan, run: &str) -> Result<()> {
+        self.ledger.require_room(run, plan.parameters())
+    }
+
     /// Ends the run: uses that were planned but not charged no longer count, and it cannot be taken up again.
     ///
     /// # Errors

@@ -100,6 +100,7 @@ impl Which {
         let which = run::Which {
             config,
             profile: self.profile,
+            disjoint: false,
             overrides: self.overrides.clone(),
             data_dir: self.data_dir.clone(),
         };

@@ -66,22 +66,40 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, target: f64) -> Result<(f64
     Ok((high.exp(), epsilon(phases, adjacency, high.exp())?.order))
 }
 
+/// Epsilon for `delta` by one order, fixed beforehand: what a privacy filter may stop at, whatever led to its later phases
+/// (Feldman and Zrnic 2021, theorem 4.3).
+///
+/// # Errors
+/// As [`epsilon`].
+pub fn epsilon_at(phases: &[Phase], adjacency: Adjacency, delta: f64, order: f64) -> Result<f64> {
+    check_phases(phases)?;
+    check_delta(delta)?;
+    Ok(convert(
+        divergence(phases, adjacency, series_bound)(order),
+        order,
+        delta,
+    ))
+}
+
+/// The order at which `phases` fit under (epsilon, delta) the most times.
+///
+/// # Errors
+/// As [`epsilon`].
+pub fn order_for(phases: &[Phase], adjacency: Adjacency, epsilon: f64, delta: f64) -> Result<f64> {
+    check_phases(phases)?;
+    check_delta(delta)?;
+    let rho = divergence(phases, adjacency, series_bound);
+    let times = orders().map(|order| ((epsilon - price(order, delta)) / rho(order), order));
+    let best = times
+        .filter(|(times, _)| times.is_finite())
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(best.map_or(2.0, |best| best.1))
+}
+
 fn least(phases: &[Phase], adjacency: Adjacency, delta: f64, sampled: LogMoment) -> Result<Renyi> {
     check_phases(phases)?;
     check_delta(delta)?;
-    let parts: Vec<(Vec<(f64, Pair)>, f64)> = phases
-        .iter()
-        .map(|p| (dominating(&p.mechanism, adjacency), p.steps as f64))
-        .collect();
-    let rho = |order: f64| -> f64 {
-        let divergence = |pairs: &[(f64, Pair)]| {
-            let moments = pairs
-                .iter()
-                .map(|(weight, pair)| weight.ln() + log_moment(pair, order, sampled));
-            log_sum_exp(&moments.collect::<Vec<_>>()) / (order - 1.0)
-        };
-        parts.iter().map(|(pairs, times)| times * divergence(pairs)).sum()
-    };
+    let rho = divergence(phases, adjacency, sampled);
     orders()
         .map(|order| Renyi {
             epsilon: convert(rho(order), order, delta),
@@ -89,6 +107,23 @@ fn least(phases: &[Phase], adjacency: Adjacency, delta: f64, sampled: LogMoment)
         })
         .min_by(|a, b| a.epsilon.total_cmp(&b.epsilon))
         .ok_or_else(|| Error::other("no Rényi order was tried"))
+}
+
+/// Of all phases together, at an order.
+fn divergence(phases: &[Phase], adjacency: Adjacency, sampled: LogMoment) -> impl Fn(f64) -> f64 {
+    let parts: Vec<(Vec<(f64, Pair)>, f64)> = phases
+        .iter()
+        .map(|p| (dominating(&p.mechanism, adjacency), p.steps as f64))
+        .collect();
+    move |order| {
+        let of = |pairs: &[(f64, Pair)]| {
+            let moments = pairs
+                .iter()
+                .map(|(weight, pair)| weight.ln() + log_moment(pair, order, sampled));
+            log_sum_exp(&moments.collect::<Vec<_>>()) / (order - 1.0)
+        };
+        parts.iter().map(|(pairs, times)| times * of(pairs)).sum()
+    }
 }
 
 /// From (order, rho) to epsilon: Canonne, Kamath and Steinke 2020, proposition 12.
@@ -100,7 +135,12 @@ fn convert(rho: f64, order: f64, delta: f64) -> f64 {
     if delta * delta + (-rho).exp_m1() > 0.0 {
         return 0.0;
     }
-    (rho + (-1.0 / order).ln_1p() - (delta * order).ln() / (order - 1.0)).max(0.0)
+    (rho + price(order, delta)).max(0.0)
+}
+
+/// What epsilon is above rho.
+fn price(order: f64, delta: f64) -> f64 {
+    (-1.0 / order).ln_1p() - (delta * order).ln() / (order - 1.0)
 }
 
 /// ln E_Q (P/Q)^order.

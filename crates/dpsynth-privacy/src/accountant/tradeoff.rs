@@ -114,7 +114,8 @@ impl Curve {
     /// The same as a line with corners, (false positives, true positives), both rising, to (1, 1).
     pub fn corners(&self, said: Said) -> Vec<(f64, f64)> {
         // Each ε bounds by a straight line, the steepest first; the last says that no rate passes 1.
-        let lines = self.points(said).iter().rev().map(|p| (p.epsilon.exp(), p.above));
+        let lines =
+            (self.points(said).iter().rev().map(|p| (p.epsilon.exp(), p.above))).filter(|(slope, _)| slope.is_finite());
         let meet = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (a.0 - b.0);
         let mut lowest: Vec<(f64, f64)> = Vec::new();
         for line in lines.chain([(0.0, 1.0)]) {

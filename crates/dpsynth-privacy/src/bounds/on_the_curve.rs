@@ -58,10 +58,16 @@ impl Inverse {
     /// The steepest parts of both curves come first.
     fn of(said_in: &[(f64, f64)], said_out: &[(f64, f64)]) -> Self {
         let steps = |corners: &[(f64, f64)]| -> Vec<(f64, f64)> {
-            corners.windows(2).map(|c| (c[1].0 - c[0].0, c[1].1 - c[0].1)).collect()
+            // Rounding may let two corners that are one be out of order.
+            let step = |c: &[(f64, f64)]| ((c[1].0 - c[0].0).max(0.0), (c[1].1 - c[0].1).max(0.0));
+            corners
+                .windows(2)
+                .map(step)
+                .filter(|step| *step != (0.0, 0.0))
+                .collect()
         };
         let mut steps = [steps(said_in), steps(said_out)].concat();
-        steps.sort_by(|a, b| (b.1 * a.0).total_cmp(&(a.1 * b.0)));
+        steps.sort_by(|a, b| (b.1 / b.0).total_cmp(&(a.1 / a.0)));
         let begin = |corners: &[(f64, f64)]| corners.first().map_or(0.0, |c| c.1);
         let mut at = (0.0, (begin(said_in) + begin(said_out)) / 2.0);
         let mut corners = vec![at];

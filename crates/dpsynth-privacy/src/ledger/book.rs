@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::chain::{Entry, Line};
 use super::parameters::{RunParameters, Uses};
-use crate::accountant::{Adjacency, check_delta, pld, rdp};
+use crate::accountant::{Adjacency, Phase, check_delta, pld, rdp};
 use crate::mechanisms::{LABELS, Named, Proof, Release, TRAINING};
 use crate::{Error, Result};
 
@@ -26,6 +26,11 @@ pub struct RunRecord {
     pub states: Vec<String>,
     /// SHA-256 of the file of trained values; none before it is written, or of an earlier version of the program.
     pub trained: Option<String>,
+    /// Whether something had been charged to the ledger before it was planned: its settings may have been chosen by what
+    /// that gave.
+    pub adaptive: bool,
+    /// Whether its dataset was declared to share nobody with any other: no other ledger was charged for it.
+    pub disjoint: bool,
     /// Whether it was ended before its last planned use.
     pub ended: bool,
 }
@@ -106,7 +111,7 @@ impl Serialize for RunRecord {
                 proof: release.mechanism.proof(),
             })
             .collect();
-        let mut out = serializer.serialize_struct("RunRecord", 8)?;
+        let mut out = serializer.serialize_struct("RunRecord", 10)?;
         out.serialize_field("run", &self.run)?;
         out.serialize_field("delta", &self.parameters.delta)?;
         out.serialize_field("private", &self.parameters.private)?;
@@ -114,9 +119,41 @@ impl Serialize for RunRecord {
         out.serialize_field("charged_steps", &self.charged_steps())?;
         out.serialize_field("charged_histogram", &(self.charged(LABELS) > 0))?;
         out.serialize_field("trained", &self.trained)?;
+        out.serialize_field("adaptive", &self.adaptive)?;
+        out.serialize_field("disjoint", &self.disjoint)?;
         out.serialize_field("ended", &self.ended)?;
         out.end()
     }
+}
+
+/// How the costs of runs were added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestsOn {
+    /// Privacy loss distributions: all plans were made before anything was charged.
+    Pld,
+    /// A filter: Rényi divergences at one order, which add up however later plans were chosen (Feldman and Zrnic 2021).
+    RenyiFilter,
+    /// A filter: epsilons at deltas that were shared out beforehand add up as they are (Rogers et al. 2016).
+    SumFilter,
+}
+
+impl RestsOn {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            RestsOn::Pld => "pld",
+            RestsOn::RenyiFilter => "rdp as a filter, since plans were made after something was charged",
+            RestsOn::SumFilter => "pld with epsilons added up, since plans were made after something was charged",
+        }
+    }
+}
+
+/// What counts against a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Counted {
+    pub epsilon: f64,
+    pub rests_on: RestsOn,
 }
 
 /// What a ledger says.
@@ -130,6 +167,9 @@ pub struct LedgerView {
     pub total_epsilon: f64,
     /// Delta at which runs are composed.
     pub delta: f64,
+    /// What all runs could spend together when the first private one was planned; none before.
+    #[serde(skip)]
+    first_total: Option<f64>,
     /// Number of lines.
     pub lines: u64,
     /// The runs, in order.
@@ -176,23 +216,115 @@ impl LedgerView {
 
 impl LedgerView {
     /// What [`LedgerView::charged_epsilon`] is where the settings of later runs were chosen after seeing what earlier ones
-    /// gave. Privacy loss distributions compose for plans that were fixed before; Rényi divergences add up either way
-    /// (Feldman and Zrnic 2021, a privacy filter). None where there are not two private runs.
+    /// gave. Privacy loss distributions compose for plans that were fixed before; filters hold either way. None where there
+    /// are not two private runs.
     ///
     /// # Errors
     /// As [`LedgerView::charged_epsilon`].
     pub fn epsilon_if_adaptive(&self) -> Result<Option<f64>> {
-        let private = || self.runs.iter().filter(|run| run.parameters.private);
-        if private().count() < 2 {
-            return Ok(None);
-        }
-        let phases: Vec<_> = private().map(|r| r.parameters.phases(&r.uses)).collect::<Result<_>>()?;
-        match phases.concat() {
-            nothing if nothing.is_empty() => Ok(None),
-            phases => Ok(Some(
-                rdp::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta)?.epsilon,
+        let charged = self.private().map(|run| (&run.parameters, run.uses.clone()));
+        match self.private().count() {
+            0 | 1 => Ok(None),
+            _ => Ok(Some(
+                self.count(charged, (0..).map(|i| i > 0).take(self.runs.len()))?.epsilon,
             )),
         }
+    }
+
+    /// What counts against the budget, open runs at their planned steps.
+    ///
+    /// # Errors
+    /// As [`LedgerView::charged_epsilon`].
+    pub fn counted(&self) -> Result<Counted> {
+        let runs = self.private().map(|run| (&run.parameters, run.counted()));
+        self.count(runs, self.private().map(|run| run.adaptive))
+    }
+
+    /// The same with one more run, planned now.
+    fn counted_with(&self, parameters: &RunParameters) -> Result<Counted> {
+        let runs = self.private().map(|run| (&run.parameters, run.counted()));
+        let adaptive = self.private().map(|run| run.adaptive);
+        self.count(
+            runs.chain([(parameters, parameters.planned())]),
+            adaptive.chain([self.is_spent_from()]),
+        )
+    }
+
+    /// Two filters share delta between them: whatever is let in satisfies one of both, each at half of it.
+    fn count<'a>(
+        &self,
+        runs: impl Iterator<Item = (&'a RunParameters, Uses)> + Clone,
+        adaptive: impl Iterator<Item = bool>,
+    ) -> Result<Counted> {
+        let adaptive: Vec<bool> = adaptive.collect();
+        if !adaptive.contains(&true) {
+            return Ok(Counted {
+                epsilon: compose(runs, self.delta)?,
+                rests_on: RestsOn::Pld,
+            });
+        }
+        let (renyi, sum) = (
+            self.filtered(runs.clone(), self.delta / 2.0)?,
+            self.added(runs, &adaptive)?,
+        );
+        Ok(match renyi < sum {
+            true => Counted {
+                epsilon: renyi,
+                rests_on: RestsOn::RenyiFilter,
+            },
+            false => Counted {
+                epsilon: sum,
+                rests_on: RestsOn::SumFilter,
+            },
+        })
+    }
+
+    /// The epsilon of all plans that were made before anything was charged, composed, at a quarter of delta; those of the
+    /// others at an eighth, a sixteenth and so on.
+    fn added<'a>(&self, runs: impl Iterator<Item = (&'a RunParameters, Uses)>, adaptive: &[bool]) -> Result<f64> {
+        let (mut first, mut sum, mut share) = (Vec::new(), 0.0, self.delta / 4.0);
+        for ((parameters, uses), adaptive) in runs.zip(adaptive) {
+            match adaptive {
+                false => first.push((parameters, uses)),
+                true => {
+                    share /= 2.0;
+                    sum += compose([(parameters, uses)].into_iter(), share)?;
+                }
+            }
+        }
+        Ok(sum + compose(first.into_iter(), self.delta / 4.0)?)
+    }
+
+    fn filtered<'a>(&self, runs: impl Iterator<Item = (&'a RunParameters, Uses)>, delta: f64) -> Result<f64> {
+        match (phases_of(runs)?, self.filter_order()?) {
+            (phases, Some(order)) if !phases.is_empty() => {
+                rdp::epsilon_at(&phases, Adjacency::AddOrRemoveOne, delta, order)
+            }
+            _ => Ok(0.0),
+        }
+    }
+
+    /// The Rényi order of the filter: that at which the first private plan fits under what was the total then the most
+    /// times. Both were there before anything was charged. None before that plan.
+    ///
+    /// # Errors
+    /// As [`LedgerView::charged_epsilon`].
+    pub fn filter_order(&self) -> Result<Option<f64>> {
+        let first = self.private().next().zip(self.first_total);
+        let order = |(first, total): (&RunRecord, f64)| {
+            let phases = first.parameters.phases(&first.parameters.planned())?;
+            rdp::order_for(&phases, Adjacency::AddOrRemoveOne, total, self.delta)
+        };
+        first.map(order).transpose()
+    }
+
+    fn private(&self) -> impl Iterator<Item = &RunRecord> + Clone {
+        self.runs.iter().filter(|run| run.parameters.private)
+    }
+
+    /// Whether anybody may have seen anything.
+    fn is_spent_from(&self) -> bool {
+        self.private().any(|run| run.uses.iter().any(|uses| *uses > 0))
     }
 
     /// Takes in the `index`-th use of a release; else what is wrong with it.
@@ -215,9 +347,13 @@ impl LedgerView {
     }
 }
 
-fn compose<'a>(runs: impl Iterator<Item = (&'a RunParameters, Uses)>, delta: f64) -> Result<f64> {
+fn phases_of<'a>(runs: impl Iterator<Item = (&'a RunParameters, Uses)>) -> Result<Vec<Phase>> {
     let phases: Vec<_> = runs.map(|(p, uses)| p.phases(&uses)).collect::<Result<_>>()?;
-    match phases.concat() {
+    Ok(phases.concat())
+}
+
+fn compose<'a>(runs: impl Iterator<Item = (&'a RunParameters, Uses)>, delta: f64) -> Result<f64> {
+    match phases_of(runs)? {
         nothing if nothing.is_empty() => Ok(0.0),
         phases => pld::epsilon_above(&phases, Adjacency::AddOrRemoveOne, delta),
     }
@@ -238,6 +374,7 @@ impl Book {
                 unit: String::new(),
                 total_epsilon: 0.0,
                 delta: 0.0,
+                first_total: None,
                 lines: 0,
                 runs: Vec::new(),
             },
@@ -287,6 +424,7 @@ impl Book {
             Entry::Run {
                 run,
                 holds_states,
+                disjoint,
                 parameters,
             } => {
                 if view.runs.iter().any(|r| r.run == *run) {
@@ -295,11 +433,17 @@ impl Book {
                 if let Some(strange) = parameters.strange() {
                     return refuse(strange);
                 }
+                let adaptive = view.is_spent_from();
+                if parameters.private {
+                    view.first_total.get_or_insert(view.total_epsilon);
+                }
                 view.runs.push(RunRecord {
+                    adaptive,
                     run: run.clone(),
                     parameters: parameters.clone(),
                     uses: parameters.nothing(),
                     holds_states: *holds_states,
+                    disjoint: *disjoint,
                     states: Vec::new(),
                     trained: None,
                     ended: false,
@@ -340,6 +484,12 @@ impl Book {
         Ok(())
     }
 
+    /// What a run has charged; none where it is not there.
+    pub fn uses(&self, run: &str) -> Option<Uses> {
+        let found = self.view.runs.iter().find(|record| record.run == run);
+        found.map(|record| record.uses.clone())
+    }
+
     /// Whether `run` may begin or go on: what it has charged, where it is known.
     pub fn admit(&self, run: &str, parameters: &RunParameters) -> Result<Option<Uses>> {
         if run.is_empty() {
@@ -362,34 +512,33 @@ impl Book {
                 .hint("go on with the configuration it began with, or begin a new run under another name"));
             }
         }
-        let spent = self.view.reserved_epsilon()?;
+        let spent = self.view.counted()?;
         let total = self.view.total_epsilon;
         let asked = || compose(std::iter::once((parameters, parameters.planned())), self.view.delta);
         let with = match known {
-            Some(_) => spent,
+            // It was let in, perhaps by a version of the program that knew no filter.
+            Some(_) => self.view.reserved_epsilon().map(|epsilon| Counted {
+                epsilon: epsilon.min(spent.epsilon),
+                ..spent
+            })?,
             None if !parameters.private => return Ok(None),
-            None => {
-                let runs = self.view.runs.iter().map(|r| (&r.parameters, r.counted()));
-                compose(
-                    runs.chain(std::iter::once((parameters, parameters.planned()))),
-                    self.view.delta,
-                )?
-            }
+            None => self.view.counted_with(parameters)?,
         };
         // A hair of room: the same run composed along another way differs in the last digits.
-        if parameters.private && with > total * (1.0 + 1e-9) {
+        if parameters.private && with.epsilon > total * (1.0 + 1e-9) {
             // Up, so that what is spent is never shown as less.
             let up = |epsilon: f64| format!("{:.4}", (epsilon * 1e4).ceil() / 1e4);
             let earlier = match known {
                 Some(_) => "this run included".to_string(),
-                None => format!("this run asks {}, together {}", up(asked()?), up(with)),
+                None => format!("this run asks {}, together {}", up(asked()?), up(with.epsilon)),
             };
             return Err(Error::budget(format!(
-                "the dataset's budget is epsilon {total} at delta {:.3e}; spent or reserved {}, {earlier} (adjacency add-or-remove-one, unit {}, sampler {}, accountant pld)",
+                "the dataset's budget is epsilon {total} at delta {:.3e}; spent or reserved {}, {earlier} (adjacency add-or-remove-one, unit {}, sampler {}, accountant {})",
                 self.view.delta,
-                up(spent),
+                up(spent.epsilon),
                 self.view.unit,
-                parameters.sampler()
+                parameters.sampler(),
+                with.rests_on.name()
             ))
             .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total (`dataset.total_epsilon` counts only when the ledger is created)"));
         }

@@ -30,6 +30,9 @@ pub enum Entry {
         /// Whether the ledger names each state that it goes on from; the first versions of the program did not.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         holds_states: bool,
+        /// Whether its dataset was declared to share nobody with any other.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        disjoint: bool,
         #[serde(flatten)]
         parameters: RunParameters,
     },

@@ -12,7 +12,7 @@ use book::Book;
 use chain::{Chain, Entry, Line};
 use serde::{Deserialize, Serialize};
 
-pub use book::{LedgerView, RunRecord};
+pub use book::{Counted, LedgerView, RestsOn, RunRecord};
 pub use parameters::{RunParameters, Uses};
 
 use super::unit::Unit;
@@ -39,6 +39,9 @@ pub struct Ledger {
     chain: Chain,
     book: Book,
     broken: bool,
+    /// Of datasets that share records: they are charged whatever is charged here.
+    beside: Vec<Ledger>,
+    disjoint: bool,
 }
 
 /// Reads a ledger without locking or mending it, and checks it whole.
@@ -171,7 +174,21 @@ impl Ledger {
             chain,
             book,
             broken: false,
+            beside: Vec::new(),
+            disjoint: false,
         })
+    }
+
+    /// Charges `other` whatever runs are charged here, and holds them against its budget too: the datasets share records.
+    pub fn beside(mut self, other: Ledger) -> Self {
+        self.beside.push(other);
+        self
+    }
+
+    /// Writes of runs that are entered that their dataset was declared to share nobody with any other.
+    pub fn disjoint(mut self) -> Self {
+        self.disjoint = true;
+        self
     }
 
     /// Where the file is.
@@ -206,21 +223,64 @@ impl Ledger {
         self.append(Entry::Budget { total_epsilon })
     }
 
-    /// Enters a run, or finds it: what it has charged. Checks the budget both times (rule P8).
+    /// Enters a run, or finds it: what it has charged. Checks all budgets both times (rule P8).
+    ///
+    /// Where a crash came between two ledgers, the one that is behind is charged what the other was.
     pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<Uses> {
-        let known = self.book.admit(run, parameters)?;
-        if known.is_none() {
+        let mut charged = self.book.admit(run, parameters)?.unwrap_or_default();
+        for other in &self.beside {
+            let known = other.book.admit(run, parameters).map_err(|e| e.of(&other.path))?;
+            let known = known.unwrap_or_else(|| parameters.nothing());
+            charged.resize(known.len(), 0);
+            charged
+                .iter_mut()
+                .zip(known)
+                .for_each(|(most, known)| *most = known.max(*most));
+        }
+        charged.resize(parameters.nothing().len(), 0);
+        self.bring_to(run, parameters, &charged, true)?;
+        for other in &mut self.beside {
+            other.bring_to(run, parameters, &charged, false)?;
+        }
+        Ok(charged)
+    }
+
+    /// Refuses what [`Ledger::enter`] would.
+    pub(super) fn require_room(&self, run: &str, parameters: &RunParameters) -> Result<()> {
+        self.book.admit(run, parameters)?;
+        let refused = |other: &Ledger| other.book.admit(run, parameters).map_err(|e| e.of(&other.path)).err();
+        self.beside.iter().find_map(refused).map_or(Ok(()), Err)
+    }
+
+    /// Enters the run where it is not there, and charges what is missing. Its own ledger holds its states.
+    fn bring_to(&mut self, run: &str, parameters: &RunParameters, charged: &[u64], own: bool) -> Result<()> {
+        let known = |book: &Book| book.uses(run);
+        if known(&self.book).is_none() {
             self.append(Entry::Run {
                 run: run.to_string(),
-                holds_states: true,
+                holds_states: own,
+                disjoint: self.disjoint,
                 parameters: parameters.clone(),
             })?;
         }
-        Ok(known.unwrap_or_else(|| parameters.nothing()))
+        let known = known(&self.book).unwrap_or_default();
+        for ((release, known), charged) in parameters.releases.iter().zip(known).zip(charged) {
+            for index in known..*charged {
+                self.append_use(run, &release.name, index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the line of the `index`-th use of a release; it is on disk when this returns (rule P7).
     pub(super) fn charge(&mut self, run: &str, release: &str, index: u64) -> Result<()> {
+        for other in &mut self.beside {
+            other.append_use(run, release, index)?;
+        }
+        self.append_use(run, release, index)
+    }
+
+    fn append_use(&mut self, run: &str, release: &str, index: u64) -> Result<()> {
         self.append(Entry::Use {
             run: run.to_string(),
             release: release.to_string(),
@@ -246,6 +306,9 @@ impl Ledger {
 
     /// Writes that a run is over.
     pub(super) fn end_run(&mut self, run: &str) -> Result<()> {
+        for other in &mut self.beside {
+            other.end_run(run)?;
+        }
         self.append(Entry::End { run: run.to_string() })
     }
 

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dpsynth_privacy::accountant::{Adjacency, Phase, pld, rdp};
 use dpsynth_privacy::{
-    LABELS, LabelCounts, Ledger, LedgerHead, NoiseKind, PlanRequest, PrivacyPlan, TRAINING, Unit, verify,
+    LABELS, LabelCounts, Ledger, LedgerHead, NoiseKind, PlanRequest, PrivacyPlan, RestsOn, TRAINING, Unit, verify,
 };
 use sha2::{Digest, Sha256};
 
@@ -567,4 +568,148 @@ fn p7_p8_a_ledger_that_says_what_no_plan_says_is_refused() {
             Err(e) => assert!(!whole && e.exit_code() == 3, "{run}: {e}"),
         }
     }
+}
+
+fn named(dir: &Path, name: &str, total: f64) -> Ledger {
+    Ledger::open(dir, name, total, 1e-5, &Unit::Record).expect("opens")
+}
+
+fn charge_all(run: &mut dpsynth_privacy::PrivateRun, steps: u64) {
+    (0..steps).for_each(|_| drop(run.charge(TRAINING).expect("within the plan")));
+}
+
+/// A plan that was made after something was charged may have been chosen by what that gave.
+#[test]
+fn p8_the_wall_is_a_filter_once_something_was_charged() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let begin = |name: &str| {
+        plan(1.0, 10, None)
+            .begin(named(dir.path(), DATASET, 3.0), name, 500)
+            .expect("fits")
+    };
+    let view = || verify(&file(dir.path())).expect("reads");
+    // Made before: distributions compose, and both charge what they will.
+    drop(begin("a"));
+    charge_all(&mut begin("b"), 10);
+    let fixed = view().counted().expect("counts");
+    assert_eq!(fixed.rests_on, RestsOn::Pld);
+    assert_eq!(fixed.epsilon, view().reserved_epsilon().expect("composes"));
+    charge_all(&mut begin("a"), 10);
+    // Made after.
+    drop(begin("c"));
+    let (seen, counted) = (view(), view().counted().expect("counts"));
+    assert_ne!(counted.rests_on, RestsOn::Pld);
+    assert!(seen.runs.iter().map(|run| run.adaptive).eq([false, false, true]));
+    assert!(counted.epsilon > seen.reserved_epsilon().expect("composes"));
+    // By hand. Half of delta is for the divergences of all 30 steps, at the one order that the first plan and the total fixed;
+    // a quarter for the two first plans, composed; an eighth for the third, added to them.
+    let of = |run: usize| {
+        let parameters = &seen.runs[run].parameters;
+        parameters.phases(&parameters.planned()).expect("phases")
+    };
+    let order = seen.filter_order().expect("an order").expect("a private run");
+    let all = [of(0), of(1), of(2)].concat();
+    let renyi = rdp::epsilon_at(&all, Adjacency::AddOrRemoveOne, 0.5e-5, order).expect("adds up");
+    let pld = |phases: &[Phase], delta| pld::epsilon_above(phases, Adjacency::AddOrRemoveOne, delta).expect("composes");
+    let sum = pld(&[of(0), of(1)].concat(), 0.25e-5) + pld(&of(2), 0.125e-5);
+    assert!(
+        (counted.epsilon - renyi.min(sum)).abs() < 1e-9,
+        "{counted:?}, {renyi}, {sum}"
+    );
+    // Distributions alone would let this in.
+    let more = |epsilon: f64| {
+        let all = [&all[..], &{
+            let asked = plan(epsilon, 10, None);
+            asked.releases()[0]
+                .phase(10)
+                .expect("a phase")
+                .into_iter()
+                .collect::<Vec<_>>()
+        }]
+        .concat();
+        pld(&all, 1e-5)
+    };
+    assert!(more(2.0) < 3.0, "{}", more(2.0));
+    let refused = plan(2.0, 10, None).begin(named(dir.path(), DATASET, 3.0), "d", 500);
+    let refused = refused.expect_err("too much");
+    assert_eq!(refused.exit_code(), 4);
+    assert!(
+        refused
+            .to_string()
+            .contains("since plans were made after something was charged"),
+        "{refused}"
+    );
+    // What was let in goes on.
+    charge_all(&mut begin("c"), 10);
+}
+
+/// Many steps of little each: there divergences are the better of both.
+#[test]
+fn p8_the_wall_takes_the_better_of_two_filters() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for name in ["a", "b", "c", "d"] {
+        let mut run = plan(1.0, 3_000, None)
+            .begin(named(dir.path(), DATASET, 9.0), name, 500)
+            .expect("fits");
+        charge_all(&mut run, 1);
+    }
+    let counted = verify(&file(dir.path())).expect("reads").counted().expect("counts");
+    assert_eq!(counted.rests_on, RestsOn::RenyiFilter);
+}
+
+#[test]
+fn p8_a_filter_of_one_order_is_no_less_than_the_best_order() {
+    let phases = [Phase::new(0.01, 1.0, 500).expect("phase")];
+    let best = rdp::epsilon(&phases, Adjacency::AddOrRemoveOne, 1e-5).expect("adds up");
+    let at_best = rdp::epsilon_at(&phases, Adjacency::AddOrRemoveOne, 1e-5, best.order).expect("adds up");
+    assert_eq!(at_best, best.epsilon);
+    // The order for ten times as much is another, and costs little where there is less.
+    let ten = rdp::epsilon(&[phases[0]; 10], Adjacency::AddOrRemoveOne, 1e-5).expect("adds up");
+    let order = rdp::order_for(&phases, Adjacency::AddOrRemoveOne, ten.epsilon, 1e-5).expect("an order");
+    assert_eq!(order, ten.order);
+    let fixed = rdp::epsilon_at(&phases, Adjacency::AddOrRemoveOne, 1e-5, order).expect("adds up");
+    assert!(fixed > best.epsilon && order < best.order, "{fixed}, {order}, {best:?}");
+}
+
+/// Datasets that share records are charged together, and a crash between their ledgers is made good.
+#[test]
+fn p8_a_run_is_charged_to_every_ledger_beside() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let begin = |name: &str, epsilon: f64| {
+        let ledger = named(dir.path(), "new", 9.0).beside(named(dir.path(), "old", 2.0));
+        plan(epsilon, 10, None).begin(ledger, name, 500)
+    };
+    let view = |name: &str| verify(&dir.path().join(format!("{name}.jsonl"))).expect("reads");
+    let mut run = begin("a", 1.0).expect("fits");
+    charge_all(&mut run, 3);
+    drop(run);
+    for name in ["new", "old"] {
+        assert_eq!(view(name).runs[0].charged_steps(), 3, "{name}");
+    }
+    // One of the two was a line ahead when the program was killed.
+    for (ahead, steps) in [("old", 4), ("new", 5)] {
+        let mut alone = plan(1.0, 10, None)
+            .begin(named(dir.path(), ahead, 3.0), "a", 500)
+            .expect("fits");
+        charge_all(&mut alone, 1);
+        drop(alone);
+        let run = begin("a", 1.0).expect("goes on");
+        assert_eq!(run.charged_steps(), steps);
+        drop(run);
+        assert!(
+            ["new", "old"]
+                .iter()
+                .all(|name| view(name).runs[0].charged_steps() == steps)
+        );
+    }
+    // The smaller budget decides, and neither ledger has a trace of what it refused.
+    let refused = begin("b", 1.8).expect_err("more than the other has left");
+    assert_eq!(refused.exit_code(), 4);
+    assert!(
+        refused.to_string().contains("old.jsonl, whose dataset shares records"),
+        "{refused}"
+    );
+    assert!(["new", "old"].iter().all(|name| view(name).runs.len() == 1));
+    begin("a", 1.0).expect("goes on").end().expect("ends");
+    assert!(["new", "old"].iter().all(|name| view(name).runs[0].ended));
 }

@@ -1,0 +1,267 @@
+//! Which datasets share rows, without any of them at hand: beside each ledger, keyed hashes of every row's text and unit.
+//!
+//! The key is in the folder of ledgers and readable by its owner alone, so that whoever gets hold of the hashes can test no
+//! guess against them.
+
+use std::cmp::Ordering;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit, Mac};
+use rand::RngExt;
+use sha2::{Digest, Sha256};
+
+use super::RunPaths;
+use crate::files::{persist, temporary};
+use crate::records::TextHashes;
+use crate::{Error, Result};
+
+/// Bytes of a keyed hash that are kept: among 10^12 rows two are alike by chance once in 10^14.
+const KEPT: usize = 16;
+
+type Kept = [u8; KEPT];
+
+/// What a row is known by, to be added to the others of its dataset. Spaces, line breaks and capitals make no other text.
+pub fn of_text(text: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for word in text.split_whitespace() {
+        hash.update(word.to_lowercase());
+        hash.update(b" ");
+    }
+    hash.finalize().into()
+}
+
+/// The same of whom it belongs to, by the column that names them.
+pub fn of_unit(column: &str, unit: &[u8; 32]) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(b"unit\0");
+    hash.chain_update(column.to_lowercase())
+        .chain_update(b"\0")
+        .chain_update(unit)
+        .finalize()
+        .into()
+}
+
+/// The same of a whole file: the same rows, whatever is read of them.
+pub fn of_file(sha256: &str) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(b"file\0")
+        .chain_update(sha256)
+        .finalize()
+        .into()
+}
+
+/// Writes each of `rows` once, where [`Rows::of_run`] finds them.
+///
+/// # Errors
+/// Other: no room for files.
+pub fn write(folder: &RunPaths, rows: &mut TextHashes) -> Result<()> {
+    let path = folder.rows();
+    let hashes = rows.sorted()?;
+    put(&path, hashes)
+}
+
+/// Another ledger, and how many of its rows and units are these too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The ledger's name, without its ending.
+    pub ledger: String,
+    pub rows: u64,
+}
+
+/// Rows of one dataset, keyed.
+pub struct Rows {
+    ledgers: PathBuf,
+    keyed: TextHashes,
+}
+
+impl Rows {
+    /// Of the dataset of a run, and of the files that it was read from; of a run of an earlier version its files alone.
+    ///
+    /// # Errors
+    /// Other: a file cannot be read, or the key cannot be made.
+    pub fn of_run(ledgers: &Path, folder: &RunPaths, files: impl Iterator<Item = String>) -> Result<Self> {
+        let key = key(ledgers)?;
+        let mut keyed = TextHashes::default();
+        let mut add = |hash: &[u8]| {
+            let mac = <Hmac<Sha256>>::new_from_slice(&key).expect("any length of key will do");
+            keyed.add(mac.chain_update(hash).finalize().into_bytes().into())
+        };
+        let path = folder.rows();
+        if path.exists() {
+            let mut rows = Hashes::<32>::open(&path)?;
+            while let Some(hash) = rows.next()? {
+                add(&hash)?;
+            }
+        }
+        for sha256 in files {
+            add(&of_file(&sha256))?;
+        }
+        Ok(Rows {
+            ledgers: ledgers.to_path_buf(),
+            keyed,
+        })
+    }
+
+    /// The other ledgers of the folder whose datasets share some.
+    ///
+    /// # Errors
+    /// Data: the hashes beside a ledger are damaged. Other: a file cannot be read.
+    pub fn shared(&mut self, own: &str) -> Result<Vec<Shared>> {
+        let mut out = Vec::new();
+        let entries = fs::read_dir(&self.ledgers).map_err(|e| Error::io("read", &self.ledgers, e))?;
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok())
+            .map(|entry| entry.path())
+            .collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "rows"));
+        paths.sort();
+        for path in paths {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if name == own || !self.ledgers.join(format!("{name}.jsonl")).exists() {
+                continue;
+            }
+            let rows = self.shared_with(&path)?;
+            if rows > 0 {
+                out.push(Shared { ledger: name, rows });
+            }
+        }
+        Ok(out)
+    }
+
+    fn shared_with(&mut self, path: &Path) -> Result<u64> {
+        let mut theirs = Hashes::<KEPT>::open(path)?;
+        let mut ours = self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash)));
+        let (mut a, mut b) = (ours.next().transpose()?, theirs.next()?);
+        let mut shared = 0;
+        while let (Some(x), Some(y)) = (a, b) {
+            match x.cmp(&y) {
+                Ordering::Less => a = ours.next().transpose()?,
+                Ordering::Greater => b = theirs.next()?,
+                Ordering::Equal => {
+                    shared += 1;
+                    b = theirs.next()?;
+                }
+            }
+        }
+        Ok(shared)
+    }
+
+    /// Adds these to what is beside the ledger `own`.
+    ///
+    /// # Errors
+    /// As [`Rows::shared`].
+    pub fn belong(&mut self, own: &str) -> Result<()> {
+        let path = self.ledgers.join(format!("{own}.rows"));
+        let mut earlier = match path.exists() {
+            true => Some(Hashes::<KEPT>::open(&path)?),
+            false => None,
+        };
+        let mut next = || earlier.as_mut().map_or(Ok(None), Hashes::next);
+        let mut known = next()?;
+        let mut ours = self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash)));
+        let mut own = ours.next().transpose()?;
+        let both = std::iter::from_fn(|| {
+            let mut step = || -> Result<Option<Kept>> {
+                Ok(match (known, own) {
+                    (Some(x), Some(y)) if x < y => std::mem::replace(&mut known, next()?),
+                    (Some(x), None) => {
+                        known = next()?;
+                        Some(x)
+                    }
+                    (_, Some(_)) => std::mem::replace(&mut own, ours.next().transpose()?),
+                    (None, None) => None,
+                })
+            };
+            step().transpose()
+        });
+        put(&path, both)
+    }
+}
+
+fn kept(hash: &[u8; 32]) -> Kept {
+    hash[..KEPT].try_into().expect("16 of 32 bytes")
+}
+
+/// The key of a folder of ledgers; made where there is none.
+fn key(ledgers: &Path) -> Result<[u8; 32]> {
+    let path = ledgers.join("key");
+    fs::create_dir_all(ledgers).map_err(|e| Error::io("create the ledger folder", ledgers, e))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(&path) {
+        Ok(mut file) => {
+            let key: [u8; 32] = rand::rng().random();
+            file.write_all(&key)
+                .and_then(|()| file.sync_all())
+                .map_err(|e| Error::io("write", &path, e))?;
+            Ok(key)
+        }
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let key = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+            key.try_into().map_err(|_| {
+                Error::data(format!("{} is no key of 32 bytes", path.display()))
+                    .hint("restore it from a backup; without it no dataset is known to share rows with another")
+            })
+        }
+        Err(e) => Err(Error::io("write", &path, e)),
+    }
+}
+
+/// Writes hashes that come in order, each once; for the owner alone.
+fn put<const N: usize>(path: &Path, hashes: impl Iterator<Item = Result<[u8; N]>>) -> Result<()> {
+    let file = temporary(path)?;
+    #[cfg(unix)]
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .map_err(|e| Error::io("write", path, e))?;
+    let mut out = BufWriter::new(file.as_file());
+    let mut last = None;
+    for hash in hashes {
+        let hash = hash?;
+        if last != Some(hash) {
+            out.write_all(&hash).map_err(|e| Error::io("write", path, e))?;
+            last = Some(hash);
+        }
+    }
+    out.flush().map_err(|e| Error::io("write", path, e))?;
+    drop(out);
+    persist(file, path)
+}
+
+/// A file of hashes, in order.
+struct Hashes<const N: usize> {
+    path: PathBuf,
+    file: BufReader<File>,
+    left: u64,
+}
+
+impl<const N: usize> Hashes<N> {
+    fn open(path: &Path) -> Result<Self> {
+        let read = |e| Error::io("read", path, e);
+        let file = File::open(path).map_err(read)?;
+        let bytes = file.metadata().map_err(read)?.len();
+        if bytes % N as u64 != 0 {
+            return Err(Error::data(format!("{} is damaged: it was cut", path.display()))
+                .hint("restore it from a backup: it knows which datasets share rows"));
+        }
+        Ok(Hashes {
+            path: path.to_path_buf(),
+            file: BufReader::new(file),
+            left: bytes / N as u64,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<[u8; N]>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let mut hash = [0; N];
+        self.file
+            .read_exact(&mut hash)
+            .map_err(|e| Error::io("read", &self.path, e))?;
+        Ok(Some(hash))
+    }
+}
