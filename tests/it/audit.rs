@@ -261,11 +261,7 @@ fn bounds_by_the_whole_curve_are_below_the_claim_and_above_seven_tenths_of_it() 
 /// Losses beyond what an exponential holds, and corners that rounding makes one.
 #[test]
 fn a_curve_of_next_to_no_noise_stopped_the_audit() {
-    for (rate, noise, steps) in [
-        (0.02, 0.38, 2),
-        (1.0, 0.05, 3),
-        (0.001, 0.3, 40),
-    ] {
+    for (rate, noise, steps) in [(0.02, 0.38, 2), (1.0, 0.05, 3), (0.001, 0.3, 40)] {
         let phase = Phase::new(rate, noise, steps).unwrap();
         let family = Family::new(&[phase], 1e-5);
         for (canaries, guesses, correct) in [(1000, 1000, 1000), (1000, 8, 8), (1000, 500, 260), (64, 64, 10)] {
