@@ -42,7 +42,23 @@ impl Attacks {
     /// # Errors
     /// As [`Curve::new`].
     pub fn of(phases: &[Phase], adjacency: Adjacency) -> Result<Self> {
+        Ok(Self::from(&Curve::new(phases, adjacency)?))
+    }
+
+    /// The same with points of the curve, (false positives, true positives at most), evenly by orders of magnitude.
+    ///
+    /// # Errors
+    /// As [`Curve::new`].
+    pub fn with_points(phases: &[Phase], adjacency: Adjacency) -> Result<(Self, Vec<(f64, f64)>)> {
         let curve = Curve::new(phases, adjacency)?;
+        let rates = (0..=80).map(|i| 10f64.powf(f64::from(i) / 20.0 - 4.0));
+        let points = rates.map(|rate| (rate, curve.true_positives(rate).at_most)).collect();
+        Ok((Self::from(&curve), points))
+    }
+}
+
+impl From<&Curve> for Attacks {
+    fn from(curve: &Curve) -> Self {
         let at = |rate: f64| {
             let found = curve.true_positives(rate);
             AttacksAt {
@@ -53,11 +69,11 @@ impl Attacks {
             }
         };
         let dominating = curve.dominating();
-        Ok(Attacks {
+        Attacks {
             at: RATES.map(at).into(),
             right_at_even_odds: curve.right_at_even_odds().at_most,
             mu: dominating.mu,
             regret: dominating.regret,
-        })
+        }
     }
 }

@@ -13,10 +13,13 @@ use crate::Result;
 use crate::config::RunConfig;
 use crate::documents::Report;
 use crate::evaluation::{ArmName, Classifier};
+use crate::facts::attacks::Attacks;
+use crate::facts::wording;
 use crate::number::percent;
+use crate::privacy::accountant::Adjacency;
 use crate::records::LabelSpace;
 use crate::run::keys::stages;
-use crate::run::{RunPaths, Stage};
+use crate::run::{RunPaths, Stage, unit};
 
 /// Everything a run knows of itself. Internal: it reads private records, and holds some.
 pub struct InternalPage(View);
@@ -44,6 +47,8 @@ fn view(d: &Data, paths: &RunPaths) -> View {
     let r = d.report;
     let guarantee = r.privacy.as_ref().map(ShownGuarantee::of);
     let verdict = privacy::verdict(d, paths);
+    let proven = r.privacy.as_ref().filter(|g| g.private && g.unproven().is_none());
+    let attacks = proven.and_then(|g| Attacks::with_points(&g.phases().ok()?, Adjacency::AddOrRemoveOne).ok());
     let mut marks: Vec<String> = guarantee.iter().filter_map(|g| g.caveat.clone()).collect();
     marks.extend((verdict.as_ref().filter(|v| v.state == "fail")).map(|v| format!("{}: {}", v.headline, v.text)));
     let real = (d.arm(Series::Real), d.arm(Series::Synthetic));
@@ -53,7 +58,7 @@ fn view(d: &Data, paths: &RunPaths) -> View {
     };
     let sections = [
         Some(usefulness::usefulness(d)),
-        Some(privacy::privacy(d, guarantee.as_ref())),
+        Some(privacy::privacy(d, guarantee.as_ref(), attacks.as_ref())),
         Some(records(d)),
         near.as_ref().map(|n| nearest(n, &d.labels)),
         runs(d),
@@ -67,6 +72,9 @@ fn view(d: &Data, paths: &RunPaths) -> View {
         marks,
         missing: missing(d),
         guarantee,
+        attacks: attacks
+            .as_ref()
+            .map(|(attacks, _)| wording::attacks(attacks, &unit(d.config))),
         answer_title: "Usefulness",
         answer: usefulness::scores(d).into_iter().collect(),
         verdict,

@@ -7,6 +7,7 @@
 //!
 //! - [`charts`]: numbers → lines, bars and marks.
 //! - [`guarantee`]: epsilon, never without what it means (P10).
+//! - `tradeoff`: what attacks on membership can do, drawn.
 //! - [`view`]: what the templates see.
 
 pub mod charts;
@@ -20,6 +21,7 @@ mod public;
 mod runs;
 mod sections;
 mod texts;
+mod tradeoff;
 mod usefulness;
 pub mod view;
 mod words;

@@ -4,8 +4,10 @@ use super::charts::{self, Axis, Curve, Frame, Level, Point, Scale, Series};
 use super::data::{Data, Step};
 use super::guarantee::ShownGuarantee;
 use super::sections::terms;
+use super::tradeoff;
 use super::view::{self, Block, Section, Table};
 use crate::documents::{Findings, Verdict};
+use crate::facts::attacks::Attacks;
 use crate::number::{delta, down, up};
 use crate::privacy::{Guarantee, TRAINING};
 use crate::run::RunPaths;
@@ -63,8 +65,9 @@ fn same_claim(d: &Data, audit: &Findings) -> bool {
         .is_some_and(|now| numbers(now) == numbers(&audit.claim))
 }
 
-pub fn privacy(d: &Data, guarantee: Option<&ShownGuarantee>) -> Section {
+pub fn privacy(d: &Data, guarantee: Option<&ShownGuarantee>, bounds: Option<&(Attacks, Vec<(f64, f64)>)>) -> Section {
     let mut blocks = Vec::new();
+    blocks.extend((guarantee.zip(bounds)).map(|(shown, (attacks, points))| tradeoff::drawn(attacks, points, shown)));
     blocks.extend(attacks(d));
     blocks.extend(guarantee.and_then(|g| training(d, g)));
     blocks.extend(budget(d));

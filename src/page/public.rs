@@ -13,13 +13,16 @@ use super::charts::Series;
 use super::guarantee::ShownGuarantee;
 use super::sections::{sampling, settings, terms};
 use super::texts::{Arm, Counted, samples};
+use super::tradeoff;
 use super::view::{Block, Section, Table, View};
 use crate::Result;
 use crate::config::{Method, RunConfig};
 use crate::documents::Sampled;
 use crate::evaluation::Example;
+use crate::facts::attacks::Attacks;
 use crate::facts::{Facts, wording};
 use crate::privacy::Guarantee;
+use crate::privacy::accountant::Adjacency;
 use crate::records::{LabelSpace, Record};
 use crate::run::table;
 
@@ -31,8 +34,10 @@ pub struct PublicFacts {
     pub title: String,
     /// `model/privacy.json`.
     pub guarantee: Guarantee,
-    /// What attacks on membership can do, in a sentence.
-    pub attacks: String,
+    /// What attacks on membership can do, and points of the curve.
+    pub attacks: (Attacks, Vec<(f64, f64)>),
+    /// The same in a sentence.
+    pub attacks_plain: String,
     /// What it means, in plain words.
     pub plain: String,
     /// The same whole, in a line (P10).
@@ -73,7 +78,8 @@ impl PublicFacts {
             run: facts.run.clone(),
             title: facts.title(),
             guarantee: facts.guarantee.clone(),
-            attacks: wording::attacks(facts.attacks()?, &facts.unit()),
+            attacks: Attacks::with_points(&facts.guarantee.phases()?, Adjacency::AddOrRemoveOne)?,
+            attacks_plain: wording::attacks(facts.attacks()?, &facts.unit()),
             plain: wording::plain("This dataset", &facts.unit(), &facts.guarantee),
             sentence: facts.guarantee.to_string(),
             base_model: facts.base_model.name.clone(),
@@ -170,7 +176,7 @@ impl PublicPage {
             ]);
         }
         let meaning = [
-            facts.attacks.clone(),
+            facts.attacks_plain.clone(),
             facts.plain.clone(),
             format!("In full: {}.", facts.sentence),
             "It covers the records that were trained on. It does not cover what the language model had read before in public texts, nor what many records have in common: that is what the synthetic records are made to keep.".to_string(),
@@ -180,11 +186,14 @@ impl PublicPage {
             title: "The guarantee",
             intro: format!("{}.", guarantee.sentence),
             mark: None,
-            blocks: vec![Block::Table {
-                table: terms(&guarantee),
-                note: None,
-                folded: false,
-            }],
+            blocks: vec![
+                tradeoff::drawn(&facts.attacks.0, &facts.attacks.1, &guarantee),
+                Block::Table {
+                    table: terms(&guarantee),
+                    note: None,
+                    folded: false,
+                },
+            ],
         };
         let mut made = Section {
             id: "made",
@@ -230,6 +239,7 @@ impl PublicPage {
             marks: guarantee.caveat.iter().cloned().collect(),
             missing: Vec::new(),
             guarantee: Some(guarantee),
+            attacks: None,
             answer_title: "In plain words",
             answer: meaning.into_iter().map(|text| Block::Text { text }).collect(),
             verdict: None,

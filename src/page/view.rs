@@ -20,6 +20,8 @@ pub struct View {
     /// Stages that are not done.
     pub missing: Vec<Missing>,
     pub guarantee: Option<ShownGuarantee>,
+    /// What it means for attacks, in a sentence below it.
+    pub attacks: Option<String>,
     /// Beside the guarantee, in the first view.
     pub answer_title: &'static str,
     pub answer: Vec<Block>,

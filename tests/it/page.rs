@@ -282,6 +282,31 @@ fn p4_what_is_not_private_is_never_made_public() {
     assert!(!said.contains("finetune.seed"), "seeds of the noise reach no output");
 }
 
+/// On both pages' first screen, and drawn below.
+#[test]
+fn p10_what_attacks_can_do_is_said_before_any_number_is_explained() {
+    let place = place();
+    let guarantee: dpsynth::privacy::Guarantee =
+        serde_json::from_value(place.json("runs/tiny-quick/model/privacy.json")).expect("a guarantee");
+    let adjacency = dpsynth::privacy::accountant::Adjacency::AddOrRemoveOne;
+    let curve = dpsynth::privacy::accountant::tradeoff::Curve::new(&guarantee.phases().expect("phases"), adjacency);
+    let right = 100.0 * curve.expect("a curve").right_at_even_odds().at_most;
+    for page in [html(place, "report.html"), public()] {
+        let said = text(&page);
+        let first = &said[..said.find("The numbers").unwrap_or(said.len())];
+        let sentence = "Whoever tries to find out whether one record";
+        assert!(
+            first.contains(sentence) || said.find(sentence) < said.find("In full:"),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("at most {:.1} %", (10.0 * right).ceil() / 10.0)),
+            "{right} in {said}"
+        );
+        assert!(page.contains("id=\"chart-tradeoff\""));
+    }
+}
+
 #[test]
 fn p10_every_epsilon_stands_with_what_it_means() {
     let place = place();
