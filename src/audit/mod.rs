@@ -4,8 +4,10 @@
 //! - [`steps`]: real steps of the training loop, beside what the mechanism released.
 //! - [`canaries`]: the white-box attack: Dirac canaries under the run's own plan and noise.
 //! - [`retrain`]: the black-box attack: canary records, one more private training, their losses. On request.
+//! - [`echo`]: canaries in the same training, attacked through the text that the model draws. On request, with the losses.
 //! - [`redraw`]: whether the records are what the trained model draws.
 //! - [`membership`]: what the synthetic texts alone tell of who was trained on.
+//! - [`contamination`]: whether the model had read such records before, which no guarantee here covers.
 //! - [`one_run`], [`threshold`]: guesses and thresholds; [`crate::privacy::bounds`] has what follows from them.
 //!
 //! The attacks' bounds hold together with 95 % confidence. A bound above the claim, or a replay beyond what the
@@ -21,6 +23,8 @@
 
 pub mod canaries;
 mod claim;
+pub mod contamination;
+pub mod echo;
 pub mod membership;
 mod ngram;
 pub mod one_run;
@@ -44,7 +48,7 @@ use crate::models::device;
 use crate::models::{LanguageModel, ModelFiles};
 use crate::privacy::{PrivacyPlan, TRAINING};
 use crate::progress::Progress;
-use crate::records::{Record, Vocabulary};
+use crate::records::{Encoded, Record, Vocabulary};
 use crate::run::Preparation;
 use crate::run::stamp::Stamp;
 use crate::run::{Places, RunFolder, Stage, plan_request, privacy_plan, table};
@@ -189,7 +193,33 @@ impl Audit<'_> {
 
         let membership = self.membership((&model, &vocabulary), &preparation, claim.delta, stop, &mut notes)?;
 
+        self.progress
+            .note("completing held-out records with the untouched model");
+        let held_out = self.encoded(
+            &vocabulary,
+            &preparation,
+            table::read_records(&self.folder.test_records())?,
+        )?;
+        let contamination = contamination::contamination(&model, &own(&held_out), stop)?;
+
+        let zero_shot = self.folder.shards("zero_shot");
+        let zero_shot = match zero_shot.exists() && self.settings.retrain.is_some() {
+            true => own(&self.encoded(&vocabulary, &preparation, table::read_shards(&zero_shot, self.config)?)?),
+            false => Vec::new(),
+        };
+        let echoing = echo::Echoing {
+            model: &model,
+            config: self.config,
+            vocabulary: &vocabulary,
+            prompts: &preparation.prompts,
+            guidance: redraw::guidance(self.config, self.folder)?,
+            held_out: &held_out,
+            zero_shot: &zero_shot,
+        };
+        // Truncated batches are accounted for up to so many units: copies have no room.
+        let echoes = !zero_shot.is_empty() && !held_out.is_empty() && plan.most_units().is_none();
         let retraining = retrain::Retraining {
+            echo: echoes.then_some(&echoing),
             model: &model,
             config: c,
             plan: &plan,
@@ -199,7 +229,7 @@ impl Audit<'_> {
             warm_start: &self.folder.warm_start(),
             canaries: self.settings.retrain.unwrap_or(0),
         };
-        let losses = self.losses(retraining, stop, &mut notes)?;
+        let (losses, echo) = self.losses(retraining, stop, &mut notes)?.unzip();
 
         let mut findings = Findings {
             run: self.folder.name().to_string(),
@@ -215,7 +245,9 @@ impl Audit<'_> {
             trainer: Some(trainer),
             canaries,
             losses,
+            echo: echo.flatten(),
             membership,
+            contamination,
             redraws,
             notes,
             settings: self.settings,
@@ -267,7 +299,7 @@ impl Audit<'_> {
         asked: retrain::Retraining,
         stop: Stop,
         notes: &mut Vec<String>,
-    ) -> Result<Option<retrain::Losses>> {
+    ) -> Result<Option<(retrain::Losses, Option<echo::Echo>)>> {
         if asked.canaries == 0 {
             notes.push("the black-box attack on losses was left out: it trains once more, on request".to_string());
             return Ok(None);
@@ -333,14 +365,16 @@ impl Audit<'_> {
             return Ok(None);
         }
         self.progress.note("membership inference on the synthetic records");
-        let tokens = |records: Vec<Record>| -> Result<Vec<Vec<u32>>> {
-            let encoded = vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)?;
-            Ok(encoded.into_iter().map(|e| e.tokens[e.prompt..].to_vec()).collect())
-        };
+        let tokens = |records| Ok::<_, Error>(own(&self.encoded(vocabulary, preparation, records)?));
         let [synthetic, zero_shot] = arms.map(|folder| tokens(table::read_shards(&folder, self.config)?));
+        let apart = self.folder.audit_records();
+        let others = match apart.exists() {
+            true => table::read_records(&apart)?,
+            false => table::read_records(&self.folder.test_records())?,
+        };
         let texts = membership::Texts {
             members: tokens(self.trained_on()?)?,
-            others: tokens(table::read_records(&self.folder.test_records())?)?,
+            others: tokens(others)?,
             synthetic: synthetic?,
             zero_shot: zero_shot?,
             vocabulary: model.shape().vocabulary,
@@ -349,7 +383,7 @@ impl Audit<'_> {
         let found = texts.attack(delta, EACH, stop)?;
         if found.is_none() {
             notes.push(format!(
-                "membership inference was left out: fewer than {} records are in one split alone",
+                "membership inference was left out: fewer than {} records are on one side alone; audit.holdout sets some apart",
                 membership::LEAST
             ));
         }
@@ -359,11 +393,20 @@ impl Audit<'_> {
             .map(|f| f.blind_auc)
         {
             notes.push(format!(
-                "training and held-out records are told apart without any synthetic text (AUC {:.3}, {:.3}–{:.3}): membership inference bounds nothing",
+                "training and held-out records are told apart without any synthetic text (AUC {:.3}, {:.3}–{:.3}): membership inference bounds nothing; audit.holdout sets training records apart by chance, which cannot be told apart so",
                 blind.value, blind.low, blind.high
             ));
         }
         Ok(found)
+    }
+
+    fn encoded(
+        &self,
+        vocabulary: &Vocabulary,
+        preparation: &Preparation,
+        records: Vec<Record>,
+    ) -> Result<Vec<Encoded>> {
+        vocabulary.records(&records, &preparation.prompts, self.config.prepare.max_tokens)
     }
 
     /// The training records that were used: of each unit as many as it may have.
@@ -392,6 +435,11 @@ impl Audit<'_> {
             ),
         }
     }
+}
+
+/// Tokens of each record, without its prompt.
+fn own(records: &[Encoded]) -> Vec<Vec<u32>> {
+    records.iter().map(|r| r.tokens[r.prompt..].to_vec()).collect()
 }
 
 fn lower_bounds(

@@ -90,11 +90,7 @@ impl Redrawing<'_> {
         chosen: &[&Drawn],
         stop: Stop,
     ) -> Result<HashMap<(u64, u64), String>> {
-        let sampled: Option<Sampled> = documents::read_if_there(&self.folder.sampled(arm))?;
-        let guidance = match self.config.sample.guidance {
-            Guidance::Fixed(guidance) => guidance,
-            Guidance::Found(_) => sampled.and_then(|s| s.guidance).map_or(0.0, |found| found.guidance),
-        };
+        let guidance = guidance_of(arm, self.config, self.folder)?;
         let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, guidance)?;
         let requests = chosen.iter().map(|drawn| Request {
             id: drawn.id,
@@ -126,6 +122,19 @@ impl Redrawing<'_> {
         stop.check()?;
         Ok(found.into_inner().expect("nobody panics with it in hand"))
     }
+}
+
+/// Label guidance that the synthetic records were drawn with.
+pub fn guidance(config: &RunConfig, folder: &RunPaths) -> Result<f64> {
+    guidance_of("synthetic", config, folder)
+}
+
+fn guidance_of(arm: &str, config: &RunConfig, folder: &RunPaths) -> Result<f64> {
+    let sampled: Option<Sampled> = documents::read_if_there(&folder.sampled(arm))?;
+    Ok(match config.sample.guidance {
+        Guidance::Fixed(guidance) => guidance,
+        Guidance::Found(_) => sampled.and_then(|s| s.guidance).map_or(0.0, |found| found.guidance),
+    })
 }
 
 impl Redraw {

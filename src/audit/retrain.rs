@@ -12,6 +12,7 @@ use std::path::Path;
 use rand::RngExt;
 
 use super::Stop;
+use super::echo::{Echo, Echoing};
 use super::one_run::{Design, Observed};
 use crate::config::FinetuneConfig;
 pub use crate::documents::Losses;
@@ -39,6 +40,8 @@ pub struct Retraining<'a> {
     /// The run's warm start, where it has one.
     pub warm_start: &'a Path,
     pub canaries: usize,
+    /// Canaries that are attacked through the text that the model draws; none where nothing is drawn yet.
+    pub echo: Option<&'a Echoing<'a>>,
 }
 
 impl Retraining<'_> {
@@ -46,25 +49,26 @@ impl Retraining<'_> {
     ///
     /// # Errors
     /// As training's; [`Error::interrupted`].
-    pub fn run(&self, alpha: f64, stop: Stop, progress: &dyn Progress) -> Result<Losses> {
-        let observed = self.observe(stop, progress)?;
+    pub fn run(&self, alpha: f64, stop: Stop, progress: &dyn Progress) -> Result<(Losses, Option<Echo>)> {
+        let (observed, echo) = self.observe(stop, progress)?;
         let mean = |included: bool| {
             let drops = observed.scores.iter().zip(&observed.included);
             let drops: Vec<f64> = drops.filter(|(_, i)| **i == included).map(|(d, _)| *d).collect();
             drops.iter().sum::<f64>() / drops.len().max(1) as f64
         };
         let (mean_drop_included, mean_drop_excluded) = (mean(true), mean(false));
-        Ok(Losses {
+        let losses = Losses {
             canaries: self.canaries,
             tokens: self.length(),
             mean_drop_included,
             mean_drop_excluded,
             one_run: centred(observed).bounds(&designs(self.canaries), self.plan.delta(), alpha),
-        })
+        };
+        Ok((losses, echo))
     }
 
     /// Scores are the drops of the losses.
-    fn observe(&self, stop: Stop, progress: &dyn Progress) -> Result<Observed> {
+    fn observe(&self, stop: Stop, progress: &dyn Progress) -> Result<(Observed, Option<Echo>)> {
         let canaries = self.made_up();
         let mut coins = rand::rng();
         let included: Vec<bool> = canaries.iter().map(|_| coins.random()).collect();
@@ -73,7 +77,9 @@ impl Retraining<'_> {
             .zip(&included)
             .filter(|(_, i)| **i)
             .map(|(c, _)| c.clone());
-        let units = self.units.with_records(in_training);
+        let planted = self.echo.map(|echo| (echo, echo.plant()));
+        let echoing = planted.iter().flat_map(|(_, planted)| planted.records());
+        let units = self.units.with_records(in_training.chain(echoing));
 
         let initial = trainable::begun(self.config, self.model, self.warm_start)?;
         let before = self.losses(initial.as_ref(), &canaries, stop, progress)?;
@@ -97,11 +103,13 @@ impl Retraining<'_> {
         };
         let (trained, _) = training.train(initial, &mut run, &units, None, |_| stop.check())?;
         let after = self.losses(trained.as_ref(), &canaries, stop, progress)?;
+        let echo = planted.map(|(echo, planted)| echo.attack(&planted, trained.as_ref(), stop, progress));
         let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
-        Ok(Observed {
+        let observed = Observed {
             scores: before.into_iter().zip(after).map(drop).collect(),
             included,
-        })
+        };
+        Ok((observed, echo.transpose()?))
     }
 
     fn length(&self) -> usize {

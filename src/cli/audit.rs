@@ -153,6 +153,22 @@ fn text(f: &Findings) -> String {
             l.canaries, l.tokens, l.mean_drop_included, l.mean_drop_excluded
         ));
     }
+    for e in f.echo.iter().flat_map(|echo| &echo.at) {
+        out.push(format!(
+            "echo: of {} canaries that stood {} in the data or not, synthetic text told AUC {:.3} ({:.3}–{:.3}) by trigrams, {:.3} ({:.3}–{:.3}) by an auxiliary model",
+            e.canaries,
+            match e.repetitions {
+                1 => "once".to_string(),
+                times => format!("{times} times"),
+            },
+            e.trigrams.value,
+            e.trigrams.low,
+            e.trigrams.high,
+            e.auxiliary_model.value,
+            e.auxiliary_model.low,
+            e.auxiliary_model.high
+        ));
+    }
     if let Some(m) = &f.membership {
         out.push(format!(
             "membership: AUC {:.3} ({:.3}–{:.3}), blind {:.3} ({:.3}–{:.3}), on {} training and as many held-out records{}",
@@ -172,6 +188,9 @@ fn text(f: &Findings) -> String {
                 ))
                 .collect::<String>()
         ));
+    }
+    if let Some(c) = &f.contamination {
+        out.push(format!("contamination: {c}"));
     }
     out.extend(f.notes.iter().map(|n| format!("note: {n}")));
     out.push(match f.verdict {

@@ -1,6 +1,7 @@
 //! What records are like, as a table of the terminal.
 
 use comfy_table::Table;
+use dpsynth::evaluation::quality::disclosures::CameBack;
 use dpsynth::evaluation::quality::{Compared, Quality};
 
 use super::table::table;
@@ -41,6 +42,32 @@ pub fn quality(q: &Quality) -> Table {
         row("copies of a training record", each(c, |s| s.exact_copies.to_string()));
     }
     table
+}
+
+/// What one real record alone has and a synthetic one has too; none where it is not looked at yet.
+pub fn disclosures(q: &Quality) -> Option<Table> {
+    let all = q.disclosures.as_ref()?;
+    let header = [
+        "of one real record alone (internal)",
+        "training",
+        "came back",
+        "held out",
+        "came back",
+        "p",
+    ];
+    let mut table = table(header, 1..);
+    for d in all {
+        let share = |of: &CameBack| format!("{} ({:.2} %)", of.came_back, 100.0 * of.share());
+        table.add_row([
+            d.kind.name().to_string(),
+            d.training.strings.to_string(),
+            share(&d.training),
+            d.held_out.strings.to_string(),
+            share(&d.held_out),
+            format!("{:.3}", d.p_value),
+        ]);
+    }
+    Some(table)
 }
 
 fn each<T>(compared: &Compared<T>, show: impl Fn(&T) -> String) -> [String; 3] {

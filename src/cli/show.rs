@@ -10,7 +10,7 @@ use dpsynth::run::keys::stages;
 use dpsynth::run::{RunFolder, Stage};
 
 use super::number::{delta, up};
-use super::quality::quality;
+use super::quality::{disclosures, quality};
 use super::table::table;
 
 /// Files that would leave: path, size, class, and why they may.
@@ -68,6 +68,7 @@ pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String
     out.extend(report.references.iter().map(reference));
     if let Some(q) = &report.quality {
         out.push(quality(q).to_string());
+        out.extend(disclosures(q).map(|table| table.to_string()));
         out.push(QUALITY_OF_REAL.into());
     }
     out.extend(report.sampling.iter().filter_map(|(arm, sampled)| kept(arm, sampled)));

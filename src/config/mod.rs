@@ -1,5 +1,6 @@
 //! What a run is told: typed, with strict keys, profiles and dotted overrides. A section is a file with its own `check`.
 
+mod audit;
 mod dataset;
 mod draft;
 mod evaluate;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::models::device::DeviceChoice;
 pub use crate::privacy::NoiseKind;
 pub use crate::tables::Escape;
+pub use audit::AuditConfig;
 pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig, is_population};
 pub use draft::draft;
 pub use evaluate::{DpDirectConfig, EvaluateConfig, ExtraArm, NonPrivateConfig};
@@ -62,6 +64,9 @@ pub struct RunConfig {
     /// Measuring what they are worth.
     #[serde(default)]
     pub evaluate: EvaluateConfig,
+    /// What an audit is prepared for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub audit: AuditConfig,
     /// What is said of what is published; part of no stage.
     #[serde(default, skip_serializing_if = "is_default")]
     pub release: ReleaseConfig,
@@ -82,6 +87,7 @@ impl RunConfig {
             );
         }
         self.release.check()?;
+        self.audit.check()?;
         self.dataset.check()?;
         self.dataset.check_whole()?;
         self.finetune.check()?;

@@ -69,7 +69,13 @@ document! {
         internal trainer: Option<TrainerSteps>,
         internal canaries: Dirac,
         internal losses: Option<Losses>,
+        /// None where it was left out, or of an earlier version of the program.
+        #[serde(default)]
+        internal echo: Option<Echo>,
         internal membership: Option<Membership>,
+        /// Whether the model had read such records before; none of an earlier version of the program.
+        #[serde(default)]
+        internal contamination: Option<Contamination>,
         /// Of the synthetic and the zero-shot records; none before sampling, or of an earlier version of the program.
         #[serde(default)]
         post_processing redraws: Vec<Redraw>,
@@ -303,6 +309,30 @@ document! {
 }
 
 document! {
+    /// What synthetic text alone tells of canaries that a model was trained with.
+    #[derive(Clone, Debug)]
+    pub struct Echo {
+        /// Records that the model drew.
+        internal synthetic: usize,
+        internal at: Vec<EchoAt>,
+    }
+}
+
+document! {
+    /// Of canaries that stand so often in the data.
+    #[derive(Clone, Debug)]
+    pub struct EchoAt {
+        public repetitions: usize,
+        /// In and out.
+        public canaries: usize,
+        /// By trigrams of the records, calibrated by those of zero-shot ones.
+        internal trigrams: Auc,
+        /// By the losses of a model that was fine-tuned on the records.
+        internal auxiliary_model: Auc,
+    }
+}
+
+document! {
     /// Area under the ROC curve with its 95 % interval.
     #[derive(Clone, Copy, Debug)]
     pub struct Auc {
@@ -358,6 +388,34 @@ document! {
         internal blind_auc: Auc,
         /// The larger of the bounds; they share the error that is allowed. None where the blind attack succeeds.
         internal epsilon_lower: Option<f64>,
+    }
+}
+
+document! {
+    /// How the untouched model completes held-out records.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Contamination {
+        /// Records that were cut in two.
+        internal records: usize,
+        /// Mean loss of second parts behind their own first parts.
+        internal nats_a_token: f64,
+        /// Behind another record's.
+        internal nats_a_token_shuffled: f64,
+        /// Second parts of which each token is, on the geometric mean, likelier than not.
+        internal recited: usize,
+        /// The same behind another record's first part.
+        internal recited_shuffled: usize,
+    }
+}
+
+impl fmt::Display for Contamination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the untouched model finds the second part of {} held-out records worth {:.2} nats a token after their own first \
+             part, {:.2} after another record's; {} of them it recites ({} after another's)",
+            self.records, self.nats_a_token, self.nats_a_token_shuffled, self.recited, self.recited_shuffled
+        )
     }
 }
 

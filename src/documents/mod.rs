@@ -27,8 +27,8 @@ use serde_json::Value;
 pub use crate::sampling::guide::{Found, Tried};
 pub use crate::training::trainer::StepLog;
 pub use findings::{
-    AtRate, Auc, Claimed, Design, Dirac, Findings, Losses, LowerBound, Measured, Membership, Names, OnTheCurve, OneRun,
-    Probe, Rate, Redraw, Replay, Settings, Subject, TrainerSteps, Verdict,
+    AtRate, Auc, Claimed, Contamination, Design, Dirac, Echo, EchoAt, Findings, Losses, LowerBound, Measured,
+    Membership, Names, OnTheCurve, OneRun, Probe, Rate, Redraw, Replay, Settings, Subject, TrainerSteps, Verdict,
 };
 pub use gate::GateCount;
 pub use report::{Counts, Records, Report, Spent};

@@ -7,8 +7,9 @@ use super::sections::terms;
 use super::tradeoff;
 use super::view::{self, Block, Section, Table};
 use crate::documents::{Findings, Verdict};
+use crate::evaluation::quality::disclosures::CameBack;
 use crate::facts::attacks::Attacks;
-use crate::number::{delta, down, up};
+use crate::number::{delta, down, percent, up};
 use crate::privacy::{Guarantee, TRAINING};
 use crate::run::RunPaths;
 
@@ -69,6 +70,7 @@ pub fn privacy(d: &Data, guarantee: Option<&ShownGuarantee>, bounds: Option<&(At
     let mut blocks = Vec::new();
     blocks.extend((guarantee.zip(bounds)).map(|(shown, (attacks, points))| tradeoff::drawn(attacks, points, shown)));
     blocks.extend(attacks(d));
+    blocks.extend(disclosures(d));
     blocks.extend(guarantee.and_then(|g| training(d, g)));
     blocks.extend(budget(d));
     blocks.extend(guarantee.map(|g| Block::Table {
@@ -85,6 +87,43 @@ pub fn privacy(d: &Data, guarantee: Option<&ShownGuarantee>, bounds: Option<&(At
         mark: None,
         blocks,
     }
+}
+
+/// Strings of one real record that came back, beside those that cannot have been learned.
+fn disclosures(d: &Data) -> Option<Block> {
+    let all = d.report.quality.as_ref()?.disclosures.as_ref()?;
+    let mut table = Table::new(
+        "True and phantom disclosures: what one real record has and no other, found in synthetic ones",
+        &[
+            "",
+            "of training records",
+            "came back",
+            "of held-out records",
+            "came back",
+            "p",
+        ],
+        1,
+    );
+    for of in all {
+        let share = |side: &CameBack| format!("{} ({})", side.came_back, percent(side.share()));
+        table.rows.push(vec![
+            of.kind.name().into(),
+            of.training.strings.to_string(),
+            share(&of.training),
+            of.held_out.strings.to_string(),
+            share(&of.held_out),
+            format!("{:.3}", of.p_value),
+        ]);
+    }
+    Some(Block::Table {
+        table,
+        note: Some(
+            "Nothing was learned from held-out records: theirs came back by chance, or since the model knew them before. Where \
+             training records' come back no more often, chance explains them; p says how likely so many would be (Fisher's exact test)."
+                .into(),
+        ),
+        folded: false,
+    })
 }
 
 /// What each attack proved, beside the claim.
@@ -138,12 +177,21 @@ fn attacks(d: &Data) -> Vec<Block> {
             100.0 * audit.confidence
         )),
     }];
-    let mut items = vec![format!(
+    let mut items: Vec<String> = (audit.contamination.iter())
+        .map(|c| format!("What the model had read before is covered by no guarantee: {c}."))
+        .collect();
+    items.push(format!(
         "Replay: one record moved the clipped sum by at most {:.9} of the clipping norm, and what others contribute by {:.1e} of it, {} what is charged.",
         audit.replay.worst_ratio,
         audit.replay.worst_others.unwrap_or_default(),
         if audit.replay.within_charge { "within" } else { "BEYOND" }
-    )];
+    ));
+    for e in audit.echo.iter().flat_map(|echo| &echo.at) {
+        items.push(format!(
+            "Echo: canaries that stood {} times in the data were told from others through synthetic text with AUC {:.3} by trigrams and {:.3} by an auxiliary model. 0.5 is guessing; the guarantee is for one record.",
+            e.repetitions, e.trigrams.value, e.auxiliary_model.value
+        ));
+    }
     if let Some(m) = &audit.membership {
         items.push(format!(
             "Membership: from the synthetic texts alone, training records were told from held-out ones with AUC {:.3}; without any synthetic text {:.3}. 0.5 is guessing.",

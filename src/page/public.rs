@@ -118,6 +118,9 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
         ("sample.refine.min_posterior", s.refine.min_posterior.to_string()),
         ("sample.refine.rounds", s.refine.rounds.to_string()),
     ];
+    if c.audit.holdout > 0.0 {
+        out.push(("audit.holdout", c.audit.holdout.to_string()));
+    }
     if f.method == Method::Lora {
         out.insert(4, ("finetune.rank", f.rank.to_string()));
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::{Pipeline, checks};
@@ -43,6 +44,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     };
     let mut training = TrainingRecords::new(p, &vocabulary, &prompts)?;
     let mut held_out = HeldOutRecords::new(c.prepare.max_test_records, labels.len());
+    let mut audit = AuditRecords::new(p, labels.len())?;
     let train = reading(
         p,
         &data.train,
@@ -61,11 +63,13 @@ pub fn run(p: &Pipeline) -> Result<()> {
                 (Some(record), Some(unit)) if share.is_some_and(|share| is_held_out(&unit, share)) => {
                     held_out.add(record)
                 }
+                (Some(record), Some(unit)) if audit.takes(&unit) => audit.add(record),
                 (Some(record), Some(unit)) => training.add(record, &unit),
                 _ => Ok(()),
             }
         },
     )?;
+    let (train, _) = train.split(audit.per_label.clone());
     let (train, test) = match &data.test {
         None => train.split(held_out.per_label.clone()),
         Some(files) => {
@@ -105,7 +109,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
     }
     let units = training.units.len();
-    if units as u64 != c.dataset.public_size {
+    if c.audit.holdout == 0.0 && units as u64 != c.dataset.public_size {
         // P2: the declared size stays in force; the real count is for the owner's eyes.
         p.progress.note(&format!(
             "warning (internal): {units} training {}, `dataset.public_size` declares {}; the sampling rate follows the declaration",
@@ -114,6 +118,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         ));
     }
     rows::write(&p.folder, &mut training.rows)?;
+    audit.finish()?;
     let (identity, cut, mut train_texts) = training.finish()?;
     let shared_texts = train_texts.shared(&mut held_out.texts)?;
     if 2 * shared_texts > test.kept {
@@ -180,8 +185,13 @@ fn is_held_out(unit: &[u8; 32], share: f64) -> bool {
         .chain_update(unit)
         .finalize()
         .into();
+    share_of(&hash) < share
+}
+
+/// Where a hash lies among all, 0 to 1.
+fn share_of(hash: &[u8; 32]) -> f64 {
     let first = u64::from_be_bytes(hash[..8].try_into().expect("8 of 32 bytes"));
-    (first as f64) < share * 2f64.powi(64)
+    first as f64 / 2f64.powi(64)
 }
 
 /// Records that train, tokenised as they come.
@@ -242,6 +252,59 @@ impl<'a> TrainingRecords<'a> {
         self.tokens.finish()?;
         self.records.finish()?;
         Ok((self.identity.content_hash()?, self.cut, self.texts))
+    }
+}
+
+/// Records that could have trained and do not, by chance: members and others of an audit are then drawn alike.
+struct AuditRecords {
+    share: f64,
+    key: Vec<u8>,
+    records: Option<RecordWriter>,
+    per_label: Vec<usize>,
+    count: u32,
+}
+
+impl AuditRecords {
+    fn new(p: &Pipeline, labels: usize) -> Result<Self> {
+        let share = p.config.audit.holdout;
+        let path = p.folder.holdout_key();
+        let mut out = AuditRecords {
+            share,
+            key: Vec::new(),
+            records: None,
+            per_label: vec![0; labels],
+            count: 0,
+        };
+        if share > 0.0 {
+            if !path.exists() {
+                let key: [u8; 32] = rand::rng().random();
+                write_atomically(&path, &key)?;
+            }
+            out.key = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+            out.records = Some(RecordWriter::new(&p.folder.audit_records())?);
+        }
+        Ok(out)
+    }
+
+    /// Whether the unit with this hash never trains. It turns on the unit and the key alone (P5).
+    fn takes(&self, unit: &[u8; 32]) -> bool {
+        let hash: [u8; 32] = Sha256::new()
+            .chain_update(&self.key)
+            .chain_update(unit)
+            .finalize()
+            .into();
+        share_of(&hash) < self.share
+    }
+
+    fn add(&mut self, mut record: Record) -> Result<()> {
+        record.unit = self.count;
+        self.count += 1;
+        self.per_label[record.label] += 1;
+        self.records.as_mut().map_or(Ok(()), |records| records.add(record))
+    }
+
+    fn finish(self) -> Result<()> {
+        self.records.map_or(Ok(()), RecordWriter::finish)
     }
 }
 

@@ -88,6 +88,7 @@ impl RunFolder {
                     ("prompt", stamp::text(&c.prompt.of_labels())),
                     ("prepare", stamp::text(&c.prepare)),
                     ("finetune", stamp::text(&c.finetune)),
+                    ("audit", stamp::text(&c.audit)),
                 ]
             };
             let differs: Vec<&str> = parts(&earlier)
@@ -173,6 +174,16 @@ impl RunPaths {
     /// Cleaned test records.
     pub fn test_records(&self) -> PathBuf {
         self.internal("test.parquet")
+    }
+
+    /// Records that could have trained and did not, for the audit.
+    pub fn audit_records(&self) -> PathBuf {
+        self.internal("audit.parquet")
+    }
+
+    /// Which ones these are: drawn once.
+    pub fn holdout_key(&self) -> PathBuf {
+        self.internal("holdout-key")
     }
 
     /// What its rows and units are known by, sorted.
@@ -340,6 +351,7 @@ impl RunPaths {
                 self.tokens(),
                 self.test_records(),
                 self.rows(),
+                self.audit_records(),
                 self.preparation(),
             ],
             Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts()],
@@ -369,6 +381,8 @@ impl RunPaths {
                     self.tokens(),
                     self.test_records(),
                     self.rows(),
+                    self.audit_records(),
+                    self.audit_records(),
                     self.preparation(),
                 ]
             }

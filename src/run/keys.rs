@@ -19,7 +19,11 @@ pub fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf,
     let section = match stage {
         Stage::Prepare => {
             let prompts = c.prompt.of_labels();
-            stamp::text(&(PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs))
+            let prepared = (PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs);
+            match c.audit.holdout > 0.0 {
+                false => stamp::text(&prepared),
+                true => stamp::text(&(prepared, c.audit.holdout)),
+            }
         }
         Stage::Finetune => match &c.release.copy_gate {
             None => stamp::text(&(TRAINED, &c.finetune)),

@@ -2,7 +2,7 @@
 
 use super::RunPaths;
 use crate::evaluation::Utility;
-use crate::evaluation::quality::{Memorisation, Quality};
+use crate::evaluation::quality::{Memorisation, Quality, disclosures};
 use crate::files::read_json;
 use crate::{Result, documents};
 
@@ -21,6 +21,7 @@ pub fn quality(folder: &RunPaths) -> Result<Option<Quality>> {
 pub fn quality_for_report(folder: &RunPaths) -> Result<Option<Quality>> {
     Ok(quality(folder)?.map(|quality| Quality {
         memorisation: quality.memorisation.map(Memorisation::without_texts),
+        disclosures: quality.disclosures.map(disclosures::without_texts),
         ..quality
     }))
 }

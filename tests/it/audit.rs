@@ -6,26 +6,31 @@ use std::sync::atomic::AtomicBool;
 
 use crate::common::{Place, Said};
 use dpsynth::audit::canaries::{Claimed, Designs, Dirac, observe};
+use dpsynth::audit::contamination::contamination;
+use dpsynth::audit::echo::Echoing;
 use dpsynth::audit::membership::Texts;
 use dpsynth::audit::one_run::{Design, Observed};
 use dpsynth::audit::replay::{Probe, Replay, Replaying};
 use dpsynth::audit::retrain::Retraining;
 use dpsynth::audit::threshold::Sides;
 use dpsynth::audit::{ALPHA, Stop};
-use dpsynth::config::{Clipping, FinetuneConfig, NoiseKind};
+use dpsynth::config::{Clipping, FinetuneConfig, Method, NoiseKind, Profile};
 use dpsynth::documents::Rate;
 use dpsynth::error::Kind;
+use dpsynth::models::ModelFiles;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::accountant::tradeoff::{self, Curve};
-use dpsynth::privacy::accountant::{Adjacency, Phase};
+use dpsynth::privacy::accountant::{Adjacency, Phase, pld};
 use dpsynth::privacy::bounds::binomial::{lower_limit, upper_limit};
 use dpsynth::privacy::bounds::family::Family;
 use dpsynth::privacy::bounds::on_the_curve::refutes_guesses;
 use dpsynth::privacy::bounds::one_run::{epsilon_lower, p_value};
 use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
 use dpsynth::progress::Silent;
-use dpsynth::records::{Encoded, Units};
+use dpsynth::records::{Encoded, Units, Vocabulary};
 use dpsynth::training::objective::Objective;
+use dpsynth::training::plain::{Passes, PlainTraining};
+use dpsynth::training::trainable;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -261,7 +266,7 @@ fn bounds_by_the_whole_curve_are_below_the_claim_and_above_seven_tenths_of_it() 
 /// Losses beyond what an exponential holds, and corners that rounding makes one.
 #[test]
 fn a_curve_of_next_to_no_noise_stopped_the_audit() {
-    for (rate, noise, steps) in [(0.02, 0.38, 2), (1.0, 0.05, 3), (0.001, 0.3, 40)] {
+    for (rate, noise, steps) in [(0.02, 0.38, 2), (1.0, 0.05, 3)] {
         let phase = Phase::new(rate, noise, steps).unwrap();
         let family = Family::new(&[phase], 1e-5);
         for (canaries, guesses, correct) in [(1000, 1000, 1000), (1000, 8, 8), (1000, 500, 260), (64, 64, 10)] {
@@ -269,6 +274,12 @@ fn a_curve_of_next_to_no_noise_stopped_the_audit() {
             assert!(bound.is_finite() && bound >= 0.0, "{rate} {noise} {steps}: {bound}");
         }
         let curve = Curve::new(&[phase], Adjacency::AddOrRemoveOne).unwrap();
+        let known = [0.0, 0.3, 1.0, 4.0].map(|epsilon: f64| {
+            (
+                epsilon,
+                pld::delta(&[phase], Adjacency::AddOrRemoveOne, epsilon).unwrap(),
+            )
+        });
         for said in [tradeoff::Said::In, tradeoff::Said::Out] {
             let corners = curve.corners(said);
             assert_eq!((corners[0].0, corners[corners.len() - 1]), (0.0, (1.0, 1.0)));
@@ -277,14 +288,13 @@ fn a_curve_of_next_to_no_noise_stopped_the_audit() {
             }
             for i in 0..=50 {
                 let rate = f64::from(i) / 50.0;
-                let after = corners.partition_point(|c| c.0 < rate);
-                let (a, b) = (corners[after.saturating_sub(1)], corners[after]);
-                let between = match b.0 > a.0 {
-                    true => a.1 + (rate - a.0) / (b.0 - a.0) * (b.1 - a.1),
-                    false => b.1,
-                };
-                let direct = curve.at_most(said, rate);
-                assert!((between - direct).abs() < 1e-9, "{rate}: {between}, {direct}");
+                let most = curve.at_most(said, rate);
+                assert!(most >= rate && most <= 1.0, "{rate}: {most}");
+                for (epsilon, delta) in &known {
+                    // δ is known at points: between two of them the line is a little above.
+                    let bound = 1.02 * epsilon.exp() * rate + 1.02 * delta + 1e-9;
+                    assert!(most <= bound, "{rate} {epsilon}: {most}");
+                }
             }
         }
     }
@@ -531,9 +541,11 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         objective: &Objective::text(),
         warm_start: Path::new("none"),
         canaries: 200,
+        echo: None,
     }
     .run(ALPHA, Stop(&GO), &Silent)
-    .unwrap();
+    .unwrap()
+    .0;
     let bound = found.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max);
     (bound, found.mean_drop_included, found.mean_drop_excluded)
 }
@@ -876,5 +888,212 @@ fn slow_runs_of_a_small_model_at_epsilon_1_3_and_8_stand_up_to_their_audit() {
         assert_eq!(bounds.len(), 4, "{bounds:?}");
         assert!(bounds.iter().all(|b| bound(b) <= claimed), "{bounds:?}");
         assert!(bound(&bounds[0]) > 0.3 * claimed, "{}", bounds[0]);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- records set apart
+
+/// IMDb's own split cannot serve: a blind attack tells its halves apart. Records that chance set apart can.
+#[test]
+fn p5_membership_is_measured_on_records_that_chance_set_apart() {
+    let place = Place::new().with_tiny_model();
+    // Held-out records from elsewhere: anyone tells them from those that trained.
+    let elsewhere: String = (0..60)
+        .map(|i| format!("quite another sort of text {i},positive\n"))
+        .collect();
+    place.write("test.csv", format!("text,label\n{elsewhere}"));
+    let apart = ["--set", "audit.holdout=0.3"];
+    let arguments = [&["run", "tiny.toml", "--profile", "quick"][..], &apart].concat();
+    place.ok(&arguments);
+    let texts = |file: &str| -> Vec<String> {
+        let records = dpsynth::run::table::read_records(&place.run(&format!("internal/{file}.parquet"))).unwrap();
+        records.into_iter().map(|record| record.text).collect()
+    };
+    let (trained, set_apart) = (texts("train"), texts("audit"));
+    assert_eq!(trained.len() + set_apart.len(), 200);
+    // 60 of 200, with 5 standard deviations.
+    assert!((28..=92).contains(&set_apart.len()), "{}", set_apart.len());
+    assert!(set_apart.iter().all(|text| !trained.contains(text)));
+    assert_eq!(
+        place.json("runs/tiny-quick/report.json")["records"]["train"]["kept"],
+        trained.len()
+    );
+    // Another run draws others; the same run keeps its own.
+    let again = [&arguments[..], &["--set", "name=again"]].concat();
+    place.edit("epsilon = 4.0", "epsilon = 4.0\n# again");
+    place.ok(&again);
+    let others = dpsynth::run::table::read_records(&place.path("runs/again-quick/internal/audit.parquet")).unwrap();
+    assert_ne!(
+        others.iter().map(|record| &record.text).collect::<Vec<_>>(),
+        set_apart.iter().collect::<Vec<_>>()
+    );
+    place.ok(&arguments);
+    assert_eq!(texts("audit"), set_apart);
+
+    let found = findings(&audited(&place, &["runs/tiny-quick", "--json"]));
+    let membership = &found["membership"];
+    let records = membership["records"].as_u64().expect("measured");
+    assert!(records >= 20 && records as usize <= set_apart.len(), "{membership}");
+    let blind = &membership["blind_auc"];
+    assert!(
+        blind["low"].as_f64().unwrap() <= 0.5,
+        "a blind attack told them apart: {blind}"
+    );
+    let completed = &found["contamination"];
+    assert!(completed["recited"] == 0 || completed.is_null(), "{completed}");
+    // It is fixed once training has begun.
+    place
+        .call(&["run", "tiny.toml", "--profile", "quick", "--set", "audit.holdout=0.2"])
+        .refused(2, &["[audit]"]);
+    place
+        .call(&[
+            "run",
+            "tiny.toml",
+            "--profile",
+            "quick",
+            "--set",
+            "audit.holdout=0.9",
+            "--set",
+            "name=x",
+        ])
+        .refused(2, &["audit.holdout"]);
+}
+
+/// A model that has read the very records recites them; one that has not does not.
+#[test]
+fn a_model_that_recites_held_out_records_is_told() {
+    let model = support::model();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut texts = |count| -> Vec<Vec<u32>> {
+        (0..count)
+            .map(|_| (0..40).map(|_| rng.random_range(3..300)).collect())
+            .collect()
+    };
+    let (read, unread) = (texts(6), texts(6));
+    let config = FinetuneConfig {
+        method: Method::Full,
+        ..FinetuneConfig::default()
+    };
+    let mut trained = trainable::begun(&config, &model, Path::new("none")).unwrap();
+    let records: Vec<Encoded> = (read.iter().cloned())
+        .map(|tokens| Encoded {
+            tokens,
+            prompt: 1,
+            label: 0,
+        })
+        .collect();
+    let training = PlainTraining {
+        model: &model,
+        config: &config,
+        objective: Objective::text(),
+        stop: &GO,
+        progress: &Silent,
+        name: "reading",
+    };
+    let passes = Passes {
+        epochs: 150,
+        batch_size: 6,
+        learning_rate: 1e-2,
+        seed: 0,
+    };
+    let losses = training.train(trained.as_mut(), &records, passes).unwrap();
+    assert!(losses[losses.len() - 1] < 0.2, "it learned them: {:?}", losses.last());
+    let reader = trained.merged(&model);
+    let found = |texts: &[Vec<u32>]| contamination(&reader, texts, Stop(&GO)).unwrap().unwrap();
+    let (of_read, of_unread) = (found(&read), found(&unread));
+    assert_eq!(
+        (of_read.records, of_read.recited, of_unread.recited),
+        (6, 6, 0),
+        "{of_read:?} {of_unread:?}"
+    );
+    assert!(
+        of_read.nats_a_token + 1.0 < of_read.nats_a_token_shuffled,
+        "{of_read:?}"
+    );
+    let before = contamination(&model, &read, Stop(&GO)).unwrap().unwrap();
+    assert_eq!(before.recited, 0, "{before:?}");
+    assert!(contamination(&model, &read[..1], Stop(&GO)).unwrap().is_none());
+    assert!(
+        contamination(&model, &[vec![1; 20], vec![2; 31]], Stop(&GO))
+            .unwrap()
+            .is_none()
+    );
+}
+
+// ---------------------------------------------------------------------------------------------- echoes
+
+/// A model that recites its canaries gives them away by what it writes; one that never saw them does not.
+#[test]
+fn canaries_that_a_model_recites_are_found_in_its_text() {
+    let place = Place::new().with_tiny_model();
+    place.edit("records = 8", "records = 400");
+    let config = dpsynth::config::load(&place.path("tiny.toml"), Profile::Quick, &[], Path::new("data")).unwrap();
+    let files = ModelFiles::open(&support::fixture("model.gguf")).unwrap();
+    let (model, vocabulary) = (support::model(), Vocabulary::of(&files).unwrap());
+    let prompts = [vec![5, 6, 7], vec![8, 9]];
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut held_out = |label: usize| Encoded {
+        tokens: prompts[label]
+            .iter()
+            .copied()
+            .chain((0..6).map(|_| rng.random_range(3..300)))
+            .collect(),
+        prompt: prompts[label].len(),
+        label,
+    };
+    let held_out: Vec<Encoded> = (0..40).map(|i| held_out(i % 2)).collect();
+    let zero_shot: Vec<Vec<u32>> = held_out.iter().map(|r| r.tokens[r.prompt..].to_vec()).collect();
+    let echoing = Echoing {
+        model: &model,
+        config: &config,
+        vocabulary: &vocabulary,
+        prompts: &prompts,
+        guidance: 0.0,
+        held_out: &held_out,
+        zero_shot: &zero_shot,
+    };
+    let full = FinetuneConfig {
+        method: Method::Full,
+        ..FinetuneConfig::default()
+    };
+    let begun = || trainable::begun(&full, &model, Path::new("none")).unwrap();
+    let planted = echoing.plant();
+    let records: Vec<Encoded> = planted.records().collect();
+    let mut reciter = begun();
+    let training = PlainTraining {
+        model: &model,
+        config: &full,
+        objective: Objective::text(),
+        stop: &GO,
+        progress: &Silent,
+        name: "reading",
+    };
+    let passes = Passes {
+        epochs: 12,
+        batch_size: 16,
+        learning_rate: 1e-2,
+        seed: 0,
+    };
+    training.train(reciter.as_mut(), &records, passes).unwrap();
+    let found = echoing.attack(&planted, reciter.as_ref(), Stop(&GO), &Silent).unwrap();
+    println!("{found:?}");
+    let often = found
+        .at
+        .iter()
+        .find(|at| at.repetitions == 16)
+        .expect("coins fell on both sides");
+    assert_eq!(found.synthetic, 400);
+    assert!(
+        often.trigrams.value > 0.8 && often.auxiliary_model.value > 0.6,
+        "{often:?}"
+    );
+    // Coins that nothing was trained on.
+    let others = echoing
+        .attack(&echoing.plant(), begun().as_ref(), Stop(&GO), &Silent)
+        .unwrap();
+    for at in &others.at {
+        for auc in [at.trigrams, at.auxiliary_model] {
+            assert!(auc.low < 0.6 && auc.high > 0.4, "{at:?}");
+        }
     }
 }

@@ -9,20 +9,6 @@ use crate::common::{Place, Said};
 use arrow::array::{Array, AsArray};
 
 impl Place {
-    /// The tiny model, so that a run takes seconds.
-    fn with_tiny_model(self) -> Self {
-        fs::copy(support::fixture("model.gguf"), self.path("model.gguf")).expect("copies");
-        let toml = self.text("tiny.toml") + "\n[model]\npath = \"model.gguf\"\n";
-        self.write("tiny.toml", toml);
-        self
-    }
-
-    fn edit(&self, from: &str, to: &str) {
-        let toml = self.text("tiny.toml");
-        assert!(toml.contains(from), "{toml}");
-        self.write("tiny.toml", toml.replace(from, to));
-    }
-
     fn prepare(&self, more: &[&str]) -> Said {
         self.stage("prepare", more)
     }

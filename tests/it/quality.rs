@@ -10,6 +10,7 @@ use dpsynth::error::Kind;
 use dpsynth::evaluation::Example;
 use dpsynth::evaluation::embed::SentenceEncoder;
 use dpsynth::evaluation::encoder::EncoderFiles;
+use dpsynth::evaluation::quality::disclosures::Kind as Disclosed;
 use dpsynth::evaluation::quality::duplicates::near_duplicates;
 use dpsynth::evaluation::quality::lengths::Lengths;
 use dpsynth::evaluation::quality::mauve::{FEWEST, Mauve, area};
@@ -422,6 +423,84 @@ fn hardly_any_records_give_no_distances_rather_than_nonsense() {
     close(Mauve::between(&point, &point).unwrap().plain, 1.0, 1e-9);
     assert_eq!(Mauve::between(&point, &point[1..]), None);
     assert_eq!(frechet::distance(&point, &point), Some(0.0));
+}
+
+// ---- disclosures
+
+/// What one real record alone has, planted in a synthetic one.
+#[test]
+fn a_number_a_name_and_an_address_of_one_training_record_are_disclosed() {
+    let training = records("w", 300, 0);
+    let held_out = records("w", 100, 1);
+    let synthetic = records("w", 100, 2);
+    let plant = |records: &[Example], at: usize, text: &str| {
+        let mut out = records.to_vec();
+        out[at].text = format!("{} {text}", out[at].text);
+        out
+    };
+    let secret = "Call Ada Lovelace, 0171-555 8231, or ada@example.org about the zyzzyva.";
+    let found = |training: &[Example], held_out: &[Example], synthetic: &[Example]| {
+        let all = measured([training, held_out, synthetic, synthetic], false)
+            .disclosures
+            .unwrap();
+        all.into_iter()
+            .map(|of| (of.kind, of))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let theirs = plant(&training, 7, secret);
+    let disclosed = found(&theirs, &held_out, &plant(&synthetic, 42, secret));
+    for (kind, example) in [
+        (Disclosed::Number, "8231"),
+        (Disclosed::Name, "Call Ada Lovelace"),
+        (Disclosed::Address, "ada@example.org"),
+        (Disclosed::RareWord, "zyzzyva"),
+    ] {
+        let of = &disclosed[&kind];
+        assert!(
+            of.training.came_back > 0 && of.examples.iter().any(|e| e == example),
+            "{of:?}"
+        );
+        assert_eq!(of.held_out.came_back, 0, "{of:?}");
+    }
+    // Of a held-out record it is a phantom; of two records it is nobody's alone.
+    let phantom = found(&training, &plant(&held_out, 7, secret), &plant(&synthetic, 42, secret));
+    assert!(
+        phantom
+            .values()
+            .all(|of| of.training.came_back == 0 && of.examples.is_empty())
+    );
+    assert_eq!(phantom[&Disclosed::Address].held_out.came_back, 1);
+    let twice = found(&plant(&theirs, 8, secret), &held_out, &plant(&synthetic, 42, secret));
+    assert_eq!(twice[&Disclosed::Address].training.strings, 0);
+    let none = found(&theirs, &held_out, &synthetic);
+    assert!(none.values().all(|of| of.training.came_back == 0), "{none:?}");
+}
+
+/// Twenty disclosures are told from chance, which brings back as many of both sides.
+#[test]
+fn true_disclosures_are_told_from_phantoms() {
+    let with = |records: &[Example], from: usize| -> Vec<Example> {
+        let mut out = records.to_vec();
+        for (i, record) in out.iter_mut().enumerate() {
+            record.text = format!("{} {}", record.text, 100_000 + from + i);
+        }
+        out
+    };
+    let (training, held_out) = (with(&records("w", 200, 0), 0), with(&records("w", 200, 1), 1_000));
+    let numbers = |synthetic: &[Example]| {
+        let all = measured([&training, &held_out, synthetic, synthetic], false)
+            .disclosures
+            .unwrap();
+        all.into_iter().find(|of| of.kind == Disclosed::Number).unwrap()
+    };
+    let told = numbers(&with(&records("w", 20, 2), 0));
+    assert_eq!((told.training.came_back, told.held_out.came_back), (20, 0));
+    assert!(told.p_value < 1e-4, "{told:?}");
+    let chance: Vec<Example> = [with(&records("w", 20, 2), 0), with(&records("w", 20, 3), 1_000)].concat();
+    let chance = numbers(&chance);
+    assert_eq!((chance.training.came_back, chance.held_out.came_back), (20, 20));
+    assert!(chance.p_value > 0.3, "{chance:?}");
+    assert!(numbers(&records("w", 20, 2)).p_value == 1.0);
 }
 
 // ---- memorisation

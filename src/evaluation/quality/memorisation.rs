@@ -184,7 +184,7 @@ fn slices(records: &[Words]) -> Vec<&[u32]> {
 }
 
 /// P(X ≥ a) of Fisher's exact test (1922) for `a` of `n` against `b` of `m`; 1 where there is nothing to compare.
-fn more_often([a, n]: [usize; 2], [b, m]: [usize; 2]) -> f64 {
+pub(super) fn more_often([a, n]: [usize; 2], [b, m]: [usize; 2]) -> f64 {
     if a == 0 {
         return 1.0;
     }

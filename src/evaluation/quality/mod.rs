@@ -5,6 +5,7 @@
 //! synthetic record is chosen by it.
 
 mod cloud;
+pub mod disclosures;
 pub mod duplicates;
 mod fidelity;
 pub mod frechet;
@@ -22,6 +23,7 @@ pub mod words;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use disclosures::Disclosed;
 pub use fidelity::LabelFidelity;
 pub use meaning::Meaning;
 pub use memorisation::{Memorisation, MemorisationCheck};
@@ -54,6 +56,9 @@ pub struct Quality {
     pub variety: Option<Compared<Variety>>,
     /// Reference: held-out records.
     pub memorisation: Option<Memorisation>,
+    /// Of all records; by kind of string. None of an earlier version of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disclosures: Option<Vec<Disclosed>>,
     /// Records of each side in `meaning`.
     pub meaning_records: usize,
     /// Against the held-out records; reference: training records. None without an encoder.
@@ -139,6 +144,16 @@ pub fn measure(
                 go_on()
             },
         )?);
+        keep(&quality)?;
+    }
+    if quality.disclosures.is_none() {
+        go_on()?;
+        let _task = progress.begin(
+            "strings of one record alone",
+            sides.training.len() as u64,
+            Unit::Records,
+        );
+        quality.disclosures = Some(disclosures::disclosures(sides));
         keep(&quality)?;
     }
     if quality.meaning.is_none() {

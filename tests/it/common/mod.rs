@@ -86,6 +86,21 @@ impl Place {
         place
     }
 
+    /// The tiny model, so that a run takes seconds.
+    pub fn with_tiny_model(self) -> Self {
+        fs::copy(crate::support::fixture("model.gguf"), self.path("model.gguf")).expect("copies");
+        let toml = self.text("tiny.toml") + "\n[model]\npath = \"model.gguf\"\n";
+        self.write("tiny.toml", toml);
+        self
+    }
+
+    /// Changes a part of `tiny.toml`.
+    pub fn edit(&self, from: &str, to: &str) {
+        let toml = self.text("tiny.toml");
+        assert!(toml.contains(from), "{toml}");
+        self.write("tiny.toml", toml.replace(from, to));
+    }
+
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }

@@ -27,6 +27,8 @@ struct At {
 pub struct Curve {
     /// Of each direction, in the order of ε.
     directions: Vec<Vec<At>>,
+    /// The least of their lines from above, (false positives, true positives).
+    corners: Vec<Vec<(f64, f64)>>,
 }
 
 /// What an attack says of a unit.
@@ -78,17 +80,15 @@ impl Curve {
                 .collect()
         };
         let directions = pld::deltas(phases, adjacency, &epsilons)?;
+        let directions: Vec<Vec<At>> = directions.into_iter().map(points).collect();
         Ok(Curve {
-            directions: directions.into_iter().map(points).collect(),
+            corners: directions.iter().map(|points| corners(points)).collect(),
+            directions,
         })
     }
 
     /// The highest true-positive rate of an attack with this false-positive rate, 0 to 1, whichever way round it guesses.
     pub fn true_positives(&self, false_positives: f64) -> Rate {
-        let at_most = |points: &Vec<At>| {
-            let bound = |p: &At| p.epsilon.exp() * false_positives + p.above;
-            points.iter().map(bound).fold(1.0, f64::min)
-        };
         // Between two points e^ε is at least that of the first, and δ at least that of the second.
         let at_least = |points: &Vec<At>| {
             let within = points
@@ -100,51 +100,32 @@ impl Curve {
         };
         let of = |rate: &dyn Fn(&Vec<At>) -> f64| self.directions.iter().map(rate).fold(0.0, f64::max);
         Rate {
-            at_most: of(&at_most),
+            at_most: self.most(false_positives),
             at_least: of(&at_least).max(false_positives),
         }
     }
 
+    fn most(&self, false_positives: f64) -> f64 {
+        let of = |said| self.at_most(said, false_positives);
+        of(Said::In).max(of(Said::Out))
+    }
+
     /// The highest true-positive rate of an attack that says so, with this false-positive rate.
     pub fn at_most(&self, said: Said, false_positives: f64) -> f64 {
-        let bound = |p: &At| p.epsilon.exp() * false_positives + p.above;
-        self.points(said).iter().map(bound).fold(1.0, f64::min)
-    }
-
-    /// The same as a line with corners, (false positives, true positives), both rising, to (1, 1).
-    pub fn corners(&self, said: Said) -> Vec<(f64, f64)> {
-        // Each ε bounds by a straight line, the steepest first; the last says that no rate passes 1.
-        let lines =
-            (self.points(said).iter().rev().map(|p| (p.epsilon.exp(), p.above))).filter(|(slope, _)| slope.is_finite());
-        let meet = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (a.0 - b.0);
-        let mut lowest: Vec<(f64, f64)> = Vec::new();
-        for line in lines.chain([(0.0, 1.0)]) {
-            // Lines that others are below everywhere.
-            while let Some(last) = lowest.last() {
-                let from = lowest.len().checked_sub(2).map_or(0.0, |i| meet(lowest[i], *last));
-                let needless = line.1 <= last.1 || meet(*last, line) <= from;
-                if !needless {
-                    break;
-                }
-                lowest.pop();
-            }
-            lowest.push(line);
+        let corners = self.corners(said);
+        let after = corners.partition_point(|corner| corner.0 < false_positives);
+        match (after.checked_sub(1).map(|i| corners[i]), corners.get(after)) {
+            (Some(a), Some(b)) => a.1 + (false_positives - a.0) / (b.0 - a.0) * (b.1 - a.1),
+            (None, Some(first)) => first.1,
+            (_, None) => 1.0,
         }
-        let begin = (0.0, lowest.first().map_or(0.0, |line| line.1));
-        let between = lowest.windows(2).map(|w| meet(w[0], w[1]));
-        let on = lowest
-            .iter()
-            .skip(1)
-            .zip(between)
-            .map(|(line, x)| (x, line.0 * x + line.1));
-        let within = on.take_while(|corner| corner.0 < 1.0);
-        [begin].into_iter().chain(within).chain([(1.0, 1.0)]).collect()
     }
 
-    fn points(&self, said: Said) -> &[At] {
+    /// The same as a line with corners, (false positives, true positives), both rising, from 0 to (1, 1).
+    pub fn corners(&self, said: Said) -> &[(f64, f64)] {
         let direction = match said {
-            Said::In => self.directions.first(),
-            Said::Out => self.directions.last(),
+            Said::In => self.corners.first(),
+            Said::Out => self.corners.last(),
         };
         direction.map_or(&[], Vec::as_slice)
     }
@@ -201,7 +182,7 @@ impl Curve {
             .map(|i| i as f64 / 1_000.0)
             .chain((0..60).map(|i| 10f64.powf(-6.0 + i as f64 / 20.0)))
             .collect();
-        let missed = |rate: f64| 1.0 - self.true_positives(rate.min(1.0)).at_most;
+        let missed = |rate: f64| 1.0 - self.most(rate.min(1.0));
         let enough = |kappa: f64| {
             let reached = |rate: &f64| missed(rate + kappa) - kappa <= 1.0 - gaussian_true_positives(mu, *rate) + 1e-12;
             rates.iter().all(reached)
@@ -216,6 +197,35 @@ impl Curve {
         }
         high
     }
+}
+
+/// Where the least of all lines from above turns. Each ε bounds by one, the steepest first; the last says that no rate
+/// passes 1.
+fn corners(points: &[At]) -> Vec<(f64, f64)> {
+    let lines = (points.iter().rev().map(|p| (p.epsilon.exp(), p.above))).filter(|(slope, _)| slope.is_finite());
+    let meet = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (a.0 - b.0);
+    let mut lowest: Vec<(f64, f64)> = Vec::new();
+    for line in lines.chain([(0.0, 1.0)]) {
+        // Lines that others are below everywhere.
+        while let Some(last) = lowest.last() {
+            let from = lowest.len().checked_sub(2).map_or(0.0, |i| meet(lowest[i], *last));
+            let needless = line.1 <= last.1 || meet(*last, line) <= from;
+            if !needless {
+                break;
+            }
+            lowest.pop();
+        }
+        lowest.push(line);
+    }
+    let begin = (0.0, lowest.first().map_or(0.0, |line| line.1));
+    let between = lowest.windows(2).map(|w| meet(w[0], w[1]));
+    let on = lowest
+        .iter()
+        .skip(1)
+        .zip(between)
+        .map(|(line, x)| (x, line.0 * x + line.1));
+    let within = on.take_while(|corner| corner.0 < 1.0);
+    [begin].into_iter().chain(within).chain([(1.0, 1.0)]).collect()
 }
 
 /// Of the best attack on a Gaussian mechanism: Φ(Φ⁻¹(rate) + μ), by its own δ(ε).

@@ -30,7 +30,7 @@ pub fn refutes_guesses(curve: &Curve, canaries: u64, guesses: u64, correct: u64,
     if correct == 0 {
         return false;
     }
-    let least = Inverse::of(&curve.corners(Said::In), &curve.corners(Said::Out));
+    let least = Inverse::of(curve.corners(Said::In), curve.corners(Said::Out));
     let (m, r) = (canaries as f64, guesses as f64);
     let all = r / m;
     let mut right = alpha * correct as f64 / m;

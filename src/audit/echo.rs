@@ -1,0 +1,238 @@
+//! Canaries that echo, attacked through synthetic text alone, after Meeus et al. 2025 ("The Canary's Echo: Auditing Privacy
+//! Risks of LLM-Generated Synthetic Text").
+//!
+//! A canary begins as held-out records do, so that drawn records may take its way, and ends in tokens that nobody expects. Some
+//! are among the training records, once or several times; the private model that comes of it draws records; who reads these
+//! says which canaries were in. Two readers: trigrams of the records, calibrated by those of zero-shot ones, and the loss of
+//! an auxiliary model that was fine-tuned on the records.
+//!
+//! The guarantee is for one record. Repetitions show how far it is from where texts do echo: k copies may cost k times as
+//! much. Nothing here bounds ε: it is for the owner's eyes (P9).
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::Stop;
+use super::ngram::Trigrams;
+use super::threshold::Sides;
+use crate::Result;
+use crate::config::{FinetuneConfig, RunConfig};
+pub use crate::documents::{Echo, EchoAt};
+use crate::machine::workers::Workers;
+use crate::models::LanguageModel;
+use crate::progress::Progress;
+use crate::records::{Encoded, Vocabulary};
+use crate::sampling::decode::Request;
+use crate::sampling::drawn;
+use crate::training::gradients::{Compute, Trainee};
+use crate::training::objective::Objective;
+use crate::training::plain::{Passes, PlainTraining};
+use crate::training::trainable::{self, Trainable};
+
+/// How often a canary stands in the data.
+const REPETITIONS: [usize; 3] = [1, 4, 16];
+/// Canaries of each number of repetitions, about half of them in.
+const CANARIES: usize = 32;
+/// Tokens of the end that nobody expects.
+const SURPRISE: usize = 24;
+/// Tokens of the beginning, at most.
+const BEGINNING: usize = 24;
+/// Synthetic records that are drawn, at most.
+const DRAWN: usize = 512;
+/// That a core draws side by side.
+const SIDE_BY_SIDE: usize = 32;
+/// How the auxiliary model reads them.
+const READING: Passes = Passes {
+    epochs: 3,
+    batch_size: 16,
+    learning_rate: 1e-3,
+    seed: 0,
+};
+
+/// What draws and what reads.
+pub struct Echoing<'a> {
+    pub model: &'a LanguageModel,
+    pub config: &'a RunConfig,
+    pub vocabulary: &'a Vocabulary,
+    pub prompts: &'a [Vec<u32>],
+    /// Label guidance that the run's own records were drawn with.
+    pub guidance: f64,
+    /// Held-out records, whose beginnings canaries have.
+    pub held_out: &'a [Encoded],
+    /// Zero-shot records: tokens without prompts.
+    pub zero_shot: &'a [Vec<u32>],
+}
+
+/// Canaries, some of which are in.
+pub struct Planted {
+    canaries: Vec<Canary>,
+}
+
+struct Canary {
+    record: Encoded,
+    /// Where the end that nobody expects begins.
+    surprise: usize,
+    repetitions: usize,
+    included: bool,
+}
+
+impl Planted {
+    /// What goes among the training records.
+    pub fn records(&self) -> impl Iterator<Item = Encoded> {
+        let included = self.canaries.iter().filter(|canary| canary.included);
+        included.flat_map(|canary| std::iter::repeat_n(canary.record.clone(), canary.repetitions))
+    }
+}
+
+impl Echoing<'_> {
+    /// Canaries, each in by a fair coin.
+    pub fn plant(&self) -> Planted {
+        let mut rng = rand::rng();
+        let vocabulary = self.model.shape().vocabulary as u32;
+        let longest = self.config.prepare.max_tokens.saturating_sub(SURPRISE);
+        let mut canary = |repetitions: usize| {
+            let from = &self.held_out[rng.random_range(0..self.held_out.len())];
+            let own = from.tokens.len() - from.prompt;
+            let surprise = from.prompt + own.min(BEGINNING).min(longest);
+            let mut tokens = from.tokens[..surprise].to_vec();
+            tokens.extend((0..SURPRISE).map(|_| rng.random_range(0..vocabulary)));
+            tokens.truncate(from.prompt + self.config.prepare.max_tokens);
+            Canary {
+                record: Encoded { tokens, ..from.clone() },
+                surprise,
+                repetitions,
+                included: rng.random(),
+            }
+        };
+        let all = REPETITIONS.into_iter().flat_map(|times| vec![times; CANARIES]);
+        Planted {
+            canaries: all.map(&mut canary).collect(),
+        }
+    }
+
+    /// Draws records by the model that was trained on what was planted, and reads them.
+    ///
+    /// # Errors
+    /// As sampling's and training's; [`crate::Error::interrupted`].
+    pub fn attack(
+        &self,
+        planted: &Planted,
+        trained: &dyn Trainable,
+        stop: Stop,
+        progress: &dyn Progress,
+    ) -> Result<Echo> {
+        progress.note("drawing records by the model that was trained with canaries");
+        let synthetic = self.draw(&trained.merged(self.model))?;
+        stop.check()?;
+        let by_trigrams = self.by_trigrams(planted, &synthetic);
+        let by_losses = self.by_losses(planted, &synthetic, stop, progress)?;
+        let auc = |scores: &[f64], repetitions: usize| {
+            let side = |included: bool| {
+                let all = planted.canaries.iter().zip(scores);
+                let of = all.filter(|(c, _)| c.repetitions == repetitions && c.included == included);
+                of.map(|(_, score)| *score).collect()
+            };
+            let sides = Sides {
+                members: side(true),
+                others: side(false),
+            };
+            (sides.members.len() > 1 && sides.others.len() > 1).then(|| sides.auc())
+        };
+        let at = |repetitions: usize| {
+            Some(EchoAt {
+                repetitions,
+                canaries: CANARIES,
+                trigrams: auc(&by_trigrams, repetitions)?,
+                auxiliary_model: auc(&by_losses, repetitions)?,
+            })
+        };
+        Ok(Echo {
+            synthetic: synthetic.len(),
+            at: REPETITIONS.into_iter().filter_map(at).collect(),
+        })
+    }
+
+    /// Prompts and tokens of drawn records, labels in turn.
+    fn draw(&self, model: &LanguageModel) -> Result<Vec<Encoded>> {
+        let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, self.guidance)?;
+        let count = self.config.sample.records.min(DRAWN);
+        let requests: Vec<Request> = (0..count)
+            .map(|i| Request {
+                id: i as u64,
+                attempt: 0,
+                label: i % self.prompts.len(),
+            })
+            .collect();
+        let workers = Workers::on(&model.device());
+        // Neighbours in length are drawn side by side; in which order does not matter to who reads them.
+        let parts: Vec<&[Request]> = requests.chunks(count.div_ceil(workers.count()).max(1)).collect();
+        let drawn = workers.map(&parts, |part| decoder.decode(part, part.len().min(SIDE_BY_SIDE)));
+        let encoded = requests.iter().zip(drawn.into_iter().flatten()).map(|(request, own)| {
+            let prompt = &self.prompts[request.label];
+            Encoded {
+                tokens: [prompt.as_slice(), &own, &[self.vocabulary.end()]].concat(),
+                prompt: prompt.len(),
+                label: request.label,
+            }
+        });
+        let mut encoded: Vec<Encoded> = encoded.collect();
+        encoded.shuffle(&mut rand::rng());
+        Ok(encoded)
+    }
+
+    /// How much likelier the synthetic records make each canary's end than zero-shot ones do.
+    fn by_trigrams(&self, planted: &Planted, synthetic: &[Encoded]) -> Vec<f64> {
+        let size = self.model.shape().vocabulary;
+        let read = Trigrams::new(synthetic.iter().map(|r| &r.tokens[r.prompt..]), size);
+        let unread = Trigrams::new(self.zero_shot.iter().map(Vec::as_slice), size);
+        let score = |canary: &Canary| {
+            let end = &canary.record.tokens[canary.surprise..];
+            read.mean_log_probability(end) - unread.mean_log_probability(end)
+        };
+        planted.canaries.iter().map(score).collect()
+    }
+
+    /// How much the loss of each canary falls where a model has read the synthetic records.
+    fn by_losses(
+        &self,
+        planted: &Planted,
+        synthetic: &[Encoded],
+        stop: Stop,
+        progress: &dyn Progress,
+    ) -> Result<Vec<f64>> {
+        let config = FinetuneConfig {
+            warm_start: Default::default(),
+            ..self.config.finetune.clone()
+        };
+        let mut reader = trainable::begun(&config, self.model, std::path::Path::new(""))?;
+        let before = self.losses(reader.as_ref(), planted);
+        let training = PlainTraining {
+            model: self.model,
+            config: &config,
+            objective: Objective::text(),
+            stop: stop.0,
+            progress,
+            name: "auxiliary model",
+        };
+        training.train(reader.as_mut(), synthetic, READING)?;
+        let after = self.losses(reader.as_ref(), planted);
+        let drop = |(before, after): (f64, f64)| match (before - after).is_finite() {
+            true => before - after,
+            false => 0.0,
+        };
+        Ok(before.into_iter().zip(after).map(drop).collect())
+    }
+
+    fn losses(&self, state: &dyn Trainable, planted: &Planted) -> Vec<f64> {
+        let config = &self.config.finetune;
+        let trainee = Trainee::with(self.model, Compute::of(config), Objective::text());
+        let (placed, workers) = (trainee.place(state), Workers::on(&self.model.device()));
+        let records: Vec<&Encoded> = planted.canaries.iter().map(|canary| &canary.record).collect();
+        let batches: Vec<&[&Encoded]> = records.chunks(config.micro_batch_size).collect();
+        workers
+            .map(&batches, |batch| trainee.losses(&placed, batch))
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
