@@ -3,8 +3,8 @@
 //!
 //! A canary begins as held-out records do, so that drawn records may take its way, and ends in tokens that nobody expects. Some
 //! are among the training records, once or several times; the private model that comes of it draws records; who reads these
-//! says which canaries were in. Two readers: trigrams of the records, calibrated by those of zero-shot ones, and the loss of
-//! an auxiliary model that was fine-tuned on the records.
+//! says which canaries were in. Three readers: trigrams of the records, calibrated by those of zero-shot ones; the nearest
+//! record, as a sentence encoder sees them; and the loss of an auxiliary model that was fine-tuned on the records.
 //!
 //! The guarantee is for one record. Repetitions show how far it is from where texts do echo: k copies may cost k times as
 //! much. Nothing here bounds ε: it is for the owner's eyes (P9).
@@ -18,6 +18,7 @@ use super::threshold::Sides;
 use crate::Result;
 use crate::config::{FinetuneConfig, RunConfig};
 pub use crate::documents::{Echo, EchoAt};
+use crate::evaluation::embed::SentenceEncoder;
 use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Progress;
@@ -61,6 +62,7 @@ pub struct Echoing<'a> {
     pub held_out: &'a [Encoded],
     /// Zero-shot records: tokens without prompts.
     pub zero_shot: &'a [Vec<u32>],
+    pub encoder: Option<&'a SentenceEncoder>,
 }
 
 /// Canaries, some of which are in.
@@ -126,6 +128,7 @@ impl Echoing<'_> {
         stop.check()?;
         let by_trigrams = self.by_trigrams(planted, &synthetic);
         let by_losses = self.by_losses(planted, &synthetic, stop, progress)?;
+        let by_similarity = self.by_similarity(planted, &synthetic, stop)?;
         let auc = |scores: &[f64], repetitions: usize| {
             let side = |included: bool| {
                 let all = planted.canaries.iter().zip(scores);
@@ -144,6 +147,7 @@ impl Echoing<'_> {
                 canaries: CANARIES,
                 trigrams: auc(&by_trigrams, repetitions)?,
                 auxiliary_model: auc(&by_losses, repetitions)?,
+                similarity: by_similarity.as_ref().and_then(|scores| auc(scores, repetitions)),
             })
         };
         Ok(Echo {
@@ -190,6 +194,25 @@ impl Echoing<'_> {
             read.mean_log_probability(end) - unread.mean_log_probability(end)
         };
         planted.canaries.iter().map(score).collect()
+    }
+
+    /// The cosine of each canary and the synthetic record that is nearest to it.
+    fn by_similarity(&self, planted: &Planted, synthetic: &[Encoded], stop: Stop) -> Result<Option<Vec<f64>>> {
+        let Some(encoder) = self.encoder else {
+            return Ok(None);
+        };
+        let vectors = |records: &mut dyn Iterator<Item = &Encoded>| -> Result<Vec<Vec<f32>>> {
+            let texts: Vec<String> = records
+                .map(|r| drawn::text(self.vocabulary, &r.tokens[r.prompt..]))
+                .collect::<Result<_>>()?;
+            encoder.embed(texts.iter().map(String::as_str), &mut |_| stop.check())
+        };
+        let drawn = vectors(&mut synthetic.iter())?;
+        let canaries = vectors(&mut planted.canaries.iter().map(|canary| &canary.record))?;
+        // They are of length 1.
+        let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+        let nearest = |canary: &Vec<f32>| drawn.iter().map(|d| cosine(canary, d)).fold(-1.0, f64::max);
+        Ok(Some(canaries.iter().map(nearest).collect()))
     }
 
     /// How much the loss of each canary falls where a model has read the synthetic records.

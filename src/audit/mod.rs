@@ -41,8 +41,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use claim::claim;
 
+use burn::tensor::Device;
+
 use crate::config::{FinetuneConfig, RunConfig};
 pub use crate::documents::{Findings, LowerBound, Settings, Subject, Verdict};
+use crate::evaluation::embed::SentenceEncoder;
+use crate::evaluation::encoder::EncoderFiles;
 use crate::files::write_atomically;
 use crate::models::device;
 use crate::models::{LanguageModel, ModelFiles};
@@ -207,6 +211,12 @@ impl Audit<'_> {
             true => own(&self.encoded(&vocabulary, &preparation, table::read_shards(&zero_shot, self.config)?)?),
             false => Vec::new(),
         };
+        // Truncated batches are accounted for up to so many units: copies have no room.
+        let echoes = !zero_shot.is_empty() && !held_out.is_empty() && plan.most_units().is_none();
+        let encoder = match echoes && self.config.evaluate.encoder {
+            true => Some(self.encoder(&device)?),
+            false => None,
+        };
         let echoing = echo::Echoing {
             model: &model,
             config: self.config,
@@ -215,9 +225,8 @@ impl Audit<'_> {
             guidance: redraw::guidance(self.config, self.folder)?,
             held_out: &held_out,
             zero_shot: &zero_shot,
+            encoder: encoder.as_ref(),
         };
-        // Truncated batches are accounted for up to so many units: copies have no room.
-        let echoes = !zero_shot.is_empty() && !held_out.is_empty() && plan.most_units().is_none();
         let retraining = retrain::Retraining {
             echo: echoes.then_some(&echoing),
             model: &model,
@@ -258,6 +267,12 @@ impl Audit<'_> {
         let text = serde_json::to_string_pretty(&findings).expect("findings serialise");
         write_atomically(&self.path(), text.as_bytes())?;
         Ok(findings)
+    }
+
+    fn encoder(&self, device: &Device) -> Result<SentenceEncoder> {
+        let c = &self.config.evaluate;
+        let files = assets::encoder(c, &self.places.assets, self.progress)?;
+        SentenceEncoder::open(&EncoderFiles::of(&files)?, c.encoder_max_tokens, device)
     }
 
     /// Where the findings are written.

@@ -155,7 +155,7 @@ fn text(f: &Findings) -> String {
     }
     for e in f.echo.iter().flat_map(|echo| &echo.at) {
         out.push(format!(
-            "echo: of {} canaries that stood {} in the data or not, synthetic text told AUC {:.3} ({:.3}–{:.3}) by trigrams, {:.3} ({:.3}–{:.3}) by an auxiliary model",
+            "echo: of {} canaries that stood {} in the data or not, synthetic text told AUC {:.3} ({:.3}–{:.3}) by trigrams, {:.3} ({:.3}–{:.3}) by an auxiliary model{}",
             e.canaries,
             match e.repetitions {
                 1 => "once".to_string(),
@@ -166,7 +166,11 @@ fn text(f: &Findings) -> String {
             e.trigrams.high,
             e.auxiliary_model.value,
             e.auxiliary_model.low,
-            e.auxiliary_model.high
+            e.auxiliary_model.high,
+            e.similarity.map_or(String::new(), |auc| format!(
+                ", {:.3} ({:.3}–{:.3}) by the nearest record",
+                auc.value, auc.low, auc.high
+            ))
         ));
     }
     if let Some(m) = &f.membership {

@@ -329,6 +329,8 @@ document! {
         internal trigrams: Auc,
         /// By the losses of a model that was fine-tuned on the records.
         internal auxiliary_model: Auc,
+        /// By the nearest record, as a sentence encoder sees them; none without one.
+        internal similarity: Option<Auc>,
     }
 }
 

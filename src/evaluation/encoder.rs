@@ -12,6 +12,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use super::Example;
 use super::linear::argmax;
+use crate::assets::ModelFiles;
 use crate::config::EvaluateConfig;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
 use crate::{Error, Result};
@@ -37,6 +38,19 @@ pub struct EncoderFiles {
 }
 
 impl EncoderFiles {
+    /// Of an encoder that was found.
+    ///
+    /// # Errors
+    /// Data: one of the files is missing.
+    pub fn of(model: &ModelFiles) -> Result<Self> {
+        let path = |name: &str| -> Result<PathBuf> { Ok(model.file(name)?.path.clone()) };
+        Ok(EncoderFiles {
+            config: path("config.json")?,
+            weights: path("model.safetensors")?,
+            tokenizer: path("tokenizer.json")?,
+        })
+    }
+
     /// The files by their usual names in `folder`.
     pub fn in_folder(folder: &Path) -> Self {
         EncoderFiles {

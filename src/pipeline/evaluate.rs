@@ -1,11 +1,9 @@
 //! The last stage: the same classifiers on real, synthetic and zero-shot records, all tested on the real held-out ones.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::journal::Journal;
 use super::{Pipeline, direct, posterior, quality};
-use crate::assets::ModelFiles;
 use crate::config::ExtraArm;
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
@@ -30,7 +28,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         true => Some(assets::encoder(&c.evaluate, &p.places.assets, p.progress)?),
         false => None,
     };
-    let files = model.as_ref().map(encoder_files).transpose()?;
+    let files = model.as_ref().map(EncoderFiles::of).transpose()?;
     let tested = &test[..c.evaluate.encoder_test_records.unwrap_or(usize::MAX).min(test.len())];
     let mut references = Vec::new();
     if let (true, Some(files)) = (asked(ExtraArm::DpDirect), &files) {
@@ -82,15 +80,6 @@ pub fn run(p: &Pipeline) -> Result<()> {
         zero_shot: &zero_shot,
     };
     quality::run(p, sides, labels.len(), encoder.as_ref(), &device)
-}
-
-pub(super) fn encoder_files(model: &ModelFiles) -> Result<EncoderFiles> {
-    let path = |name: &str| -> Result<PathBuf> { Ok(model.file(name)?.path.clone()) };
-    Ok(EncoderFiles {
-        config: path("config.json")?,
-        weights: path("model.safetensors")?,
-        tokenizer: path("tokenizer.json")?,
-    })
 }
 
 fn examples(records: Vec<Record>) -> Vec<Example> {

@@ -1051,6 +1051,7 @@ fn canaries_that_a_model_recites_are_found_in_its_text() {
         guidance: 0.0,
         held_out: &held_out,
         zero_shot: &zero_shot,
+        encoder: None,
     };
     let full = FinetuneConfig {
         method: Method::Full,
