@@ -213,6 +213,12 @@ impl Audit<'_> {
         };
         // Truncated batches are accounted for up to so many units: copies have no room.
         let echoes = !zero_shot.is_empty() && !held_out.is_empty() && plan.most_units().is_none();
+        if self.settings.retrain.is_some() && !echoes {
+            notes.push(
+                "canaries that echo were left out: they need drawn records, held-out ones, and batches that are not cut"
+                    .to_string(),
+            );
+        }
         let encoder = match echoes && self.config.evaluate.encoder {
             true => Some(self.encoder(&device)?),
             false => None,

@@ -37,7 +37,8 @@ pub struct Audit {
     /// Where the runs of a TOML file are kept
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs_dir: PathBuf,
-    /// Trains once more with this many canary records and attacks their losses (--retrain alone: 512)
+    /// Trains once more with this many canary records and attacks their losses, and others through text that the new model
+    /// draws (--retrain alone: 512)
     #[arg(long, value_name = "CANARIES", num_args = 0..=1, require_equals = true, default_missing_value = "512", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     retrain: Option<u32>,
     /// Dirac canaries [default: as many as run in a few seconds, at most 8 million]

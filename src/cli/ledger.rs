@@ -137,11 +137,21 @@ fn text(s: &Shown) -> String {
             .map(|(release, charged)| format!("{charged} of {} {} charged", release.times, release.mechanism.uses()))
             .collect();
         let numbers: Vec<String> = releases().map(|(release, _)| release.mechanism.describe()).collect();
+        let whose = match (&record.from, record.disjoint) {
+            (Some(from), _) => format!(", on dataset {from}, which shares rows with this one"),
+            (None, true) => ", declared to share nobody with other datasets".into(),
+            (None, false) => String::new(),
+        };
         out += &format!(
-            "run {}: {}, {state}, {}{mark}{research}\n",
+            "run {}{whose}: {}, {state}, {}{mark}{research}\n",
             record.run,
             charged.join(" and "),
             numbers.join(", ")
+        );
+    }
+    for dataset in &s.view.apart {
+        out += &format!(
+            "dataset {dataset} shares rows with this one and was declared to share nobody: its runs are not here\n"
         );
     }
     if let Some((release, reference)) = s.view.unproven() {

@@ -116,10 +116,11 @@ const _: () = assert!(leaves(CanaryBound::FIELDS) && leaves(BaseModel::FIELDS) &
 
 impl Composed {
     fn of(ledger: &LedgerView, population: Option<String>) -> Result<Self> {
-        let runs = ledger.runs.iter().filter(|r| r.parameters.private).count();
+        let charged = ledger.runs.iter().filter(|r| r.has_charged());
+        let runs = charged.clone().filter(|r| r.parameters.private).count();
         Ok(Composed {
             population,
-            declared_disjoint: ledger.runs.iter().any(|run| run.disjoint),
+            declared_disjoint: !ledger.apart.is_empty() || ledger.runs.iter().any(|run| run.disjoint),
             epsilon: ledger.charged_epsilon()?,
             epsilon_if_adaptive: ledger.epsilon_if_adaptive()?,
             delta: ledger.delta,
@@ -128,7 +129,7 @@ impl Composed {
             sampler: ledger.sampler(),
             accountant: "pld".into(),
             runs,
-            not_private: ledger.runs.len() - runs,
+            not_private: charged.count() - runs,
             research: ledger.runs.iter().filter(|r| r.parameters.unproven().is_some()).count(),
         })
     }

@@ -140,7 +140,7 @@ pub fn composition(c: &Composed) -> String {
     };
     let others = match c.declared_disjoint {
         true => {
-            " It was declared that nobody in it is in another dataset: runs on others are not counted, whatever rows they share."
+            " It was declared that nobody in it is in another dataset: not all runs on datasets that share rows with it are counted."
         }
         false => {
             " Runs on other datasets are counted where the program saw, in the same folder of ledgers, that a text or a unit is in both."
@@ -149,7 +149,7 @@ pub fn composition(c: &Composed) -> String {
     let adaptive = c.epsilon_if_adaptive.map_or(String::new(), |epsilon| {
         format!(
             " That is for settings that were fixed before any of it was seen; where later runs were chosen after seeing what \
-             earlier ones gave, it is {}, by Rényi divergences.",
+             earlier ones gave, it is {}, by a filter.",
             up(epsilon, 3)
         )
     });

@@ -119,7 +119,8 @@ fn disclosures(d: &Data) -> Option<Block> {
         table,
         note: Some(
             "Nothing was learned from held-out records: theirs came back by chance, or since the model knew them before. Where \
-             training records' come back no more often, chance explains them; p says how likely so many would be (Fisher's exact test)."
+             held-out records are a random share of all, and training records' come back no more often, chance explains them; p \
+             says how likely so many would be (Fisher's exact test). Held-out records from elsewhere compare less well."
                 .into(),
         ),
         folded: false,

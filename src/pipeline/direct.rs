@@ -11,7 +11,7 @@ use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
 use crate::files::write_atomically;
-use crate::privacy::{Guarantee, PlanRequest, PrivacyPlan};
+use crate::privacy::{Guarantee, PlanRequest, PrivacyPlan, RunRecord, find_ledger};
 use crate::records::{LabelSpace, Record, Units};
 use crate::run::Preparation;
 use crate::run::plan_request;
@@ -137,6 +137,31 @@ pub fn planned(p: &Pipeline) -> Result<Option<Planned>> {
         plan: PrivacyPlan::calibrate(&request(p))?,
         run: run_id(p)?,
     }))
+}
+
+/// Ends the run of `dp_direct` where it was planned and is not asked for any more: nothing was charged, and it is not
+/// reserved any longer.
+///
+/// # Errors
+/// As [`account::open`].
+pub fn give_back(p: &Pipeline) -> Result<()> {
+    let path = p.folder.direct("run-id");
+    if p.config.evaluate.asks(ExtraArm::DpDirect) || !path.exists() {
+        return Ok(());
+    }
+    let preparation = Preparation::read(&p.folder)?;
+    let run = run_id(p)?;
+    let Some((_, view)) = find_ledger(&p.places.ledgers, &preparation.ledger())? else {
+        return Ok(());
+    };
+    let waits = |record: &RunRecord| record.run == run && !record.has_charged() && !record.ended;
+    if view.runs.iter().any(waits) {
+        let plan = PrivacyPlan::calibrate(&request(p))?;
+        let (ledger, _) = account::open(p, &preparation, &plan)?;
+        ledger.give_back(&run)?;
+        std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+    }
+    Ok(())
 }
 
 fn run_id(p: &Pipeline) -> Result<String> {

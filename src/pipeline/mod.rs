@@ -108,6 +108,7 @@ impl<'a> Pipeline<'a> {
 
     /// Does what is missing up to and including `last`.
     pub fn run_until(&self, last: Stage) -> Result<()> {
+        direct::give_back(self)?;
         let mut before = String::new();
         let mut earlier = Vec::new();
         for stage in stages(&self.config).into_iter().filter(|s| *s <= last) {

@@ -70,6 +70,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         },
     )?;
     let (train, _) = train.split(audit.per_label.clone());
+    let set_apart = audit.count;
     let (train, test) = match &data.test {
         None => train.split(held_out.per_label.clone()),
         Some(files) => {
@@ -109,7 +110,15 @@ pub fn run(p: &Pipeline) -> Result<()> {
         }
     }
     let units = training.units.len();
-    if c.audit.holdout == 0.0 && units as u64 != c.dataset.public_size {
+    if set_apart > 0 {
+        p.progress.note(&format!(
+            "(internal) {set_apart} training records are set apart for the audit and never train"
+        ));
+    }
+    // With some set apart the count is another each time: only what chance does not explain is told.
+    let (declared, holdout) = (c.dataset.public_size as f64, c.audit.holdout);
+    let spread = 6.0 * (declared * holdout * (1.0 - holdout)).sqrt();
+    if (units as f64 - declared * (1.0 - holdout)).abs() > spread {
         // P2: the declared size stays in force; the real count is for the owner's eyes.
         p.progress.note(&format!(
             "warning (internal): {units} training {}, `dataset.public_size` declares {}; the sampling rate follows the declaration",

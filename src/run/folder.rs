@@ -382,7 +382,6 @@ impl RunPaths {
                     self.test_records(),
                     self.rows(),
                     self.audit_records(),
-                    self.audit_records(),
                     self.preparation(),
                 ]
             }

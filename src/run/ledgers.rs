@@ -1,6 +1,8 @@
 //! The ledger of a run's private records, and those of other datasets that share some of them (rule P8).
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
 
 use super::rows::{Rows, Shared};
 use super::stamp::Stamp;
@@ -11,20 +13,20 @@ use crate::privacy::{Ledger, PrivacyPlan};
 use crate::tables::{self, Split};
 use crate::{Error, Result};
 
-/// A run's ledger, open, which charges the ledgers of datasets that share rows as well.
+/// A run's ledger, open, which charges the ledgers of datasets that share rows as well. While it lives no other process looks
+/// for shared rows.
 pub struct Opened {
-    pub ledger: Ledger,
+    ledger: Ledger,
     /// Those others; none where the dataset was declared to share nobody with any.
     pub charged_too: Vec<Shared>,
-    rows: Rows,
-    own: String,
+    belonging: Belonging,
 }
 
 impl Opened {
     /// Opens them.
     ///
     /// # Errors
-    /// As [`Ledger::open`]; data: what is known of rows is damaged.
+    /// As [`Ledger::open`]; data: what is known of rows is missing or damaged.
     pub fn open(
         places: &Places,
         folder: &RunPaths,
@@ -35,42 +37,56 @@ impl Opened {
         let own = preparation.ledger();
         let total = config.dataset.total_epsilon.unwrap_or(config.finetune.epsilon);
         let open = |name: &str| Ledger::open(&places.ledgers, name, total, plan.delta(), plan.unit());
+        let lock = lock(&places.ledgers)?;
         let mut rows = Rows::of_run(&places.ledgers, folder, trained_files(folder, config)?.into_iter())?;
-        let mut ledger = open(&own)?;
-        let mut charged_too = Vec::new();
+        let shared = rows.shared(&own)?;
+        // First, so that one that cannot be charged leaves nothing behind.
+        let others: Vec<Ledger> = shared
+            .iter()
+            .map(|shared| open(&shared.ledger).map_err(|e| beside(e, shared)))
+            .collect::<Result<_>>()?;
+        let mut ledger = open(&own)?.knows_rows();
+        let (mut charged_too, mut apart) = (Vec::new(), Vec::new());
         if config.dataset.disjoint {
-            ledger = ledger.disjoint();
+            (ledger, apart) = (ledger.disjoint(), others);
         } else {
-            charged_too = rows.shared(&own)?;
-        }
-        for shared in &charged_too {
-            ledger = ledger.beside(open(&shared.ledger).map_err(|e| beside(e, shared))?);
+            charged_too = shared;
+            ledger = others.into_iter().fold(ledger, Ledger::beside);
         }
         Ok(Opened {
             ledger,
             charged_too,
-            rows,
-            own,
+            belonging: Belonging {
+                rows,
+                own,
+                apart,
+                _lock: lock,
+            },
         })
     }
 
     /// The ledger, and what to call once a run of it has begun: from then on other datasets are held against its rows.
     pub fn take(self) -> (Ledger, Belonging) {
-        (
-            self.ledger,
-            Belonging {
-                rows: self.rows,
-                own: self.own,
-            },
-        )
+        (self.ledger, self.belonging)
     }
 }
 
-/// Rows that are not yet beside their ledger.
+/// Waits for whoever looks for shared rows in the folder.
+fn lock(ledgers: &Path) -> Result<File> {
+    let path = ledgers.join("lock");
+    std::fs::create_dir_all(ledgers).map_err(|e| Error::io("create the ledger folder", ledgers, e))?;
+    let file = File::create(&path).map_err(|e| Error::io("open", &path, e))?;
+    file.lock().map_err(|e| Error::io("lock", &path, e))?;
+    Ok(file)
+}
+
+/// Rows that are not yet beside their ledger, and ledgers that are to know that nobody is shared.
 #[must_use]
 pub struct Belonging {
     rows: Rows,
     own: String,
+    apart: Vec<Ledger>,
+    _lock: File,
 }
 
 impl Belonging {
@@ -79,19 +95,32 @@ impl Belonging {
     /// # Errors
     /// Other: the folder of ledgers cannot be written.
     pub fn belong(mut self) -> Result<()> {
-        self.rows.belong(&self.own)
+        self.rows.belong(&self.own)?;
+        for ledger in &mut self.apart {
+            ledger.apart(&self.own)?;
+        }
+        Ok(())
     }
 }
 
+/// What is wrong with the ledger of a dataset that shares rows.
 fn beside(error: dpsynth_privacy::Error, shared: &Shared) -> Error {
+    let said = error.told().message.clone();
     let error = Error::from(error);
+    let hint = match error.kind() {
+        Kind::Usage => {
+            "give `dataset.unit` as that dataset's runs had it; only where the two share nobody, `--disjoint` declares so"
+        }
+        Kind::Other => "its runs and this one cost the same people, so they go one after the other",
+        _ => return error,
+    };
+    let whole = format!(
+        "the ledger {}, whose dataset shares {} rows, units or files with this one: {said}",
+        shared.ledger, shared.rows
+    );
     match error.kind() {
-        Kind::Usage => error.hint(format!(
-            "its dataset shares {} rows, units or files with this one, so that this run costs both; \
-             `--disjoint` declares that they share nobody, and the release says so",
-            shared.rows
-        )),
-        _ => error,
+        Kind::Usage => Error::usage(whole).hint(hint),
+        _ => Error::other(whole).hint(hint),
     }
 }
 

@@ -4,16 +4,19 @@
 //! guess against them.
 
 use std::cmp::Ordering;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::RunPaths;
+use crate::evaluation::quality::words::words;
 use crate::files::{persist, temporary};
+use crate::privacy::verify;
 use crate::records::TextHashes;
 use crate::{Error, Result};
 
@@ -22,14 +25,16 @@ const KEPT: usize = 16;
 
 type Kept = [u8; KEPT];
 
-/// What a row is known by, to be added to the others of its dataset. Spaces, line breaks and capitals make no other text.
+/// Stands before the hashes of a file, with a fingerprint of the key and their number.
+const MARK: &[u8; 16] = b"dpsynth rows 1\n\0";
+
+/// What a row is known by, to be added to the others of its dataset. Spaces, capitals, punctuation and what cannot be seen
+/// make no other text, where it has words.
 pub fn of_text(text: &str) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for word in text.split_whitespace() {
-        hash.update(word.to_lowercase());
-        hash.update(b" ");
+    match words(text) {
+        none if none.is_empty() => Sha256::digest(text.trim()).into(),
+        words => Sha256::digest(words.join(" ")).into(),
     }
-    hash.finalize().into()
 }
 
 /// The same of whom it belongs to, by the column that names them.
@@ -56,9 +61,7 @@ pub fn of_file(sha256: &str) -> [u8; 32] {
 /// # Errors
 /// Other: no room for files.
 pub fn write(folder: &RunPaths, rows: &mut TextHashes) -> Result<()> {
-    let path = folder.rows();
-    let hashes = rows.sorted()?;
-    put(&path, hashes)
+    put(&folder.rows(), &Fingerprint::default(), rows.sorted()?)
 }
 
 /// Another ledger, and how many of its rows and units are these too.
@@ -72,8 +75,12 @@ pub struct Shared {
 /// Rows of one dataset, keyed.
 pub struct Rows {
     ledgers: PathBuf,
+    key: Fingerprint,
     keyed: TextHashes,
 }
+
+/// Of a key: which one hashes were made with.
+type Fingerprint = [u8; 16];
 
 impl Rows {
     /// Of the dataset of a run, and of the files that it was read from; of a run of an earlier version its files alone.
@@ -89,7 +96,7 @@ impl Rows {
         };
         let path = folder.rows();
         if path.exists() {
-            let mut rows = Hashes::<32>::open(&path)?;
+            let mut rows = Hashes::<32>::open(&path, &Fingerprint::default())?;
             while let Some(hash) = rows.next()? {
                 add(&hash)?;
             }
@@ -99,6 +106,7 @@ impl Rows {
         }
         Ok(Rows {
             ledgers: ledgers.to_path_buf(),
+            key: Sha256::digest(key)[..16].try_into().expect("16 of 32 bytes"),
             keyed,
         })
     }
@@ -106,22 +114,35 @@ impl Rows {
     /// The other ledgers of the folder whose datasets share some.
     ///
     /// # Errors
-    /// Data: the hashes beside a ledger are damaged. Other: a file cannot be read.
+    /// Data: hashes are missing beside a ledger that had them, or a ledger beside its hashes; they are damaged, or of another
+    /// key. Other: a file cannot be read.
     pub fn shared(&mut self, own: &str) -> Result<Vec<Shared>> {
         let mut out = Vec::new();
-        let entries = fs::read_dir(&self.ledgers).map_err(|e| Error::io("read", &self.ledgers, e))?;
-        let mut paths: Vec<PathBuf> = entries
-            .filter_map(|entry| entry.ok())
-            .map(|entry| entry.path())
-            .collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "rows"));
-        paths.sort();
-        for path in paths {
+        for path in with_ending(&self.ledgers, "jsonl")? {
+            let rows = path.with_extension("rows");
+            if !rows.exists() && verify(&path)?.runs.iter().any(|run| run.rows) {
+                return Err(Error::data(format!(
+                    "{} is missing: nothing tells whether the dataset of {} shares rows with this one",
+                    rows.display(),
+                    path.display()
+                ))
+                .hint("restore it from a backup: without it a second budget would begin"));
+            }
+        }
+        for path in with_ending(&self.ledgers, "rows")? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            if name == own || !self.ledgers.join(format!("{name}.jsonl")).exists() {
+            if name == own {
                 continue;
             }
             let rows = self.shared_with(&path)?;
+            let ledger = path.with_extension("jsonl");
+            if rows > 0 && !ledger.exists() {
+                return Err(Error::data(format!(
+                    "{} is missing, and its dataset shares {rows} rows, units or files with this one: what it has spent is not known",
+                    ledger.display()
+                ))
+                .hint("restore the ledger from a backup"));
+            }
             if rows > 0 {
                 out.push(Shared { ledger: name, rows });
             }
@@ -130,7 +151,7 @@ impl Rows {
     }
 
     fn shared_with(&mut self, path: &Path) -> Result<u64> {
-        let mut theirs = Hashes::<KEPT>::open(path)?;
+        let mut theirs = Hashes::<KEPT>::open(path, &self.key)?;
         let mut ours = self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash)));
         let (mut a, mut b) = (ours.next().transpose()?, theirs.next()?);
         let mut shared = 0;
@@ -154,7 +175,7 @@ impl Rows {
     pub fn belong(&mut self, own: &str) -> Result<()> {
         let path = self.ledgers.join(format!("{own}.rows"));
         let mut earlier = match path.exists() {
-            true => Some(Hashes::<KEPT>::open(&path)?),
+            true => Some(Hashes::<KEPT>::open(&path, &self.key)?),
             false => None,
         };
         let mut next = || earlier.as_mut().map_or(Ok(None), Hashes::next);
@@ -175,7 +196,7 @@ impl Rows {
             };
             step().transpose()
         });
-        put(&path, both)
+        put(&path, &self.key, both)
     }
 }
 
@@ -183,49 +204,72 @@ fn kept(hash: &[u8; 32]) -> Kept {
     hash[..KEPT].try_into().expect("16 of 32 bytes")
 }
 
-/// The key of a folder of ledgers; made where there is none.
+/// Files of a folder with this ending, in order.
+fn with_ending(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok())
+        .map(|entry| entry.path())
+        .collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == ending));
+    paths.sort();
+    Ok(paths)
+}
+
+/// The key of a folder of ledgers; made where there is none and nothing was keyed yet.
 fn key(ledgers: &Path) -> Result<[u8; 32]> {
     let path = ledgers.join("key");
     fs::create_dir_all(ledgers).map_err(|e| Error::io("create the ledger folder", ledgers, e))?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(&path) {
-        Ok(mut file) => {
-            let key: [u8; 32] = rand::rng().random();
-            file.write_all(&key)
-                .and_then(|()| file.sync_all())
-                .map_err(|e| Error::io("write", &path, e))?;
-            Ok(key)
+    if !path.exists() {
+        if let Some(keyed) = with_ending(ledgers, "rows")?.first() {
+            return Err(Error::data(format!(
+                "{} is missing: nothing tells whether the dataset of {} shares rows with this one",
+                path.display(),
+                keyed.display()
+            ))
+            .hint("restore the key from a backup: without it a second budget would begin"));
         }
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            let key = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-            key.try_into().map_err(|_| {
-                Error::data(format!("{} is no key of 32 bytes", path.display()))
-                    .hint("restore it from a backup; without it no dataset is known to share rows with another")
-            })
-        }
-        Err(e) => Err(Error::io("write", &path, e)),
+        let key: [u8; 32] = rand::rng().random();
+        let mut file = private(&path)?;
+        file.write_all(&key).map_err(|e| Error::io("write", &path, e))?;
+        persist(file, &path)?;
     }
+    let key = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    key.try_into().map_err(|_| {
+        Error::data(format!("{} is no key of 32 bytes", path.display()))
+            .hint("restore it from a backup; without it no dataset is known to share rows with another")
+    })
 }
 
-/// Writes hashes that come in order, each once; for the owner alone.
-fn put<const N: usize>(path: &Path, hashes: impl Iterator<Item = Result<[u8; N]>>) -> Result<()> {
+/// A file to be put at `path`, for its owner alone.
+fn private(path: &Path) -> Result<NamedTempFile> {
     let file = temporary(path)?;
     #[cfg(unix)]
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .map_err(|e| Error::io("write", path, e))?;
+    Ok(file)
+}
+
+/// Writes hashes that come in order, each once; for the owner alone.
+fn put<const N: usize>(path: &Path, key: &Fingerprint, hashes: impl Iterator<Item = Result<[u8; N]>>) -> Result<()> {
+    let failed = |e| Error::io("write", path, e);
+    let file = private(path)?;
     let mut out = BufWriter::new(file.as_file());
-    let mut last = None;
+    let head = |count: u64| [&MARK[..], key, &count.to_le_bytes()].concat();
+    out.write_all(&head(0)).map_err(failed)?;
+    let (mut last, mut count) = (None, 0);
     for hash in hashes {
         let hash = hash?;
         if last != Some(hash) {
-            out.write_all(&hash).map_err(|e| Error::io("write", path, e))?;
+            out.write_all(&hash).map_err(failed)?;
             last = Some(hash);
+            count += 1;
         }
     }
-    out.flush().map_err(|e| Error::io("write", path, e))?;
+    out.seek(SeekFrom::Start(0))
+        .and_then(|_| out.write_all(&head(count)))
+        .and_then(|()| out.flush())
+        .map_err(failed)?;
     drop(out);
     persist(file, path)
 }
@@ -238,18 +282,30 @@ struct Hashes<const N: usize> {
 }
 
 impl<const N: usize> Hashes<N> {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, key: &Fingerprint) -> Result<Self> {
         let read = |e| Error::io("read", path, e);
         let file = File::open(path).map_err(read)?;
         let bytes = file.metadata().map_err(read)?.len();
-        if bytes % N as u64 != 0 {
-            return Err(Error::data(format!("{} is damaged: it was cut", path.display()))
+        let mut file = BufReader::new(file);
+        let (mut mark, mut made_with, mut count) = ([0; 16], Fingerprint::default(), [0; 8]);
+        let whole = file
+            .read_exact(&mut mark)
+            .and_then(|()| file.read_exact(&mut made_with))
+            .and_then(|()| file.read_exact(&mut count));
+        let left = u64::from_le_bytes(count);
+        if whole.is_err() || mark != *MARK || left.checked_mul(N as u64).and_then(|b| b.checked_add(40)) != Some(bytes)
+        {
+            return Err(Error::data(format!("{} is damaged", path.display()))
                 .hint("restore it from a backup: it knows which datasets share rows"));
+        }
+        if made_with != *key {
+            return Err(Error::data(format!("{} was made with another key", path.display()))
+                .hint("restore the file `key` beside it from a backup"));
         }
         Ok(Hashes {
             path: path.to_path_buf(),
-            file: BufReader::new(file),
-            left: bytes / N as u64,
+            file,
+            left,
         })
     }
 

@@ -481,3 +481,31 @@ fn the_language_model_itself_classifies_the_test_records() {
         report["references"]
     );
 }
+
+/// It was planned with its run; where it is not asked for any more, its part of the budget was once held for ever.
+#[test]
+fn p8_a_dp_direct_that_is_not_wanted_any_more_is_given_back() {
+    let place = Place::new();
+    let total = "dataset.total_epsilon=20";
+    place.done("prepare", &with(&[total, ASKED]));
+    place.done("finetune", &with(&[total, ASKED]));
+    let planned = place.ledger_shown();
+    assert_eq!(planned["runs"].as_array().map(Vec::len), Some(2));
+    // Both plans were made before anything was charged.
+    assert_eq!(planned["counted"]["rests_on"], "pld");
+    let counted = |shown: &Value| shown["counted"]["epsilon"].as_f64().expect("a number");
+    place.done("run", &with(&[total]));
+    let without = place.ledger_shown();
+    let direct = without["runs"]
+        .as_array()
+        .expect("runs")
+        .iter()
+        .find(|run| run["run"].as_str().unwrap().contains("direct"));
+    assert_eq!(direct.expect("is on record")["ended"], true);
+    assert!(counted(&without) < counted(&planned), "{without}");
+    // Asked for again, it is a run that was planned later.
+    place.done("run", &with(&[total, ASKED]));
+    let again = place.ledger_shown();
+    assert_eq!(again["runs"].as_array().map(Vec::len), Some(3));
+    assert_ne!(again["counted"]["rests_on"], "pld");
+}

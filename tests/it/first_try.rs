@@ -3,7 +3,7 @@
 
 use crate::support;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::{Place, Said};
 use arrow::array::{Array, AsArray};
@@ -443,10 +443,7 @@ fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
 
     // An unlabelled row more.
     place.write("train.csv", whole.clone() + "a row that nobody has labelled,\n");
-    run("b", &[]).refused(
-        4,
-        &["whose dataset shares records with this one", "budget is epsilon 6"],
-    );
+    run("b", &[]).refused(4, &["this run is charged to both", "budget is epsilon 6"]);
     assert!(views().iter().all(|view| view.runs.len() <= 1), "{:?}", views());
     // A fold of it, in capitals, with room in its budget.
     let fold: Vec<String> = (whole.lines().enumerate())
@@ -456,7 +453,7 @@ fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
         })
         .collect();
     place.write("train.csv", fold[..fold.len() / 2].join("\n") + "\n");
-    run("c", &[]).refused(4, &["whose dataset shares records"]);
+    run("c", &[]).refused(4, &["this run is charged to both", "budget is epsilon 6"]);
     let small = ["--set", "finetune.epsilon=0.2"];
     let said = run("d", &small);
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -466,12 +463,18 @@ fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
         .map(|view| view.runs.len())
         .filter(|runs| *runs > 0)
         .collect();
-    assert_eq!(charged, [1, 2], "its own, and that of the whole");
-    let (own, other) = (&views()[views().len() - 2].runs[0], &views()[views().len() - 1].runs[1]);
-    assert_eq!(
-        (own.run.as_str(), own.charged_steps()),
-        (other.run.as_str(), other.charged_steps())
+    assert_eq!(charged, [2, 2], "its own, and that of the whole: each knows both runs");
+    let (own, other) = (
+        dpsynth::privacy::verify(&place.ledger_of("d-quick")).unwrap(),
+        dpsynth::privacy::verify(&place.ledger_of("a-quick")).unwrap(),
     );
+    for (here, there) in [(&own, &other), (&other, &own)] {
+        let native = here.runs.iter().find(|run| run.from.is_none()).unwrap();
+        let copy = there.runs.iter().find(|run| run.run == native.run).unwrap();
+        assert_eq!(copy.from.as_ref(), Some(&here.dataset));
+        assert_eq!(copy.charged_steps(), native.charged_steps());
+    }
+    assert_eq!(own.counted().unwrap().epsilon, other.counted().unwrap().epsilon);
     // Declared to share nobody: a budget of its own, on record.
     let told = run("e", &["--disjoint"]);
     assert_eq!(told.code, Some(4), "the fold has spent already: {told:?}");
@@ -486,6 +489,11 @@ fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
             .count(),
         1
     );
+    // The other's ledger knows, so that no bundle of it says that all was counted.
+    let apart = views().into_iter().filter(|view| !view.apart.is_empty()).count();
+    assert!(apart >= 1, "{:?}", views());
+    let shown = place.ok(&["ledger", "show", place.ledger_of("f-quick").to_str().unwrap()]);
+    assert!(shown.stdout.contains("declared to share nobody"), "{shown:?}");
     place.ok(&["audit", "runs/f-quick", "--replay-seconds", "1", "--canaries", "1000"]);
     place.ok(&["release", "runs/f-quick", "--to", "bundle"]);
     let claim = place.json("bundle/privacy.json");
@@ -495,6 +503,52 @@ fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
             .text("bundle/README.md")
             .contains("It was declared that nobody in it is in another dataset")
     );
+}
+
+/// Each of these once began a second budget without a word.
+#[test]
+fn p8_what_datasets_share_cannot_be_forgotten_unnoticed() {
+    let place = tiny();
+    place.edit("total_epsilon = 100.0", "total_epsilon = 6.0");
+    place.done("run", &["--set", "name=a"]);
+    place.write("train.csv", place.text("train.csv") + "one more film,positive\n");
+    let run = || place.call(&["run", "tiny.toml", "--profile", "quick", "--set", "name=b"]);
+    let ledgers = place.path("ledgers");
+    let find = |ending: &str| -> PathBuf {
+        let mut all = fs::read_dir(&ledgers).unwrap().map(|entry| entry.unwrap().path());
+        all.find(|path| path.to_string_lossy().ends_with(ending)).unwrap()
+    };
+    run().refused(4, &["budget is epsilon 6"]);
+    let (key, rows, ledger) = (find("/key"), find(".rows"), find(".jsonl"));
+    let lost = |file: &PathBuf, said: &str| {
+        let whole = fs::read(file).unwrap();
+        fs::remove_file(file).unwrap();
+        run().refused(3, &[said]);
+        fs::write(file, whole).unwrap();
+        run().refused(4, &["budget is epsilon 6"]);
+    };
+    lost(&key, "key is missing");
+    lost(&rows, "rows is missing");
+    lost(&ledger, "what it has spent is not known");
+    let changed = |file: &PathBuf, bytes: &[u8], said: &str| {
+        let whole = fs::read(file).unwrap();
+        fs::write(file, bytes).unwrap();
+        run().refused(3, &[said]);
+        fs::write(file, whole).unwrap();
+    };
+    changed(&rows, &[], "damaged");
+    changed(&rows, &fs::read(&rows).unwrap()[..56], "damaged");
+    changed(&key, &[7; 32], "made with another key");
+    changed(&key, &[7; 5], "no key of 32 bytes");
+    // A letter that nobody sees, and a full stop, make no other text.
+    let whole = place.text("train.csv");
+    place.write(
+        "train.csv",
+        whole
+            .replace(",positive", "\u{200b}.,positive")
+            .replace(",negative", "!,negative"),
+    );
+    run().refused(4, &["budget is epsilon 6"]);
 }
 
 #[test]
@@ -523,6 +577,7 @@ fn p8_a_key_of_ledgers_is_its_owners_alone() {
     // Without the key nobody can look for a text in them.
     let hashes = fs::read(find(".rows")).unwrap();
     let rows = fs::read(place.run("internal/rows")).unwrap();
+    let (hashes, rows) = (&hashes[40..], &rows[40..]);
     assert_eq!((hashes.len() % 16, rows.len() % 32), (0, 0));
     let plain = |hash: &[u8]| hashes.chunks(16).any(|known| known == &hash[..16]);
     assert!(rows.chunks(32).all(|hash| !plain(hash)));

@@ -649,7 +649,7 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
     use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
     let dir = tempfile::tempdir().expect("a temporary folder");
     let open = || Ledger::open(dir.path(), "abc", 9.0, 1e-5, &Unit::Record).expect("opens");
-    drop(open());
+    open().set_budget(9.0).expect("writes");
     let file = dir.path().join("abc.jsonl");
     let path = file.to_str().expect("a plain path");
     assert_eq!(json(&["ledger", "show", path, "--json"])["sampler"], "none");

@@ -169,7 +169,7 @@ impl PrivateRun {
     /// # Errors
     /// As [`PrivacyPlan::begin`]; nothing is written.
     pub fn require_room(&self, plan: &PrivacyPlan, run: &str) -> Result<()> {
-        self.ledger.require_room(run, plan.parameters())
+        self.ledger.require_room(run, plan.parameters()).map(drop)
     }
 
     /// Ends the run: uses that were planned but not charged no longer count, and it cannot be taken up again.

@@ -133,7 +133,7 @@ fn composition(said: &Claim) -> Option<&'static str> {
         && all.epsilon.is_finite()
         && alone.is_some_and(|alone| all.epsilon >= alone.epsilon_lower * (1.0 - SAME_NUMBER))
         && all.epsilon_if_adaptive.is_none_or(|adaptive| adaptive >= 0.0)
-        && all.epsilon_if_adaptive.is_some() == (all.runs > 1)
+        && (all.epsilon_if_adaptive.is_none() || all.runs > 1)
         && (all.adjacency == own.adjacency && all.accountant == own.accountant && all.unit == own.unit)
         && all.sampler.split(" and ").all(is_sampler)
         && all.population.as_deref().is_none_or(is_population);

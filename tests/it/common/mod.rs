@@ -101,6 +101,13 @@ impl Place {
         self.write("tiny.toml", toml.replace(from, to));
     }
 
+    /// The ledger of a run by its folder's name.
+    pub fn ledger_of(&self, run: &str) -> PathBuf {
+        let prepared = self.json(&format!("runs/{run}/internal/prepare.json"));
+        let dataset = prepared["dataset_hash"].as_str().expect("a hash");
+        self.path(&format!("ledgers/{dataset}.jsonl"))
+    }
+
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }

@@ -66,8 +66,8 @@ pub fn delta(phases: &[Phase], adjacency: Adjacency, target: f64) -> Result<(f64
     Ok((high.exp(), epsilon(phases, adjacency, high.exp())?.order))
 }
 
-/// Epsilon for `delta` by one order, fixed beforehand: what a privacy filter may stop at, whatever led to its later phases
-/// (Feldman and Zrnic 2021, theorem 4.3).
+/// Epsilon for `delta` by one order, both fixed beforehand: what phases may come to that are let in only while this is within
+/// a fixed epsilon, whatever led to the later ones (Feldman and Zrnic 2021, a filter).
 ///
 /// # Errors
 /// As [`epsilon`].
@@ -79,6 +79,17 @@ pub fn epsilon_at(phases: &[Phase], adjacency: Adjacency, delta: f64, order: f64
         order,
         delta,
     ))
+}
+
+/// The same where no epsilon was fixed beforehand, at whatever point phases stop: ρ + ln(1/δ)/(order − 1), Markov's bound,
+/// which holds at all times together.
+///
+/// # Errors
+/// As [`epsilon`].
+pub fn epsilon_at_any_time(phases: &[Phase], adjacency: Adjacency, delta: f64, order: f64) -> Result<f64> {
+    check_phases(phases)?;
+    check_delta(delta)?;
+    Ok(divergence(phases, adjacency, series_bound)(order) - delta.ln() / (order - 1.0))
 }
 
 /// The order at which `phases` fit under (epsilon, delta) the most times.

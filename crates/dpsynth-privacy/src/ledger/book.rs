@@ -31,11 +31,32 @@ pub struct RunRecord {
     pub adaptive: bool,
     /// Whether its dataset was declared to share nobody with any other: no other ledger was charged for it.
     pub disjoint: bool,
+    /// Whether what its rows are known by lies beside the ledger; not so of earlier versions of the program.
+    pub rows: bool,
+    /// The dataset whose run it is, which shares records with this one; none where it is this one's.
+    pub from: Option<String>,
     /// Whether it was ended before its last planned use.
     pub ended: bool,
 }
 
 impl RunRecord {
+    /// A run of this ledger that has charged nothing.
+    fn new(run: &str, parameters: &RunParameters) -> Self {
+        RunRecord {
+            run: run.to_string(),
+            parameters: parameters.clone(),
+            uses: parameters.nothing(),
+            holds_states: false,
+            states: Vec::new(),
+            trained: None,
+            adaptive: false,
+            disjoint: false,
+            rows: false,
+            from: None,
+            ended: false,
+        }
+    }
+
     /// Whether a state with this SHA-256 is the run's own, as far as the ledger can know.
     pub fn has_state(&self, sha256: &str) -> bool {
         !self.holds_states || self.states.iter().any(|own| own == sha256)
@@ -54,6 +75,11 @@ impl RunRecord {
     /// Steps of training that were charged.
     pub fn charged_steps(&self) -> u64 {
         self.charged(TRAINING)
+    }
+
+    /// Whether anything was.
+    pub fn has_charged(&self) -> bool {
+        self.uses.iter().any(|uses| *uses > 0)
     }
 
     /// Whether all that is planned was charged.
@@ -111,7 +137,7 @@ impl Serialize for RunRecord {
                 proof: release.mechanism.proof(),
             })
             .collect();
-        let mut out = serializer.serialize_struct("RunRecord", 10)?;
+        let mut out = serializer.serialize_struct("RunRecord", 11)?;
         out.serialize_field("run", &self.run)?;
         out.serialize_field("delta", &self.parameters.delta)?;
         out.serialize_field("private", &self.parameters.private)?;
@@ -121,6 +147,7 @@ impl Serialize for RunRecord {
         out.serialize_field("trained", &self.trained)?;
         out.serialize_field("adaptive", &self.adaptive)?;
         out.serialize_field("disjoint", &self.disjoint)?;
+        out.serialize_field("from", &self.from)?;
         out.serialize_field("ended", &self.ended)?;
         out.end()
     }
@@ -170,10 +197,15 @@ pub struct LedgerView {
     /// What all runs could spend together when the first private one was planned; none before.
     #[serde(skip)]
     first_total: Option<f64>,
+    /// Whether the total was changed after something was charged: it may have been chosen by what that gave.
+    #[serde(skip)]
+    moved: bool,
     /// Number of lines.
     pub lines: u64,
     /// The runs, in order.
     pub runs: Vec<RunRecord>,
+    /// Datasets that share records with this one and were declared to share nobody: their runs are not here.
+    pub apart: Vec<String>,
 }
 
 impl LedgerView {
@@ -215,20 +247,19 @@ impl LedgerView {
 }
 
 impl LedgerView {
-    /// What [`LedgerView::charged_epsilon`] is where the settings of later runs were chosen after seeing what earlier ones
-    /// gave. Privacy loss distributions compose for plans that were fixed before; filters hold either way. None where there
-    /// are not two private runs.
+    /// What [`LedgerView::charged_epsilon`] is by a filter, which holds where the settings of later runs were chosen after
+    /// seeing what earlier ones gave. None where no plan was made after something was charged.
     ///
     /// # Errors
     /// As [`LedgerView::charged_epsilon`].
     pub fn epsilon_if_adaptive(&self) -> Result<Option<f64>> {
-        let charged = self.private().map(|run| (&run.parameters, run.uses.clone()));
-        match self.private().count() {
-            0 | 1 => Ok(None),
-            _ => Ok(Some(
-                self.count(charged, (0..).map(|i| i > 0).take(self.runs.len()))?.epsilon,
-            )),
+        let charged = self.private().filter(|run| run.has_charged());
+        if !charged.clone().any(|run| run.adaptive) {
+            return Ok(None);
         }
+        let runs = charged.clone().map(|run| (&run.parameters, run.uses.clone()));
+        self.count(runs, charged.map(|run| run.adaptive), rdp::epsilon_at_any_time)
+            .map(|counted| Some(counted.epsilon))
     }
 
     /// What counts against the budget, open runs at their planned steps.
@@ -237,7 +268,7 @@ impl LedgerView {
     /// As [`LedgerView::charged_epsilon`].
     pub fn counted(&self) -> Result<Counted> {
         let runs = self.private().map(|run| (&run.parameters, run.counted()));
-        self.count(runs, self.private().map(|run| run.adaptive))
+        self.count(runs, self.private().map(|run| run.adaptive), self.by_order())
     }
 
     /// The same with one more run, planned now.
@@ -247,7 +278,16 @@ impl LedgerView {
         self.count(
             runs.chain([(parameters, parameters.planned())]),
             adaptive.chain([self.is_spent_from()]),
+            self.by_order(),
         )
+    }
+
+    /// How divergences become an epsilon: against a total that nothing can have moved, or at any time.
+    fn by_order(&self) -> AtOrder {
+        match self.moved {
+            false => rdp::epsilon_at,
+            true => rdp::epsilon_at_any_time,
+        }
     }
 
     /// Two filters share delta between them: whatever is let in satisfies one of both, each at half of it.
@@ -255,6 +295,7 @@ impl LedgerView {
         &self,
         runs: impl Iterator<Item = (&'a RunParameters, Uses)> + Clone,
         adaptive: impl Iterator<Item = bool>,
+        at: AtOrder,
     ) -> Result<Counted> {
         let adaptive: Vec<bool> = adaptive.collect();
         if !adaptive.contains(&true) {
@@ -264,7 +305,7 @@ impl LedgerView {
             });
         }
         let (renyi, sum) = (
-            self.filtered(runs.clone(), self.delta / 2.0)?,
+            self.filtered(runs.clone(), self.delta / 2.0, at)?,
             self.added(runs, &adaptive)?,
         );
         Ok(match renyi < sum {
@@ -295,11 +336,14 @@ impl LedgerView {
         Ok(sum + compose(first.into_iter(), self.delta / 4.0)?)
     }
 
-    fn filtered<'a>(&self, runs: impl Iterator<Item = (&'a RunParameters, Uses)>, delta: f64) -> Result<f64> {
+    fn filtered<'a>(
+        &self,
+        runs: impl Iterator<Item = (&'a RunParameters, Uses)>,
+        delta: f64,
+        at: AtOrder,
+    ) -> Result<f64> {
         match (phases_of(runs)?, self.filter_order()?) {
-            (phases, Some(order)) if !phases.is_empty() => {
-                rdp::epsilon_at(&phases, Adjacency::AddOrRemoveOne, delta, order)
-            }
+            (phases, Some(order)) if !phases.is_empty() => at(&phases, Adjacency::AddOrRemoveOne, delta, order),
             _ => Ok(0.0),
         }
     }
@@ -324,7 +368,16 @@ impl LedgerView {
 
     /// Whether anybody may have seen anything.
     fn is_spent_from(&self) -> bool {
-        self.private().any(|run| run.uses.iter().any(|uses| *uses > 0))
+        self.private().any(RunRecord::has_charged)
+    }
+
+    /// Takes in a run.
+    fn plan(&mut self, mut record: RunRecord) {
+        record.adaptive = self.is_spent_from();
+        if record.parameters.private {
+            self.first_total.get_or_insert(self.total_epsilon);
+        }
+        self.runs.push(record);
     }
 
     /// Takes in the `index`-th use of a release; else what is wrong with it.
@@ -346,6 +399,9 @@ impl LedgerView {
         Ok(())
     }
 }
+
+/// Epsilon of phases for a delta by one order.
+type AtOrder = fn(&[Phase], Adjacency, f64, f64) -> Result<f64>;
 
 fn phases_of<'a>(runs: impl Iterator<Item = (&'a RunParameters, Uses)>) -> Result<Vec<Phase>> {
     let phases: Vec<_> = runs.map(|(p, uses)| p.phases(&uses)).collect::<Result<_>>()?;
@@ -375,8 +431,10 @@ impl Book {
                 total_epsilon: 0.0,
                 delta: 0.0,
                 first_total: None,
+                moved: false,
                 lines: 0,
                 runs: Vec::new(),
+                apart: Vec::new(),
             },
         };
         lines.iter().try_for_each(|line| book.apply(path, line))?;
@@ -420,11 +478,16 @@ impl Book {
             Entry::Budget { total_epsilon } if !is_total(*total_epsilon) => {
                 return refuse("sets a budget that is none");
             }
-            Entry::Budget { total_epsilon } => view.total_epsilon = *total_epsilon,
+            Entry::Budget { total_epsilon } => {
+                view.moved |= view.is_spent_from();
+                view.total_epsilon = *total_epsilon;
+            }
             Entry::Run {
                 run,
                 holds_states,
                 disjoint,
+                rows,
+                from,
                 parameters,
             } => {
                 if view.runs.iter().any(|r| r.run == *run) {
@@ -433,22 +496,44 @@ impl Book {
                 if let Some(strange) = parameters.strange() {
                     return refuse(strange);
                 }
-                let adaptive = view.is_spent_from();
-                if parameters.private {
-                    view.first_total.get_or_insert(view.total_epsilon);
-                }
-                view.runs.push(RunRecord {
-                    adaptive,
-                    run: run.clone(),
-                    parameters: parameters.clone(),
-                    uses: parameters.nothing(),
-                    holds_states: *holds_states,
-                    disjoint: *disjoint,
-                    states: Vec::new(),
-                    trained: None,
-                    ended: false,
-                });
+                let mut record = RunRecord::new(run, parameters);
+                (record.holds_states, record.disjoint, record.rows) = (*holds_states, *disjoint, *rows);
+                record.from = from.clone();
+                view.plan(record);
             }
+            Entry::Known {
+                run,
+                from,
+                uses,
+                ended,
+                parameters,
+            } => {
+                let within = parameters
+                    .planned()
+                    .iter()
+                    .zip(uses)
+                    .all(|(planned, uses)| uses <= planned);
+                if !within || uses.len() != parameters.releases.len() || parameters.strange().is_some() {
+                    return refuse("says of another dataset's run what no plan says");
+                }
+                match view.runs.iter_mut().find(|r| r.run == *run) {
+                    None => {
+                        let mut record = RunRecord::new(run, parameters);
+                        (record.uses, record.ended, record.from) = (uses.clone(), *ended, Some(from.clone()));
+                        view.plan(record);
+                    }
+                    Some(r)
+                        if r.from.as_ref() == Some(from)
+                            && r.parameters == *parameters
+                            && r.uses.iter().zip(uses).all(|(before, now)| before <= now)
+                            && (*ended || !r.ended) =>
+                    {
+                        (r.uses, r.ended) = (uses.clone(), *ended);
+                    }
+                    Some(_) => return refuse("says of another dataset's run what it did not do"),
+                }
+            }
+            Entry::Apart { from } => view.apart.push(from.clone()),
             Entry::Use { run, release, index } => {
                 if let Err(what) = view.take(run, release, *index) {
                     return refuse(what);
@@ -490,6 +575,37 @@ impl Book {
         found.map(|record| record.uses.clone())
     }
 
+    /// What of the runs of `other` is not here yet.
+    pub fn unknown_of(&self, other: &Book) -> Vec<Entry> {
+        let own = other.view.runs.iter().filter(|run| run.from.is_none());
+        let news = own.filter(|run| {
+            let known = self.view.runs.iter().find(|known| known.run == run.run);
+            known.is_none_or(|known| (&known.uses, known.ended) != (&run.uses, run.ended))
+        });
+        let entry = |run: &RunRecord| Entry::Known {
+            run: run.run.clone(),
+            from: other.view.dataset.clone(),
+            uses: run.uses.clone(),
+            ended: run.ended,
+            parameters: run.parameters.clone(),
+        };
+        news.map(entry).collect()
+    }
+
+    /// With `entries` taken in, as they would be read.
+    pub fn with(&self, path: &Path, entries: &[Entry]) -> Result<Book> {
+        let mut book = self.clone();
+        for entry in entries {
+            let line = Line {
+                seq: book.view.lines,
+                prev: String::new(),
+                entry: entry.clone(),
+            };
+            book.apply(path, &line)?;
+        }
+        Ok(book)
+    }
+
     /// Whether `run` may begin or go on: what it has charged, where it is known.
     pub fn admit(&self, run: &str, parameters: &RunParameters) -> Result<Option<Uses>> {
         if run.is_empty() {
@@ -516,11 +632,12 @@ impl Book {
         let total = self.view.total_epsilon;
         let asked = || compose(std::iter::once((parameters, parameters.planned())), self.view.delta);
         let with = match known {
-            // It was let in, perhaps by a version of the program that knew no filter.
-            Some(_) => self.view.reserved_epsilon().map(|epsilon| Counted {
+            // A version of the program let it in that knew no filter.
+            Some(r) if !r.rows && r.from.is_none() => self.view.reserved_epsilon().map(|epsilon| Counted {
                 epsilon: epsilon.min(spent.epsilon),
                 ..spent
             })?,
+            Some(_) => spent,
             None if !parameters.private => return Ok(None),
             None => self.view.counted_with(parameters)?,
         };

@@ -33,9 +33,27 @@ pub enum Entry {
         /// Whether its dataset was declared to share nobody with any other.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         disjoint: bool,
+        /// Whether what its rows are known by lies beside the ledger.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rows: bool,
+        /// The dataset whose run it is; none where it is this ledger's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
         #[serde(flatten)]
         parameters: RunParameters,
     },
+    /// What a run has charged whose dataset shares records with this one.
+    Known {
+        run: String,
+        from: String,
+        /// Of each of its releases.
+        uses: Vec<u64>,
+        ended: bool,
+        #[serde(flatten)]
+        parameters: RunParameters,
+    },
+    /// A dataset that shares records with this one was declared to share nobody.
+    Apart { from: String },
     /// A use of a release was charged: its `index`-th, from 0.
     Use { run: String, release: String, index: u64 },
     /// The same of a training step, as the first version wrote it.

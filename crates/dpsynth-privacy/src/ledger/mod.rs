@@ -39,9 +39,12 @@ pub struct Ledger {
     chain: Chain,
     book: Book,
     broken: bool,
+    /// The first line, until a second is written: who is refused leaves no ledger.
+    unwritten: Option<Entry>,
     /// Of datasets that share records: they are charged whatever is charged here.
     beside: Vec<Ledger>,
     disjoint: bool,
+    rows: bool,
 }
 
 /// Reads a ledger without locking or mending it, and checks it whole.
@@ -96,14 +99,16 @@ impl Ledger {
         let path = file_in(dir, dataset_hash);
         let mut ledger = Self::take(&path, true)?;
         if ledger.chain.is_empty() {
-            ledger.append(Entry::Created {
+            let created = Entry::Created {
                 dataset: dataset_hash.to_string(),
                 total_epsilon: default_total_epsilon,
                 delta,
                 adjacency: "add-or-remove-one".into(),
                 unit: unit.to_string(),
                 accountant: "pld".into(),
-            })?;
+            };
+            ledger.book = ledger.book.with(&path, std::slice::from_ref(&created))?;
+            ledger.unwritten = Some(created);
         }
         if ledger.book.dataset() != dataset_hash {
             return Err(Error::data(format!(
@@ -174,8 +179,10 @@ impl Ledger {
             chain,
             book,
             broken: false,
+            unwritten: None,
             beside: Vec::new(),
             disjoint: false,
+            rows: false,
         })
     }
 
@@ -183,6 +190,23 @@ impl Ledger {
     pub fn beside(mut self, other: Ledger) -> Self {
         self.beside.push(other);
         self
+    }
+
+    /// Writes of runs that are entered that what their rows are known by is kept beside the ledger.
+    pub fn knows_rows(mut self) -> Self {
+        self.rows = true;
+        self
+    }
+
+    /// Writes that the dataset `from` shares records and was declared to share nobody; once.
+    ///
+    /// # Errors
+    /// Other: the ledger cannot be written.
+    pub fn apart(&mut self, from: &str) -> Result<()> {
+        match self.book.view().apart.iter().any(|known| known == from) {
+            true => Ok(()),
+            false => self.append(Entry::Apart { from: from.to_string() }),
+        }
     }
 
     /// Writes of runs that are entered that their dataset was declared to share nobody with any other.
@@ -225,41 +249,84 @@ impl Ledger {
 
     /// Enters a run, or finds it: what it has charged. Checks all budgets both times (rule P8).
     ///
-    /// Where a crash came between two ledgers, the one that is behind is charged what the other was.
+    /// Ledgers of datasets that share records first learn of each other's runs: they cost the same people. Where a crash came
+    /// between two ledgers, the one that is behind is charged what the other was.
     pub(super) fn enter(&mut self, run: &str, parameters: &RunParameters) -> Result<Uses> {
-        let mut charged = self.book.admit(run, parameters)?.unwrap_or_default();
-        for other in &self.beside {
-            let known = other.book.admit(run, parameters).map_err(|e| e.of(&other.path))?;
-            let known = known.unwrap_or_else(|| parameters.nothing());
-            charged.resize(known.len(), 0);
+        let learned = self.require_room(run, parameters)?;
+        let (own, others) = learned.split_first().expect("its own is the first");
+        own.iter().try_for_each(|entry| self.append(entry.clone()))?;
+        for (other, entries) in self.beside.iter_mut().zip(others) {
+            entries.iter().try_for_each(|entry| other.append(entry.clone()))?;
+        }
+        let mut charged = parameters.nothing();
+        for known in self.all().filter_map(|ledger| ledger.book.uses(run)) {
             charged
                 .iter_mut()
                 .zip(known)
                 .for_each(|(most, known)| *most = known.max(*most));
         }
-        charged.resize(parameters.nothing().len(), 0);
-        self.bring_to(run, parameters, &charged, true)?;
+        self.bring_to(run, parameters, &charged, None)?;
+        let from = self.book.dataset().to_string();
         for other in &mut self.beside {
-            other.bring_to(run, parameters, &charged, false)?;
+            other.bring_to(run, parameters, &charged, Some(&from))?;
         }
         Ok(charged)
     }
 
-    /// Refuses what [`Ledger::enter`] would.
-    pub(super) fn require_room(&self, run: &str, parameters: &RunParameters) -> Result<()> {
-        self.book.admit(run, parameters)?;
-        let refused = |other: &Ledger| other.book.admit(run, parameters).map_err(|e| e.of(&other.path)).err();
-        self.beside.iter().find_map(refused).map_or(Ok(()), Err)
+    fn all(&self) -> impl Iterator<Item = &Ledger> {
+        std::iter::once(self).chain(&self.beside)
     }
 
-    /// Enters the run where it is not there, and charges what is missing. Its own ledger holds its states.
-    fn bring_to(&mut self, run: &str, parameters: &RunParameters, charged: &[u64], own: bool) -> Result<()> {
+    /// Ends a run that has charged nothing, here and beside: it is not reserved any longer.
+    ///
+    /// # Errors
+    /// Data: it has charged something, or there is none. Other: the ledger cannot be written.
+    pub fn give_back(mut self, run: &str) -> Result<()> {
+        let charged = |ledger: &Ledger| {
+            ledger
+                .book
+                .uses(run)
+                .is_none_or(|uses| uses.iter().any(|uses| *uses > 0))
+        };
+        if charged(&self) {
+            return Err(
+                Error::data(format!("run `{run}` has charged something, or is not there"))
+                    .hint("only what was planned and not begun can be given back"),
+            );
+        }
+        self.beside.retain(|other| !charged(other));
+        self.end_run(run)
+    }
+
+    /// Refuses what [`Ledger::enter`] would; what each ledger, its own first, has to learn of the others.
+    pub(super) fn require_room(&self, run: &str, parameters: &RunParameters) -> Result<Vec<Vec<Entry>>> {
+        let own: Vec<Entry> = (self.beside.iter())
+            .flat_map(|other| self.book.unknown_of(&other.book))
+            .collect();
+        self.book.with(&self.path, &own)?.admit(run, parameters)?;
+        let mut learned = vec![own];
+        for other in &self.beside {
+            let mut entries = other.book.unknown_of(&self.book);
+            // This very run is charged line by line.
+            entries.retain(|entry| !matches!(entry, Entry::Known { run: known, .. } if known == run));
+            let book = other.book.with(&other.path, &entries)?;
+            book.admit(run, parameters).map_err(|e| e.of(&other.path))?;
+            learned.push(entries);
+        }
+        Ok(learned)
+    }
+
+    /// Enters the run where it is not there, and charges what is missing. Its own ledger holds its states; it is another
+    /// dataset's where `from` says so.
+    fn bring_to(&mut self, run: &str, parameters: &RunParameters, charged: &[u64], from: Option<&str>) -> Result<()> {
         let known = |book: &Book| book.uses(run);
         if known(&self.book).is_none() {
             self.append(Entry::Run {
                 run: run.to_string(),
-                holds_states: own,
+                holds_states: from.is_none(),
                 disjoint: self.disjoint,
+                rows: self.rows,
+                from: from.map(str::to_string),
                 parameters: parameters.clone(),
             })?;
         }
@@ -306,10 +373,9 @@ impl Ledger {
 
     /// Writes that a run is over.
     pub(super) fn end_run(&mut self, run: &str) -> Result<()> {
-        for other in &mut self.beside {
-            other.end_run(run)?;
-        }
-        self.append(Entry::End { run: run.to_string() })
+        self.append(Entry::End { run: run.to_string() })?;
+        // A ledger that a crash leaves out learns of it when both are open again.
+        self.beside.iter_mut().try_for_each(|other| other.end_run(run))
     }
 
     fn append(&mut self, entry: Entry) -> Result<()> {
@@ -318,6 +384,9 @@ impl Ledger {
                 Error::other(format!("writing to the ledger {} failed before", self.path.display()))
                     .hint("start again: the run goes on from what is on disk"),
             );
+        }
+        if let Some(created) = self.unwritten.take() {
+            self.append(created)?;
         }
         let line: Line = self.chain.next(entry);
         // The book checks the line before it is written, by the rules by which it will be read.
@@ -344,6 +413,15 @@ impl Ledger {
         self.chain.push(&text);
         self.book = book;
         self.chain.write_sidecar(&self.path).inspect_err(|_| self.broken = true)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if self.length == 0 {
+            // Nobody was let in: there is nothing to keep.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

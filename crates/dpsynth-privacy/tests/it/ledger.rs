@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use dpsynth_privacy::accountant::{Adjacency, Phase, pld, rdp};
 use dpsynth_privacy::{
-    LABELS, LabelCounts, Ledger, LedgerHead, NoiseKind, PlanRequest, PrivacyPlan, RestsOn, TRAINING, Unit, verify,
+    LABELS, LabelCounts, Ledger, LedgerHead, LedgerView, NoiseKind, PlanRequest, PrivacyPlan, RestsOn, TRAINING, Unit,
+    verify,
 };
 use sha2::{Digest, Sha256};
 
@@ -443,7 +444,7 @@ fn p8_a_ledger_of_another_dataset_is_refused() {
 #[test]
 fn p10_a_ledger_keeps_to_one_unit_of_privacy() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    drop(open(dir.path()).expect("opens"));
+    open(dir.path()).expect("opens").set_budget(3.0).expect("writes");
     let group = Unit::Group {
         column: "author".into(),
         max_records: 2,
@@ -549,7 +550,7 @@ fn p7_p8_a_ledger_that_says_what_no_plan_says_is_refused() {
     ));
     for (run, whole) in runs {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        drop(open(dir.path()).expect("opens"));
+        open(dir.path()).expect("opens").set_budget(3.0).expect("writes");
         let created = lines(dir.path()).remove(0);
         let hash = |line: &str| -> String { Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect() };
         let line = format!(
@@ -712,4 +713,77 @@ fn p8_a_run_is_charged_to_every_ledger_beside() {
     assert!(["new", "old"].iter().all(|name| view(name).runs.len() == 1));
     begin("a", 1.0).expect("goes on").end().expect("ends");
     assert!(["new", "old"].iter().all(|name| view(name).runs[0].ended));
+}
+
+/// What was spent on the shared records before is spent on them: a new ledger once began as if it were nothing.
+#[test]
+fn p8_ledgers_beside_learn_of_each_others_runs() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let view = |name: &str| verify(&dir.path().join(format!("{name}.jsonl"))).expect("reads");
+    let mut earlier = plan(1.0, 10, None)
+        .begin(named(dir.path(), "old", 9.0), "a", 500)
+        .expect("fits");
+    charge_all(&mut earlier, 4);
+    drop(earlier);
+    let together = |name: &str, total: f64| {
+        let ledger = named(dir.path(), "new", total).beside(named(dir.path(), "old", 9.0));
+        plan(1.0, 10, None).begin(ledger, name, 500)
+    };
+    // With what the other has spent and reserved, its own total would be passed; who is refused leaves no ledger.
+    let refused = together("b", 1.2).expect_err("too much");
+    assert_eq!(refused.exit_code(), 4);
+    assert!(!dir.path().join("new.jsonl").exists());
+    assert_eq!(view("old").runs.len(), 1);
+    let mut run = together("b", 3.0).expect("fits");
+    charge_all(&mut run, 2);
+    let ledger = run.end().expect("ends");
+    drop(ledger);
+    let new = view("new");
+    assert_eq!(new.runs.len(), 2);
+    assert_eq!((new.runs[0].run.as_str(), new.runs[0].charged_steps()), ("a", 4));
+    assert_eq!(
+        (new.runs[0].from.as_deref(), new.runs[0].adaptive, new.runs[1].adaptive),
+        (Some("old"), false, true)
+    );
+    let reserved = |name: &str| -> f64 {
+        let view: LedgerView = view(name);
+        view.reserved_epsilon().expect("composes")
+    };
+    assert_eq!(reserved("new"), reserved("old"));
+    // The earlier run goes on alone, as a version would that knows of no other; the next run makes that good.
+    let mut earlier = plan(1.0, 10, None)
+        .begin(named(dir.path(), "old", 9.0), "a", 500)
+        .expect("goes on");
+    charge_all(&mut earlier, 3);
+    earlier.end().expect("ends");
+    assert_eq!(view("new").runs[0].charged_steps(), 4);
+    drop(together("c", 3.0).expect("fits"));
+    assert_eq!(
+        (view("new").runs[0].charged_steps(), view("new").runs[0].ended),
+        (7, true)
+    );
+    assert_eq!(reserved("new"), reserved("old"));
+}
+
+/// A lowered total once let a run go on that had been let in.
+#[test]
+fn p8_a_lowered_total_stops_a_run_that_a_filter_counts() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let begin = |name: &str| {
+        let ledger = named(dir.path(), DATASET, 9.0).knows_rows();
+        plan(1.0, 10, None).begin(ledger, name, 500)
+    };
+    charge_all(&mut begin("a").expect("fits"), 10);
+    charge_all(&mut begin("b").expect("fits"), 1);
+    let view = verify(&file(dir.path())).expect("reads");
+    let (pld, counted) = (
+        view.reserved_epsilon().expect("composes"),
+        view.counted().expect("counts").epsilon,
+    );
+    named(dir.path(), DATASET, 9.0)
+        .set_budget(0.5 * (pld + counted))
+        .expect("writes");
+    assert_eq!(begin("b").expect_err("more than the total").exit_code(), 4);
+    named(dir.path(), DATASET, 9.0).set_budget(9.0).expect("writes");
+    begin("b").expect("goes on");
 }
