@@ -79,7 +79,11 @@ pub fn run(p: &Pipeline) -> Result<()> {
         synthetic: &synthetic,
         zero_shot: &zero_shot,
     };
-    quality::run(p, sides, labels.len(), encoder.as_ref(), &device)
+    let set_apart = match p.folder.audit_records().exists() {
+        true => examples(table::read_records(&p.folder.audit_records())?),
+        false => Vec::new(),
+    };
+    quality::run(p, sides, &set_apart, labels.len(), encoder.as_ref(), &device)
 }
 
 fn examples(records: Vec<Record>) -> Vec<Example> {

@@ -17,6 +17,7 @@ use crate::run::{results, stamp};
 pub fn run(
     p: &Pipeline,
     sides: Sides<&[Example]>,
+    set_apart: &[Example],
     num_labels: usize,
     encoder: Option<&EncoderFiles>,
     device: &Device,
@@ -34,6 +35,7 @@ pub fn run(
     let stop = || p.stop.load(Ordering::Relaxed);
     let measurement = Measurement {
         sides,
+        set_apart,
         num_labels,
         config: &config.quality,
         encoder: &open,

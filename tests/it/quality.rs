@@ -10,7 +10,7 @@ use dpsynth::error::Kind;
 use dpsynth::evaluation::Example;
 use dpsynth::evaluation::embed::SentenceEncoder;
 use dpsynth::evaluation::encoder::EncoderFiles;
-use dpsynth::evaluation::quality::disclosures::Kind as Disclosed;
+use dpsynth::evaluation::quality::disclosures::{Kind as Disclosed, disclosures};
 use dpsynth::evaluation::quality::duplicates::near_duplicates;
 use dpsynth::evaluation::quality::lengths::Lengths;
 use dpsynth::evaluation::quality::mauve::{FEWEST, Mauve, area};
@@ -117,6 +117,7 @@ fn measured(sides: [&[Example]; 4], with_encoder: bool) -> Quality {
     };
     let measurement = Measurement {
         sides,
+        set_apart: &[],
         num_labels: 2,
         config: &QualityConfig::default(),
         encoder: &|| Ok(with_encoder.then(encoder)),
@@ -501,6 +502,23 @@ fn true_disclosures_are_told_from_phantoms() {
     assert_eq!((chance.training.came_back, chance.held_out.came_back), (20, 20));
     assert!(chance.p_value > 0.3, "{chance:?}");
     assert!(numbers(&records("w", 20, 2)).p_value == 1.0);
+    // Records that chance set apart are the phantoms, where there are any.
+    let (synthetic, none) = (records("w", 20, 2), records("w", 5, 4));
+    let sides = Sides {
+        training: training.as_slice(),
+        held_out: held_out.as_slice(),
+        synthetic: synthetic.as_slice(),
+        zero_shot: synthetic.as_slice(),
+    };
+    let strings = |set_apart: &[Example]| {
+        let all = disclosures(&sides, set_apart);
+        all.into_iter()
+            .find(|of| of.kind == Disclosed::Number)
+            .unwrap()
+            .held_out
+            .strings
+    };
+    assert_eq!((strings(&[]), strings(&none), strings(&held_out[..7])), (200, 0, 7));
 }
 
 // ---- memorisation
@@ -626,6 +644,7 @@ fn an_interrupted_measurement_goes_on_where_it_was() {
     let whole = measured([&real, &held_out, &held_out, &held_out], true);
     let measurement = Measurement {
         sides,
+        set_apart: &[],
         num_labels: 2,
         config: &QualityConfig::default(),
         encoder: &|| Ok(Some(encoder())),
@@ -675,6 +694,7 @@ fn measures_of_other_numbers_of_records_are_taken_anew() {
         };
         let measurement = Measurement {
             sides,
+            set_apart: &[],
             num_labels: 2,
             config: &config,
             encoder: &no_encoder,

@@ -794,3 +794,43 @@ fn what_is_said_of_a_release_changes_no_stage() {
         place.stage("plan", &["--set", wrong]).refused(2, &[told]);
     }
 }
+
+/// The schema is written by hand, and was once behind what is written.
+#[test]
+fn the_schema_has_every_key_of_the_claim_and_no_other() {
+    let folder = bundle("schema");
+    let claim = json(&fs::read(folder.join("privacy.json")).expect("reads"));
+    let schema = json(&fs::read(folder.join("privacy.schema.json")).expect("reads"));
+    agree(&claim, &schema, "privacy.json");
+}
+
+/// Holds `value` against the part of a schema that is for an object like it.
+fn agree(value: &Value, schema: &Value, place: &str) {
+    let of_type = |schema: &Value| schema.get("properties").is_some() || schema.get("items").is_some();
+    let schema = match schema["oneOf"].as_array() {
+        Some(several) => several.iter().find(|one| of_type(one)).unwrap_or(schema),
+        None => schema,
+    };
+    match value {
+        Value::Object(values) => {
+            let Some(properties) = schema["properties"].as_object() else {
+                return;
+            };
+            for (key, value) in values {
+                let at = format!("{place}: {key}");
+                if schema["additionalProperties"] == false {
+                    assert!(properties.contains_key(key), "the schema does not know {at}");
+                }
+                if let Some(of) = properties.get(key) {
+                    agree(value, of, &at);
+                }
+            }
+            for needed in schema["required"].as_array().into_iter().flatten() {
+                let key = needed.as_str().expect("a key");
+                assert!(values.contains_key(key), "the schema requires {place}: {key}");
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| agree(value, &schema["items"], place)),
+        _ => {}
+    }
+}

@@ -3,7 +3,8 @@
 //! Of all real records together, training and held-out, those strings are looked at that one record has and no other: rare
 //! words, long numbers, names, addresses. Training did not see the held-out ones, so one of theirs that comes back is a
 //! phantom: chance, or what the model knew before. One of a training record that comes back may be a disclosure. Which side a
-//! string is on is decided by how records were split and by nothing else, so without disclosures both come back as often.
+//! string is on is decided by how records were split and by nothing else, so without disclosures both come back as often:
+//! where chance split them. Records that were set apart for the audit are taken before others that never trained.
 
 use std::collections::{HashMap, HashSet};
 
@@ -80,11 +81,15 @@ pub struct Disclosed {
     pub examples: Vec<String>,
 }
 
-/// Every kind, in the order of [`Kind`].
-pub fn disclosures(sides: &Sides<&[Example]>) -> Vec<Disclosed> {
+/// Every kind, in the order of [`Kind`]; `set_apart` are training records that chance kept from training.
+pub fn disclosures(sides: &Sides<&[Example]>, set_apart: &[Example]) -> Vec<Disclosed> {
     // By string: the one record that has it, training records first; none where several do.
     let mut owner: HashMap<(Kind, String), Option<usize>> = HashMap::new();
-    let real: Vec<&Example> = sides.training.iter().chain(sides.held_out).collect();
+    let held_out = match set_apart.is_empty() {
+        true => sides.held_out,
+        false => set_apart,
+    };
+    let real: Vec<&Example> = sides.training.iter().chain(held_out).collect();
     for (at, chunk) in real.chunks(4096).enumerate() {
         let found: Vec<HashSet<(Kind, String)>> = chunk.par_iter().map(|e| strings(&e.text)).collect();
         for (i, strings) in found.into_iter().enumerate() {

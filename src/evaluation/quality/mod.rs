@@ -70,6 +70,8 @@ pub struct Quality {
 pub struct Measurement<'a> {
     /// The records; labels are below `num_labels`.
     pub sides: Sides<&'a [Example]>,
+    /// Training records that chance kept from training; empty where none were.
+    pub set_apart: &'a [Example],
     pub num_labels: usize,
     /// Numbers of records, and the limit of spans.
     pub config: &'a QualityConfig,
@@ -91,6 +93,7 @@ pub fn measure(
 ) -> Result<Quality> {
     let Measurement {
         sides,
+        set_apart,
         num_labels,
         config,
         encoder,
@@ -153,7 +156,7 @@ pub fn measure(
             sides.training.len() as u64,
             Unit::Records,
         );
-        quality.disclosures = Some(disclosures::disclosures(sides));
+        quality.disclosures = Some(disclosures::disclosures(sides, set_apart));
         keep(&quality)?;
     }
     if quality.meaning.is_none() {
