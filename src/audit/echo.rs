@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 
 use super::Stop;
 use super::ngram::Trigrams;
+use super::retrain;
 use super::threshold::Sides;
 use crate::Result;
 use crate::config::{FinetuneConfig, RunConfig};
@@ -25,7 +26,6 @@ use crate::progress::Progress;
 use crate::records::{Encoded, Vocabulary};
 use crate::sampling::decode::Request;
 use crate::sampling::drawn;
-use crate::training::gradients::{Compute, Trainee};
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable::{self, Trainable};
@@ -228,7 +228,9 @@ impl Echoing<'_> {
             ..self.config.finetune.clone()
         };
         let mut reader = trainable::begun(&config, self.model, std::path::Path::new(""))?;
-        let before = self.losses(reader.as_ref(), planted);
+        let canaries: Vec<Encoded> = planted.canaries.iter().map(|canary| canary.record.clone()).collect();
+        let losses = |state: &dyn Trainable| retrain::losses(self.model, &config, state, &canaries, stop, progress);
+        let before = losses(reader.as_ref())?;
         let training = PlainTraining {
             model: self.model,
             config: &config,
@@ -238,24 +240,6 @@ impl Echoing<'_> {
             name: "auxiliary model",
         };
         training.train(reader.as_mut(), synthetic, READING)?;
-        let after = self.losses(reader.as_ref(), planted);
-        let drop = |(before, after): (f64, f64)| match (before - after).is_finite() {
-            true => before - after,
-            false => 0.0,
-        };
-        Ok(before.into_iter().zip(after).map(drop).collect())
-    }
-
-    fn losses(&self, state: &dyn Trainable, planted: &Planted) -> Vec<f64> {
-        let config = &self.config.finetune;
-        let trainee = Trainee::with(self.model, Compute::of(config), Objective::text());
-        let (placed, workers) = (trainee.place(state), Workers::on(&self.model.device()));
-        let records: Vec<&Encoded> = planted.canaries.iter().map(|canary| &canary.record).collect();
-        let batches: Vec<&[&Encoded]> = records.chunks(config.micro_batch_size).collect();
-        workers
-            .map(&batches, |batch| trainee.losses(&placed, batch))
-            .into_iter()
-            .flatten()
-            .collect()
+        Ok(retrain::drops(before, losses(reader.as_ref())?))
     }
 }

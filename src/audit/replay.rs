@@ -20,8 +20,7 @@ use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
-use crate::training::gradients::{Clip, Compute, Trainee};
-use crate::training::memory::AtOnce;
+use crate::training::gradients::{Compute, Trainee};
 use crate::training::objective::Objective;
 use crate::training::trainable::Trainable;
 
@@ -162,15 +161,9 @@ impl Replaying<'_> {
 
     /// S, as the trainer takes it.
     fn sum(&self, state: &dyn Trainable, batch: &[&[Encoded]]) -> Vec<f64> {
-        let contribution = Contribution {
-            trainee: &Trainee::with(self.model, Compute::of(self.config), self.objective.clone()),
-            workers: &Workers::on(&self.model.device()),
-            clip: Clip {
-                clipping: self.config.clipping,
-                max_grad_norm: self.config.max_grad_norm,
-            },
-            micro_batch_size: AtOnce::new(self.config.micro_batch_size),
-        };
+        let trainee = Trainee::with(self.model, Compute::of(self.config), self.objective.clone());
+        let workers = Workers::on(&self.model.device());
+        let contribution = Contribution::of(&trainee, &workers, self.config);
         let unit_of: Vec<u32> = (0u32..)
             .zip(batch)
             .flat_map(|(i, unit)| unit.iter().map(move |_| i))

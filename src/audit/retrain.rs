@@ -82,7 +82,7 @@ impl Retraining<'_> {
         let units = self.units.with_records(in_training.chain(echoing));
 
         let initial = trainable::begun(self.config, self.model, self.warm_start)?;
-        let before = self.losses(initial.as_ref(), &canaries, stop, progress)?;
+        let before = losses(self.model, self.config, initial.as_ref(), &canaries, stop, progress)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let total = self.plan.target_epsilon();
         let ledger = Ledger::open(
@@ -102,11 +102,10 @@ impl Retraining<'_> {
             progress,
         };
         let (trained, _) = training.train(initial, &mut run, &units, None, |_| stop.check())?;
-        let after = self.losses(trained.as_ref(), &canaries, stop, progress)?;
+        let after = losses(self.model, self.config, trained.as_ref(), &canaries, stop, progress)?;
         let echo = planted.map(|(echo, planted)| echo.attack(&planted, trained.as_ref(), stop, progress));
-        let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
         let observed = Observed {
-            scores: before.into_iter().zip(after).map(drop).collect(),
+            scores: drops(before, after),
             included,
         };
         Ok((observed, echo.transpose()?))
@@ -133,29 +132,39 @@ impl Retraining<'_> {
         };
         (0..self.canaries).map(&mut one).collect()
     }
+}
 
-    /// Mean loss per token of each record.
-    fn losses(
-        &self,
-        state: &dyn Trainable,
-        records: &[Encoded],
-        stop: Stop,
-        progress: &dyn Progress,
-    ) -> Result<Vec<f64>> {
-        let trainee = Trainee::with(self.model, Compute::of(self.config), Objective::text());
-        let (placed, workers) = (trainee.place(state), Workers::on(&self.model.device()));
-        let task = progress.begin("losses", records.len() as u64, Unit::Records);
-        let records: Vec<&Encoded> = records.iter().collect();
-        let micro_batches: Vec<&[&Encoded]> = records.chunks(self.config.micro_batch_size).collect();
-        let mut out = Vec::with_capacity(records.len());
-        for wave in micro_batches.chunks(workers.count()) {
-            stop.check()?;
-            let done = workers.map(wave, |batch| trainee.losses(&placed, batch));
-            out.extend(done.into_iter().flatten());
-            task.set(out.len() as u64, "");
-        }
-        Ok(out)
+/// Mean loss per token of each record, as `state` finds it.
+///
+/// # Errors
+/// [`Error::interrupted`].
+pub(super) fn losses(
+    model: &LanguageModel,
+    config: &FinetuneConfig,
+    state: &dyn Trainable,
+    records: &[Encoded],
+    stop: Stop,
+    progress: &dyn Progress,
+) -> Result<Vec<f64>> {
+    let trainee = Trainee::with(model, Compute::of(config), Objective::text());
+    let (placed, workers) = (trainee.place(state), Workers::on(&model.device()));
+    let task = progress.begin("losses", records.len() as u64, Unit::Records);
+    let records: Vec<&Encoded> = records.iter().collect();
+    let micro_batches: Vec<&[&Encoded]> = records.chunks(config.micro_batch_size).collect();
+    let mut out = Vec::with_capacity(records.len());
+    for wave in micro_batches.chunks(workers.count()) {
+        stop.check()?;
+        let done = workers.map(wave, |batch| trainee.losses(&placed, batch));
+        out.extend(done.into_iter().flatten());
+        task.set(out.len() as u64, "");
     }
+    Ok(out)
+}
+
+/// By how much each loss fell; 0 where that is no number.
+pub(super) fn drops(before: Vec<f64>, after: Vec<f64>) -> Vec<f64> {
+    let drop = |(b, a): (f64, f64)| if (b - a).is_finite() { b - a } else { 0.0 };
+    before.into_iter().zip(after).map(drop).collect()
 }
 
 /// Half of the guesses on either side.

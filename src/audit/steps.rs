@@ -13,8 +13,7 @@ use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING};
 use crate::progress::Silent;
 use crate::records::Units;
 use crate::training::contribution::Contribution;
-use crate::training::gradients::{Clip, Compute, Trainee};
-use crate::training::memory::AtOnce;
+use crate::training::gradients::{Compute, Trainee};
 use crate::training::objective::Objective;
 use crate::training::optimizer::AdamW;
 use crate::training::trainable::Trainable;
@@ -96,15 +95,7 @@ impl Stepping<'_> {
         let c = self.config;
         let trainee = Trainee::with(self.model, Compute::of(c), self.objective.clone());
         let workers = Workers::on(&self.model.device());
-        let contribution = Contribution {
-            trainee: &trainee,
-            workers: &workers,
-            clip: Clip {
-                clipping: c.clipping,
-                max_grad_norm: c.max_grad_norm,
-            },
-            micro_batch_size: AtOnce::new(c.micro_batch_size),
-        };
+        let contribution = Contribution::of(&trainee, &workers, c);
         let noise_variance = match c.optimizer {
             Optimizer::Adamw => 0.0,
             Optimizer::AdamBc => noise_deviation.powi(2),

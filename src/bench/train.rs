@@ -17,8 +17,7 @@ use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use crate::progress::{self, Progress};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
-use crate::training::gradients::{Clip, Compute, Seconds, Trainee};
-use crate::training::memory::AtOnce;
+use crate::training::gradients::{Compute, Seconds, Trainee};
 use crate::training::objective::Objective;
 use crate::training::optimizer::AdamW;
 use crate::training::private;
@@ -200,15 +199,7 @@ impl<'a> Bench<'a> {
     fn private(&mut self, learner: &mut Learner) -> Result<Step> {
         let f = &self.setting.finetune;
         let begun = Instant::now();
-        let contribution = Contribution {
-            trainee: &self.trainee,
-            workers: &self.workers,
-            clip: Clip {
-                clipping: f.clipping,
-                max_grad_norm: f.max_grad_norm,
-            },
-            micro_batch_size: AtOnce::new(f.micro_batch_size),
-        };
+        let contribution = Contribution::of(&self.trainee, &self.workers, f);
         let mut method = Learning {
             contribution: &contribution,
             units: &self.units,

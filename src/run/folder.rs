@@ -346,14 +346,7 @@ impl RunPaths {
     /// Other: a folder of shards cannot be read.
     pub fn written(&self, stage: Stage) -> Result<Vec<PathBuf>> {
         let mut out = match stage {
-            Stage::Prepare => vec![
-                self.train_records(),
-                self.tokens(),
-                self.test_records(),
-                self.rows(),
-                self.audit_records(),
-                self.preparation(),
-            ],
+            Stage::Prepare => self.outputs(stage),
             Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts()],
             Stage::Sample => ["synthetic", "zero_shot"].map(|arm| self.sampled(arm)).into(),
             Stage::References | Stage::Evaluate => Vec::new(),

@@ -3,6 +3,7 @@
 use super::gradients::{Clip, Seconds, Trainee};
 use super::memory::AtOnce;
 use super::trainable::Trainable;
+use crate::config::FinetuneConfig;
 use crate::machine::workers::Workers;
 use crate::records::{Encoded, Units};
 
@@ -29,7 +30,20 @@ pub struct BatchSum {
     pub seconds: Seconds,
 }
 
-impl Contribution<'_> {
+impl<'a> Contribution<'a> {
+    /// As `config` clips and cuts micro-batches.
+    pub fn of(trainee: &'a Trainee, workers: &'a Workers, config: &FinetuneConfig) -> Self {
+        Contribution {
+            trainee,
+            workers,
+            clip: Clip {
+                clipping: config.clipping,
+                max_grad_norm: config.max_grad_norm,
+            },
+            micro_batch_size: AtOnce::new(config.micro_batch_size),
+        }
+    }
+
     /// The clipped sum over the units `members`; zeros for none.
     ///
     /// A unit contributes the mean of its records' clipped gradients: of norm at most C however many they are.

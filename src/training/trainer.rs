@@ -7,8 +7,7 @@ use burn::tensor::Device;
 
 use super::checkpoint::Checkpoint;
 use super::contribution::{BatchSum, Contribution};
-use super::gradients::{Clip, Compute, Trainee};
-use super::memory::AtOnce;
+use super::gradients::{Compute, Trainee};
 use super::objective::Objective;
 use super::optimizer::AdamW;
 use super::private::{Loop, Method};
@@ -95,15 +94,7 @@ impl Training<'_> {
         }
         let trainee = Trainee::with(self.model, Compute::of(c), self.objective.clone());
         let workers = Workers::on(&self.model.device());
-        let contribution = Contribution {
-            trainee: &trainee,
-            workers: &workers,
-            clip: Clip {
-                clipping: c.clipping,
-                max_grad_norm: c.max_grad_norm,
-            },
-            micro_batch_size: AtOnce::new(c.micro_batch_size),
-        };
+        let contribution = Contribution::of(&trainee, &workers, c);
         let mut method = Finetuning {
             trained,
             optimizer,

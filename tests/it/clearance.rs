@@ -5,7 +5,7 @@ use crate::{common, support};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::Place;
+use crate::common::{Place, QUICK_AUDIT};
 use dpsynth::assets::Locations;
 use dpsynth::release::{Check, Examined, Refusal, examine};
 use dpsynth::run::Places;
@@ -455,15 +455,9 @@ fn p9_records_that_no_stage_wrote_are_refused_however_late() {
     let path = place.path(&format!("runs/tiny-quick/{shard}"));
     let whole = fs::read(&path).unwrap();
     fs::write(&path, records_file(&["my name is Ada and I live by the old mill"])).unwrap();
-    let audit = [
-        "audit",
-        "runs/tiny-quick",
-        "--canaries",
-        "1000",
-        "--replay-seconds",
-        "1",
-    ];
-    place.call(&audit).refused(3, &["is not what the stage `sample` wrote"]);
+    place
+        .call(&QUICK_AUDIT)
+        .refused(3, &["is not what the stage `sample` wrote"]);
     let model = format!("model.path={}", support::fixture("model.gguf").display());
     place
         .call(&["evaluate", "tiny.toml", "--profile", "quick", "--set", &model])
@@ -475,7 +469,7 @@ fn p9_records_that_no_stage_wrote_are_refused_however_late() {
     edit(&place, "internal/stamps/sample.json", &|stamp| {
         stamp["written"][shard] = json!(sha256(&path));
     });
-    failed(&place.call(&audit), "stand in no journal");
+    failed(&place.call(&QUICK_AUDIT), "stand in no journal");
 
     // Nor who writes the journal: the model draws something else.
     fs::write(&path, &whole).unwrap();
@@ -495,7 +489,7 @@ fn p9_records_that_no_stage_wrote_are_refused_however_late() {
     edit(&place, "internal/stamps/sample.json", &|stamp| {
         stamp["written"][shard] = json!(sha256(&path));
     });
-    failed(&place.call(&audit), "that were drawn again");
+    failed(&place.call(&QUICK_AUDIT), "that were drawn again");
 }
 
 #[test]
@@ -514,14 +508,7 @@ fn p9_a_model_that_was_not_charged_is_refused() {
     edit(&place, "internal/stamps/finetune.json", &|stamp| {
         stamp["written"][trained] = json!(sha256(&own));
     });
-    let said = place.call(&[
-        "audit",
-        "runs/tiny-quick",
-        "--canaries",
-        "1000",
-        "--replay-seconds",
-        "1",
-    ]);
+    let said = place.call(&QUICK_AUDIT);
     failed(&said, "is not what the ledger says was trained");
     // The stage after it has read something else.
     let said = place.call(&["release", "runs/tiny-quick", "--to", "bundle"]);

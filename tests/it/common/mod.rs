@@ -75,6 +75,16 @@ encoder = false
 seeds = 2
 "#;
 
+/// Of the run with the default name, as quickly as an audit goes.
+pub const QUICK_AUDIT: [&str; 6] = [
+    "audit",
+    "runs/tiny-quick",
+    "--canaries",
+    "1000",
+    "--replay-seconds",
+    "1",
+];
+
 impl Place {
     pub fn new() -> Self {
         let place = Place {
@@ -235,14 +245,7 @@ impl Place {
 
     /// Audits the run with the default name, as quickly as an audit goes.
     pub fn audit(&self) -> Said {
-        self.ok(&[
-            "audit",
-            "runs/tiny-quick",
-            "--canaries",
-            "1000",
-            "--replay-seconds",
-            "1",
-        ])
+        self.ok(&QUICK_AUDIT)
     }
 
     /// Starts the program on `tiny.toml`; what it says is kept for [`Running::end`].

@@ -244,9 +244,7 @@ impl LedgerView {
     pub fn reserved_epsilon(&self) -> Result<f64> {
         compose(self.runs.iter().map(|r| (&r.parameters, r.counted())), self.delta)
     }
-}
 
-impl LedgerView {
     /// What [`LedgerView::charged_epsilon`] is by a filter, which holds where the settings of later runs were chosen after
     /// seeing what earlier ones gave. None where no plan was made after something was charged.
     ///
