@@ -159,6 +159,10 @@ impl Ledger {
             }
             Err(TryLockError::Error(e)) => return Err(Error::io("lock the ledger", path, e)),
         }
+        if !is_at(&file, path) {
+            // Whoever had it open was refused and left nothing.
+            return Self::take(path, create);
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
         let (chain, lines, length) = Chain::parse(path, &bytes)?;
@@ -422,6 +426,21 @@ impl Drop for Ledger {
             // Nobody was let in: there is nothing to keep.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Whether `path` still names the open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let place = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+        matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(there)) if place(&open) == place(&there))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
     }
 }
 

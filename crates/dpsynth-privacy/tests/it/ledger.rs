@@ -787,3 +787,35 @@ fn p8_a_lowered_total_stops_a_run_that_a_filter_counts() {
     named(dir.path(), DATASET, 9.0).set_budget(9.0).expect("writes");
     begin("b").expect("goes on");
 }
+
+/// Who is refused takes the empty file away; whoever had opened it meanwhile once charged a file that nobody could find.
+#[test]
+fn p7_a_ledger_that_others_give_up_is_not_lost() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const TIMES: usize = 400;
+    let at = AtomicUsize::new(0);
+    let plan = plan(1.0, 1, None);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let open = |i: usize| Ledger::open(dir.path(), &format!("d{i}"), 3.0, 1e-5, &Unit::Record);
+    let mut lost = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while at.load(Ordering::Relaxed) < TIMES {
+                    drop(open(at.load(Ordering::Relaxed)));
+                }
+            });
+        }
+        for i in 0..TIMES {
+            // The others have it for a moment.
+            let ledger = (0..).find_map(|_| open(i).ok()).expect("some day");
+            drop(plan.begin(ledger, "a", 500).expect("fits"));
+            let view = verify(&dir.path().join(format!("d{i}.jsonl")));
+            if view.map_or(0, |view| view.runs.len()) != 1 {
+                lost.push(i);
+            }
+            at.store(i + 1, Ordering::Relaxed);
+        }
+    });
+    assert!(lost.is_empty(), "{lost:?} of {TIMES} ledgers were lost");
+}
