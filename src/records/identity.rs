@@ -51,7 +51,7 @@ impl TextHashes {
     }
 
     /// All of them in order.
-    pub fn sorted(&mut self) -> Result<Sorted<'_>> {
+    pub fn sorted(&mut self) -> Result<Sorted<'_, TextHash>> {
         self.recent.sort_unstable();
         let mut sources: Vec<Box<dyn Iterator<Item = Result<TextHash>> + '_>> =
             vec![Box::new(self.recent.iter().copied().map(Ok))];
@@ -59,12 +59,7 @@ impl TextHashes {
             run.rewind().map_err(|e| no_room(&e))?;
             sources.push(Box::new(Run(BufReader::new(run))));
         }
-        let mut out = Sorted {
-            sources,
-            next: BinaryHeap::new(),
-        };
-        (0..out.sources.len()).try_for_each(|source| out.refill(source))?;
-        Ok(out)
+        Sorted::of(sources)
     }
 
     /// Hexadecimal sha256 over the texts as a multiset: the sha256 of the sorted sha256 of each. Rows in another order, and
@@ -85,31 +80,53 @@ impl TextHashes {
     /// # Errors
     /// Other: temporary files cannot be read.
     pub fn shared(&mut self, other: &mut TextHashes) -> Result<usize> {
-        let (mut ours, mut theirs) = (self.sorted()?, other.sorted()?);
-        let (mut a, mut b) = (ours.next().transpose()?, theirs.next().transpose()?);
-        let (mut shared, mut last) = (0, None);
-        while let (Some(x), Some(y)) = (a, b) {
-            match x.cmp(&y) {
-                Ordering::Less => a = ours.next().transpose()?,
-                Ordering::Greater => b = theirs.next().transpose()?,
-                Ordering::Equal => {
-                    shared += usize::from(last != Some(x));
-                    last = Some(x);
-                    a = ours.next().transpose()?;
-                }
-            }
-        }
-        Ok(shared)
+        shared(self.sorted()?, other.sorted()?)
     }
 }
 
-/// Several sorted sources as one.
-pub struct Sorted<'a> {
-    sources: Vec<Box<dyn Iterator<Item = Result<TextHash>> + 'a>>,
-    next: BinaryHeap<Reverse<(TextHash, usize)>>,
+/// Number of different hashes that are in both, each in order.
+///
+/// # Errors
+/// The first of either.
+pub fn shared<H: Ord>(
+    mut ours: impl Iterator<Item = Result<H>>,
+    mut theirs: impl Iterator<Item = Result<H>>,
+) -> Result<usize> {
+    let (mut a, mut b) = (ours.next().transpose()?, theirs.next().transpose()?);
+    let (mut shared, mut last) = (0, None);
+    while let (Some(x), Some(y)) = (&a, &b) {
+        match x.cmp(y) {
+            Ordering::Less => a = ours.next().transpose()?,
+            Ordering::Greater => b = theirs.next().transpose()?,
+            Ordering::Equal => {
+                shared += usize::from(last != a);
+                last = std::mem::replace(&mut a, ours.next().transpose()?);
+            }
+        }
+    }
+    Ok(shared)
 }
 
-impl Sorted<'_> {
+/// Several sorted sources as one.
+pub struct Sorted<'a, H> {
+    sources: Vec<Source<'a, H>>,
+    next: BinaryHeap<Reverse<(H, usize)>>,
+}
+
+type Source<'a, H> = Box<dyn Iterator<Item = Result<H>> + 'a>;
+
+impl<'a, H: Ord> Sorted<'a, H> {
+    /// # Errors
+    /// The first of a source.
+    pub fn of(sources: Vec<Source<'a, H>>) -> Result<Self> {
+        let mut out = Sorted {
+            sources,
+            next: BinaryHeap::new(),
+        };
+        (0..out.sources.len()).try_for_each(|source| out.refill(source))?;
+        Ok(out)
+    }
+
     fn refill(&mut self, source: usize) -> Result<()> {
         if let Some(hash) = self.sources[source].next() {
             self.next.push(Reverse((hash?, source)));
@@ -118,8 +135,8 @@ impl Sorted<'_> {
     }
 }
 
-impl Iterator for Sorted<'_> {
-    type Item = Result<TextHash>;
+impl<H: Ord> Iterator for Sorted<'_, H> {
+    type Item = Result<H>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse((hash, source)) = self.next.pop()?;

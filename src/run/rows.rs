@@ -3,7 +3,6 @@
 //! The key is in the folder of ledgers and readable by its owner alone, so that whoever gets hold of the hashes can test no
 //! guess against them.
 
-use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use super::RunPaths;
 use crate::evaluation::quality::words::words;
 use crate::files::{persist, temporary};
 use crate::privacy::verify;
-use crate::records::TextHashes;
+use crate::records::{Sorted, TextHashes, shared};
 use crate::{Error, Result};
 
 /// Bytes of a keyed hash that are kept: among 10^12 rows two are alike by chance once in 10^14.
@@ -69,7 +68,7 @@ pub fn write(folder: &RunPaths, rows: &mut TextHashes) -> Result<()> {
 pub struct Shared {
     /// The ledger's name, without its ending.
     pub ledger: String,
-    pub rows: u64,
+    pub rows: usize,
 }
 
 /// Rows of one dataset, keyed.
@@ -96,9 +95,8 @@ impl Rows {
         };
         let path = folder.rows();
         if path.exists() {
-            let mut rows = Hashes::<32>::open(&path, &Fingerprint::default())?;
-            while let Some(hash) = rows.next()? {
-                add(&hash)?;
+            for hash in Hashes::<32>::open(&path, &Fingerprint::default())? {
+                add(&hash?)?;
             }
         }
         for sha256 in files {
@@ -150,22 +148,14 @@ impl Rows {
         Ok(out)
     }
 
-    fn shared_with(&mut self, path: &Path) -> Result<u64> {
-        let mut theirs = Hashes::<KEPT>::open(path, &self.key)?;
-        let mut ours = self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash)));
-        let (mut a, mut b) = (ours.next().transpose()?, theirs.next()?);
-        let mut shared = 0;
-        while let (Some(x), Some(y)) = (a, b) {
-            match x.cmp(&y) {
-                Ordering::Less => a = ours.next().transpose()?,
-                Ordering::Greater => b = theirs.next()?,
-                Ordering::Equal => {
-                    shared += 1;
-                    b = theirs.next()?;
-                }
-            }
-        }
-        Ok(shared)
+    fn shared_with(&mut self, path: &Path) -> Result<usize> {
+        let theirs = Hashes::<KEPT>::open(path, &self.key)?;
+        shared(self.kept()?, theirs)
+    }
+
+    /// In order.
+    fn kept(&mut self) -> Result<impl Iterator<Item = Result<Kept>>> {
+        Ok(self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash))))
     }
 
     /// Adds these to what is beside the ledger `own`.
@@ -173,30 +163,13 @@ impl Rows {
     /// # Errors
     /// As [`Rows::shared`].
     pub fn belong(&mut self, own: &str) -> Result<()> {
-        let path = self.ledgers.join(format!("{own}.rows"));
-        let mut earlier = match path.exists() {
-            true => Some(Hashes::<KEPT>::open(&path, &self.key)?),
+        let (path, key) = (self.ledgers.join(format!("{own}.rows")), self.key);
+        let earlier = match path.exists() {
+            true => Some(Hashes::<KEPT>::open(&path, &key)?),
             false => None,
         };
-        let mut next = || earlier.as_mut().map_or(Ok(None), Hashes::next);
-        let mut known = next()?;
-        let mut ours = self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash)));
-        let mut own = ours.next().transpose()?;
-        let both = std::iter::from_fn(|| {
-            let mut step = || -> Result<Option<Kept>> {
-                Ok(match (known, own) {
-                    (Some(x), Some(y)) if x < y => std::mem::replace(&mut known, next()?),
-                    (Some(x), None) => {
-                        known = next()?;
-                        Some(x)
-                    }
-                    (_, Some(_)) => std::mem::replace(&mut own, ours.next().transpose()?),
-                    (None, None) => None,
-                })
-            };
-            step().transpose()
-        });
-        put(&path, &self.key, both)
+        let both = Sorted::of(vec![Box::new(self.kept()?), Box::new(earlier.into_iter().flatten())])?;
+        put(&path, &key, both)
     }
 }
 
@@ -308,16 +281,15 @@ impl<const N: usize> Hashes<N> {
             left,
         })
     }
+}
 
-    fn next(&mut self) -> Result<Option<[u8; N]>> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
+impl<const N: usize> Iterator for Hashes<N> {
+    type Item = Result<[u8; N]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
         let mut hash = [0; N];
-        self.file
-            .read_exact(&mut hash)
-            .map_err(|e| Error::io("read", &self.path, e))?;
-        Ok(Some(hash))
+        let read = self.file.read_exact(&mut hash);
+        Some(read.map(|()| hash).map_err(|e| Error::io("read", &self.path, e)))
     }
 }
