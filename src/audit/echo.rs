@@ -158,7 +158,7 @@ impl Echoing<'_> {
 
     /// Prompts and tokens of drawn records, labels in turn.
     fn draw(&self, model: &LanguageModel) -> Result<Vec<Encoded>> {
-        let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, self.guidance)?;
+        let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, self.guidance, None)?;
         let count = self.config.sample.records.min(DRAWN);
         let requests: Vec<Request> = (0..count)
             .map(|i| Request {

@@ -70,9 +70,10 @@ pub fn contradictions(
         None if run.holds_states => out.push("the ledger does not say what was trained".into()),
         None => notes.push("an earlier version of the program trained this: the ledger does not say to what".into()),
     }
-    let counts = folder.label_counts();
-    if counts.exists() && !run.has_state(&hash_of(&counts)?) {
-        out.push(format!("{} is not what the ledger says was counted", counts.display()));
+    for counts in [folder.label_counts(), folder.lexicon()] {
+        if counts.exists() && !run.has_state(&hash_of(&counts)?) {
+            out.push(format!("{} is not what the ledger says was counted", counts.display()));
+        }
     }
     let p = &run.parameters;
     let training = p.release(TRAINING.name()).map(|(_, release)| release.mechanism);

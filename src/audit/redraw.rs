@@ -18,7 +18,7 @@ use crate::machine::workers::Workers;
 use crate::models::{LanguageModel, device};
 use crate::records::Vocabulary;
 use crate::run::stamp::Stamp;
-use crate::run::{RunPaths, Stage, table};
+use crate::run::{RunPaths, Stage, evidence_of, table};
 use crate::sampling::decode::Request;
 use crate::sampling::drawn::{self, Drawn};
 use crate::sampling::queue::Queue;
@@ -91,7 +91,15 @@ impl Redrawing<'_> {
         stop: Stop,
     ) -> Result<HashMap<(u64, u64), String>> {
         let guidance = guidance_of(arm, self.config, self.folder)?;
-        let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, guidance)?;
+        let evidence = evidence_of(self.folder, arm)?;
+        let decoder = drawn::decoder(
+            self.config,
+            model,
+            self.vocabulary,
+            self.prompts,
+            guidance,
+            evidence.as_ref(),
+        )?;
         let requests = chosen.iter().map(|drawn| Request {
             id: drawn.id,
             attempt: drawn.round * TRIES,

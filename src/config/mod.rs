@@ -5,6 +5,7 @@ mod dataset;
 mod draft;
 mod evaluate;
 mod finetune;
+mod lexicon;
 mod load;
 mod model;
 mod prepare;
@@ -25,6 +26,7 @@ pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextCo
 pub use draft::draft;
 pub use evaluate::{DpDirectConfig, EvaluateConfig, ExtraArm, NonPrivateConfig};
 pub use finetune::{Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
+pub use lexicon::LexiconConfig;
 pub use load::{Profile, load, resolved};
 pub use model::ModelConfig;
 pub use prepare::PrepareConfig;
@@ -55,6 +57,9 @@ pub struct RunConfig {
     /// Reading, cleaning and tokenising.
     #[serde(default)]
     pub prepare: PrepareConfig,
+    /// What labels look like, counted privately.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lexicon: LexiconConfig,
     /// Private training.
     #[serde(default)]
     pub finetune: FinetuneConfig,
@@ -90,6 +95,7 @@ impl RunConfig {
         self.audit.check()?;
         self.dataset.check()?;
         self.dataset.check_whole()?;
+        self.lexicon.check()?;
         self.finetune.check()?;
         self.prepare.check()?;
         self.sample.check()?;

@@ -52,6 +52,13 @@ pub enum Contrast {
     Marginal,
 }
 
+/// β where none is given.
+const LEXICON_WEIGHT: f64 = 2.0;
+
+fn is_usual_weight(weight: &f64) -> bool {
+    *weight == LEXICON_WEIGHT
+}
+
 /// Drawing synthetic records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,6 +87,9 @@ pub struct SampleConfig {
     /// α of the plausibility mask (Li et al. 2023, contrastive decoding), from 0 to 1: where γ is above 0, tokens less
     /// probable under the label's own prompt than α times the most probable one are never drawn. 0 masks none.
     pub guidance_plausibility: f64,
+    /// β: where there is a lexicon, log p(x|y) + β·(change in the lexicon's log-odds of y) for each token; 0 leaves it out.
+    #[serde(skip_serializing_if = "is_usual_weight")]
+    pub lexicon_weight: f64,
     /// Records drawn side by side.
     pub batch_size: usize,
     /// Records a Parquet shard.
@@ -116,6 +126,7 @@ impl Default for SampleConfig {
             guidance_contrast: Contrast::Labels,
             guidance_labels: 4,
             guidance_plausibility: 0.0,
+            lexicon_weight: LEXICON_WEIGHT,
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,
@@ -213,6 +224,7 @@ impl SampleConfig {
                 self.guidance_plausibility.to_string(),
             );
         }
+        rules::zero_or_more(&[("sample.lexicon_weight", self.lexicon_weight)])?;
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return refuse("sample.top_p", "above 0 and at most 1", self.top_p.to_string());
         }

@@ -3,6 +3,7 @@
 //! | file | type |
 //! |---|---|
 //! | `model/privacy.json` | [`Guarantee`](crate::privacy::Guarantee) |
+//! | `model/lexicon.json` | [`Lexicon`] |
 //! | `sampling/<arm>.json` | [`Sampled`] |
 //! | `sampling/copy_gate.json` | [`GateCount`] |
 //! | `internal/audit.json` | [`Findings`] |
@@ -25,6 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use crate::sampling::guide::{Found, Tried};
+pub use crate::sampling::lexicon::Lexicon;
 pub use crate::training::trainer::StepLog;
 pub use findings::{
     AtRate, Auc, Claimed, Contamination, Design, Dirac, Echo, EchoAt, Findings, Losses, LowerBound, Measured,
@@ -44,6 +46,7 @@ use crate::{Error, Result};
 const _: () = assert!(leaves(Guarantee::FIELDS));
 const _: () = assert!(leaves(GateCount::FIELDS));
 const _: () = assert!(leaves(Sampled::FIELDS) && leaves(SampledLabel::FIELDS));
+const _: () = assert!(leaves(Lexicon::FIELDS));
 const _: () = assert!(leaves(Found::FIELDS) && leaves(Tried::FIELDS));
 const _: () = assert!(leaves(ShardMetadata::FIELDS));
 

@@ -15,6 +15,7 @@ use crate::progress::Unit;
 use crate::records::Vocabulary;
 use crate::sampling::decode::{Decoder, Request};
 use crate::sampling::drawn::{self, Drawn};
+use crate::sampling::evidence::Evidence;
 use crate::sampling::queue::Queue;
 use crate::sampling::refine::{Candidate, Outcome, Refinement, Score, TRIES, Taken};
 use crate::sampling::score::{Scorer, Text};
@@ -27,6 +28,8 @@ pub struct Source<'a> {
     pub vocabulary: &'a Vocabulary,
     /// Of each label.
     pub prompts: &'a [Vec<u32>],
+    /// What tokens say of labels, where that was paid for.
+    pub evidence: Option<&'a Evidence>,
 }
 
 impl Source<'_> {
@@ -40,7 +43,14 @@ impl Source<'_> {
             p: self.p,
             name,
             vocabulary: self.vocabulary,
-            decoder: drawn::decoder(&self.p.config, self.model, self.vocabulary, self.prompts, guidance)?,
+            decoder: drawn::decoder(
+                &self.p.config,
+                self.model,
+                self.vocabulary,
+                self.prompts,
+                guidance,
+                self.evidence,
+            )?,
             scorer: scored.then(|| Scorer::new(self.model, self.prompts)),
             workers: Workers::on(&self.model.device()),
             journal: Journal::open(&drawn)?,

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::warm_start::WarmStart;
-use super::{Pipeline, account, direct};
+use super::{Pipeline, account, direct, lexicon};
 use crate::files::write_atomically;
 use crate::models::device;
 use crate::privacy::{COPY_GATE, Guarantee, LABELS, PrivateRun, find_ledger};
@@ -99,6 +99,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     begin_at(&mut run, initial.values(), resume.is_some())?;
 
     count_labels(p, &mut run, &units)?;
+    lexicon::count(p, &mut run, &vocabulary, model.shape().vocabulary)?;
 
     let log_path = p.folder.training_log();
     let mut log = std::fs::OpenOptions::new()

@@ -11,6 +11,7 @@ pub mod estimate;
 mod evaluate;
 mod finetune;
 mod journal;
+mod lexicon;
 mod non_private;
 mod posterior;
 mod prepare;

@@ -8,8 +8,8 @@ use crate::documents::{Found, Sampled, SampledLabel, ShardMetadata};
 use crate::files::{read_json, write_atomically};
 use crate::models::LanguageModel;
 use crate::records::{LabelSpace, Vocabulary};
-use crate::run::Preparation;
 use crate::run::report::guarantee;
+use crate::run::{Preparation, evidence_of};
 use crate::sampling::guide;
 use crate::sampling::prior;
 use crate::sampling::refine::{LabelOutcome, Outcome, Refinement, TRIES};
@@ -64,11 +64,13 @@ pub fn sample_arm(
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let preparation = Preparation::read(&p.folder)?;
     let wanted = wanted(p, labels.len(), records)?;
+    let evidence = evidence_of(&p.folder, name)?;
     let source = Source {
         p,
         model,
         vocabulary,
         prompts: &preparation.prompts,
+        evidence: evidence.as_ref(),
     };
     let (guidance, found) = match c.sample.guidance {
         Guidance::Fixed(guidance) => (guidance, None),

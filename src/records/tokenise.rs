@@ -231,6 +231,21 @@ impl Vocabulary {
             .collect()
     }
 
+    /// The first `max_tokens` tokens of a record's text.
+    ///
+    /// # Errors
+    /// Other: it cannot be tokenised.
+    pub fn text(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
+        let mut tokens = encode(&self.records, beginning(text, max_tokens))?;
+        tokens.truncate(max_tokens);
+        Ok(tokens)
+    }
+
+    /// Whether a token is a control token, which stands for no text.
+    pub fn is_control(&self, token: u32) -> bool {
+        self.control.contains(&token)
+    }
+
     /// Tokens to text; bytes that are no UTF-8 become replacement characters.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.prompts

@@ -87,6 +87,7 @@ impl RunFolder {
                     ("model", stamp::text(&c.model)),
                     ("prompt", stamp::text(&c.prompt.of_labels())),
                     ("prepare", stamp::text(&c.prepare)),
+                    ("lexicon", stamp::text(&c.lexicon)),
                     ("finetune", stamp::text(&c.finetune)),
                     ("audit", stamp::text(&c.audit)),
                 ]
@@ -226,7 +227,12 @@ impl RunPaths {
         self.root.join("model").join("privacy.json")
     }
 
-    /// Noisy counts of the labels, where the plan has them: part of what may leave, like what was trained.
+    /// Noisy counts of tokens by label, where the plan has them: part of what may leave, like what was trained.
+    pub fn lexicon(&self) -> PathBuf {
+        self.root.join("model").join("lexicon.json")
+    }
+
+    /// The same of the labels themselves.
     pub fn label_counts(&self) -> PathBuf {
         self.root.join("model").join("label_counts.json")
     }
@@ -347,7 +353,7 @@ impl RunPaths {
     pub fn written(&self, stage: Stage) -> Result<Vec<PathBuf>> {
         let mut out = match stage {
             Stage::Prepare => self.outputs(stage),
-            Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts()],
+            Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts(), self.lexicon()],
             Stage::Sample => ["synthetic", "zero_shot"].map(|arm| self.sampled(arm)).into(),
             Stage::References | Stage::Evaluate => Vec::new(),
         };
@@ -385,6 +391,7 @@ impl RunPaths {
                     self.training_log(),
                     self.warm_start(),
                     self.label_counts(),
+                    self.lexicon(),
                     self.copy_gate(),
                     self.trained(),
                     self.guarantee(),

@@ -25,11 +25,17 @@ pub fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf,
                 true => stamp::text(&(prepared, c.audit.holdout)),
             }
         }
-        Stage::Finetune => match &c.release.copy_gate {
-            None => stamp::text(&(TRAINED, &c.finetune)),
-            // It is part of the plan; what it tolerates is not.
-            Some(gate) => stamp::text(&(TRAINED, &c.finetune, gate.epsilon)),
-        },
+        Stage::Finetune => {
+            let trained = match &c.release.copy_gate {
+                None => stamp::text(&(TRAINED, &c.finetune)),
+                // It is part of the plan; what it tolerates is not.
+                Some(gate) => stamp::text(&(TRAINED, &c.finetune, gate.epsilon)),
+            };
+            match c.lexicon.is_on() {
+                false => trained,
+                true => trained + &stamp::text(&c.lexicon),
+            }
+        }
         Stage::Sample | Stage::References | Stage::Evaluate => {
             format!("{}\n{}", env!("CARGO_PKG_VERSION"), section(c, stage))
         }

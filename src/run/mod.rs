@@ -8,6 +8,7 @@
 //! - [`subject`]: the hashes of what an audit and a release are of.
 
 pub mod compare;
+mod evidence;
 mod folder;
 pub mod keys;
 pub mod ledgers;
@@ -25,6 +26,7 @@ pub mod table;
 pub mod tokens;
 
 pub use crate::documents::Stage;
+pub use evidence::evidence_of;
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths, trained_on};
 pub use locate::run_in;
 pub use places::Places;

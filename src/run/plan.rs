@@ -2,7 +2,14 @@
 
 use crate::Result;
 use crate::config::RunConfig;
-use crate::privacy::{COPY_GATE, LABELS, LabelCounts, PlanRequest, PrivacyPlan, Unit, UnitCount};
+use crate::privacy::default_delta;
+use crate::privacy::{
+    COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, PlanRequest, PrivacyPlan, SCORER, Unit,
+    UnitCount,
+};
+
+/// Largest norm of a unit's gradient of the scorer.
+const SCORER_NORM: f64 = 1.0;
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
@@ -16,7 +23,14 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
     let labels = (f.label_histogram_epsilon).map(|epsilon| LABELS.planned(LabelCounts { epsilon }, 1));
     let gate = (config.release.copy_gate).map(|gate| COPY_GATE.planned(UnitCount { epsilon: gate.epsilon }, 1));
-    let beside = labels.into_iter().chain(gate).collect();
+    let l = &config.lexicon;
+    let delta = f.delta.unwrap_or(default_delta(size));
+    let lexicon = (l.is_on()).then(|| LEXICON.planned(LabelTokens::costing(l.share * f.epsilon, delta, l.max_norm), 1));
+    let scorer = (l.has_scorer()).then(|| {
+        let scorer = LabelScorer::costing(l.scorer_share * f.epsilon, delta, l.scorer_steps, SCORER_NORM);
+        SCORER.planned(scorer, 1)
+    });
+    let beside = labels.into_iter().chain(gate).chain(lexicon).chain(scorer).collect();
     PlanRequest {
         target_epsilon: f.epsilon,
         delta: f.delta,

@@ -1,8 +1,9 @@
 //! From logits to one token: label guidance, plausibility, temperature, nucleus, draw.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand::{Rng, RngExt};
 
+use super::evidence::Lift;
 use crate::models::fused::exp::exp;
 use crate::models::fused::lanes::{dispatch, largest, sum};
 
@@ -16,7 +17,7 @@ pub struct Choice {
     pub top_p: f64,
     /// γ of log p(x|y) + γ·(log p(x|y) − log p(x|contrast)); 0 is plain sampling, whatever `plausibility` is.
     pub guidance: f64,
-    /// α of the mask of Li et al. 2023 ("Contrastive Decoding", equation 2): a guided choice is among the tokens whose
+    /// α of the mask of Li et al. 2023 ("Contrastive Decoding", equation 2): a guided or lifted choice is among the tokens whose
     /// own probability, at temperature 1, is at least α times the largest; 0 keeps every token.
     pub plausibility: f64,
 }
@@ -31,26 +32,33 @@ impl Choice {
     };
 }
 
-/// Draws a token from `own` logits, contrasted with the mean probability under `others`' logits.
-pub fn draw(own: &[f32], others: &[&[f32]], choice: Choice, rng: &mut impl Rng) -> u32 {
-    pick(own, others, choice, rng.random())
+/// Draws a token from `own` logits, contrasted with the mean probability under `others`' logits and lifted by `lift`.
+pub fn draw(own: &[f32], others: &[&[f32]], lift: Option<Lift>, choice: Choice, rng: &mut impl Rng) -> u32 {
+    pick(own, others, lift, choice, rng.random())
 }
 
 /// The token at which the distribution function passes `uniform` of [0, 1).
-pub fn pick(own: &[f32], others: &[&[f32]], choice: Choice, uniform: f64) -> u32 {
+pub fn pick(own: &[f32], others: &[&[f32]], lift: Option<Lift>, choice: Choice, uniform: f64) -> u32 {
     dispatch(
         #[inline(always)]
         || {
-            if choice.guidance > 0.0 && !others.is_empty() {
-                let mut scores = vec![0f32; own.len()];
-                contrast(own, others, choice.guidance as f32, &mut scores);
-                if choice.plausibility > 0.0 {
-                    mask(own, choice.plausibility, &mut scores);
-                }
-                invert(&scores, choice, uniform)
-            } else {
-                invert(own, choice, uniform)
+            let guided = choice.guidance > 0.0 && !others.is_empty();
+            if !guided && lift.is_none() {
+                return invert(own, choice, uniform);
             }
+            let mut scores = own.to_vec();
+            if guided {
+                contrast(own, others, choice.guidance as f32, &mut scores);
+            }
+            if let Some(lift) = lift {
+                for (token, value) in lift.tokens.iter().zip(lift.values) {
+                    scores[*token as usize] += value;
+                }
+            }
+            if choice.plausibility > 0.0 {
+                mask(own, choice.plausibility, &mut scores);
+            }
+            invert(&scores, choice, uniform)
         },
     )
 }
@@ -189,7 +197,7 @@ fn keep_nucleus(weights: &mut [f32], top_p: f64) {
 /// [`pick`] for many records at once, on the logits' own device: only the tokens leave it.
 ///
 /// `logits [records · rows, vocabulary]`: of each record its own, then those that contrast with it; `guidance` has each
-/// record's own γ, in the place of the choice's. Weights are summed
+/// record's own γ, in the place of the choice's; `lift` what is added to some tokens, a row of values a record. Weights are summed
 /// in f32, in blocks of about √vocabulary and then over blocks, so that a boundary between two tokens lies within
 /// about √vocabulary · 6e-8 (1.4e-5 for 49,152 tokens) of where f64 would put it, and typically a hundred times nearer.
 pub fn pick_on_device(
@@ -197,18 +205,33 @@ pub fn pick_on_device(
     rows: usize,
     choice: Choice,
     guidance: &[f64],
+    lift: Option<Lift>,
     uniforms: &[f64],
 ) -> Tensor<1, Int> {
     let [all, vocabulary] = logits.dims();
     let (records, device) = (all / rows, logits.device());
-    let scores = match rows {
-        1 => logits,
-        _ => contrast_on_device(
-            logits.reshape([records, rows, vocabulary]),
-            choice.plausibility,
-            guidance,
-        ),
+    let logits = logits.reshape([records, rows, vocabulary]);
+    let own = logits.clone().narrow(1, 0, 1).reshape([records, vocabulary]);
+    let mut scores = match rows {
+        1 => own.clone(),
+        _ => contrast_on_device(own.clone(), logits.narrow(1, 1, rows - 1), guidance),
     };
+    if let Some(lift) = lift {
+        let tokens: Vec<i32> = lift.tokens.iter().map(|t| *t as i32).collect();
+        let n = tokens.len();
+        let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [n]), &device);
+        let values = Tensor::<2>::from_data(TensorData::new(lift.values.to_vec(), [records, n]), &device);
+        scores = scores.select_assign(1, tokens, values, IndexingUpdateOp::Add);
+    }
+    if choice.plausibility > 0.0 && (rows > 1 || lift.is_some()) {
+        // Where nothing is guided or lifted, nothing is masked.
+        let is_masked = |g: &f64| *g > 0.0 || lift.is_some();
+        let room = guidance
+            .iter()
+            .map(|g| if is_masked(g) { choice.plausibility.ln() } else { -1e30 });
+        let least = own.clone().max_dim(1) + column(room, &device);
+        scores = scores.mask_fill(own.lower(least), f32::NEG_INFINITY);
+    }
     let scores = (scores.clone() - scores.max_dim(1)) / choice.temperature;
     let mut weights = scores.clone().exp();
     if choice.top_p < 1.0 {
@@ -249,12 +272,10 @@ fn column(values: impl ExactSizeIterator<Item = f64>, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(rounded, [n, 1]), device)
 }
 
-/// `[records, rows, vocabulary]` of logits to `[records, vocabulary]` of scores, by a γ for each record.
-fn contrast_on_device(logits: Tensor<3>, plausibility: f64, guidance: &[f64]) -> Tensor<2> {
-    let [records, rows, vocabulary] = logits.dims();
-    let own = logits.clone().narrow(1, 0, 1).reshape([records, vocabulary]);
-    let others = logits.narrow(1, 1, rows - 1);
-    let other = if rows == 2 {
+/// `own [records, vocabulary]` and `others [records, others, vocabulary]` logits to scores, by a γ for each record.
+fn contrast_on_device(own: Tensor<2>, others: Tensor<3>, guidance: &[f64]) -> Tensor<2> {
+    let [records, rows, vocabulary] = others.dims();
+    let other = if rows == 1 {
         others.reshape([records, vocabulary])
     } else {
         let peak = others.clone().max_dim(2);
@@ -263,16 +284,7 @@ fn contrast_on_device(logits: Tensor<3>, plausibility: f64, guidance: &[f64]) ->
         (peak.clone() + (log_p - peak).exp().sum_dim(1).log()).reshape([records, vocabulary])
     };
     let gamma = column(guidance.iter().copied(), &own.device());
-    let scores = own.clone() + (own.clone() - other) * gamma;
-    if plausibility == 0.0 {
-        return scores;
-    }
-    // Where nothing is guided, nothing is masked.
-    let room = guidance
-        .iter()
-        .map(|g| if *g > 0.0 { plausibility.ln() } else { -1e30 });
-    let least = own.clone().max_dim(1) + column(room, &own.device());
-    scores.mask_fill(own.lower(least), f32::NEG_INFINITY)
+    own.clone() + (own - other) * gamma
 }
 
 /// Burn sorts a GPU's tensors on the host: the threshold is found by halving instead.
@@ -306,7 +318,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut seen = vec![0f64; own.len()];
         for _ in 0..20_000 {
-            seen[draw(own, others, choice, &mut rng) as usize] += 1.0 / 20_000.0;
+            seen[draw(own, others, None, choice, &mut rng) as usize] += 1.0 / 20_000.0;
         }
         seen
     }

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::choose::{Choice, draw, pick, pick_on_device};
+use super::evidence::{Evidence, Lift, Reading};
 use super::queue::Queue;
 pub use super::queue::Request;
 use crate::machine::workers::Workers;
@@ -104,6 +105,8 @@ pub struct Decoder {
     /// Logits after each prompt.
     first: Vec<Vec<f32>>,
     labels: usize,
+    /// What tokens say of labels, and β.
+    evidence: Option<(Evidence, f64)>,
 }
 
 /// A record being written. Its rows are its own label's, then the contrasting prompts'.
@@ -113,6 +116,8 @@ struct Draft {
     /// The first of its rows in the cache.
     row: usize,
     tokens: Vec<u32>,
+    /// How far it is read, where tokens are lifted.
+    reading: Option<Reading>,
 }
 
 impl Decoder {
@@ -136,6 +141,14 @@ impl Decoder {
         this.first.truncate(this.labels);
         this.know(marginal);
         Ok(this)
+    }
+
+    /// The same, but tokens are lifted by what they say of the record's label, times `beta`: 0 lifts none.
+    pub fn lifted(self, evidence: Evidence, beta: f64) -> Self {
+        Decoder {
+            evidence: (beta > 0.0).then_some((evidence, beta)),
+            ..self
+        }
     }
 
     /// The same by the ways of another way of device, so that what a GPU computes can be tested without one.
@@ -162,6 +175,7 @@ impl Decoder {
             prompts: Vec::new(),
             first: Vec::new(),
             labels: prompts.len(),
+            evidence: None,
         };
         prompts.iter().for_each(|tokens| this.know(tokens));
         Ok(this)
@@ -301,13 +315,47 @@ impl Decoder {
         }
         let others: Vec<&[f32]> = labels[1..].iter().map(|l| self.first[*l].as_slice()).collect();
         let choice = self.settings.choice_at(0);
-        let token = draw(&self.first[request.label], &others, choice, &mut rng);
-        Draft {
+        let mut draft = Draft {
             request,
             rng,
             row,
-            tokens: vec![token],
+            tokens: Vec::new(),
+            reading: self.evidence.as_ref().map(|(evidence, _)| evidence.begin()),
+        };
+        let values = self.lift(&draft);
+        let token = draw(
+            &self.first[request.label],
+            &others,
+            self.lift_by(&values),
+            choice,
+            &mut draft.rng,
+        );
+        self.add(&mut draft, token);
+        draft
+    }
+
+    /// What is added to the log-probabilities of a draft's next token.
+    fn lift(&self, draft: &Draft) -> Vec<f32> {
+        match (&self.evidence, &draft.reading) {
+            (Some((evidence, beta)), Some(reading)) => evidence.lift(reading, draft.request.label, *beta),
+            _ => Vec::new(),
         }
+    }
+
+    /// The same with the tokens it is for; none where nothing is lifted.
+    fn lift_by<'a>(&'a self, values: &'a [f32]) -> Option<Lift<'a>> {
+        let (evidence, _) = self.evidence.as_ref()?;
+        Some(Lift {
+            tokens: evidence.tokens(),
+            values,
+        })
+    }
+
+    fn add(&self, draft: &mut Draft, token: u32) {
+        if let (Some((evidence, _)), Some(reading)) = (&self.evidence, &mut draft.reading) {
+            evidence.read(reading, token);
+        }
+        draft.tokens.push(token);
     }
 
     /// One token more for each draft; they ascend by their rows.
@@ -337,7 +385,9 @@ impl Decoder {
                     let own = of_rows.next().expect("a draft has a row");
                     let others: Vec<&[f32]> = of_rows.collect();
                     let choice = self.settings.choice_at(draft.tokens.len());
-                    draft.tokens.push(pick(own, &others, choice, draft.rng.random()));
+                    let values = self.lift(draft);
+                    let token = pick(own, &others, self.lift_by(&values), choice, draft.rng.random());
+                    self.add(draft, token);
                 });
             }
             Way::Tensors => {
@@ -347,10 +397,19 @@ impl Decoder {
                     uniforms[draft.row / rows] = draft.rng.random();
                     guidance[draft.row / rows] = self.settings.guidance_at(draft.tokens.len());
                 }
-                let tokens = pick_on_device(logits, rows, self.settings.choice, &guidance, &uniforms).into_data();
+                let mut values = Vec::new();
+                if let Some((evidence, _)) = &self.evidence {
+                    values = vec![0.0; records * evidence.tokens().len()];
+                    for draft in drafts.iter() {
+                        let of_draft = self.lift(draft);
+                        values[draft.row / rows * of_draft.len()..][..of_draft.len()].copy_from_slice(&of_draft);
+                    }
+                }
+                let lift = self.lift_by(&values);
+                let tokens = pick_on_device(logits, rows, self.settings.choice, &guidance, lift, &uniforms).into_data();
                 let tokens: Vec<i64> = tokens.iter::<i64>().collect();
                 for draft in drafts {
-                    draft.tokens.push(tokens[draft.row / rows] as u32);
+                    self.add(draft, tokens[draft.row / rows] as u32);
                 }
             }
         }

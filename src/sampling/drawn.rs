@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choose::Choice;
 use super::decode::{Decoder, Decoding};
+use super::evidence::Evidence;
 use crate::Result;
 use crate::config::{Contrast, RunConfig};
 use crate::models::LanguageModel;
@@ -36,7 +37,8 @@ pub fn text(vocabulary: &Vocabulary, tokens: &[u32]) -> Result<String> {
     Ok(text.trim_end_matches(char::REPLACEMENT_CHARACTER).trim().to_string())
 }
 
-/// The decoder that a configuration asks for, guided by γ = `guidance`; `prompts` are those of the labels.
+/// The decoder that a configuration asks for, guided by γ = `guidance` and lifted by `evidence` where there is some;
+/// `prompts` are those of the labels.
 ///
 /// # Errors
 /// Usage: records longer than the model's context. Data: the marginal prompt is none.
@@ -46,6 +48,7 @@ pub fn decoder(
     vocabulary: &Vocabulary,
     prompts: &[Vec<u32>],
     guidance: f64,
+    evidence: Option<&Evidence>,
 ) -> Result<Decoder> {
     let s = &c.sample;
     let decoding = Decoding {
@@ -61,7 +64,10 @@ pub fn decoder(
         end: vocabulary.end(),
         seed: s.seed,
     };
-    let decoder = Decoder::new(model, prompts, decoding)?;
+    let mut decoder = Decoder::new(model, prompts, decoding)?;
+    if let Some(evidence) = evidence {
+        decoder = decoder.lifted(evidence.clone(), s.lexicon_weight);
+    }
     match prompt::marginal(&c.prompt, vocabulary.chat_template())? {
         Some(text) if s.guidance_contrast == Contrast::Marginal => decoder.against(&vocabulary.prompt(&text)?),
         _ => Ok(decoder),

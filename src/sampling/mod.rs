@@ -8,7 +8,9 @@
 pub mod choose;
 pub mod decode;
 pub mod drawn;
+pub mod evidence;
 pub mod guide;
+pub mod lexicon;
 pub mod prior;
 pub mod queue;
 pub mod refine;

@@ -21,6 +21,7 @@ mod first_try;
 mod full;
 mod fused;
 mod gpt2;
+mod lexicon;
 mod models;
 mod objective;
 mod page;

@@ -226,7 +226,7 @@ fn tokens_picked_by_tensor_operations_are_those_picked_in_f64() {
                 &Device::flex(),
             );
             let guidance: Vec<f64> = (0..RECORDS).map(|i| choice.guidance * (i % 3) as f64).collect();
-            let picked = pick_on_device(tensor, rows, choice, &guidance, &uniforms).into_data();
+            let picked = pick_on_device(tensor, rows, choice, &guidance, None, &uniforms).into_data();
             let picked: Vec<i64> = picked.iter::<i64>().collect();
             for (i, (token, logits)) in picked.into_iter().zip(logits.chunks(rows * vocabulary)).enumerate() {
                 let uniform = uniforms[i];
@@ -236,7 +236,15 @@ fn tokens_picked_by_tensor_operations_are_those_picked_in_f64() {
                 };
                 let (own, others) = logits.split_at(vocabulary);
                 let others: Vec<&[f32]> = others.chunks(vocabulary).collect();
-                let off = |nudge: f64| i64::from(pick(own, &others, choice, (uniform + nudge).clamp(0.0, 1.0 - 1e-16)));
+                let off = |nudge: f64| {
+                    i64::from(pick(
+                        own,
+                        &others,
+                        None,
+                        choice,
+                        (uniform + nudge).clamp(0.0, 1.0 - 1e-16),
+                    ))
+                };
                 const ROUNDING: f64 = 2e-6;
                 let (from, to) = (off(-ROUNDING), off(ROUNDING));
                 assert!(
@@ -320,8 +328,8 @@ fn no_guidance_is_plain_sampling_bit_for_bit_whatever_else_is_set() {
     let mut rngs = [ChaCha8Rng::seed_from_u64(1), ChaCha8Rng::seed_from_u64(1)];
     for _ in 0..100 {
         assert_eq!(
-            draw(&own, &[&other], masked, &mut rngs[0]),
-            draw(&own, &[], PLAIN, &mut rngs[1])
+            draw(&own, &[&other], None, masked, &mut rngs[0]),
+            draw(&own, &[], None, PLAIN, &mut rngs[1])
         );
     }
 }
@@ -360,7 +368,7 @@ fn spelled_out(model: &LanguageModel, request: Request, settings: Decoding, marg
             guidance: settings.guidance_at(tokens.len()),
             ..settings.choice
         };
-        let token = draw(&own, &others, choice, &mut rng);
+        let token = draw(&own, &others, None, choice, &mut rng);
         if choice.guidance > 0.0 {
             let largest = own.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let share = f64::from(own[token as usize] - largest).exp();
@@ -441,7 +449,7 @@ fn a_masked_token_is_never_drawn_however_much_guidance_favours_it() {
     let kept = |choice: Choice| -> Vec<u32> {
         let on_device = |u: f64| {
             let both = Tensor::from_data(TensorData::new([own, other].concat(), [2, 4]), &Device::flex());
-            pick_on_device(both, 2, choice, &[choice.guidance], &[u])
+            pick_on_device(both, 2, choice, &[choice.guidance], None, &[u])
                 .into_data()
                 .iter::<i64>()
                 .next()
@@ -450,12 +458,12 @@ fn a_masked_token_is_never_drawn_however_much_guidance_favours_it() {
         let mut seen: Vec<u32> = (0..1000)
             .map(|i| {
                 let u = (f64::from(i) + 0.5) / 1000.0;
-                let token = pick(&own, &[&other], choice, u);
+                let token = pick(&own, &[&other], None, choice, u);
                 assert_eq!(on_device(u), i64::from(token));
                 token
             })
             .collect();
-        seen.push(pick(&own, &[&other], choice, 1.0 - f64::EPSILON));
+        seen.push(pick(&own, &[&other], None, choice, 1.0 - f64::EPSILON));
         seen.sort_unstable();
         seen.dedup();
         seen
@@ -467,7 +475,7 @@ fn a_masked_token_is_never_drawn_however_much_guidance_favours_it() {
     assert_eq!(kept(masked(1.0)), [0]);
     // It is on top of the nucleus, and what is left keeps its proportions.
     let n = (0..1000)
-        .filter(|i| pick(&own, &[&other], masked(0.1), f64::from(*i) / 1000.0) == 0)
+        .filter(|i| pick(&own, &[&other], None, masked(0.1), f64::from(*i) / 1000.0) == 0)
         .count();
     assert!((n as f64 / 1000.0 - 2.0 / 3.0).abs() < 0.002, "{n}");
 }

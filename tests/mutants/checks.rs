@@ -9,7 +9,8 @@ use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{
-    COPY_GATE, LABELS, LabelCounts, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, UnitCount,
+    COPY_GATE, LABELS, LEXICON, LabelCounts, LabelTokens, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit,
+    UnitCount,
 };
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
@@ -402,6 +403,23 @@ pub fn p8_counts_of_units_have_noise() -> Result<(), String> {
     let noisy = run.charge(COPY_GATE).map_err(|e| e.to_string())?.privatize(7);
     // Discrete Laplace noise of scale 100,000 is 0 once in 200,000.
     ensure(noisy != 7, || "the count went out as it was".to_string())
+}
+
+/// P3: a sum over all units is not what was summed.
+pub fn p3_sums_over_all_units_have_noise() -> Result<(), String> {
+    let plan = PrivacyPlan::calibrate(&PlanRequest {
+        beside: vec![LEXICON.planned(LabelTokens::costing(0.1, 1e-5, 4.0), 1)],
+        ..request(1, 8, 24)
+    });
+    let plan = plan.map_err(|e| e.to_string())?;
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let ledger = Ledger::open(folder.path(), "d7", 1000.0, plan.delta(), &Unit::Record).map_err(|e| e.to_string())?;
+    let mut run = plan.begin(ledger, "lexicon", 24).map_err(|e| e.to_string())?;
+    let mut sums = run.charge(LEXICON).map_err(|e| e.to_string())?;
+    let noisy = sums.privatize(&[7.0; 4]).map_err(|e| e.to_string())?;
+    ensure(noisy.iter().all(|v| *v != 7.0), || {
+        "the sum went out as it was".to_string()
+    })
 }
 
 /// P5: counts that a unit moves by up to four have noise for four.

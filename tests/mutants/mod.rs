@@ -174,6 +174,11 @@ fn a_count_of_units_without_noise_is_caught() {
 }
 
 #[test]
+fn a_sum_over_all_units_without_noise_is_caught() {
+    caught(Mutation::SumsWithoutNoise, checks::p3_sums_over_all_units_have_noise);
+}
+
+#[test]
 fn a_histogram_that_forgets_the_unit_is_caught() {
     caught(
         Mutation::HistogramForgetsUnits,

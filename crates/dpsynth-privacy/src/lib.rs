@@ -168,11 +168,11 @@ pub use class::{Class, Document, Field};
 pub use error::{Error, Result, Told};
 pub use ledger::{Counted, Ledger, LedgerHead, LedgerView, RestsOn, RunRecord, find as find_ledger, verify};
 pub use mechanisms::{
-    COPY_GATE, ChargedCount, ChargedCounts, ChargedStep, LABELS, LabelCounts, Proof, Release, StepNoise, TRAINING,
-    UnitCount,
+    COPY_GATE, ChargedCount, ChargedCounts, ChargedStep, ChargedSums, LABELS, LEXICON, LabelCounts, LabelScorer,
+    LabelTokens, Proof, Release, SCORER, StepNoise, TRAINING, UnitCount,
 };
 pub use noise::{FLOAT_ALLOWANCE, NoiseKind};
-pub use plan::{PlanRequest, PrivacyPlan};
+pub use plan::{PlanRequest, PrivacyPlan, default_delta};
 pub use run::PrivateRun;
 pub use statement::{FIXED_SEED, Guarantee, ON_A_GPU};
 pub use unit::Unit;

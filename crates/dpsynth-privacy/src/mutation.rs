@@ -40,6 +40,8 @@ pub enum Mutation {
     HistogramForgetsUnits,
     /// Matched units are counted without noise.
     CountWithoutNoise,
+    /// Sums over all units go out without noise.
+    SumsWithoutNoise,
     /// Half of the clean mean is added to what the mechanism released.
     CleanMeanAdded,
     /// The method is given the clean mean, although noise was drawn.

@@ -55,6 +55,12 @@ pub struct PrivacyPlan {
     known: Arc<Mutex<HashMap<u64, f64>>>,
 }
 
+/// 1/(N·ln N) for N = `public_size`: delta where none is given.
+pub fn default_delta(public_size: u64) -> f64 {
+    let n = public_size as f64;
+    1.0 / (n * n.ln())
+}
+
 /// A size that hardly any batch reaches, also where there are a tenth more units than were declared: six standard
 /// deviations above the mean.
 fn seldom_reached(expected_batch_size: u64) -> u64 {
@@ -76,14 +82,17 @@ impl PrivacyPlan {
             );
         }
         let n = r.public_size as f64;
-        let delta = r.delta.unwrap_or(1.0 / (n * n.ln()));
+        let delta = r.delta.unwrap_or(default_delta(r.public_size));
         if !(delta > 0.0 && delta < 1.0 / n) {
             return Err(Error::usage(format!(
                 "delta must be above 0 and below 1/N = {:e} for N = {} records, not {delta:e}",
                 1.0 / n,
                 r.public_size
             ))
-            .hint(format!("leave it out for 1/(N ln N) = {:e}", 1.0 / (n * n.ln()))));
+            .hint(format!(
+                "leave it out for 1/(N ln N) = {:e}",
+                default_delta(r.public_size)
+            )));
         }
         if r.expected_batch_size == 0 || r.expected_batch_size > r.public_size {
             return Err(Error::usage(format!(

@@ -2,10 +2,13 @@
 //! out. Its entry in the table of [`Mechanism`] makes it known to plans, ledgers and statements.
 
 mod discrete_laplace;
+mod label_scorer;
+mod label_tokens;
 mod subsampled_gaussian;
 mod unit_count;
 #[cfg(test)]
 mod unproven;
+mod whole_sums;
 
 use std::marker::PhantomData;
 
@@ -13,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use discrete_laplace::{ChargedCounts, LabelCounts, LabelCountsStated};
+pub use label_scorer::{LabelScorer, LabelScorerStated};
+pub use label_tokens::{LabelTokens, LabelTokensStated};
 pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, SubsampledGaussianStated, Truncation};
 pub use unit_count::{ChargedCount, UnitCount, UnitCountStated};
 #[cfg(test)]
 pub use unproven::{Unproven, UnprovenStated};
+pub use whole_sums::ChargedSums;
 
 use super::accountant::Phase;
 use super::class::Document;
@@ -165,6 +171,16 @@ mechanisms! {
     UnitCount(UnitCount) says UnitCountStated,
     released as COPY_GATE = "copy-gate",
     proof Proof::Certified("Canonne, Kamath and Steinke 2020: the discrete Laplace mechanism");
+
+    /// The noisy counts of tokens by label.
+    LabelTokens(LabelTokens) says LabelTokensStated,
+    released as LEXICON = "lexicon",
+    proof Proof::Certified("Balle and Wang 2018: the Gaussian mechanism");
+
+    /// The scorer of labels.
+    LabelScorer(LabelScorer) says LabelScorerStated,
+    released as SCORER = "scorer",
+    proof Proof::Certified("Dong, Roth and Su 2022: composition of Gaussian mechanisms");
 
     /// What P11 is about; no program has it.
     #[cfg(test)]
@@ -440,7 +456,7 @@ mod tests {
     use super::*;
 
     /// One release of each entry of the table.
-    fn examples() -> [Release; 4] {
+    fn examples() -> [Release; 6] {
         let gaussian = SubsampledGaussian {
             sampling_rate: 0.01,
             noise_multiplier: 0.9,
@@ -450,6 +466,21 @@ mod tests {
             TRAINING.planned(gaussian, 7),
             LABELS.planned(LabelCounts { epsilon: 0.25 }, 1),
             COPY_GATE.planned(UnitCount { epsilon: 0.125 }, 1),
+            LEXICON.planned(
+                LabelTokens {
+                    noise_multiplier: 4.0,
+                    max_norm: 6.0,
+                },
+                1,
+            ),
+            SCORER.planned(
+                LabelScorer {
+                    noise_multiplier: 20.0,
+                    steps: 40,
+                    max_norm: 1.0,
+                },
+                1,
+            ),
             TOY.planned(Unproven {}, 3),
         ]
     }

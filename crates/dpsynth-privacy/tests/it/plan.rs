@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use dpsynth_privacy::accountant::{Adjacency, pld};
 use dpsynth_privacy::{
-    COPY_GATE, LABELS, LabelCounts, Ledger, NoiseKind, PlanRequest, PrivacyPlan, PrivateRun, Release, TRAINING, Unit,
-    UnitCount,
+    COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, Ledger, NoiseKind, PlanRequest, PrivacyPlan,
+    PrivateRun, Release, SCORER, TRAINING, Unit, UnitCount,
 };
 
 fn request() -> PlanRequest {
@@ -574,4 +575,74 @@ fn p5_the_noise_of_a_histogram_grows_with_the_records_of_a_unit() {
     // Mean size of discrete Laplace noise at gamma: 2e^(−γ)/(1 − e^(−2γ)): 0.85 at 1, 7.98 at 1/8.
     let (one, eight) = (spread("one", Unit::Record), spread("eight", group));
     assert!((one - 0.85).abs() < 0.1 && (eight - 7.98).abs() < 0.9, "{one} {eight}");
+}
+
+/// A lexicon and its scorer are Gaussian mechanisms on all units: what they cost alone is what they were made to cost, and with
+/// training it is within the run's epsilon.
+#[test]
+fn p8_a_lexicon_and_its_scorer_are_paid_from_the_plan_once() {
+    let dir = folder();
+    let mut r = request();
+    let free = plan(&r).noise_multiplier();
+    let delta = plan(&r).delta();
+    r.beside = vec![
+        LEXICON.planned(LabelTokens::costing(0.5, delta, 4.0), 1),
+        SCORER.planned(LabelScorer::costing(1.0, delta, 30, 1.0), 1),
+    ];
+    for (release, alone) in r.beside.iter().zip([0.5, 1.0]) {
+        let phase = release.mechanism.phase(1).expect("accounted for");
+        let epsilon = pld::epsilon(&[phase], Adjacency::AddOrRemoveOne, delta)
+            .expect("known")
+            .epsilon;
+        assert!((epsilon - alone).abs() < 1e-3, "{}: {epsilon}", release.name);
+    }
+    let lexical = plan(&r);
+    assert!(lexical.noise_multiplier() > free);
+    let statement = lexical.statement(50);
+    assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.99, "{statement:?}");
+    assert_eq!(statement.number("scorer_steps"), 30.0);
+    assert_eq!(statement.phases().expect("accounted for").len(), 3);
+
+    let mut run = begin(&lexical, dir.path(), "r", 10_000);
+    let mut counts = run.charge(LEXICON).expect("planned");
+    assert_eq!(counts.left(), 1);
+    counts.privatize(&[0.0; 8]).expect("paid for");
+    assert_eq!(counts.privatize(&[0.0; 8]).expect_err("once").exit_code(), 4);
+    assert_eq!(run.charge(LEXICON).expect_err("once").exit_code(), 4);
+    let mut steps = run.charge(SCORER).expect("planned");
+    for _ in 0..30 {
+        steps.privatize(&[0.0; 8]).expect("paid for");
+    }
+    assert_eq!(steps.privatize(&[0.0; 8]).expect_err("30 times").exit_code(), 4);
+}
+
+/// The noise of each sum is normal with the deviation that was paid for, and no two sums have the same.
+#[test]
+fn p3_each_sum_over_all_units_has_one_draw_of_noise() {
+    let dir = folder();
+    let mut r = request();
+    let scorer = LabelScorer {
+        noise_multiplier: 20.0,
+        steps: 2,
+        max_norm: 0.5,
+    };
+    r.beside = vec![SCORER.planned(scorer, 1)];
+    let mut run = begin(&plan(&r), dir.path(), "r", 10_000);
+    let mut sums = run.charge(SCORER).expect("planned");
+    let value = 3.0;
+    let noise: Vec<Vec<f64>> = (0..2)
+        .map(|_| {
+            let noisy = sums.privatize(&vec![value; 20_000]).expect("paid for");
+            noisy.iter().map(|v| f64::from(*v) - value).collect()
+        })
+        .collect();
+    for noise in &noise {
+        let mean = noise.iter().sum::<f64>() / 20_000.0;
+        let deviation = (noise.iter().map(|v| v * v).sum::<f64>() / 20_000.0).sqrt();
+        // σ·C = 10, and a thousandth for floating point (P12).
+        assert!((deviation / 10.01 - 1.0).abs() < 0.02, "{deviation}");
+        assert!(mean.abs() < 0.3, "{mean}");
+    }
+    let together: f64 = noise[0].iter().zip(&noise[1]).map(|(a, b)| a * b).sum::<f64>() / 20_000.0;
+    assert!(together.abs() < 3.0, "{together}");
 }

@@ -1,0 +1,188 @@
+//! What the tokens of a text say of its label, by a linear scorer, and how decoding lets them.
+//!
+//! A scorer gives each token a weight under each label; a text's log-odds add up over its distinct tokens, so each counts
+//! where it first occurs. Decoding adds to a token's log-probability β times the change that it would make in the log-odds
+//! of the wanted label: log p(x|y) + β·Δ log (p(y|x)/(1 − p(y|x))). Where the scorer is naive Bayes and β = 1 that is Bayes'
+//! rule, token by token. The scorer was paid for; from here on it is post-processing.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A linear scorer of labels: weights [labels, tokens], in nats. Only their differences between labels count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// Numbers of the tokens that say anything.
+    pub tokens: Vec<u32>,
+    /// Of each joint label, a weight for each of `tokens`.
+    pub of_labels: Vec<Vec<f32>>,
+}
+
+/// A scorer at work.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    weights: Weights,
+    /// Where a token stands among those that say anything.
+    places: HashMap<u32, usize>,
+    /// exp of the weights.
+    likelihoods: Vec<Vec<f32>>,
+}
+
+/// How far a text has been read: each label's sum of weights, and which tokens it has.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    sums: Vec<f64>,
+    seen: Vec<bool>,
+}
+
+/// What is added to the log-probabilities of some tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Lift<'a> {
+    pub tokens: &'a [u32],
+    /// As many, in nats.
+    pub values: &'a [f32],
+}
+
+impl Evidence {
+    /// # Panics
+    /// Where a label has not as many weights as there are tokens.
+    pub fn new(weights: Weights) -> Self {
+        let whole = weights.of_labels.iter().all(|w| w.len() == weights.tokens.len());
+        assert!(whole, "each label has a weight for each token");
+        let places = weights
+            .tokens
+            .iter()
+            .enumerate()
+            .map(|(at, token)| (*token, at))
+            .collect();
+        let exp = |w: &Vec<f32>| w.iter().map(|w| w.exp()).collect();
+        Evidence {
+            likelihoods: weights.of_labels.iter().map(exp).collect(),
+            places,
+            weights,
+        }
+    }
+
+    /// The tokens that say anything.
+    pub fn tokens(&self) -> &[u32] {
+        &self.weights.tokens
+    }
+
+    /// Nothing read yet.
+    pub fn begin(&self) -> Reading {
+        Reading {
+            sums: vec![0.0; self.weights.of_labels.len()],
+            seen: vec![false; self.weights.tokens.len()],
+        }
+    }
+
+    /// Reads a token.
+    pub fn read(&self, reading: &mut Reading, token: u32) {
+        let Some(at) = self.places.get(&token).copied() else {
+            return;
+        };
+        if std::mem::replace(&mut reading.seen[at], true) {
+            return;
+        }
+        for (sum, weights) in reading.sums.iter_mut().zip(&self.weights.of_labels) {
+            *sum += f64::from(weights[at]);
+        }
+    }
+
+    /// log (p(label|x) / (1 − p(label|x))) of what was read, for labels that are equally likely before.
+    pub fn log_odds(&self, reading: &Reading, label: usize) -> f64 {
+        let others = reading.sums.iter().enumerate().filter(|(other, _)| *other != label);
+        reading.sums[label] - log_sum_exp(others.map(|(_, sum)| *sum))
+    }
+
+    /// The log-odds of `label` for the distinct tokens of a text.
+    pub fn score(&self, tokens: &[u32], label: usize) -> f64 {
+        let mut reading = self.begin();
+        tokens.iter().for_each(|token| self.read(&mut reading, *token));
+        self.log_odds(&reading, label)
+    }
+
+    /// β times the change that each token would make in the log-odds of `label`; 0 for those that were read.
+    pub fn lift(&self, reading: &Reading, label: usize, beta: f64) -> Vec<f32> {
+        let others = |sums: &[f64]| -> Vec<(usize, f64)> {
+            let others = sums.iter().copied().enumerate().filter(|(other, _)| *other != label);
+            others.collect()
+        };
+        let others = others(&reading.sums);
+        let total = log_sum_exp(others.iter().map(|(_, sum)| *sum));
+        let mut mixed = vec![0f32; self.weights.tokens.len()];
+        for (other, sum) in others {
+            let share = (sum - total).exp() as f32;
+            for (mixed, likelihood) in mixed.iter_mut().zip(&self.likelihoods[other]) {
+                *mixed += share * likelihood;
+            }
+        }
+        let own = self.weights.of_labels[label].iter().zip(&reading.seen);
+        for (mixed, (own, seen)) in mixed.iter_mut().zip(own) {
+            *mixed = if *seen { 0.0 } else { beta as f32 * (own - mixed.ln()) };
+        }
+        mixed
+    }
+}
+
+fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let peak = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    peak + values.map(|v| (v - peak).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_labels() -> Evidence {
+        Evidence::new(Weights {
+            tokens: vec![7, 2, 30],
+            of_labels: vec![vec![0.5, -1.0, 0.1], vec![-0.2, 0.3, 2.0], vec![0.0, 0.9, -0.7]],
+        })
+    }
+
+    #[test]
+    fn increments_sum_to_the_scorers_log_odds() {
+        let evidence = three_labels();
+        for label in 0..3 {
+            let mut reading = evidence.begin();
+            let before = evidence.log_odds(&reading, label);
+            let mut sum = 0.0;
+            for token in [30, 4, 7, 30, 2, 7] {
+                let lift = evidence.lift(&reading, label, 1.0);
+                let at = evidence.tokens().iter().position(|t| *t == token);
+                sum += at.map_or(0.0, |at| f64::from(lift[at]));
+                evidence.read(&mut reading, token);
+            }
+            let own: f64 = [0.5 - 1.0 + 0.1, -0.2 + 0.3 + 2.0, 0.9 - 0.7][label];
+            let rest = [-0.4f64, 2.1, 0.2]
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != label);
+            let by_hand = own - rest.map(|(_, z)| z.exp()).sum::<f64>().ln();
+            assert!((evidence.log_odds(&reading, label) - by_hand).abs() < 1e-6);
+            assert!(
+                (before + sum - by_hand).abs() < 1e-5,
+                "{label}: {before} + {sum}, not {by_hand}"
+            );
+        }
+    }
+
+    /// Two tokens, three labels: p(token | label) by hand, and Bayes' rule over them.
+    #[test]
+    fn naive_bayes_with_beta_one_is_bayes_rule() {
+        let p = [[0.2f64, 0.7], [0.5, 0.1], [0.3, 0.3]];
+        let evidence = Evidence::new(Weights {
+            tokens: vec![0, 1],
+            of_labels: p.iter().map(|p| p.iter().map(|p| p.ln() as f32).collect()).collect(),
+        });
+        let mut reading = evidence.begin();
+        evidence.read(&mut reading, 1);
+        let lift = evidence.lift(&reading, 0, 1.0);
+        // p(0 | 1, 0) / (1 − p) over p(0 | 1) / (1 − p), with equal priors.
+        let after = 0.7 * 0.2 / (0.1 * 0.5 + 0.3 * 0.3);
+        let before = 0.7 / (0.1 + 0.3);
+        assert!((f64::from(lift[0]) - f64::ln(after / before)).abs() < 1e-6);
+        assert_eq!(lift[1], 0.0, "a token counts once");
+    }
+}

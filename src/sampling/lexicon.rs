@@ -1,0 +1,90 @@
+//! What labels look like, as counted privately: `model/lexicon.json`.
+//!
+//! The counts come with noise and were paid for. What is made of them here (which tokens stand out of the noise, how much
+//! each speaks for a label) reads nothing else.
+
+use crate::document;
+use crate::sampling::evidence::Weights;
+
+/// A token stands out where it is counted more often than this many standard deviations of the noise in its count.
+const STANDS_OUT: f64 = 2.0;
+
+/// What is added to each label's count of a token, over all labels together, besides the noise's deviation: a token of few
+/// records says little (Laplace's rule, with more than one record).
+const RECORDS: f64 = 100.0;
+
+document! {
+    /// Tokens by label.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Lexicon {
+        /// Standard deviation of the noise in each count.
+        public noise: f64,
+        /// Tokens that stand out of the noise, the most telling first.
+        post_processing tokens: Vec<u32>,
+        /// The same as text.
+        post_processing words: Vec<String>,
+        /// Of each joint label, the noisy count of each token: the records that have it, each scaled to the largest norm.
+        charged counts: Vec<Vec<f32>>,
+        /// Of each joint label, each token's weight in nats: naive Bayes.
+        post_processing weights: Vec<Vec<f32>>,
+        /// The scorer's, for the first of the tokens; none where none was trained.
+        charged scorer: Option<Vec<Vec<f32>>>,
+    }
+}
+
+impl Lexicon {
+    /// Of noisy sums [labels · vocabulary], each with noise of deviation `noise`. `word` is a token as text, and none for those
+    /// that stand for no text.
+    pub fn of(noisy: &[f32], labels: usize, noise: f64, word: &dyn Fn(u32) -> Option<String>) -> Self {
+        let vocabulary = noisy.len() / labels;
+        let count = |label: usize, token: usize| f64::from(noisy[label * vocabulary + token]);
+        let total = |token: usize| (0..labels).map(|label| count(label, token)).sum::<f64>();
+        let masses: Vec<f64> = (0..labels)
+            .map(|label| (0..vocabulary).map(|token| count(label, token)).sum::<f64>().max(1.0))
+            .collect();
+        let mass: f64 = masses.iter().sum();
+        let shares: Vec<f64> = masses.iter().map(|m| m / mass).collect();
+
+        let threshold = STANDS_OUT * noise * (labels as f64).sqrt();
+        let stands_out = |token: &usize| total(*token) > threshold.max(f64::MIN_POSITIVE);
+        // How far its counts are from the labels' shares of its total, in deviations: √ of Pearson's chi-square.
+        let telling = |token: usize| -> f64 {
+            let expected = |label: usize| shares[label] * total(token);
+            let parts = (0..labels).map(|l| (count(l, token) - expected(l)).powi(2) / (expected(l) + noise * noise));
+            parts.sum()
+        };
+        let mut tokens: Vec<(usize, f64, String)> = (0..vocabulary)
+            .filter(stands_out)
+            .filter_map(|token| Some((token, telling(token), word(token as u32)?)))
+            .collect();
+        tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+
+        let smoothing = RECORDS / labels as f64 + noise;
+        let weight = |label: usize, token: usize| {
+            let expected = shares[label] * total(token);
+            ((count(label, token).max(0.0) + smoothing) / (expected + smoothing)).ln() as f32
+        };
+        let by_label = |value: &dyn Fn(usize, usize) -> f32| -> Vec<Vec<f32>> {
+            let of = |label: usize| tokens.iter().map(|(token, ..)| value(label, *token)).collect();
+            (0..labels).map(of).collect()
+        };
+        Lexicon {
+            noise,
+            counts: by_label(&|label, token| count(label, token) as f32),
+            weights: by_label(&weight),
+            tokens: tokens.iter().map(|(token, ..)| *token as u32).collect(),
+            words: tokens.into_iter().map(|(.., word)| word).collect(),
+            scorer: None,
+        }
+    }
+
+    /// The weights of the scorer, or of naive Bayes where there is none.
+    pub fn evidence(&self) -> Weights {
+        let of_labels = self.scorer.clone().unwrap_or_else(|| self.weights.clone());
+        let tokens = of_labels.first().map_or(0, Vec::len);
+        Weights {
+            tokens: self.tokens[..tokens].to_vec(),
+            of_labels,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The lexicon: what a unit adds to its counts and to the scorer's gradients, and how decoding is lifted by it.
+
+use dpsynth::models::cache::Way;
+use dpsynth::privacy::{LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
+use dpsynth::records::Units;
+use dpsynth::sampling::choose::Choice;
+use dpsynth::sampling::decode::{Decoder, Decoding, Request};
+use dpsynth::sampling::evidence::{Evidence, Weights};
+use dpsynth::sampling::lexicon::Lexicon;
+use dpsynth::training::lexicon::{Seen, counts};
+use dpsynth::training::scorer;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::support::*;
+
+const VOCABULARY: usize = 40;
+
+fn record(rng: &mut ChaCha8Rng) -> Seen {
+    let length = rng.random_range(0..30);
+    let tokens = (0..length).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
+    Seen::of(rng.random_range(0..3), tokens)
+}
+
+fn norm(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Units of one to three records, and the same with one more.
+fn neighbours(rng: &mut ChaCha8Rng, records: usize) -> (Units<Seen>, Units<Seen>) {
+    let (mut without, mut with) = (Units::empty(), Units::empty());
+    for unit in 0..20 {
+        let own: Vec<Seen> = (0..rng.random_range(1..=records)).map(|_| record(rng)).collect();
+        if unit != 7 {
+            without.push(own.clone());
+        }
+        with.push(own);
+    }
+    (without, with)
+}
+
+#[test]
+fn p5_no_unit_moves_the_counts_by_more_than_the_norm() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for (records, max_norm) in [(1, 2.0), (1, 100.0), (3, 2.0), (3, 0.1)] {
+        let mut largest = 0f64;
+        for _ in 0..50 {
+            let (without, with) = neighbours(&mut rng, records);
+            let of = |units: &Units<Seen>| counts(units, 3, VOCABULARY, max_norm);
+            largest = largest.max(norm(&of(&with), &of(&without)));
+        }
+        assert!(largest <= max_norm * (1.0 + 1e-9), "{records} {max_norm}: {largest}");
+        // The bound is met, where records are longer than it.
+        assert!(
+            max_norm > 50.0 || records > 1 || largest > 0.999 * max_norm,
+            "{largest}"
+        );
+    }
+}
+
+/// One step with next to no noise shows the sum of bounded gradients.
+#[test]
+fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
+    let folder = tempfile::tempdir().unwrap();
+    let max_norm = 0.5;
+    let request = |steps| PlanRequest {
+        target_epsilon: 1e4,
+        delta: Some(1e-6),
+        public_size: 100,
+        expected_batch_size: 1,
+        steps: 1,
+        max_grad_norm: 1.0,
+        noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        beside: vec![SCORER.planned(
+            LabelScorer {
+                noise_multiplier: 0.06,
+                steps,
+                max_norm,
+            },
+            1,
+        )],
+        seed: Some(5),
+    };
+    let begin = Weights {
+        tokens: (0..VOCABULARY as u32).collect(),
+        of_labels: vec![vec![0.1; VOCABULARY], vec![-0.2; VOCABULARY], vec![0.0; VOCABULARY]],
+    };
+    let mut name = 0;
+    let mut learned = |units: &Units<Seen>| -> Vec<f64> {
+        name += 1;
+        let plan = PrivacyPlan::calibrate(&request(1)).expect("a plan");
+        let ledger = Ledger::open(folder.path(), &format!("d{name}"), 1e6, 1e-6, &Unit::Record).expect("opens");
+        // One name and one seed: both draw the same noise.
+        let mut run = plan.begin(ledger, "run", units.len()).expect("begins");
+        let sums = run.charge(SCORER).expect("charged");
+        let weights = scorer::learn(units, &begin, 100, sums).expect("learns");
+        weights.of_labels.concat().iter().map(|w| f64::from(*w)).collect()
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    // A step moves values by 5 · sum / public size.
+    let a_unit = 5.0 * max_norm / 100.0;
+    for records in [1, 3] {
+        let mut largest = 0f64;
+        for _ in 0..20 {
+            let (without, with) = neighbours(&mut rng, records);
+            largest = largest.max(norm(&learned(&with), &learned(&without)));
+        }
+        assert!(largest <= a_unit * 1.001, "{records}: {largest} of {a_unit}");
+        assert!(records > 1 || largest > 0.8 * a_unit, "{largest} of {a_unit}");
+    }
+}
+
+/// Two labels with words of their own: the lexicon finds them, and the scorer tells records apart.
+#[test]
+fn a_lexicon_knows_the_words_of_its_labels() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let records: Vec<Seen> = (0..4000)
+        .map(|i| {
+            let label = i % 2;
+            let own = [1, 2, 3].map(|word| word + 10 * label as u32);
+            let mut tokens: Vec<u32> = (0..6).map(|_| rng.random_range(20..VOCABULARY as u32)).collect();
+            tokens.push(own[rng.random_range(0..3)]);
+            Seen::of(label, tokens)
+        })
+        .collect();
+    let units = Units::of_records(records);
+    let sums = counts(&units, 2, VOCABULARY, 10.0);
+    let noisy: Vec<f32> = sums.iter().map(|v| (v + rng.random_range(-5.0..5.0)) as f32).collect();
+    let lexicon = Lexicon::of(&noisy, 2, 3.0, &|token| (token != 20).then(|| token.to_string()));
+    let mut telling = lexicon.tokens[..6].to_vec();
+    telling.sort_unstable();
+    assert_eq!(telling, [1, 2, 3, 11, 12, 13]);
+    assert!(!lexicon.tokens.contains(&20), "a token that is none of a record's");
+    assert!(!lexicon.tokens.contains(&0), "a token that no record has");
+    let evidence = Evidence::new(lexicon.evidence());
+    assert!(evidence.score(&[2, 30, 31], 0) > 1.0 && evidence.score(&[12, 30, 31], 0) < -1.0);
+}
+
+// ---------------------------------------------------------------------------------------------- decoding
+
+const END: u32 = 2;
+
+fn prompts() -> Vec<Vec<u32>> {
+    vec![vec![1, 50, 60, 70], vec![1, 80], vec![1, 90, 100, 110, 120]]
+}
+
+fn settings(guidance: f64) -> Decoding {
+    Decoding {
+        choice: Choice {
+            guidance,
+            ..Choice::PLAIN
+        },
+        guidance_end: None,
+        contrasts: 2,
+        max_tokens: 24,
+        end: END,
+        seed: 11,
+    }
+}
+
+fn requests() -> Vec<Request> {
+    let of = |id| Request {
+        id,
+        attempt: 0,
+        label: id as usize % 3,
+    };
+    (0..18).map(of).collect()
+}
+
+/// Every third token speaks for a label.
+fn evidence(vocabulary: usize) -> Evidence {
+    let tokens: Vec<u32> = (3..vocabulary as u32).step_by(3).collect();
+    let of = |label: u32| {
+        tokens
+            .iter()
+            .map(|t| if t % 9 / 3 == label { 2.0 } else { -0.5 })
+            .collect()
+    };
+    Evidence::new(Weights {
+        of_labels: (0..3).map(of).collect(),
+        tokens,
+    })
+}
+
+#[test]
+fn without_weight_a_lexicon_changes_no_bit() {
+    let model = model();
+    let evidence = evidence(model.shape().vocabulary);
+    for guidance in [0.0, 1.0] {
+        let plain = Decoder::new(&model, &prompts(), settings(guidance)).unwrap();
+        let without = Decoder::new(&model, &prompts(), settings(guidance)).unwrap();
+        let without = without.lifted(evidence.clone(), 0.0);
+        assert_eq!(plain.decode(&requests(), 6), without.decode(&requests(), 6));
+        let with = Decoder::new(&model, &prompts(), settings(guidance)).unwrap();
+        let with = with.lifted(evidence.clone(), 1.0).decode(&requests(), 6);
+        assert_ne!(plain.decode(&requests(), 6), with);
+        // What it says of the labels shows.
+        let shown = |records: &[Vec<u32>]| -> f64 {
+            let of = |(request, tokens): (&Request, &Vec<u32>)| evidence.score(tokens, request.label);
+            requests().iter().zip(records).map(of).sum::<f64>() / 18.0
+        };
+        assert!(shown(&with) > shown(&plain.decode(&requests(), 6)) + 2.0);
+    }
+}
+
+#[test]
+fn a_lifted_record_does_not_depend_on_its_batch_or_on_the_kind_of_device() {
+    let model = model();
+    let evidence = evidence(model.shape().vocabulary);
+    for guidance in [0.0, 1.0] {
+        let by = |way| Decoder::by(way, &model, &prompts(), settings(guidance)).unwrap();
+        let memory = by(Way::Memory).lifted(evidence.clone(), 1.5);
+        let tensors = by(Way::Tensors).lifted(evidence.clone(), 1.5);
+        let together = memory.decode(&requests(), 18);
+        let alone: Vec<Vec<u32>> = requests().iter().flat_map(|r| memory.decode(&[*r], 1)).collect();
+        assert_eq!(together, alone);
+        assert_eq!(together, tensors.decode(&requests(), 5));
+    }
+}
