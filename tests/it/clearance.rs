@@ -366,7 +366,7 @@ fn p10_runs_that_no_epsilon_covers_are_named_beside_those_that_one_does() {
     );
     let card = fs::read_to_string(place.path("bundle/README.md")).unwrap();
     assert!(
-        card.contains("Beside them 1 with a fixed seed read it: no epsilon covers"),
+        card.contains("Beside them 1 with a fixed seed read the private texts: no epsilon covers"),
         "{card}"
     );
 }
