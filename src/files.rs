@@ -101,11 +101,20 @@ pub fn temporary(path: &Path) -> Result<NamedTempFile> {
 pub fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
     let failed = |e| Error::io("write", path, e);
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| Error::io("write", path, e.error))?;
-    // The name is on disk too, not only the bytes.
-    std::fs::File::open(beside(path))
-        .and_then(|f| f.sync_all())
-        .map_err(failed)
+    file.persist(path).map_err(|e| failed(e.error))?;
+    sync_name(path).map_err(failed)
+}
+
+/// Renames a file that is on disk to `path`, in the same folder.
+pub fn put_in_place(file: &Path, path: &Path) -> Result<()> {
+    std::fs::rename(file, path)
+        .and_then(|()| sync_name(path))
+        .map_err(|e| Error::io("write", path, e))
+}
+
+/// The name is on disk too, not only the bytes.
+fn sync_name(path: &Path) -> std::io::Result<()> {
+    std::fs::File::open(beside(path))?.sync_all()
 }
 
 /// The folder that `path` stands in: a bare name's is the working folder.

@@ -287,9 +287,12 @@ fn next(s: &Status) -> Next {
         (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
         (None, None) => audit("try to break the run's own claim"),
         (None, Some(a)) if !a.current => audit("the audit was of other files: audit again"),
-        (None, Some(a)) if a.verdict != Verdict::Pass => {
-            audit("the audit refuted the claim (internal/audit.json): a second one tells a fault from chance")
-        }
+        (None, Some(a)) if a.verdict == Verdict::Fail => audit(
+            "the audit refuted the claim (internal/audit.json): a second one tells whether a canary bound was chance",
+        ),
+        (None, Some(a)) if a.verdict == Verdict::Advice => audit(
+            "an attack found more than is claimed (internal/audit.json): a second audit, before you publish, tells whether it was chance",
+        ),
         (None, Some(_)) => Next {
             what: "hand it out: the records, or with `dpsynth export` the model".into(),
             command: Some(format!("dpsynth release {folder} --to DIR --dry-run")),

@@ -10,7 +10,7 @@
 //!
 //! The model takes no part: its gradients would stand in other coordinates, where this adversary knows them already.
 //! The charge goes to a ledger of its own in a temporary folder. It spends nothing of the dataset's budget: no private
-//! record is read, and nothing of it leaves the audit.
+//! record is read. Of it only the bounds leave, in a bundle.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

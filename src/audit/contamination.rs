@@ -2,8 +2,8 @@
 //!
 //! Each of some held-out records, which nothing here was trained on, is cut in two. The untouched model says how likely the
 //! second part is after the first, and after another record's first part. Whoever recites finds it likely word by word.
-//! After Carlini et al. 2023 ("Quantifying memorization across neural language models": completions of prefixes), with the
-//! shuffled records as the reference that Oren et al. 2024 ask for.
+//! After Carlini et al. 2023 ("Quantifying memorization across neural language models": completions of prefixes), with
+//! another record's first part as the reference (Oren et al. 2024 shuffle a dataset's order to the same end).
 
 use super::Stop;
 use crate::Result;
@@ -16,7 +16,7 @@ use crate::sampling::score::{Scorer, Text};
 const RECORDS: usize = 64;
 /// Tokens of each part, at least and at most.
 const PART: (usize, usize) = (16, 64);
-/// Nats a token under which every token is, on the geometric mean, likelier than not.
+/// Nats a token below which the geometric mean of the tokens' probabilities is above one half.
 const RECITED: f64 = std::f64::consts::LN_2;
 
 /// Completes some of `records`, token sequences without prompts; none where hardly any is long enough.

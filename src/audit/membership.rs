@@ -3,8 +3,8 @@
 //! likelier than it should, if the synthetic records echo them.
 //!
 //! Score of a text: its mean ln p per token by trigrams of the synthetic records, minus that by trigrams of the
-//! zero-shot records, which have read no private record (the calibration). Members are training records, the others are
-//! held-out records: equal numbers, prepared alike, without texts that stand in both.
+//! zero-shot records, which have read no private record (the calibration). Members are training records. The others are the
+//! records set apart for the audit, else held-out records: equal numbers, prepared alike, without texts that stand in both.
 //!
 //! The attack is weaker than the canaries'. Its bound on ε takes the two groups as drawn alike and their records as
 //! independent of each other; where held-out records come from elsewhere, the attack tells the sources apart, not the

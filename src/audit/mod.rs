@@ -3,23 +3,26 @@
 //! - [`replay`]: rule P5 on the run's own model and records: how far one record moves the clipped sum.
 //! - [`steps`]: real steps of the training loop, beside what the mechanism released.
 //! - [`canaries`]: the white-box attack: Dirac canaries under the run's own plan and noise.
-//! - [`retrain`]: the black-box attack: canary records, one more private training, their losses. On request.
-//! - [`echo`]: canaries in the same training, attacked through the text that the model draws. On request, with the losses.
+//! - [`retrain`]: the black-box attack: canary records, one more private training, their losses; with `--retrain`.
+//! - [`echo`]: canaries in the same training, attacked through the text that the model draws; with the losses.
 //! - [`redraw`]: whether the records are what the trained model draws.
 //! - [`membership`]: what the synthetic texts alone tell of who was trained on.
 //! - [`contamination`]: whether the model had read such records before, which no guarantee here covers.
 //! - [`one_run`], [`threshold`]: guesses and thresholds; [`crate::privacy::bounds`] has what follows from them.
 //!
-//! The attacks' bounds hold together with 95 % confidence. A bound above the claim, or a replay beyond what the
-//! accountant charges, refutes the claim: the verdict is `fail`. A `pass` proves nothing; it says that these attacks
-//! did not get further than the bounds that stand beside it.
+//! The attacks' bounds hold together with 95 % confidence. A canary's bound above the claim, or a replay beyond what the
+//! accountant charges, refutes the claim: the verdict is `fail`. Where only an attack that reads private records got above
+//! the claim, it is `advice`. A `pass` proves nothing; it says that these attacks did not get further than the bounds that
+//! stand beside it.
 //!
-//! The verdict is for the owner. A release depends on the part of it that read no private record (the canaries, and the
-//! claim beside the ledger), and on the replay, which the claim bounds for every dataset: an attack on real members and
-//! others errs once in so many audits even where the claim is true, and which audits those are depends on the records.
+//! The verdict is for the owner. A release depends on the canaries, the redrawn records, the claim beside the ledger, the
+//! replay and the steps of the training loop. The first three read no private record; the claim excludes that the others
+//! fail, for every dataset. An attack on real members and others errs once in so many audits even where the claim is true,
+//! and which audits those are depends on the records.
 //!
-//! What the audit writes reads private records and stays in `internal/` (P9). It charges nothing to the dataset's
-//! ledger: the model that the black-box attack trains, and every noised sum, are thrown away.
+//! The findings stay in `internal/`, since most of them come from private records (P9). A release publishes the canaries'
+//! bounds alone. The audit charges nothing to the dataset's ledger: the model that the black-box attack trains, and every
+//! noised sum, are thrown away.
 
 pub mod canaries;
 mod claim;
@@ -67,15 +70,15 @@ pub const ALPHA: f64 = 0.05;
 pub const CONFIDENCE: f64 = 1.0 - ALPHA;
 /// The attacks that read no private record, and what each takes for granted: a release depends on these.
 pub const CANARIES: [(&str, &str); 4] = [
-    ("Dirac canaries, one run", "nothing besides (epsilon, delta)-privacy"),
+    ("Dirac canaries, one run", "no assumption about the mechanism"),
     ("Dirac canaries, threshold", "canaries are independent of each other"),
     (
         "Dirac canaries, one run, whole curve",
-        "the mechanism is the claimed one, at some noise",
+        "the mechanism is of the claimed kind, with unknown noise",
     ),
     (
         "Dirac canaries, threshold, whole curve",
-        "the mechanism is the claimed one, at some noise, and canaries are independent",
+        "the mechanism is of the claimed kind, with unknown noise, and canaries are independent",
     ),
 ];
 /// Error of each of the six bounds.
@@ -126,7 +129,7 @@ impl Audit<'_> {
         let subject = Subject::of(self.folder)?;
         let mut notes = Vec::new();
         if !claim.private {
-            notes.push("NOT PRIVATE: the run's randomness came from a fixed seed, so it guarantees nothing; audited is its plan with secure randomness".to_string());
+            notes.push("NOT PRIVATE: the run's randomness came from a fixed seed, so it guarantees nothing; the audit tests its plan with secure randomness".to_string());
         }
         let plan = self.plan()?;
         let c = &self.config.finetune;
@@ -322,7 +325,9 @@ impl Audit<'_> {
         notes: &mut Vec<String>,
     ) -> Result<Option<(retrain::Losses, Option<echo::Echo>)>> {
         if asked.canaries == 0 {
-            notes.push("the black-box attack on losses was left out: it trains once more, on request".to_string());
+            notes.push(
+                "the black-box attack on losses was left out: it trains once more; `--retrain` asks for it".to_string(),
+            );
             return Ok(None);
         }
         let units = asked.units.len();
@@ -404,7 +409,7 @@ impl Audit<'_> {
         let found = texts.attack(delta, EACH, stop)?;
         if found.is_none() {
             notes.push(format!(
-                "membership inference was left out: fewer than {} records are on one side alone; audit.holdout sets some apart",
+                "membership inference was left out: one side has fewer than {} records that the other lacks; `audit.holdout` sets some apart before training",
                 membership::LEAST
             ));
         }
@@ -414,7 +419,7 @@ impl Audit<'_> {
             .map(|f| f.blind_auc)
         {
             notes.push(format!(
-                "training and held-out records are told apart without any synthetic text (AUC {:.3}, {:.3}–{:.3}): membership inference bounds nothing; audit.holdout sets training records apart by chance, which cannot be told apart so",
+                "training records are told from the others without any synthetic text (AUC {:.3}, {:.3}–{:.3}): membership inference bounds nothing; `audit.holdout` sets training records apart by chance, which cannot be told apart so",
                 blind.value, blind.low, blind.high
             ));
         }
@@ -488,7 +493,7 @@ fn lower_bounds(
     out.extend(losses.map(|l| LowerBound {
         attack: "losses of canary records, one run".into(),
         epsilon_lower: l.one_run.iter().map(|o| o.epsilon_lower).fold(0.0, f64::max),
-        rests_on: "nothing besides (epsilon, delta)-privacy".into(),
+        rests_on: "no assumption about the mechanism".into(),
         decides: false,
     }));
     out.extend(
@@ -538,9 +543,11 @@ impl Findings {
             ));
         }
         self.refuted_by.extend(contradictions);
-        if !self.refuted_by.is_empty() || !self.advice.is_empty() {
-            self.verdict = Verdict::Fail;
-        }
+        self.verdict = match (self.refuted_by.is_empty(), self.advice.is_empty()) {
+            (false, _) => Verdict::Fail,
+            (true, false) => Verdict::Advice,
+            (true, true) => Verdict::Pass,
+        };
     }
 
     /// Everything that spoke against the claim, in a line.
@@ -553,19 +560,69 @@ impl Findings {
         self.lower_bounds.iter().map(|b| b.epsilon_lower).fold(0.0, f64::max)
     }
 
-    /// Refuses a run whose claim was refuted.
+    /// Refuses a run of which an attack found more than is claimed.
     ///
     /// # Errors
-    /// Budget (exit code 4): more privacy was lost than was claimed.
+    /// Budget (exit code 4): more privacy was lost than was claimed, or seems to be.
     pub fn require_pass(&self) -> Result<()> {
         match self.verdict {
             Verdict::Pass => Ok(()),
+            Verdict::Advice => Err(Error::budget(format!(
+                "an attack that reads private records found more than {} claims: {}",
+                self.run,
+                self.advice.join("; ")
+            ))
+            .hint("audit again before you publish: chance alone does this in up to one audit in twenty. `dpsynth release` does not look at it")),
             Verdict::Fail => Err(Error::budget(format!(
                 "the claim of {} does not hold: {}",
                 self.run,
                 self.refutations()
             ))
-            .hint("release nothing of this run; internal/audit.json says what was seen, and a second audit tells a fault from chance")),
+            .hint("release nothing of this run; internal/audit.json says what was seen. Audit again: only a bound on epsilon can be chance, anything else is a fault")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::documents;
+
+    /// What an attack on private records found was called a refutation, although a release does not look at it.
+    #[test]
+    fn p9_advice_was_called_a_refutation() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/first_run/runs/tiny-quick/internal/audit.json");
+        let mut findings: Findings = documents::read(&path).expect("findings");
+        findings.judge(Vec::new());
+        assert_eq!(findings.verdict, Verdict::Pass);
+        findings.require_pass().expect("the claim stands");
+        findings.lower_bounds.push(LowerBound {
+            attack: "n-grams of the synthetic texts".into(),
+            epsilon_lower: 99.0,
+            rests_on: "luck".into(),
+            decides: false,
+        });
+        findings.judge(Vec::new());
+        assert_eq!((findings.verdict, findings.refuted_by.len()), (Verdict::Advice, 0));
+        let error = findings.require_pass().expect_err("for the owner to look at");
+        assert_eq!(error.exit_code(), 4);
+        assert!(
+            error
+                .to_string()
+                .contains("an attack that reads private records found more"),
+            "{error}"
+        );
+        assert!(
+            error
+                .hint_text()
+                .is_some_and(|hint| hint.contains("one audit in twenty"))
+        );
+        findings.judge(vec!["the ledger does not know run `x`".into()]);
+        assert_eq!(findings.verdict, Verdict::Fail);
+        let error = findings.require_pass().expect_err("refuted");
+        assert!(error.to_string().contains("does not hold"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ pub fn contradictions(
         || plan.steps() != claimed.steps
     {
         out.push(format!(
-            "the configuration plans noise multiplier {}, sampling rate {}, {} steps, delta {:e}; claimed are {}, {}, {}, {:e}",
+            "the configuration plans noise multiplier {}, sampling rate {}, {} steps, delta {:e}; the claim has {}, {}, {}, {:e}",
             plan.noise_multiplier(),
             plan.sampling_rate(),
             plan.steps(),
@@ -46,7 +46,7 @@ pub fn contradictions(
     }
     let Some((path, view)) = find_ledger(&places.ledgers, dataset_hash)? else {
         notes.push(format!(
-            "the ledger of dataset {dataset_hash} is not in {}: what was paid is not compared with what is claimed",
+            "the ledger of dataset {dataset_hash} is not in {}: what was paid is not compared with what is claimed; set DPSYNTH_LEDGERS to the folder that has it",
             places.ledgers.display()
         ));
         return Ok(out);
@@ -68,7 +68,8 @@ pub fn contradictions(
             }
         }
         None if run.holds_states => out.push("the ledger does not say what was trained".into()),
-        None => notes.push("an earlier version of the program trained this: the ledger does not say to what".into()),
+        None => notes
+            .push("an earlier version of the program trained this: the ledger does not name the trained model".into()),
     }
     for counts in [folder.label_counts(), folder.lexicon()] {
         if counts.exists() && !run.has_state(&hash_of(&counts)?) {
@@ -88,7 +89,7 @@ pub fn contradictions(
         || run.charged_steps() > claimed.steps
     {
         out.push(format!(
-            "the ledger has the run at noise multiplier {}, sampling rate {}, {} steps charged, delta {:e}; claimed are {}, {}, {}, {:e}",
+            "the ledger has the run at noise multiplier {}, sampling rate {}, {} steps charged, delta {:e}; the claim has {}, {}, {}, {:e}",
             noise_multiplier,
             sampling_rate,
             run.charged_steps(),

@@ -18,9 +18,9 @@ use super::table::table;
 
 /// Tries to break a run's own privacy claim: replays, canaries, membership inference
 ///
-/// Prints the claim, what each attack proves against it, and a verdict. A refuted claim ends with exit code 4. The
-/// findings are kept in the run's `internal/audit.json`: they read private records and are not for release. Nothing is
-/// charged to the dataset's ledger.
+/// Prints the claim, what each attack found, and a verdict. A refuted claim ends with exit code 4, and so does an attack
+/// that reads private records and found more than is claimed. The findings are kept in the run's `internal/audit.json`:
+/// most are computed from private records, and they are not for release. Nothing is charged to the dataset's ledger.
 #[derive(Args)]
 pub struct Audit {
     /// A run's folder, such as runs/imdb-quick, or its pipeline's TOML file
@@ -37,8 +37,8 @@ pub struct Audit {
     /// Where the runs of a TOML file are kept
     #[arg(long, value_name = "DIR", default_value = "runs")]
     runs_dir: PathBuf,
-    /// Trains once more with this many canary records and attacks their losses, and others through text that the new model
-    /// draws (--retrain alone: 512)
+    /// Trains once more with this many canary records, and attacks some by their losses and others through text that the new
+    /// model writes (--retrain alone: 512)
     #[arg(long, value_name = "CANARIES", num_args = 0..=1, require_equals = true, default_missing_value = "512", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     retrain: Option<u32>,
     /// Dirac canaries [default: as many as run in a few seconds, at most 8 million]
@@ -176,7 +176,7 @@ fn text(f: &Findings) -> String {
     }
     if let Some(m) = &f.membership {
         out.push(format!(
-            "membership: AUC {:.3} ({:.3}–{:.3}), blind {:.3} ({:.3}–{:.3}), on {} training and as many held-out records{}",
+            "membership: AUC {:.3} ({:.3}–{:.3}), blind {:.3} ({:.3}–{:.3}), on {} training records and as many that never trained{}",
             m.auc.value,
             m.auc.low,
             m.auc.high,
@@ -200,9 +200,15 @@ fn text(f: &Findings) -> String {
     out.extend(f.notes.iter().map(|n| format!("note: {n}")));
     out.push(match f.verdict {
         Verdict::Pass => format!(
-            "verdict: pass (no attack refuted epsilon {}; the best proved at least {})",
+            "verdict: pass (no attack refuted epsilon {}; the largest lower bound is {}, with {:.0} % confidence and under the \
+             assumptions above)",
             up(f.claim.epsilon, 3),
-            down(f.epsilon_lower(), 3)
+            down(f.epsilon_lower(), 3),
+            100.0 * f.confidence
+        ),
+        Verdict::Advice => format!(
+            "verdict: advice (an attack that reads private records found more than is claimed): {}",
+            f.advice.join("; ")
         ),
         Verdict::Fail => format!("verdict: FAIL: {}", f.refutations()),
     });

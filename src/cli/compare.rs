@@ -15,8 +15,8 @@ use super::{Ui, show};
 
 /// Shows runs side by side: guarantee against accuracy, and the settings in which they differ
 ///
-/// Runs are sorted by epsilon. An unfinished run is shown as far as it got. Scores read private records: what this
-/// prints is not for release.
+/// Runs are sorted by epsilon. An unfinished run is shown as far as it got. Scores are computed from private records:
+/// what this prints is not for release.
 #[derive(Args)]
 pub struct Compare {
     /// Folders of runs, such as runs/imdb-quick

@@ -13,11 +13,11 @@ use super::{Ui, show};
 
 /// Writes what may be published of a run: records, card, guarantee, manifest
 ///
-/// The run must be audited (`dpsynth audit`) and its ledger must verify: else it is refused with every reason and exit code 4.
-/// Only what is public, was charged, or is computed from that is written, and nothing else decides whether it is: phrases
-/// that records share with private ones are shown in the report, and stop a release only where `release.copy_gate` pays
-/// for counting them. The [release] section of the configuration says licence, language and who publishes. The same run
-/// gives the same bytes.
+/// The run must be audited (`dpsynth audit`) and its ledger must verify: else it is refused with every reason and exit
+/// code 4. Only what is public, was charged, or is computed from that is written. What decides is public, charged,
+/// computed from these, or a check that cannot fail while the claim is true. Phrases that records share with private
+/// ones are shown in the report, and stop a release only where `release.copy_gate` pays for counting them. The
+/// [release] section of the configuration says licence, language and who publishes. The same run gives the same bytes.
 #[derive(Args)]
 pub struct Release {
     /// A run's folder, such as runs/imdb-quick

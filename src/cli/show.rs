@@ -9,7 +9,7 @@ use dpsynth::release::Class;
 use dpsynth::run::keys::stages;
 use dpsynth::run::{RunFolder, Stage};
 
-use super::number::{delta, up};
+use super::number::{delta, down, up};
 use super::quality::{disclosures, quality};
 use super::table::table;
 
@@ -83,8 +83,11 @@ pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String
         ));
     }
     if let Some(l) = &report.ledger {
+        let left = l.counted_epsilon.map_or(String::new(), |counted| {
+            format!(", {} left", down((l.total_epsilon - counted).max(0.0), 3))
+        });
         out.push(format!(
-            "ledger: all runs on these records together epsilon {} of {} at delta {}: {}",
+            "ledger: all runs on these records have spent epsilon {} of {}{left}, at delta {}: {}",
             up(l.charged_epsilon, 3),
             l.total_epsilon,
             delta(l.delta, 2),

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::rules::refuse;
 use crate::Result;
 
-/// What a release says of itself. Nothing of it changes a record: it may change after everything is done.
+/// What a release says of itself. Apart from `copy_gate.epsilon`, which is part of the plan, nothing of it changes a record:
+/// it may change after everything is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,

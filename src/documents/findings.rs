@@ -17,9 +17,11 @@ type Name = Cow<'static, str>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// No attack refuted the claim.
+    /// No attack found more than is claimed.
     Pass,
-    /// One did.
+    /// One did that reads private records: it may be chance, and a release does not look at it.
+    Advice,
+    /// The claim is refuted.
     Fail,
 }
 
@@ -27,6 +29,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Verdict::Pass => "pass",
+            Verdict::Advice => "advice",
             Verdict::Fail => "fail",
         })
     }
@@ -50,10 +53,10 @@ document! {
         /// "internal": private records were read (P9).
         public classification: Name,
         internal verdict: Verdict,
-        /// Why it failed, by what may decide a release: it read no private record, or found what the claim excludes for every
-        /// dataset.
+        /// What refuted the claim, and decides a release: it read no private record, or found what the claim excludes for
+        /// every dataset.
         internal refuted_by: Vec<String>,
-        /// Why it failed, by what read private records: for the owner, and no reason to refuse a release.
+        /// What attacks that read private records found beyond the claim: for the owner, and no reason to refuse a release.
         #[serde(default)]
         internal advice: Vec<String>,
         public claim: Guarantee,
@@ -399,11 +402,11 @@ document! {
     pub struct Contamination {
         /// Records that were cut in two.
         internal records: usize,
-        /// Mean loss of second parts behind their own first parts.
+        /// Mean loss of second parts after their own first parts.
         internal nats_a_token: f64,
         /// Behind another record's.
         internal nats_a_token_shuffled: f64,
-        /// Second parts of which each token is, on the geometric mean, likelier than not.
+        /// Second parts whose tokens' probabilities have a geometric mean above one half.
         internal recited: usize,
         /// The same behind another record's first part.
         internal recited_shuffled: usize,
@@ -414,8 +417,8 @@ impl fmt::Display for Contamination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the untouched model finds the second part of {} held-out records worth {:.2} nats a token after their own first \
-             part, {:.2} after another record's; {} of them it recites ({} after another's)",
+            "mean loss of the untouched model on the second part of {} held-out records: {:.2} nats a token after their own first \
+             part, {:.2} after another record's; below ln 2 for {} of them ({} after another's)",
             self.records, self.nats_a_token, self.nats_a_token_shuffled, self.recited, self.recited_shuffled
         )
     }

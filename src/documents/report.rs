@@ -1,4 +1,4 @@
-//! `report.json`: what a run came to. Internal: utility and counts read private records (P9).
+//! `report.json`: what a run came to. Internal: utility and counts are computed from private records (P9).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -58,6 +58,9 @@ document! {
         internal path: PathBuf,
         /// Of all runs composed.
         public charged_epsilon: f64,
+        /// What of the total is taken where another run is planned now; none of an earlier version of the program.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public counted_epsilon: Option<f64>,
         /// What they may spend together.
         public total_epsilon: f64,
         public delta: f64,

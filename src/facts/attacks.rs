@@ -14,7 +14,7 @@ document! {
         public at: Vec<AttacksAt>,
         /// How often an attack is right, at most, where in and out are an even chance.
         public right_at_even_odds: f64,
-        /// Of the smallest Gaussian mechanism that gives away no less, but for a probability of 1e-9.
+        /// Of the smallest Gaussian mechanism that dominates this one, but for a probability of 1e-9.
         public mu: f64,
         /// By how much that one overstates.
         public regret: f64,
@@ -31,7 +31,7 @@ document! {
         public true_positive_rate_at_most: f64,
         /// And the best attack has at least this.
         public true_positive_rate_at_least: f64,
-        /// How sure one may be of somebody who is said to be in, where that was an even chance before.
+        /// Share of those named who were in, at even odds before: a mean over all who are named at this rate.
         public posterior_at_most: f64,
     }
 }

@@ -43,7 +43,7 @@ pub struct Facts {
     /// How many synthetic records, and zero-shot ones, were drawn and kept; none of a run of an earlier version.
     pub synthetic: Option<Sampled>,
     pub zero_shot: Option<Sampled>,
-    /// What canaries of an audit proved; empty where none is looked at yet.
+    /// Bounds that an audit's canaries gave; empty where none is looked at yet.
     pub canaries: Vec<CanaryBound>,
     /// What the copy gate counted; none where none was declared, or it has not counted yet.
     pub copy_gate: Option<GateCount>,
@@ -74,7 +74,7 @@ document! {
 }
 
 document! {
-    /// What an audit proved with canaries: made-up records of nobody, in or out by a coin. No private record was read.
+    /// A bound that an audit's canaries gave: made-up records of nobody, in or out by a coin. No private record was read.
     #[derive(Clone, Debug, PartialEq)]
     pub struct CanaryBound {
         public attack: String,
@@ -88,13 +88,16 @@ document! {
 }
 
 document! {
-    /// All runs on the dataset together, at the ledger's delta. It follows from plans and steps, not from records.
+    /// All runs in the dataset's ledger together, at the ledger's delta. Which runs are in it depends on the rows, units and
+    /// files that datasets share; the rest follows from plans and steps.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Composed {
         /// The population whose datasets share the ledger; none where it is one dataset's.
         public population: Option<String>,
-        /// Whether a run's dataset was declared to share nobody with another.
+        /// Whether the dataset was declared to share nobody with another.
         public declared_disjoint: bool,
+        /// Whether another dataset, which shares rows with it, was declared to share nobody with it.
+        public declared_apart: bool,
         public epsilon: f64,
         /// The same where later runs were chosen after seeing what earlier ones gave; none where there are not two.
         public epsilon_if_adaptive: Option<f64>,
@@ -120,7 +123,8 @@ impl Composed {
         let runs = charged.clone().filter(|r| r.parameters.private).count();
         Ok(Composed {
             population,
-            declared_disjoint: !ledger.apart.is_empty() || ledger.runs.iter().any(|run| run.disjoint),
+            declared_disjoint: ledger.runs.iter().any(|run| run.disjoint),
+            declared_apart: !ledger.apart.is_empty(),
             epsilon: ledger.charged_epsilon()?,
             epsilon_if_adaptive: ledger.epsilon_if_adaptive()?,
             delta: ledger.delta,

@@ -127,35 +127,44 @@ pub fn composition(c: &Composed) -> String {
     let not_private = match c.not_private {
         0 => String::new(),
         n => format!(
-            " Beside them {n} with a fixed seed read it: no epsilon covers these, and nothing of theirs may be published."
+            " Beside them {n} with a fixed seed read the private texts: no epsilon covers these, and nothing of theirs may be published."
         ),
     };
     let research = match c.research {
         0 => String::new(),
         n => format!(" NOT A DP GUARANTEE: {n} of them used a mechanism whose cost nobody has proved."),
     };
-    let what = match &c.population {
-        Some(population) => format!("the datasets of the population `{population}`"),
-        None => "a dataset of exactly these private texts".into(),
+    let whose = match &c.population {
+        Some(population) => format!("of the population `{population}`"),
+        None => "of these private texts".into(),
+    };
+    let runs = match c.runs {
+        1 => format!("The one run in the ledger {whose} has"),
+        n => format!("All {n} runs in the ledger {whose} have together"),
     };
     let others = match c.declared_disjoint {
         true => {
-            " It was declared that nobody in it is in another dataset: not all runs on datasets that share rows with it are counted."
+            " The owner declared that nobody in the private dataset is in another: runs on datasets that share rows with it are not all counted."
         }
         false => {
-            " Runs on other datasets are counted where the program saw, in the same folder of ledgers, that a text or a unit is in both."
+            " Runs on other datasets are among them if the program found, in the same folder of ledgers, that both share a text, a unit or a training file."
         }
+    };
+    let apart = match c.declared_apart {
+        true => {
+            " Another dataset was declared to share nobody with the private one: runs on that dataset are not all counted."
+        }
+        false => "",
     };
     let adaptive = c.epsilon_if_adaptive.map_or(String::new(), |epsilon| {
         format!(
-            " That is for settings that were fixed before any of it was seen; where later runs were chosen after seeing what \
-             earlier ones gave, it is {}, by a filter.",
+            " This sum holds if all settings were fixed before any output was seen. If later runs were chosen after seeing \
+             earlier outputs, a privacy filter gives {} at the same delta.",
             up(epsilon, 3)
         )
     });
     format!(
-        "All runs that the ledger knows on {what} together ({}) have spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}).{adaptive} The ledger refuses what would pass its total.{others}{research}{not_private}",
-        c.runs,
+        "{runs} spent epsilon {} at delta {} (adjacency {}, unit {}, sampler {}, accountant {}).{adaptive} The ledger refuses what would pass its total.{others}{apart}{research}{not_private}",
         up(c.epsilon, 3),
         delta(c.delta, 2),
         c.adjacency,
@@ -236,7 +245,7 @@ pub const WITHHELD: &str = "Scores on private records (accuracy of classifiers t
 pub const CONTAMINATION: &str = "The base model was trained on public text and may have seen public benchmarks, with their answers. What it knew before is not covered by the guarantee, and a model that is trained on these records and scored on such a benchmark may look better than it is.";
 
 /// Who is trusted with what.
-pub const TRUST: &str = "Central model: whoever ran the program saw the private records. The adversary sees the synthetic records, the trained model, all noised sums and every setting, and knows every record but one.";
+pub const TRUST: &str = "Central model: whoever ran the program saw the private records. The adversary sees the synthetic records, the trained model, all noised sums and every setting, and knows everything but one unit (one record, unless a unit is declared).";
 
 /// What the guarantee leaves out.
-pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before. Nothing that was computed from private records without noise decided whether or which records were published by the program; what its owner decided after seeing such numbers is outside, too.";
+pub const OUTSIDE: &str = "Outside the guarantee: time, memory and power of the machine that trained; who may read the private records and how they were collected and kept; settings that were chosen by looking at results on private records; what the base model knew before; what the owner decided after seeing private results. Which records or weights were published follows from what the guarantee covers and from public settings. Whether they were published also depended on two checks that read private records without noise: a replay of the sensitivity bound, and steps of the training loop. Neither can fail while the guarantee holds.";

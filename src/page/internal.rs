@@ -50,7 +50,10 @@ fn view(d: &Data, paths: &RunPaths) -> View {
     let proven = r.privacy.as_ref().filter(|g| g.private && g.unproven().is_none());
     let attacks = proven.and_then(|g| Attacks::with_points(&g.phases().ok()?, Adjacency::AddOrRemoveOne).ok());
     let mut marks: Vec<String> = guarantee.iter().filter_map(|g| g.caveat.clone()).collect();
-    marks.extend((verdict.as_ref().filter(|v| v.state == "fail")).map(|v| format!("{}: {}", v.headline, v.text)));
+    marks.extend(
+        (verdict.as_ref().filter(|v| matches!(v.state, "fail" | "advice")))
+            .map(|v| format!("{}: {}", v.headline, v.text)),
+    );
     let real = (d.arm(Series::Real), d.arm(Series::Synthetic));
     let near = match real {
         (Some(training), Some(synthetic)) => neighbours::nearest(synthetic, training, &d.held_out),

@@ -31,7 +31,7 @@ pub fn verdict(d: &Data, paths: &RunPaths) -> Option<view::Verdict> {
         return Some(view::Verdict {
             state: "none",
             headline: "Not audited as it is now".into(),
-            text: "The findings that are kept are of another training.".into(),
+            text: "The findings that are kept are of a claim with other numbers.".into(),
             command: Some(command),
         });
     }
@@ -40,10 +40,22 @@ pub fn verdict(d: &Data, paths: &RunPaths) -> Option<view::Verdict> {
             state: "pass",
             headline: "The claim stood".into(),
             text: format!(
-                "No attack refuted it; the best proved epsilon to be at least {} (at the claim's delta, adjacency, unit, sampler). That is no proof of the claim.",
-                down(audit.epsilon_lower(), 3)
+                "No attack refuted it. The largest lower bound on epsilon is {} (at the claim's delta, adjacency, unit and \
+                 sampler; {:.0} % confidence, under the assumptions named below). That does not prove the claim. {FILES}",
+                down(audit.epsilon_lower(), 3),
+                100.0 * audit.confidence
             ),
             command: None,
+        },
+        Verdict::Advice => view::Verdict {
+            state: "advice",
+            headline: "An attack found more than is claimed".into(),
+            text: format!(
+                "{}. Chance alone does this in up to one audit in twenty: audit again before you publish. `dpsynth release` does \
+                 not look at it, since the attack reads private records. {FILES}",
+                audit.advice.join("; ")
+            ),
+            command: Some(command),
         },
         Verdict::Fail => view::Verdict {
             state: "fail",
@@ -54,7 +66,10 @@ pub fn verdict(d: &Data, paths: &RunPaths) -> Option<view::Verdict> {
     })
 }
 
-/// Whether the audit was of what the run claims now.
+/// What the page leaves to others.
+const FILES: &str = "The page does not check that the files are still those that were audited; `dpsynth release` does.";
+
+/// Whether the audit's claim has the numbers of the run's claim. Files are not compared.
 fn same_claim(d: &Data, audit: &Findings) -> bool {
     let numbers = |g: &Guarantee| {
         let training = g.training().map(|t| (t.noise_multiplier, t.steps));
@@ -93,7 +108,7 @@ pub fn privacy(d: &Data, guarantee: Option<&ShownGuarantee>, bounds: Option<&(At
 fn disclosures(d: &Data) -> Option<Block> {
     let all = d.report.quality.as_ref()?.disclosures.as_ref()?;
     let mut table = Table::new(
-        "True and phantom disclosures: what one real record has and no other, found in synthetic ones",
+        "Strings of one real record that a synthetic record also has",
         &[
             "",
             "of training records",
@@ -118,16 +133,16 @@ fn disclosures(d: &Data) -> Option<Block> {
     Some(Block::Table {
         table,
         note: Some(
-            "Nothing was learned from held-out records: theirs came back by chance, or since the model knew them before. Where \
-             held-out records are a random share of all, and training records' come back no more often, chance explains them; p \
-             says how likely so many would be (Fisher's exact test). Held-out records from elsewhere compare less well."
+            "Nothing was learned from held-out records: theirs came back by chance, or because the model knew them before. If \
+             held-out records are a random share and theirs come back as often, there is no sign of disclosure. p (Fisher's exact \
+             test) treats strings as independent; those of one record are not, so a small p is a hint."
                 .into(),
         ),
         folded: false,
     })
 }
 
-/// What each attack proved, beside the claim.
+/// What each attack found, beside the claim.
 fn attacks(d: &Data) -> Vec<Block> {
     let Some(audit) = d.audit.as_ref().filter(|a| same_claim(d, a)) else {
         return Vec::new();
@@ -135,7 +150,7 @@ fn attacks(d: &Data) -> Vec<Block> {
     let claim = audit.claim.epsilon;
     let meaning = ShownGuarantee::of(&audit.claim);
     let mut table = Table::new(
-        format!("What each attack proved against {}", meaning.sentence),
+        format!("What each attack found, beside {}", meaning.sentence),
         &["attack", "epsilon is at least", "of the claim", "rests on"],
         1,
     );
@@ -162,7 +177,7 @@ fn attacks(d: &Data) -> Vec<Block> {
         plot: charts::bars(
             Frame {
                 id: "attacks",
-                title: "What the attacks proved".into(),
+                title: "What the attacks found".into(),
                 description: format!(
                     "Lower bounds on epsilon by attack, beside the claim of {}.",
                     meaning.sentence
@@ -174,7 +189,7 @@ fn attacks(d: &Data) -> Vec<Block> {
         ),
         table,
         note: Some(format!(
-            "Together with {:.0} % confidence, at the claim's delta, adjacency, unit and sampler. A bound above the claim would refute it; none below proves it.",
+            "Together with {:.0} % confidence, at the claim's delta, adjacency, unit and sampler. A bound above the claim speaks against it; none below proves it.",
             100.0 * audit.confidence
         )),
     }];
@@ -189,13 +204,18 @@ fn attacks(d: &Data) -> Vec<Block> {
     ));
     for e in audit.echo.iter().flat_map(|echo| &echo.at) {
         items.push(format!(
-            "Echo: canaries that stood {} times in the data were told from others through synthetic text with AUC {:.3} by trigrams and {:.3} by an auxiliary model. 0.5 is guessing; the guarantee is for one record.",
-            e.repetitions, e.trigrams.value, e.auxiliary_model.value
+            "Echo: AUC {:.3} by trigrams and {:.3} by an auxiliary model for canaries with {} in the data. 0.5 is guessing; the guarantee is for one record.",
+            e.trigrams.value,
+            e.auxiliary_model.value,
+            match e.repetitions {
+                1 => "one copy".to_string(),
+                copies => format!("{copies} copies"),
+            }
         ));
     }
     if let Some(m) = &audit.membership {
         items.push(format!(
-            "Membership: from the synthetic texts alone, training records were told from held-out ones with AUC {:.3}; without any synthetic text {:.3}. 0.5 is guessing.",
+            "Membership: from synthetic and zero-shot texts, training records were told from records that never trained with AUC {:.3}; without any synthetic text {:.3}. 0.5 is guessing.",
             m.auc.value, m.blind_auc.value
         ));
     }
@@ -303,11 +323,12 @@ pub fn at(guarantee: &ShownGuarantee) -> String {
     format!("delta {}", term("delta"))
 }
 
-/// What all runs on the records have spent, and what is left.
+/// What all runs on the records have spent, and what is left: the total less what its wall counts for a run planned now.
 fn budget(d: &Data) -> Option<Block> {
     let ledger = d.ledger.as_ref()?;
     let spent = ledger.charged_epsilon().ok()?;
     let reserved = ledger.reserved_epsilon().ok()?.max(spent);
+    let counted = ledger.counted_before_another().ok()?.epsilon;
     let total = ledger.total_epsilon;
     let meaning = format!(
         "delta {}, adjacency add or remove one, unit {}, sampler {}, accountant pld",
@@ -315,11 +336,11 @@ fn budget(d: &Data) -> Option<Block> {
         ledger.unit,
         ledger.sampler()
     );
-    let left = (total - reserved).max(0.0);
+    let left = (total - counted).max(0.0);
     let mut levels = vec![Level {
         name: format!("All runs together: {} spent", up(spent, 3)),
         value: spent,
-        set_aside: reserved,
+        set_aside: counted.max(reserved),
         text: format!("{} left of {}", down(left, 3), charts::plain(total)),
         series: Series::Synthetic,
     }];
@@ -344,6 +365,14 @@ fn budget(d: &Data) -> Option<Block> {
         table.rows.push(vec![
             "with open runs as planned".into(),
             up(reserved, 3),
+            String::new(),
+            String::new(),
+        ]);
+    }
+    if counted > reserved {
+        table.rows.push(vec![
+            "counted for a run planned now, by a filter".into(),
+            up(counted, 3),
             String::new(),
             String::new(),
         ]);
@@ -380,8 +409,9 @@ fn budget(d: &Data) -> Option<Block> {
             });
         }
     }
-    let mut note =
-        format!("Epsilon at {meaning}. Runs compose: together they cost less than the sum of each by itself.");
+    let mut note = format!(
+        "Epsilon at {meaning}. The total is composed; it is not the sum of the lines. For runs planned after a charge, a filter counts."
+    );
     if hidden > 0 {
         note.push_str(&format!(
             " {hidden} earlier runs are not shown one by one; they are counted."

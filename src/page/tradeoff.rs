@@ -15,9 +15,9 @@ pub fn drawn(attacks: &Attacks, points: &[(f64, f64)], guarantee: &ShownGuarante
     let mut table = Table::new(
         format!("The best attack on membership, at most; {}", guarantee.sentence),
         &[
-            "of those who were not in it, accused",
-            "of those who were, recognised at most",
-            "an accused one was in it, at even odds before, at most",
+            "false-positive rate",
+            "true-positive rate, at most",
+            "share of those named who are members, at even odds, at most",
         ],
         0,
     );
@@ -47,19 +47,19 @@ pub fn drawn(attacks: &Attacks, points: &[(f64, f64)], guarantee: &ShownGuarante
             id: "tradeoff",
             title: "What attacks can do".into(),
             description: format!(
-                "Share of members recognised at most, against the share of others accused: {} at 0.1 %, {} at 10 %. The lower line is guessing.",
+                "Highest true-positive rate at each false-positive rate: {} at 0.1 %, {} at 10 %. The lower line is guessing.",
                 share(attacks.at[0].true_positive_rate_at_most),
                 share(attacks.at[attacks.at.len() - 1].true_positive_rate_at_most)
             ),
         },
         &Scale {
             axis: Axis::logarithmic(SMALLEST, 1.0),
-            name: "others accused".into(),
+            name: "false-positive rate".into(),
             show: charts::percent,
         },
         &Scale {
             axis: Axis::linear(0.0, 1.0, 4),
-            name: "members recognised, at most".into(),
+            name: "true-positive rate, at most".into(),
             show: charts::percent,
         },
         &[
@@ -73,7 +73,7 @@ pub fn drawn(attacks: &Attacks, points: &[(f64, f64)], guarantee: &ShownGuarante
         table,
         note: Some(format!(
             "No attack is above the upper line, whatever it knows and computes. The lower line is guessing. The smaller epsilon is, the nearer they are. \
-             The smallest Gaussian mechanism that gives away no less has mu {}.",
+             The smallest Gaussian mechanism that dominates this one, but for a probability of 1e-9, has mu {}.",
             up(attacks.mu, 3)
         )),
     }

@@ -40,7 +40,7 @@ pub struct Missing {
 /// What the audit came to.
 #[derive(Debug, Serialize)]
 pub struct Verdict {
-    /// `pass`, `fail` or `none`.
+    /// `pass`, `advice`, `fail` or `none`.
     pub state: &'static str,
     pub headline: String,
     pub text: String,

@@ -65,14 +65,14 @@ impl Bundle {
             Piece::new(
                 "deployment.yaml",
                 registry::render(facts)?.into_bytes(),
-                Class::Public,
-                "settings, and what the plans of all runs cost",
+                Class::PostProcessing,
+                "settings, what all runs in the ledger cost, and the guidance that was found",
             ),
             Piece::json(
                 "privacy.json",
                 &Claim::of(facts)?,
-                Class::Public,
-                "settings, and what the plans of all runs cost",
+                Class::PostProcessing,
+                "settings, what all runs in the ledger cost, the guidance that was found, the canaries' bounds, and the copy gate's charged count",
             ),
             Piece::new(
                 "privacy.schema.json",

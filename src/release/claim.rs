@@ -136,8 +136,9 @@ impl Gate {
 }
 
 /// What the guarantee covers.
-pub const COVERS: [&str; 3] = [
+pub const COVERS: [&str; 4] = [
     "the trained model",
+    "the noisy counts of labels and of the copy gate, where they are planned",
     "the synthetic records",
     "whatever is computed from these and public values",
 ];
@@ -149,7 +150,7 @@ pub const VARIANT: &str = "approximate differential privacy";
 pub const RANDOMNESS: &str = "ChaCha20, keyed by the operating system for every step and purpose; keys are not kept";
 
 impl Claim {
-    /// Of plans and settings alone.
+    /// Of plans, settings, charged counts, canaries and the guidance that was found.
     ///
     /// # Errors
     /// Data: a guarantee that cannot be accounted for.

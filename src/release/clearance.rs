@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::copy_gate::Gate;
-use crate::audit::{Subject, paid};
+use crate::audit::{CANARIES, Subject, paid};
 use crate::config::RunConfig;
 use crate::documents::{self, Findings, LowerBound, ShardMetadata};
 use crate::facts::salt::Salt;
@@ -122,16 +122,20 @@ impl Examined {
             self.folder.root().display(),
             reasons.concat()
         ))
-        .hint("nothing was written; fix each of these and run the same command again"))
+        .hint(match self.config.release.copy_gate {
+            Some(_) => "nothing was handed out: fix each of these and run the same command again. The copy gate counts only once",
+            None => "nothing was handed out: fix each of these and run the same command again",
+        }))
     }
 }
 
 /// Looks at the run in `run` from every side.
 ///
-/// Whether a run may leave is an output too, so nothing uncharged decides it (P9): plans, ledger and settings do, canaries
-/// that are nobody's records, and a gate that is paid for. What else an audit or an evaluation read of private records is
-/// advice for the owner. One thing is looked at that the claim excludes for every dataset, so that it tells nothing of
-/// this one as long as the claim is true: a replay beyond what is charged.
+/// Whether a run may leave is an output too (P9). Plans, ledger and settings decide it, canaries that are nobody's records,
+/// records that are drawn again, and a gate that is paid for. Two things are looked at that the claim excludes for every
+/// dataset, so that they tell nothing of this one as long as it is true: a replay beyond what is charged, and a training loop
+/// that departs from what the mechanism released. What else an audit or an evaluation read of private records is advice for
+/// the owner.
 ///
 /// # Errors
 /// Usage: the folder holds no run, or one that is not trained and sampled. Refused: it was, with other settings than it says
@@ -330,7 +334,7 @@ fn private(guarantee: &Guarantee, refusals: &mut Vec<Refusal>) {
     }
 }
 
-/// What canaries proved, where the audit was of these files.
+/// The canaries' bounds, where the audit was of these files.
 fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal>) -> Result<Vec<CanaryBound>> {
     let again = format!("dpsynth audit {}", folder.root().display());
     let path = folder.internal("audit.json");
@@ -364,7 +368,7 @@ fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal
                 "{}: epsilon is at least {:.3}, {claimed:.3} is claimed",
                 bound.attack, bound.epsilon_lower
             ),
-            "a second audit tells a fault from chance",
+            "audit again: a canary bound errs by chance in up to one audit in twenty",
         );
     }
     let mut refuted_by = audit.refuted_by.clone();
@@ -376,7 +380,7 @@ fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal
             refusals,
             Check::Audit,
             format!("the audit refuted the claim: {}", refuted_by.join("; ")),
-            "a second audit tells a fault from chance",
+            "audit again; only a canary bound can be chance, anything else is a fault",
         );
     }
     // Of an earlier version of the program both are empty.
@@ -388,13 +392,18 @@ fn audited(folder: &RunFolder, guarantee: &Guarantee, refusals: &mut Vec<Refusal
             again,
         );
     }
-    let proved = |b: &&LowerBound| CanaryBound {
+    // In the words of this version of the program, whichever made the audit.
+    let rests_on = |b: &LowerBound| {
+        let known = CANARIES.iter().find(|(attack, _)| *attack == b.attack);
+        known.map_or_else(|| b.rests_on.to_string(), |(_, rests_on)| rests_on.to_string())
+    };
+    let bound = |b: &&LowerBound| CanaryBound {
         attack: b.attack.to_string(),
         epsilon_lower: b.epsilon_lower,
         confidence: audit.confidence,
-        rests_on: b.rests_on.to_string(),
+        rests_on: rests_on(b),
     };
-    Ok(deciding.iter().map(proved).collect())
+    Ok(deciding.iter().map(bound).collect())
 }
 
 fn classified(facts: &Facts, refusals: &mut Vec<Refusal>) -> Result<()> {

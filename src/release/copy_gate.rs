@@ -46,22 +46,28 @@ impl Gate {
             (None, Some(_)) => {
                 return Ok(Gate::Closed(spent(
                     "the copy gate was charged, and its count is not there any more",
+                    RESTORE,
                 )));
             }
             (Some(_), None) => {
                 return Ok(Gate::Closed(spent(
                     "the ledger does not know of the copy gate's count in sampling/copy_gate.json",
+                    "put back the ledger that the run was charged to, or train again as another run",
                 )));
             }
             (Some(counted), Some(record)) => (counted, record),
         };
         if !record.has_state(&stamp::hash_of(&path)?) {
-            return Ok(Gate::Closed(spent("sampling/copy_gate.json is not what was counted")));
+            return Ok(Gate::Closed(spent(
+                "sampling/copy_gate.json is not what was counted",
+                RESTORE,
+            )));
         }
         if counted.shards != Subject::of(folder)?.shards || counted.shared_words != config.evaluate.quality.shared_words
         {
             return Ok(Gate::Closed(spent(
                 "the copy gate counted for other records, or longer or shorter phrases",
+                "put back the records and settings that were counted for, or train again as another run",
             )));
         }
         Ok(decided(&counted, gate))
@@ -95,15 +101,18 @@ fn decided(counted: &GateCount, gate: CopyGate) -> Gate {
         reason: format!(
             "the copy gate counted {noisy} training units, with noise, that share {limit} words or more in a row with a record; {tolerated} are tolerated"
         ),
-        mend: "the count is charged, so what follows from it is covered: train at a smaller epsilon, or publish nothing of this run".into(),
+        mend: "raise `tolerated_units` (published), train again at a smaller epsilon, or publish nothing; the count is charged, so any of these is covered".into(),
     })
 }
 
-fn spent(reason: &str) -> Refusal {
+/// What to do about a count that is lost.
+const RESTORE: &str = "restore sampling/copy_gate.json from a backup, or train again as another run";
+
+fn spent(reason: &str, mend: &str) -> Refusal {
     Refusal {
         check: Check::CopyGate,
         reason: format!("{reason}; the plan pays for one count"),
-        mend: "put back the records and settings that were counted for, or train again: that is another run".into(),
+        mend: mend.into(),
     }
 }
 

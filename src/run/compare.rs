@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// Runs in order of epsilon, then of name.
 #[derive(Clone, Debug, Serialize)]
 pub struct SideBySide {
-    /// "internal": scores read private records.
+    /// "internal": scores are computed from private records.
     pub classification: &'static str,
     pub runs: Vec<Standing>,
     /// Dotted keys of the settings that are not the same in all runs, besides the name.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use super::rows::{Rows, Shared};
+use super::rows::{Rows, Shared, Staged};
 use super::stamp::Stamp;
 use super::{Places, Preparation, RunPaths, Stage};
 use crate::config::{Files, RunConfig};
@@ -40,19 +40,24 @@ impl Opened {
         let lock = lock(&places.ledgers)?;
         let mut rows = Rows::of_run(&places.ledgers, folder, trained_files(folder, config)?.into_iter())?;
         let shared = rows.shared(&own)?;
-        // First, so that one that cannot be charged leaves nothing behind.
-        let others: Vec<Ledger> = shared
-            .iter()
-            .map(|shared| open(&shared.ledger).map_err(|e| beside(e, shared)))
+        let disjoint = config.dataset.disjoint;
+        // First, so that one that cannot be charged leaves nothing behind. One that shares nobody may protect any unit.
+        let others: Vec<Ledger> = (shared.iter())
+            .map(|shared| {
+                let opened = match disjoint {
+                    true => Ledger::open_file(&places.ledgers.join(format!("{}.jsonl", shared.ledger))),
+                    false => open(&shared.ledger),
+                };
+                opened.map_err(|e| beside(e, shared, disjoint))
+            })
             .collect::<Result<_>>()?;
-        let mut ledger = open(&own)?.knows_rows();
-        let (mut charged_too, mut apart) = (Vec::new(), Vec::new());
-        if config.dataset.disjoint {
-            (ledger, apart) = (ledger.disjoint(), others);
-        } else {
-            charged_too = shared;
-            ledger = others.into_iter().fold(ledger, Ledger::beside);
-        }
+        let ledger = open(&own)?.knows_rows();
+        // Before the ledger says so: a run that is stopped in between keeps nobody from what it is known by.
+        let rows = rows.stage(&own)?;
+        let (ledger, charged_too, apart) = match disjoint {
+            true => (ledger.disjoint(), Vec::new(), others),
+            false => (others.into_iter().fold(ledger, Ledger::beside), shared, Vec::new()),
+        };
         Ok(Opened {
             ledger,
             charged_too,
@@ -83,7 +88,7 @@ fn lock(ledgers: &Path) -> Result<File> {
 /// Rows that are not yet beside their ledger, and ledgers that are to know that nobody is shared.
 #[must_use]
 pub struct Belonging {
-    rows: Rows,
+    rows: Staged,
     own: String,
     apart: Vec<Ledger>,
     _lock: File,
@@ -95,7 +100,7 @@ impl Belonging {
     /// # Errors
     /// Other: the folder of ledgers cannot be written.
     pub fn belong(mut self) -> Result<()> {
-        self.rows.belong(&self.own)?;
+        self.rows.belong()?;
         for ledger in &mut self.apart {
             ledger.apart(&self.own)?;
         }
@@ -104,13 +109,14 @@ impl Belonging {
 }
 
 /// What is wrong with the ledger of a dataset that shares rows.
-fn beside(error: dpsynth_privacy::Error, shared: &Shared) -> Error {
+fn beside(error: dpsynth_privacy::Error, shared: &Shared, disjoint: bool) -> Error {
     let said = error.told().message.clone();
     let error = Error::from(error);
     let hint = match error.kind() {
         Kind::Usage => {
             "give `dataset.unit` as that dataset's runs had it; only where the two share nobody, `--disjoint` declares so"
         }
+        Kind::Other if disjoint => "wait for it to end: that ledger is to say that the two share nobody",
         Kind::Other => "its runs and this one cost the same people, so they go one after the other",
         _ => return error,
     };

@@ -125,6 +125,7 @@ fn spent(folder: &RunPaths, ledgers: &Path) -> Result<Option<Spent>> {
     };
     Ok(Some(Spent {
         charged_epsilon: view.charged_epsilon()?,
+        counted_epsilon: Some(view.counted_before_another()?.epsilon),
         total_epsilon: view.total_epsilon,
         delta: view.delta,
         path,

@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 
 use super::RunPaths;
 use crate::evaluation::quality::words::words;
-use crate::files::{persist, temporary};
+use crate::files::{persist, put_in_place, temporary};
 use crate::privacy::verify;
 use crate::records::{Sorted, TextHashes, shared};
 use crate::{Error, Result};
@@ -27,8 +27,8 @@ type Kept = [u8; KEPT];
 /// Stands before the hashes of a file, with a fingerprint of the key and their number.
 const MARK: &[u8; 16] = b"dpsynth rows 1\n\0";
 
-/// What a row is known by, to be added to the others of its dataset. Spaces, capitals, punctuation and what cannot be seen
-/// make no other text, where it has words.
+/// What a row is known by, to be added to the others of its dataset. Texts that differ only in case, spaces, punctuation or
+/// invisible characters are one text, unless they have no words.
 pub fn of_text(text: &str) -> [u8; 32] {
     match words(text) {
         none if none.is_empty() => Sha256::digest(text.trim()).into(),
@@ -118,14 +118,23 @@ impl Rows {
         let mut out = Vec::new();
         for path in with_ending(&self.ledgers, "jsonl")? {
             let rows = path.with_extension("rows");
-            if !rows.exists() && verify(&path)?.runs.iter().any(|run| run.rows) {
+            if rows.exists() || !verify(&path)?.runs.iter().any(|run| run.rows) {
+                continue;
+            }
+            let staged = Staged::beside(&path);
+            if !staged.exists() {
                 return Err(Error::data(format!(
-                    "{} is missing: nothing tells whether the dataset of {} shares rows with this one",
+                    "{} is missing: without it, datasets that share rows with {} are not recognised",
                     rows.display(),
                     path.display()
                 ))
-                .hint("restore it from a backup: without it a second budget would begin"));
+                .hint(
+                    "restore it from a backup. Without one no run can begin in this folder; for datasets that share nobody \
+                     with those in it, set DPSYNTH_LEDGERS to another folder",
+                ));
             }
+            // A run was stopped between its ledger's line and its rows.
+            put_in_place(&staged, &rows)?;
         }
         for path in with_ending(&self.ledgers, "rows")? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -158,18 +167,57 @@ impl Rows {
         Ok(self.keyed.sorted()?.map(|hash| hash.map(|hash| kept(&hash))))
     }
 
-    /// Adds these to what is beside the ledger `own`.
+    /// Writes these, and what is beside the ledger `own` already, to disk. A ledger may say that its rows are known once this
+    /// returns: whoever finds them missing beside it finds them here.
     ///
     /// # Errors
     /// As [`Rows::shared`].
-    pub fn belong(&mut self, own: &str) -> Result<()> {
-        let (path, key) = (self.ledgers.join(format!("{own}.rows")), self.key);
-        let earlier = match path.exists() {
-            true => Some(Hashes::<KEPT>::open(&path, &key)?),
+    pub fn stage(&mut self, own: &str) -> Result<Staged> {
+        let (rows, key) = (self.ledgers.join(format!("{own}.rows")), self.key);
+        let earlier = match rows.exists() {
+            true => Some(Hashes::<KEPT>::open(&rows, &key)?),
             false => None,
         };
         let both = Sorted::of(vec![Box::new(self.kept()?), Box::new(earlier.into_iter().flatten())])?;
-        put(&path, &key, both)
+        let path = Staged::beside(&rows);
+        put(&path, &key, both)?;
+        Ok(Staged {
+            path,
+            rows,
+            begun: false,
+        })
+    }
+}
+
+/// Rows on disk that are not beside their ledger yet. Those of a run that does not begin are deleted.
+#[must_use]
+pub struct Staged {
+    path: PathBuf,
+    rows: PathBuf,
+    begun: bool,
+}
+
+impl Staged {
+    /// Where they are, by the path of the ledger or of its rows.
+    fn beside(path: &Path) -> PathBuf {
+        path.with_extension("rows.new")
+    }
+
+    /// Puts them beside their ledger, which says by now that they are there.
+    ///
+    /// # Errors
+    /// Other: the folder of ledgers cannot be written.
+    pub fn belong(mut self) -> Result<()> {
+        self.begun = true;
+        put_in_place(&self.path, &self.rows)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.begun {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -196,11 +244,14 @@ fn key(ledgers: &Path) -> Result<[u8; 32]> {
     if !path.exists() {
         if let Some(keyed) = with_ending(ledgers, "rows")?.first() {
             return Err(Error::data(format!(
-                "{} is missing: nothing tells whether the dataset of {} shares rows with this one",
+                "{} is missing: without it, datasets that share rows with that of {} are not recognised",
                 path.display(),
                 keyed.display()
             ))
-            .hint("restore the key from a backup: without it a second budget would begin"));
+            .hint(
+                "restore the key from a backup. Without one no run can begin in this folder; for datasets that share nobody \
+                 with those in it, set DPSYNTH_LEDGERS to another folder",
+            ));
         }
         let key: [u8; 32] = rand::rng().random();
         let mut file = private(&path)?;

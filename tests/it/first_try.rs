@@ -1,12 +1,15 @@
 //! The first mistakes that a person makes, and the second try: nothing is spent, nothing is frozen, nothing is said in vain.
 #![cfg(unix)]
 
-use crate::support;
+use crate::{common, support};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{Place, Said};
 use arrow::array::{Array, AsArray};
+use dpsynth::assets::Locations;
+use dpsynth::run::ledgers::Opened;
+use dpsynth::run::{Places, Preparation, RunFolder, privacy_plan, run_in};
 
 impl Place {
     fn prepare(&self, more: &[&str]) -> Said {
@@ -497,12 +500,123 @@ fn p8_a_dataset_that_shares_rows_began_a_second_budget() {
     place.ok(&["audit", "runs/f-quick", "--replay-seconds", "1", "--canaries", "1000"]);
     place.ok(&["release", "runs/f-quick", "--to", "bundle"]);
     let claim = place.json("bundle/privacy.json");
-    assert_eq!(claim["guarantee"]["composition"]["declared_disjoint"], true);
-    assert!(
-        place
-            .text("bundle/README.md")
-            .contains("It was declared that nobody in it is in another dataset")
+    let composition = &claim["guarantee"]["composition"];
+    assert_eq!(
+        (&composition["declared_disjoint"], &composition["declared_apart"]),
+        (&true.into(), &false.into())
     );
+    let (own, apart) = (
+        "The owner declared that nobody in the private dataset is in another",
+        "Another dataset was declared to share nobody with the private one",
+    );
+    let card = place.text("bundle/README.md");
+    assert!(card.contains(own) && !card.contains(apart), "{card}");
+    // The bundle of the other said that its own owner had declared it.
+    place.write("train.csv", whole);
+    place.ok(&["audit", "runs/a-quick", "--replay-seconds", "1", "--canaries", "1000"]);
+    place.ok(&["release", "runs/a-quick", "--to", "other"]);
+    let claim = place.json("other/privacy.json");
+    let composition = &claim["guarantee"]["composition"];
+    assert_eq!(
+        (&composition["declared_disjoint"], &composition["declared_apart"]),
+        (&false.into(), &true.into())
+    );
+    let card = place.text("other/README.md");
+    assert!(card.contains(apart) && !card.contains(own), "{card}");
+    place.ok(&["verify", "other"]);
+}
+
+/// `--disjoint` was named as the way out where a ledger protects another unit, and was refused for just that.
+#[test]
+fn p8_disjoint_was_refused_where_the_other_ledger_protects_another_unit() {
+    let place = tiny();
+    place.write("train.csv", common::records_by_viewer(2));
+    place.done("run", &["--set", "name=a"]);
+    place.write(
+        "train.csv",
+        common::records_by_viewer(2) + "one more film,positive,somebody else\n",
+    );
+    let unit = [
+        "--set",
+        "dataset.unit={ column = \"who\", max_records = 2 }",
+        "--set",
+        "dataset.public_size=50",
+    ];
+    let run = |more: &[&str]| {
+        let begun = ["run", "tiny.toml", "--profile", "quick", "--set", "name=b"];
+        place.call(&[&begun[..], &unit, more].concat())
+    };
+    run(&[]).refused(
+        2,
+        &[
+            "protects the unit record",
+            "only where the two share nobody, `--disjoint`",
+        ],
+    );
+    let said = run(&["--disjoint"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let other = dpsynth::privacy::verify(&place.ledger_of("a-quick")).expect("a ledger");
+    let own = dpsynth::privacy::verify(&place.ledger_of("b-quick")).expect("a ledger");
+    assert_eq!(
+        (other.unit.as_str(), own.unit.as_str()),
+        ("record", "who (at most 2 records of each)")
+    );
+    assert_eq!(other.apart, [own.dataset]);
+}
+
+/// The ledger said that rows are known before they were: a run that was stopped in between kept every dataset of the folder
+/// from beginning.
+#[test]
+fn p8_a_run_stopped_before_its_rows_were_in_place_blocked_every_dataset() {
+    let place = tiny();
+    place.edit("total_epsilon = 100.0", "total_epsilon = 6.0");
+    place.done("prepare", &["--set", "name=a"]);
+    let (config, profile, runs) = run_in(&place.path("runs/a-quick")).expect("a run");
+    let folder = RunFolder::open(&runs, &config, profile).expect("opens");
+    let places = Places {
+        runs,
+        ledgers: place.path("ledgers"),
+        assets: Locations::from_env(),
+    };
+    let (preparation, plan) = (Preparation::read(&folder).unwrap(), privacy_plan(&config).unwrap());
+    let opened = Opened::open(&places, &folder, &config, &preparation, &plan).expect("opens");
+    let (ledger, belonging) = opened.take();
+    let (rows, staged) = (
+        ledger.path().with_extension("rows"),
+        ledger.path().with_extension("rows.new"),
+    );
+    assert!(!rows.exists());
+    let on_disk = fs::read(&staged).expect("on disk before the ledger's line");
+    drop(plan.begin(ledger, "a", 200).expect("fits"));
+    // What a kill leaves: nobody puts the rows in place, and nobody deletes them.
+    drop((belonging, folder));
+    assert!(!staged.exists(), "a run that goes no further takes them with it");
+    fs::write(&staged, on_disk).expect("writes");
+
+    let whole = place.text("train.csv");
+    place.write("train.csv", whole.replace("film", "book"));
+    place.done("run", &["--set", "name=others"]);
+    assert!(rows.exists() && !staged.exists(), "found, and put in place");
+    place.write("train.csv", whole + "one more film,positive\n");
+    place
+        .call(&[
+            "run",
+            "tiny.toml",
+            "--profile",
+            "quick",
+            "--set",
+            "name=more",
+            "--set",
+            "finetune.epsilon=6",
+        ])
+        .refused(4, &["this run is charged to both", "budget is epsilon 6"]);
+    let left = fs::read_dir(place.path("ledgers"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let left: Vec<PathBuf> = left
+        .filter(|path| path.extension().is_some_and(|ending| ending == "new"))
+        .collect();
+    assert_eq!(left, Vec::<PathBuf>::new(), "who is refused leaves nothing");
 }
 
 /// Each of these once began a second budget without a word.

@@ -415,7 +415,10 @@ fn the_audit_and_other_runs_are_on_the_page() {
     let said = text(&page);
     for part in [
         "The claim stood",
-        "What the attacks proved",
+        "What the attacks found",
+        "(at the claim's delta, adjacency, unit and sampler; 95 % confidence",
+        "`dpsynth release` does",
+        "it is not the sum of the lines",
         "Dirac canaries, threshold",
         "Other runs",
         "tight-quick",
@@ -437,8 +440,27 @@ fn the_audit_and_other_runs_are_on_the_page() {
         "{said}"
     );
 
-    // A claim that fell is said before all else, and a damaged neighbour hides nothing.
+    // An attack on private records alone once made the page say that the claim does not hold.
     findings["claim"] = place.json("runs/tiny-quick/model/privacy.json");
+    findings["verdict"] = "advice".into();
+    findings["advice"] = serde_json::json!(["n-grams of the synthetic texts: epsilon is at least 9"]);
+    place.write(path, findings.to_string());
+    place.ok(&["report", "runs/tiny-quick"]);
+    let said = text(&html(&place, "report.html"));
+    assert!(
+        said.contains("Read this first An attack found more than is claimed: n-grams of the synthetic texts: epsilon is at least 9")
+            && said.contains("audit again before you publish")
+            && !said.contains("DOES NOT HOLD"),
+        "{said}"
+    );
+    let next = place.ok(&["status", "runs/tiny-quick"]).stdout;
+    assert!(
+        next.contains("advice") && next.contains("a second audit, before you publish"),
+        "{next}"
+    );
+    findings["advice"] = serde_json::json!([]);
+
+    // A claim that fell is said before all else, and a damaged neighbour hides nothing.
     findings["verdict"] = "fail".into();
     findings["refuted_by"] = serde_json::json!(["Dirac canaries: epsilon is at least 9"]);
     place.write(path, findings.to_string());

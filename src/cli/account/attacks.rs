@@ -20,10 +20,10 @@ pub struct WithContext<'a> {
 /// For a person: a table and what it means.
 pub fn text(attacks: &Attacks, meaning: &Meaning) -> String {
     let header = vec![
-        "false positives",
-        "true positives at most",
+        "false-positive rate",
+        "true-positive rate at most",
         "the best attack at least",
-        "then sure at most",
+        "members among those named at most",
     ];
     let mut rows = table(header, ..);
     for row in &attacks.at {
@@ -35,7 +35,7 @@ pub fn text(attacks: &Attacks, meaning: &Meaning) -> String {
         ]);
     }
     format!(
-        "{rows}\nright at even odds: at most {} %\nno more than a Gaussian mechanism of mu {} (regret {}), but for a probability of 1e-9\n{meaning}",
+        "{rows}\nright at even odds: at most {} %\ndominated by a Gaussian mechanism of mu {} (regret {}), but for a probability of 1e-9\n{meaning}",
         up(100.0 * attacks.right_at_even_odds, 2),
         up(attacks.mu, 4),
         up(attacks.regret, 4),

@@ -1,7 +1,7 @@
 //! Whether what stands in one real record alone comes back in the synthetic ones.
 //!
-//! Of all real records together, training and held-out, those strings are looked at that one record has and no other: rare
-//! words, long numbers, names, addresses. Training did not see the held-out ones, so one of theirs that comes back is a
+//! Of the training records and of those they are compared with, those strings are looked at that one record has and no other:
+//! rare words, long numbers, names, addresses. Training did not see the others, so one of theirs that comes back is a
 //! phantom: chance, or what the model knew before. One of a training record that comes back may be a disclosure. Which side a
 //! string is on is decided by how records were split and by nothing else, so without disclosures both come back as often:
 //! where chance split them. Records that were set apart for the audit are taken before others that never trained.
@@ -26,7 +26,7 @@ const LONG: usize = 4;
 pub enum Kind {
     /// A word of four letters or more, in small letters.
     RareWord,
-    /// Four digits or more, whatever separates them.
+    /// Four digits or more in a piece of text without spaces.
     Number,
     /// Two words or more in a row that begin with a capital.
     Name,
@@ -43,7 +43,7 @@ impl Kind {
             Kind::RareWord => "rare words",
             Kind::Number => "long numbers",
             Kind::Name => "names",
-            Kind::Address => "addresses",
+            Kind::Address => "e-mail and web addresses",
         }
     }
 }
@@ -52,7 +52,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameBack {
-    /// That one record of the side has, and no other real record.
+    /// That one of the records compared has, and no other of them.
     pub strings: usize,
     /// Of those, how many a synthetic record has, too.
     pub came_back: usize,
@@ -72,7 +72,7 @@ pub struct Disclosed {
     pub kind: Kind,
     /// Of training records: true disclosures and chance.
     pub training: CameBack,
-    /// Of held-out records: phantoms, by chance alone.
+    /// Of held-out records: phantoms, by chance or because the model knew them.
     pub held_out: CameBack,
     /// One-sided Fisher exact test: how likely so many would be of training records, were both as likely to come back.
     pub p_value: f64,

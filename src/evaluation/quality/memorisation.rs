@@ -156,7 +156,7 @@ impl Memorisation {
 
 /// Whether synthetic records repeat training records, beside how often held-out records do.
 ///
-/// Internal, for it reads private records (P9): it can refuse a release, and is no part of the privacy claim.
+/// Internal, for it reads private records (P9): it decides nothing, and is no part of the privacy claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemorisationCheck {
     /// Spans of at least this many words count.

@@ -1,7 +1,8 @@
 //! From what is done, and how often, to epsilon: above all for the Poisson-subsampled Gaussian mechanism.
 //!
 //! A [`Phase`] is a [`Mechanism`] and how often it is used; phases compose adaptively. Sensitivities are 1 throughout.
-//! [`pld`] is what spends budget; [`rdp`] stands beside it for comparison.
+//! [`pld`] spends budget; [`rdp`] does so as a filter, once something was charged. [`gdp`] and [`edgeworth`] stand beside
+//! them for comparison.
 
 mod cells;
 mod compose;

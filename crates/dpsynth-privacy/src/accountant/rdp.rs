@@ -1,4 +1,5 @@
-//! Rényi differential privacy, for comparison: the divergences of the dominating pairs, added up.
+//! Rényi differential privacy: the divergences of the dominating pairs, added up. At one fixed order they are a filter, which
+//! spends budget once something was charged; at the best order they stand beside [`super::pld`] for comparison.
 //!
 //! For the Poisson-subsampled Gaussian after Mironov, Talwar and Zhang 2019, whose theorem 5 shows that a record removed
 //! is the worse case; for Laplace noise and randomised response after Mironov 2017, proposition 6 and table II.

@@ -16,7 +16,7 @@ const MEMBERS: (i32, i32) = (-4 * TO_A_DOUBLING, 6 * TO_A_DOUBLING);
 /// The claimed mechanism at more and at less noise.
 ///
 /// What a test says of the whole trade-off function it says of one mechanism, not of an ε. The members are in order: with
-/// more noise none gives away more. So the ε of the noisiest member that a test refutes is a lower bound on ε, for whoever
+/// more noise none gives away more. So the ε of the least noisy member that a test refutes is a lower bound on ε, for whoever
 /// grants that the mechanism gives away no less than some member does and no more than the next (Mahloujifar, Melis and
 /// Chaudhuri 2024 order the curves that they test alike).
 pub struct Family {
@@ -40,8 +40,8 @@ impl Family {
         }
     }
 
-    /// ε of the noisiest member that is refuted less than the next; 0 where `is_refuted` refutes none. It must refute
-    /// whatever is noisier than what it refutes.
+    /// ε of the least noisy member that is refuted; 0 where none is. A test that refutes a member must refute every noisier
+    /// one.
     pub fn epsilon_lower(&self, is_refuted: impl Fn(&Curve) -> bool) -> f64 {
         // What cannot be accounted for is not refuted.
         let refuted = |index: i32| self.member(index).is_ok_and(|member| is_refuted(&member.curve));

@@ -269,12 +269,21 @@ impl LedgerView {
         self.count(runs, self.private().map(|run| run.adaptive), self.by_order())
     }
 
-    /// The same with one more run, planned now.
-    fn counted_with(&self, parameters: &RunParameters) -> Result<Counted> {
+    /// The same where one more run is planned now, without that run's own cost: once something was charged, a filter counts
+    /// it and all before it. Where this is above the total no run can begin.
+    ///
+    /// # Errors
+    /// As [`LedgerView::charged_epsilon`].
+    pub fn counted_before_another(&self) -> Result<Counted> {
+        self.counted_with(None)
+    }
+
+    /// The same with the cost of that run.
+    fn counted_with(&self, another: Option<&RunParameters>) -> Result<Counted> {
         let runs = self.private().map(|run| (&run.parameters, run.counted()));
         let adaptive = self.private().map(|run| run.adaptive);
         self.count(
-            runs.chain([(parameters, parameters.planned())]),
+            runs.chain(another.map(|parameters| (parameters, parameters.planned()))),
             adaptive.chain([self.is_spent_from()]),
             self.by_order(),
         )
@@ -451,13 +460,14 @@ impl Book {
     pub fn apply(&mut self, path: &Path, line: &Line) -> Result<()> {
         let refuse = |what: &str| {
             Err(
-                Error::data(format!("line {} of {} {what}", line.seq + 1, path.display()))
-                    .hint("the ledger was written by another program or edited"),
+                Error::data(format!("line {} of {} {what}", line.seq + 1, path.display())).hint(
+                    "the ledger was edited or written by another program: restore it and its .head file from a backup",
+                ),
             )
         };
         let view = &mut self.view;
         if matches!(line.entry, Entry::Created { .. }) != (line.seq == 0) {
-            return refuse("should be the ledger's first and is not, or is and should not be");
+            return refuse("is out of place: the first line, and only the first, creates the ledger");
         }
         match &line.entry {
             Entry::Created {
@@ -468,13 +478,13 @@ impl Book {
                 ..
             } => {
                 if check_delta(*delta).is_err() || !is_total(*total_epsilon) {
-                    return refuse("begins with a budget that is none");
+                    return refuse("has a total epsilon or delta out of range");
                 }
                 (view.dataset, view.total_epsilon, view.delta) = (dataset.clone(), *total_epsilon, *delta);
                 view.unit = unit.clone();
             }
             Entry::Budget { total_epsilon } if !is_total(*total_epsilon) => {
-                return refuse("sets a budget that is none");
+                return refuse("has a total epsilon that is not a number above 0");
             }
             Entry::Budget { total_epsilon } => {
                 view.moved |= view.is_spent_from();
@@ -512,7 +522,7 @@ impl Book {
                     .zip(uses)
                     .all(|(planned, uses)| uses <= planned);
                 if !within || uses.len() != parameters.releases.len() || parameters.strange().is_some() {
-                    return refuse("says of another dataset's run what no plan says");
+                    return refuse("describes a run of another dataset that no plan allows");
                 }
                 match view.runs.iter_mut().find(|r| r.run == *run) {
                     None => {
@@ -528,7 +538,7 @@ impl Book {
                     {
                         (r.uses, r.ended) = (uses.clone(), *ended);
                     }
-                    Some(_) => return refuse("says of another dataset's run what it did not do"),
+                    Some(_) => return refuse("contradicts what was recorded of another dataset's run"),
                 }
             }
             Entry::Apart { from } => view.apart.push(from.clone()),
@@ -637,7 +647,7 @@ impl Book {
             })?,
             Some(_) => spent,
             None if !parameters.private => return Ok(None),
-            None => self.view.counted_with(parameters)?,
+            None => self.view.counted_with(Some(parameters))?,
         };
         // A hair of room: the same run composed along another way differs in the last digits.
         if parameters.private && with.epsilon > total * (1.0 + 1e-9) {
@@ -655,7 +665,10 @@ impl Book {
                 parameters.sampler(),
                 with.rests_on.name()
             ))
-            .hint("take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total (`dataset.total_epsilon` counts only when the ledger is created)"));
+            .hint(match known {
+                Some(_) => "raise the total with `dpsynth ledger set-budget`; the run cannot change its plan",
+                None => "take a smaller epsilon or fewer steps; `dpsynth ledger show` lists the runs, `dpsynth ledger set-budget` changes the total (`dataset.total_epsilon` counts only when the ledger is created)",
+            }));
         }
         Ok(known.map(|r| r.uses.clone()))
     }

@@ -229,7 +229,7 @@ impl Chain {
                 path.display(),
                 head.seq + 1
             ))
-            .hint("were lines appended by hand, or the head file restored from an older copy?"));
+            .hint("restore the ledger and its .head file from the same backup"));
         }
         Ok(())
     }

@@ -645,6 +645,33 @@ fn p8_the_wall_is_a_filter_once_something_was_charged() {
 }
 
 /// Many steps of little each: there divergences are the better of both.
+/// Distributions left something of a total under which a filter lets no run in, however small.
+#[test]
+fn p8_something_was_said_to_be_left_where_no_run_could_begin() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let ledger = || named(dir.path(), DATASET, 3.0);
+    let begin = || plan(2.0, 10, None).begin(ledger(), "a", 500).expect("fits");
+    let open = begin().into_ledger().view();
+    let (counted, for_another) = (open.counted().unwrap(), open.counted_before_another().unwrap());
+    assert_eq!(counted, for_another, "nothing was charged yet");
+    charge_all(&mut begin(), 10);
+    let view = verify(&file(dir.path())).expect("reads");
+    let (counted, for_another) = (view.counted().unwrap(), view.counted_before_another().unwrap());
+    assert_eq!(counted.rests_on, RestsOn::Pld);
+    assert_ne!(for_another.rests_on, RestsOn::Pld);
+    assert!(counted.epsilon < for_another.epsilon, "{counted:?}, {for_another:?}");
+    let total = 0.5 * (counted.epsilon + for_another.epsilon);
+    ledger().set_budget(total).expect("is set");
+    let refused = plan(0.01, 10, None).begin(ledger(), "b", 500);
+    assert_eq!(refused.expect_err("too much").exit_code(), 4);
+    let left = total - ledger().view().counted_before_another().unwrap().epsilon;
+    assert!(left < 0.0, "{left}");
+    // A hair above, the smallest run fits.
+    let filtered = ledger().view().counted_before_another().unwrap().epsilon;
+    ledger().set_budget(1.05 * filtered).expect("is set");
+    plan(0.01, 10, None).begin(ledger(), "b", 500).expect("fits");
+}
+
 #[test]
 fn p8_the_wall_takes_the_better_of_two_filters() {
     let dir = tempfile::tempdir().expect("a temporary folder");
