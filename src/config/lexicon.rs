@@ -12,7 +12,7 @@ use crate::Result;
 pub struct LexiconConfig {
     /// Share of the run's epsilon that the counts would cost alone, from 0 to below 1; 0: no lexicon.
     pub share: f64,
-    /// The same of the scorer; 0: the counts alone are used.
+    /// The same of all scorers together; 0: the counts alone are used.
     pub scorer_share: f64,
     /// A record's first so many tokens are looked at.
     pub max_tokens: usize,
@@ -22,6 +22,12 @@ pub struct LexiconConfig {
     pub scorer_steps: u64,
     /// Tokens that the scorer looks at: the most telling.
     pub scorer_tokens: usize,
+    /// Name in `pipelines/assets.toml` of a sentence encoder, on whose vectors a second scorer is trained: it reads whole
+    /// texts, and judges drawn records. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// The encoder reads a record's first so many word pieces.
+    pub encoder_max_tokens: usize,
 }
 
 impl LexiconConfig {
@@ -33,6 +39,14 @@ impl LexiconConfig {
     /// Whether a scorer is trained.
     pub fn has_scorer(&self) -> bool {
         self.is_on() && self.scorer_share > 0.0
+    }
+
+    /// How many scorers are trained.
+    pub fn scorers(&self) -> u64 {
+        match self.has_scorer() {
+            false => 0,
+            true => 1 + u64::from(self.encoder.is_some()),
+        }
     }
 
     /// Refuses values that mean nothing.
@@ -53,6 +67,7 @@ impl LexiconConfig {
             ("lexicon.max_tokens", self.max_tokens),
             ("lexicon.scorer_steps", self.scorer_steps as usize),
             ("lexicon.scorer_tokens", self.scorer_tokens),
+            ("lexicon.encoder_max_tokens", self.encoder_max_tokens),
         ])
     }
 }
@@ -66,6 +81,8 @@ impl Default for LexiconConfig {
             max_norm: 4.0,
             scorer_steps: 30,
             scorer_tokens: 2000,
+            encoder: None,
+            encoder_max_tokens: 128,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::assets::Registry;
 use crate::config::RunConfig;
 use crate::document;
-use crate::documents::{self, GateCount, Sampled};
+use crate::documents::{self, GateCount, Lexicon, Sampled};
 use crate::privacy::accountant::Adjacency;
 use crate::privacy::class::{Document, leaves};
 use crate::privacy::{Guarantee, LedgerView, Unit};
@@ -45,6 +45,8 @@ pub struct Facts {
     pub zero_shot: Option<Sampled>,
     /// Bounds that an audit's canaries gave; empty where none is looked at yet.
     pub canaries: Vec<CanaryBound>,
+    /// Tokens by label, counted with noise; none where none were planned.
+    pub lexicon: Option<Lexicon>,
     /// What the copy gate counted; none where none was declared, or it has not counted yet.
     pub copy_gate: Option<GateCount>,
     /// Keys in the run's files that nobody has classified (P9), each with its file.
@@ -163,6 +165,14 @@ impl Facts {
             Ok(Some(sampled))
         };
         let (synthetic, zero_shot) = (sampled("synthetic")?, sampled("zero_shot")?);
+        let lexicon = match folder.lexicon().exists() {
+            true => {
+                let (lexicon, unknown) = documents::look(&folder.lexicon())?;
+                note("model/lexicon.json", unknown);
+                Some(lexicon)
+            }
+            false => None,
+        };
         let copy_gate = match folder.copy_gate().exists() {
             true => {
                 let (gate, unknown) = documents::look(&folder.copy_gate())?;
@@ -185,6 +195,7 @@ impl Facts {
             synthetic,
             zero_shot,
             canaries: Vec::new(),
+            lexicon,
             copy_gate,
             unclassified,
             shards: shards::files(&folder.shards("synthetic"))?,

@@ -6,7 +6,7 @@ use super::charts::Series;
 use super::texts::Arm;
 use crate::Result;
 use crate::config::RunConfig;
-use crate::documents::{self, Findings, Report, StepLog};
+use crate::documents::{self, Findings, Lexicon, Report, StepLog};
 use crate::evaluation::{ArmConfusion, Example};
 use crate::privacy::{LedgerView, find_ledger};
 use crate::records::{LabelSpace, Record};
@@ -29,6 +29,8 @@ pub struct Data<'a> {
     /// Real records that nothing was trained on.
     pub held_out: Vec<Example>,
     pub confusions: Vec<ArmConfusion>,
+    /// `model/lexicon.json`.
+    pub lexicon: Option<Lexicon>,
     pub steps: Vec<Step>,
     /// Steps in the log.
     pub logged: usize,
@@ -95,6 +97,7 @@ impl<'a> Data<'a> {
             },
             steps,
             logged,
+            lexicon: documents::read_if_there(&paths.lexicon())?,
             audit: documents::read_if_there(&paths.audit())?,
             // A ledger that does not verify is said by the commands that spend from it.
             ledger: match &preparation {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::charts::{Series, thousands};
 use super::data::Data;
 use super::guarantee::ShownGuarantee;
+use super::lexicon;
 use super::neighbours::{self, Neighbours};
 use super::texts::{Counted, samples};
 use super::view::{Block, Missing, Pair, Pairs, Section, View};
@@ -62,6 +63,7 @@ fn view(d: &Data, paths: &RunPaths) -> View {
     let sections = [
         Some(usefulness::usefulness(d)),
         Some(privacy::privacy(d, guarantee.as_ref(), attacks.as_ref())),
+        (d.lexicon.as_ref().zip(guarantee.as_ref())).map(|(known, g)| lexicon::section(known, &d.labels, g)),
         Some(records(d)),
         near.as_ref().map(|n| nearest(n, &d.labels)),
         runs(d),

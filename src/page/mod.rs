@@ -14,6 +14,7 @@ pub mod charts;
 mod data;
 pub mod guarantee;
 mod internal;
+mod lexicon;
 mod made;
 mod neighbours;
 mod privacy;

@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::charts::Series;
 use super::guarantee::ShownGuarantee;
+use super::lexicon;
 use super::sections::{sampling, settings, terms};
 use super::texts::{Arm, Counted, samples};
 use super::tradeoff;
 use super::view::{Block, Section, Table, View};
 use crate::Result;
 use crate::config::{Method, RunConfig};
-use crate::documents::Sampled;
+use crate::documents::{Lexicon, Sampled};
 use crate::evaluation::Example;
 use crate::facts::attacks::Attacks;
 use crate::facts::{Facts, wording};
@@ -50,6 +51,8 @@ pub struct PublicFacts {
     pub settings: Vec<(&'static str, String)>,
     /// What came of sampling, by arm: `sampling/synthetic.json` and `sampling/zero_shot.json`.
     pub sampling: Vec<(Series, Sampled)>,
+    /// What was counted of tokens by label, where that was planned.
+    pub lexicon: Option<Lexicon>,
     pub synthetic: Vec<Example>,
     pub zero_shot: Vec<Example>,
     pub program_version: String,
@@ -88,6 +91,7 @@ impl PublicFacts {
                 .into_iter()
                 .filter_map(|(series, sampled)| Some((series, sampled.clone()?)))
                 .collect(),
+            lexicon: facts.lexicon.clone(),
             synthetic: records(&facts.shards)?,
             zero_shot: records(&facts.zero_shot_shards)?,
             labels,
@@ -118,6 +122,15 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
         ("sample.refine.min_posterior", s.refine.min_posterior.to_string()),
         ("sample.refine.rounds", s.refine.rounds.to_string()),
     ];
+    if c.lexicon.is_on() {
+        out.extend([
+            ("lexicon.share", c.lexicon.share.to_string()),
+            ("lexicon.scorer_share", c.lexicon.scorer_share.to_string()),
+            ("lexicon.max_tokens", c.lexicon.max_tokens.to_string()),
+            ("lexicon.max_norm", c.lexicon.max_norm.to_string()),
+            ("sample.lexicon_weight", s.lexicon_weight.to_string()),
+        ]);
+    }
     if c.audit.holdout > 0.0 {
         out.push(("audit.holdout", c.audit.holdout.to_string()));
     }
@@ -227,6 +240,7 @@ impl PublicPage {
             note: None,
             folded: many,
         });
+        let lexicon = (facts.lexicon.as_ref()).map(|known| lexicon::section(known, &facts.labels, &guarantee));
         let n = super::charts::thousands(facts.synthetic.len() as u64);
         PublicPage(View {
             title: format!("{}: synthetic records", facts.title),
@@ -246,7 +260,10 @@ impl PublicPage {
             answer_title: "In plain words",
             answer: meaning.into_iter().map(|text| Block::Text { text }).collect(),
             verdict: None,
-            sections: vec![privacy, records, texts, made],
+            sections: [Some(privacy), lexicon, Some(records), Some(texts), Some(made)]
+                .into_iter()
+                .flatten()
+                .collect(),
             program_version: facts.program_version.clone(),
         })
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Pipeline;
 use super::journal::Journal;
+use super::sense::Sense;
 use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Unit;
@@ -30,6 +31,8 @@ pub struct Source<'a> {
     pub prompts: &'a [Vec<u32>],
     /// What tokens say of labels, where that was paid for.
     pub evidence: Option<&'a Evidence>,
+    /// What judges records instead of the model that drew them.
+    pub sense: Option<&'a Sense>,
 }
 
 impl Source<'_> {
@@ -51,7 +54,11 @@ impl Source<'_> {
                 guidance,
                 self.evidence,
             )?,
-            scorer: scored.then(|| Scorer::new(self.model, self.prompts)),
+            judge: match self.sense {
+                _ if !scored => None,
+                Some(sense) => Some(Judge::Sense(sense)),
+                None => Some(Judge::Model(Box::new(Scorer::new(self.model, self.prompts)))),
+            },
             workers: Workers::on(&self.model.device()),
             journal: Journal::open(&drawn)?,
             scores,
@@ -67,6 +74,14 @@ struct Scored {
     scores: Vec<Score>,
 }
 
+/// Says what a record shows of its label.
+enum Judge<'a> {
+    /// The model that drew it: log p(text|label).
+    Model(Box<Scorer>),
+    /// The scorer of whole texts.
+    Sense(&'a Sense),
+}
+
 /// An arm whose records are being drawn and scored.
 pub struct Arm<'a> {
     p: &'a Pipeline<'a>,
@@ -74,7 +89,7 @@ pub struct Arm<'a> {
     vocabulary: &'a Vocabulary,
     decoder: Decoder,
     /// Where anything is refined.
-    scorer: Option<Scorer>,
+    judge: Option<Judge<'a>>,
     workers: Workers,
     journal: Journal<Drawn>,
     /// Where the scores stand.
@@ -119,7 +134,7 @@ impl Arm<'_> {
         let open: Vec<Request> = requests.iter().copied().filter(|r| !have.contains(&r.id)).collect();
         // The last of them are shared out too.
         let side_by_side = s.batch_size.min(open.len().div_ceil(self.workers.count())).max(1);
-        let (vocabulary, settings, keep_tokens) = (self.vocabulary, self.decoder.settings(), self.scorer.is_some());
+        let (vocabulary, settings, keep_tokens) = (self.vocabulary, self.decoder.settings(), self.judge.is_some());
 
         let task = match round {
             0 => self.name.clone(),
@@ -181,8 +196,8 @@ impl Arm<'_> {
                 (d, request)
             })
             .collect();
-        let mut found = match &self.scorer {
-            Some(scorer) => self.scores(scorer, refinement, &drawn)?,
+        let mut found = match &self.judge {
+            Some(judge) => self.scores(judge, refinement, &drawn)?,
             None => HashMap::new(),
         };
         let candidate = |(d, request): (&Drawn, Request)| Candidate {
@@ -195,7 +210,7 @@ impl Arm<'_> {
     /// The scores of a round's records by id: the journal's, and those that it has not got yet.
     fn scores(
         &self,
-        scorer: &Scorer,
+        judge: &Judge,
         refinement: &Refinement,
         drawn: &[(&Drawn, Request)],
     ) -> Result<HashMap<u64, Vec<Score>>> {
@@ -217,7 +232,7 @@ impl Arm<'_> {
         let task = format!("{}, scored", self.name);
         let task = Mutex::new(self.p.progress.begin(&task, drawn.len() as u64, Unit::Records));
         let (begun, mut records, mut tokens) = (Instant::now(), have.len(), 0);
-        let whole = scorer.score_on(&self.workers, &texts, self.p.stop, |i, values| {
+        let mut take = |i: usize, values: Vec<f64>| {
             let scores = labels[i]
                 .iter()
                 .zip(values)
@@ -233,7 +248,18 @@ impl Arm<'_> {
             let task = task.lock().expect("showing progress does not panic");
             task.set(records as u64, &format!("{rate:.0} tokens/s"));
             Ok(())
-        })?;
+        };
+        let whole = match judge {
+            Judge::Model(scorer) => scorer.score_on(&self.workers, &texts, self.p.stop, take)?,
+            Judge::Sense(sense) => {
+                let own = open.iter().map(|(d, _)| d.text.as_deref().unwrap_or_default());
+                let all = sense.scores(own, &mut |_| self.p.check_stop("judging records"))?;
+                for (i, of_labels) in all.into_iter().enumerate() {
+                    take(i, labels[i].iter().map(|label| of_labels[*label]).collect())?;
+                }
+                true
+            }
+        };
         journal.sync()?;
         if !whole {
             self.whole(records as u64, drawn.len())?;

@@ -3,14 +3,15 @@
 use rayon::prelude::*;
 
 use super::Pipeline;
+use super::sense::Sense;
 use crate::files::write_atomically;
 use crate::privacy::{LEXICON, PrivateRun, SCORER};
+use crate::progress::Unit;
 use crate::records::{LabelSpace, Record, Units, Vocabulary};
 use crate::run::{stamp, table};
-use crate::sampling::evidence::Weights;
 use crate::sampling::lexicon::Lexicon;
-use crate::training::lexicon::{Seen, counts};
-use crate::training::scorer;
+use crate::training::lexicon::{Seen, counts, places, seen};
+use crate::training::scorer::{self, Labelled};
 use crate::{Error, Result};
 
 /// Records that are tokenised at once.
@@ -42,12 +43,17 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
     }
     let labels = LabelSpace::from_config(&c.dataset.labels)?.len();
     let records = table::read_records(&p.folder.train_records())?;
-    let units = seen(
-        records,
+    let units = seen_by_unit(
+        &records,
         vocabulary,
         c.lexicon.max_tokens,
         c.dataset.max_records_per_unit(),
     )?;
+
+    let points = match run.plan().planned(&SCORER) > 1 {
+        true => Some(vectors(p, &records)?),
+        false => None,
+    };
 
     let mut sums = run.charge(LEXICON)?;
     let noise = sums.deviation();
@@ -59,12 +65,17 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
     let mut lexicon = Lexicon::of(&noisy, labels, noise, &word);
     if run.plan().planned(&SCORER) > 0 && !lexicon.tokens.is_empty() {
         let known = c.lexicon.scorer_tokens.min(lexicon.tokens.len());
-        let begin = Weights {
-            tokens: lexicon.tokens[..known].to_vec(),
-            of_labels: lexicon.weights.iter().map(|w| w[..known].to_vec()).collect(),
-        };
-        let learned = scorer::learn(&units, &begin, c.dataset.public_size, run.charge(SCORER)?)?;
-        lexicon.scorer = Some(learned.of_labels);
+        let begin: Vec<Vec<f32>> = lexicon.weights.iter().map(|w| w[..known].to_vec()).collect();
+        let features = places(&units, &lexicon.tokens[..known]);
+        let mut learned = scorer::learn(&features, &begin, c.dataset.public_size, run.charge(SCORER)?)?;
+        // How often a label occurs is no matter of a text's.
+        learned.iter_mut().for_each(|row| row.truncate(known));
+        lexicon.scorer = Some(learned);
+    }
+    if let Some((points, width)) = points {
+        let begin = vec![vec![0.0; width]; labels];
+        let learned = scorer::learn(&points, &begin, c.dataset.public_size, run.charge(SCORER)?)?;
+        lexicon.sense = Some(learned);
     }
     let text = stamp::text(&lexicon);
     run.state(&stamp::sha256(text.as_bytes()))?;
@@ -76,11 +87,38 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
     Ok(())
 }
 
-fn seen(records: Vec<Record>, vocabulary: &Vocabulary, max_tokens: usize, max_records: usize) -> Result<Units<Seen>> {
+/// The vector of each record's text, by unit, and how many numbers it has.
+fn vectors(p: &Pipeline, records: &[Record]) -> Result<(Units<Labelled<Vec<f32>>>, usize)> {
+    let encoder = Sense::encoder(p)?;
+    let task = p
+        .progress
+        .begin("sentence vectors", records.len() as u64, Unit::Records);
+    let vectors = encoder.embed(records.iter().map(|r| r.text.as_str()), &mut |done| {
+        task.set(done as u64, "");
+        p.check_stop("embedding")
+    })?;
+    let unit_of: Vec<u32> = records.iter().map(|r| r.unit).collect();
+    let points = vectors.into_iter().zip(records).map(|(features, r)| Labelled {
+        label: r.label,
+        features,
+    });
+    let max_records = p.config.dataset.max_records_per_unit();
+    Ok((
+        Units::of_groups(points.collect(), &unit_of, max_records),
+        encoder.width(),
+    ))
+}
+
+fn seen_by_unit(
+    records: &[Record],
+    vocabulary: &Vocabulary,
+    max_tokens: usize,
+    max_records: usize,
+) -> Result<Units<Seen>> {
     let unit_of: Vec<u32> = records.iter().map(|r| r.unit).collect();
     let mut all = Vec::with_capacity(records.len());
     for chunk in records.chunks(CHUNK) {
-        let of = |record: &Record| Ok(Seen::of(record.label, vocabulary.text(&record.text, max_tokens)?));
+        let of = |record: &Record| Ok(seen(record.label, vocabulary.text(&record.text, max_tokens)?));
         all.extend(chunk.par_iter().map(of).collect::<Result<Vec<_>>>()?);
     }
     Ok(Units::of_groups(all, &unit_of, max_records))

@@ -18,6 +18,7 @@ mod prepare;
 mod quality;
 mod references;
 mod sample;
+mod sense;
 mod warm_start;
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 
 use super::Pipeline;
 use super::arm::Source;
+use super::sense::Sense;
 use crate::config::{Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use crate::documents::{Found, Sampled, SampledLabel, ShardMetadata};
 use crate::files::{read_json, write_atomically};
@@ -65,12 +66,17 @@ pub fn sample_arm(
     let preparation = Preparation::read(&p.folder)?;
     let wanted = wanted(p, labels.len(), records)?;
     let evidence = evidence_of(&p.folder, name)?;
+    let sense = match evidence.is_some() {
+        true => Sense::of(p)?,
+        false => None,
+    };
     let source = Source {
         p,
         model,
         vocabulary,
         prompts: &preparation.prompts,
         evidence: evidence.as_ref(),
+        sense: sense.as_ref(),
     };
     let (guidance, found) = match c.sample.guidance {
         Guidance::Fixed(guidance) => (guidance, None),

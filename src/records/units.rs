@@ -51,6 +51,26 @@ impl<T> Units<T> {
         self.records.extend(records);
         self.starts.push(self.records.len());
     }
+
+    /// The records of all units.
+    pub fn all(&self) -> &[T] {
+        &self.records
+    }
+
+    /// Number of units.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The records of a unit, at least one.
+    pub fn records(&self, unit: usize) -> &[T] {
+        &self.records[self.starts[unit]..self.starts[unit + 1]]
+    }
 }
 
 impl<T: Clone> Units<T> {
@@ -83,25 +103,5 @@ impl<T: Clone> Units<T> {
             starts.push(all.len());
         }
         Units { records: all, starts }
-    }
-
-    /// The records of all units.
-    pub fn all(&self) -> &[T] {
-        &self.records
-    }
-
-    /// Number of units.
-    pub fn len(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The records of a unit, at least one.
-    pub fn records(&self, unit: usize) -> &[T] {
-        &self.records[self.starts[unit]..self.starts[unit + 1]]
     }
 }

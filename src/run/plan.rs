@@ -27,8 +27,13 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let delta = f.delta.unwrap_or(default_delta(size));
     let lexicon = (l.is_on()).then(|| LEXICON.planned(LabelTokens::costing(l.share * f.epsilon, delta, l.max_norm), 1));
     let scorer = (l.has_scorer()).then(|| {
-        let scorer = LabelScorer::costing(l.scorer_share * f.epsilon, delta, l.scorer_steps, SCORER_NORM);
-        SCORER.planned(scorer, 1)
+        let steps = l.scorer_steps.saturating_mul(l.scorers());
+        let all = LabelScorer::costing(l.scorer_share * f.epsilon, delta, steps, SCORER_NORM);
+        let each = LabelScorer {
+            steps: l.scorer_steps,
+            ..all
+        };
+        SCORER.planned(each, l.scorers())
     });
     let beside = labels.into_iter().chain(gate).chain(lexicon).chain(scorer).collect();
     PlanRequest {

@@ -29,6 +29,9 @@ document! {
         post_processing weights: Vec<Vec<f32>>,
         /// The scorer's, for the first of the tokens; none where none was trained.
         charged scorer: Option<Vec<Vec<f32>>>,
+        /// The scorer of whole texts: of each joint label a weight for each number of a text's vector; none where none was
+        /// trained.
+        charged sense: Option<Vec<Vec<f32>>>,
     }
 }
 
@@ -75,6 +78,7 @@ impl Lexicon {
             tokens: tokens.iter().map(|(token, ..)| *token as u32).collect(),
             words: tokens.into_iter().map(|(.., word)| word).collect(),
             scorer: None,
+            sense: None,
         }
     }
 

@@ -1,25 +1,35 @@
 //! Which tokens records of each label have, summed over all units: what the lexicon's noise is added to.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
+use super::scorer::Labelled;
 use crate::records::Units;
 
-/// A record as the lexicon and the scorer see it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
-    /// Joint label.
-    pub label: usize,
-    /// Its distinct tokens, ascending.
-    pub tokens: Vec<u32>,
+/// A record as the lexicon sees it: its distinct tokens, ascending.
+pub type Seen = Labelled<Vec<u32>>;
+
+/// The same of tokens in any order.
+pub fn seen(label: usize, mut tokens: Vec<u32>) -> Seen {
+    tokens.sort_unstable();
+    tokens.dedup();
+    Labelled {
+        label,
+        features: tokens,
+    }
 }
 
-impl Seen {
-    /// Of a record's tokens in any order.
-    pub fn of(label: usize, mut tokens: Vec<u32>) -> Self {
-        tokens.sort_unstable();
-        tokens.dedup();
-        Seen { label, tokens }
-    }
+/// The tokens of `known` that each record has, by their places there.
+pub fn places(units: &Units<Seen>, known: &[u32]) -> Units<Seen> {
+    let places: HashMap<u32, u32> = known.iter().copied().zip(0..).collect();
+    let of = |record: &Seen| Labelled {
+        label: record.label,
+        features: record.features.iter().filter_map(|t| places.get(t).copied()).collect(),
+    };
+    let mut out = Units::empty();
+    (0..units.len()).for_each(|unit| out.push(units.records(unit).iter().map(of).collect()));
+    out
 }
 
 /// Units that are summed at once.
@@ -32,10 +42,10 @@ pub fn counts(units: &Units<Seen>, labels: usize, vocabulary: usize, max_norm: f
     for unit in 0..units.len() {
         let records = units.records(unit);
         for record in records {
-            let norm = (record.tokens.len() as f64).sqrt();
+            let norm = (record.features.len() as f64).sqrt();
             let scale = (max_norm / norm).min(1.0) / records.len() as f64;
             let own = &mut sum[record.label * vocabulary..][..vocabulary];
-            for token in &record.tokens {
+            for token in &record.features {
                 if let Some(count) = own.get_mut(*token as usize) {
                     *count += scale;
                 }

@@ -1,17 +1,20 @@
 //! The lexicon: what a unit adds to its counts and to the scorer's gradients, and how decoding is lifted by it.
 
 use dpsynth::models::cache::Way;
-use dpsynth::privacy::{LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
+use dpsynth::privacy::{ChargedSums, LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
 use dpsynth::records::Units;
 use dpsynth::sampling::choose::Choice;
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
 use dpsynth::sampling::evidence::{Evidence, Weights};
 use dpsynth::sampling::lexicon::Lexicon;
-use dpsynth::training::lexicon::{Seen, counts};
-use dpsynth::training::scorer;
+use dpsynth::training::lexicon::{Seen, counts, places, seen};
+use dpsynth::training::scorer::{self, Labelled};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use std::cell::Cell;
+
+use crate::common::{Place, QUICK_AUDIT};
 use crate::support::*;
 
 const VOCABULARY: usize = 40;
@@ -19,7 +22,7 @@ const VOCABULARY: usize = 40;
 fn record(rng: &mut ChaCha8Rng) -> Seen {
     let length = rng.random_range(0..30);
     let tokens = (0..length).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
-    Seen::of(rng.random_range(0..3), tokens)
+    seen(rng.random_range(0..3), tokens)
 }
 
 fn norm(a: &[f64], b: &[f64]) -> f64 {
@@ -83,32 +86,58 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
         )],
         seed: Some(5),
     };
-    let begin = Weights {
-        tokens: (0..VOCABULARY as u32).collect(),
-        of_labels: vec![vec![0.1; VOCABULARY], vec![-0.2; VOCABULARY], vec![0.0; VOCABULARY]],
-    };
-    let mut name = 0;
-    let mut learned = |units: &Units<Seen>| -> Vec<f64> {
-        name += 1;
+    let begin = [vec![0.1; VOCABULARY], vec![-0.2; VOCABULARY], vec![0.0; VOCABULARY]];
+    let tokens: Vec<u32> = (0..VOCABULARY as u32).collect();
+    let name = Cell::new(0);
+    let after = |units: usize, learn: &dyn Fn(ChargedSums) -> Vec<Vec<f32>>| -> Vec<f64> {
+        name.set(name.get() + 1);
+        let name = name.get();
         let plan = PrivacyPlan::calibrate(&request(1)).expect("a plan");
         let ledger = Ledger::open(folder.path(), &format!("d{name}"), 1e6, 1e-6, &Unit::Record).expect("opens");
         // One name and one seed: both draw the same noise.
-        let mut run = plan.begin(ledger, "run", units.len()).expect("begins");
-        let sums = run.charge(SCORER).expect("charged");
-        let weights = scorer::learn(units, &begin, 100, sums).expect("learns");
-        weights.of_labels.concat().iter().map(|w| f64::from(*w)).collect()
+        let mut run = plan.begin(ledger, "run", units).expect("begins");
+        let weights = learn(run.charge(SCORER).expect("charged"));
+        weights.concat().iter().map(|w| f64::from(*w)).collect()
+    };
+    let by_tokens = |units: &Units<Seen>| {
+        let features = places(units, &tokens);
+        after(units.len(), &|sums| {
+            scorer::learn(&features, &begin, 100, sums).expect("learns")
+        })
+    };
+    // The same records as vectors of any length.
+    let by_vectors = |units: &Units<Seen>| {
+        let mut points = Units::empty();
+        for unit in 0..units.len() {
+            let point = |record: &Seen| {
+                let mut features = vec![0f32; VOCABULARY];
+                let own = record.features.iter();
+                own.for_each(|t| features[*t as usize] = 0.3 * (*t as f32 - 20.0));
+                Labelled {
+                    label: record.label,
+                    features,
+                }
+            };
+            points.push(units.records(unit).iter().map(point).collect());
+        }
+        after(units.len(), &|sums| {
+            scorer::learn(&points, &begin, 100, sums).expect("learns")
+        })
     };
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     // A step moves values by 5 · sum / public size.
     let a_unit = 5.0 * max_norm / 100.0;
     for records in [1, 3] {
-        let mut largest = 0f64;
+        let mut largest = [0f64; 2];
         for _ in 0..20 {
             let (without, with) = neighbours(&mut rng, records);
-            largest = largest.max(norm(&learned(&with), &learned(&without)));
+            largest[0] = largest[0].max(norm(&by_tokens(&with), &by_tokens(&without)));
+            largest[1] = largest[1].max(norm(&by_vectors(&with), &by_vectors(&without)));
         }
-        assert!(largest <= a_unit * 1.001, "{records}: {largest} of {a_unit}");
-        assert!(records > 1 || largest > 0.8 * a_unit, "{largest} of {a_unit}");
+        for largest in largest {
+            assert!(largest <= a_unit * 1.001, "{records}: {largest} of {a_unit}");
+            assert!(records > 1 || largest > 0.8 * a_unit, "{largest} of {a_unit}");
+        }
     }
 }
 
@@ -122,7 +151,7 @@ fn a_lexicon_knows_the_words_of_its_labels() {
             let own = [1, 2, 3].map(|word| word + 10 * label as u32);
             let mut tokens: Vec<u32> = (0..6).map(|_| rng.random_range(20..VOCABULARY as u32)).collect();
             tokens.push(own[rng.random_range(0..3)]);
-            Seen::of(label, tokens)
+            seen(label, tokens)
         })
         .collect();
     let units = Units::of_records(records);
@@ -218,4 +247,61 @@ fn a_lifted_record_does_not_depend_on_its_batch_or_on_the_kind_of_device() {
         assert_eq!(together, alone);
         assert_eq!(together, tensors.decode(&requests(), 5));
     }
+}
+
+// -------------------------------------------------------------------------------------------- a whole run
+
+/// Counted, learned, drawn by, shown and audited; and what was counted is the ledger's.
+#[test]
+fn a_run_with_a_lexicon_goes_the_whole_way() {
+    let place = Place::new();
+    let model = format!("model.path={}", fixture("model.gguf").display());
+    let settings = [
+        "--set",
+        &model,
+        "--set",
+        "finetune.epsilon=300",
+        "--set",
+        "dataset.total_epsilon=1000",
+        "--set",
+        "lexicon.share=0.2",
+        "--set",
+        "lexicon.scorer_share=0.2",
+        "--set",
+        "sample.records=30",
+    ];
+    for stage in ["prepare", "finetune", "sample"] {
+        place.done(stage, &settings);
+    }
+    let lexicon = place.json("runs/tiny-quick/model/lexicon.json");
+    let words = lexicon["words"].as_array().expect("words");
+    assert!(!words.is_empty() && words.len() == lexicon["tokens"].as_array().expect("tokens").len());
+    assert!(lexicon["scorer"].as_array().is_some_and(|s| s.len() == 2), "{lexicon}");
+    let guarantee = place.json("runs/tiny-quick/model/privacy.json");
+    let epsilon = guarantee["epsilon"].as_f64().expect("epsilon");
+    assert!(epsilon <= 300.0 && guarantee["scorers"] == 1, "{guarantee}");
+    // Every use is in the ledger, once.
+    let charged = |release: &str| {
+        let text = std::fs::read_to_string(place.ledger()).expect("reads");
+        let used = text.lines().filter(|line| line.contains("\"kind\":\"use\""));
+        used.filter(|line| line.contains(release)).count()
+    };
+    assert_eq!((charged("\"lexicon\""), charged("\"scorer\"")), (1, 1));
+
+    // Drawn again by the same lexicon.
+    let said = place.audit();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let page = place.text("runs/tiny-quick/report.html");
+    assert!(page.contains("What the lexicon knows"), "the report shows it");
+
+    // Other counts are none of the run's.
+    let path = place.run("model/lexicon.json");
+    let own = std::fs::read(&path).expect("reads");
+    std::fs::write(
+        &path,
+        String::from_utf8_lossy(&own).replacen("\"noise\":", "\"noise\":1", 1),
+    )
+    .expect("writes");
+    let said = place.call(&QUICK_AUDIT);
+    assert_ne!(said.code, Some(0), "{said:?}");
 }

@@ -13,7 +13,7 @@ use crate::{Error, Result, document};
 /// What its uses are called.
 const SCORERS: &str = "scorers of labels";
 
-/// One classifier of labels: a use is the whole descent, which takes seconds, and is charged before its first step.
+/// A classifier of labels: a use is the whole descent, which takes seconds, and is charged before its first step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelScorer {
     /// Noise standard deviation over `max_norm`, of each step.
@@ -52,6 +52,10 @@ impl Describe for LabelScorer {
         SCORERS
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
     fn admit(&self, _: &Unit, _: f64) -> Result<()> {
         match self.max_norm > 0.0 && self.max_norm.is_finite() {
             true => self.phase(1).map(drop),
@@ -63,8 +67,9 @@ impl Describe for LabelScorer {
         }
     }
 
-    fn state(&self, _: u64, _: &noise::Mechanism) -> Stated {
+    fn state(&self, uses: u64, _: &noise::Mechanism) -> Stated {
         Stated::LabelScorer(LabelScorerStated {
+            scorers: uses,
             scorer_noise_multiplier: self.noise_multiplier,
             scorer_steps: self.steps,
         })
@@ -75,16 +80,18 @@ document! {
     /// What a guarantee says of it.
     #[derive(Clone, Debug, PartialEq)]
     pub struct LabelScorerStated {
+        /// How many there are.
+        public scorers: u64,
         /// Noise standard deviation over the largest norm of a unit's gradient, of each step.
         public scorer_noise_multiplier: f64,
-        /// Steps of the descent.
+        /// Steps of each.
         public scorer_steps: u64,
     }
 }
 
 impl Says for LabelScorerStated {
     fn uses(&self) -> u64 {
-        1
+        self.scorers
     }
 
     fn uses_are(&self) -> &'static str {
@@ -92,13 +99,19 @@ impl Says for LabelScorerStated {
     }
 
     fn phase(&self, _: &str) -> Result<Phase> {
-        Phase::new(1.0, self.scorer_noise_multiplier, self.scorer_steps)
+        let steps = self.scorer_steps.saturating_mul(self.scorers);
+        Phase::new(1.0, self.scorer_noise_multiplier, steps)
     }
 
     fn words(&self) -> String {
         format!(
-            "a scorer of labels in {} steps with noise multiplier {:.4}",
-            self.scorer_steps, self.scorer_noise_multiplier
+            "{} of labels in {} steps with noise multiplier {:.4}",
+            match self.scorers {
+                1 => "a scorer".to_string(),
+                scorers => format!("{scorers} scorers"),
+            },
+            self.scorer_steps,
+            self.scorer_noise_multiplier
         )
     }
 
@@ -106,8 +119,8 @@ impl Says for LabelScorerStated {
         vec![(
             "scorer",
             format!(
-                "{} steps, noise multiplier {:.4}",
-                self.scorer_steps, self.scorer_noise_multiplier
+                "{} of {} steps, noise multiplier {:.4}",
+                self.scorers, self.scorer_steps, self.scorer_noise_multiplier
             ),
         )]
     }

@@ -479,7 +479,7 @@ mod tests {
                     steps: 40,
                     max_norm: 1.0,
                 },
-                1,
+                2,
             ),
             TOY.planned(Unproven {}, 3),
         ]
