@@ -230,6 +230,28 @@ pub fn encoder(config: &EvaluateConfig, locations: &Locations, progress: &dyn Pr
     }
 }
 
+/// The sentence encoder `named`: a folder, or a name in `pipelines/assets.toml`.
+///
+/// # Errors
+/// As [`encoder`].
+pub fn sentence_encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
+    match Path::new(named) {
+        folder if folder.is_dir() => ModelFiles::local(folder, &ENCODER_FILES),
+        _ => Registry::built_in().fetch_model(named, locations, progress),
+    }
+}
+
+/// Refuses an encoder that is neither a folder nor known.
+///
+/// # Errors
+/// Usage: it is not known.
+pub fn require_encoder(named: &str) -> Result<()> {
+    match Path::new(named).is_dir() {
+        true => Ok(()),
+        false => Registry::built_in().require_model(named),
+    }
+}
+
 /// The dataset that a configuration names: `dataset.train` and `dataset.test` if given, else `dataset.asset`.
 ///
 /// # Errors

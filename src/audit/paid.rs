@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::privacy::mechanisms::Mechanism;
-use crate::privacy::{Guarantee, PrivacyPlan, TRAINING, find_ledger};
+use crate::privacy::{Guarantee, LABELS, LEXICON, PrivacyPlan, TRAINING, find_ledger};
 use crate::run::stamp::hash_of;
 use crate::run::{Places, RunFolder};
 use crate::training::checkpoint::sha256_of;
@@ -71,8 +71,11 @@ pub fn contradictions(
         None => notes
             .push("an earlier version of the program trained this: the ledger does not name the trained model".into()),
     }
-    for counts in [folder.label_counts(), folder.lexicon()] {
-        if counts.exists() && !run.has_state(&hash_of(&counts)?) {
+    for (counts, charged) in [
+        (folder.label_counts(), run.charged(LABELS)),
+        (folder.lexicon(), run.charged(LEXICON)),
+    ] {
+        if counts.exists() && (charged == 0 || !run.has_state(&hash_of(&counts)?)) {
             out.push(format!("{} is not what the ledger says was counted", counts.display()));
         }
     }

@@ -91,7 +91,7 @@ impl Redrawing<'_> {
         stop: Stop,
     ) -> Result<HashMap<(u64, u64), String>> {
         let guidance = guidance_of(arm, self.config, self.folder)?;
-        let evidence = evidence_of(self.folder, arm)?;
+        let evidence = evidence_of(self.folder, arm, self.config)?;
         let decoder = drawn::decoder(
             self.config,
             model,

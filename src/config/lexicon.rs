@@ -62,6 +62,27 @@ impl LexiconConfig {
                 return refuse(key, "a share from 0 to below 1", share);
             }
         }
+        if self.share + self.scorer_share >= 1.0 {
+            return refuse(
+                "lexicon",
+                "such that `share` and `scorer_share` leave some of epsilon for training",
+                format!("{} and {}", self.share, self.scorer_share),
+            );
+        }
+        if self.scorer_share > 0.0 && !self.is_on() {
+            return refuse(
+                "lexicon.scorer_share",
+                "0 where `lexicon.share` is 0: a scorer begins with counts",
+                self.scorer_share,
+            );
+        }
+        if self.encoder.is_some() && !self.has_scorer() {
+            return refuse(
+                "lexicon.encoder",
+                "left out where `lexicon.scorer_share` is 0",
+                "an encoder",
+            );
+        }
         rules::above_zero(&[("lexicon.max_norm", self.max_norm)])?;
         rules::at_least_one(&[
             ("lexicon.max_tokens", self.max_tokens),

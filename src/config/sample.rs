@@ -87,7 +87,7 @@ pub struct SampleConfig {
     /// α of the plausibility mask (Li et al. 2023, contrastive decoding), from 0 to 1: where γ is above 0, tokens less
     /// probable under the label's own prompt than α times the most probable one are never drawn. 0 masks none.
     pub guidance_plausibility: f64,
-    /// β: where there is a lexicon, log p(x|y) + β·(change in the lexicon's log-odds of y) for each token; 0 leaves it out.
+    /// β: where there is a lexicon, log p(x|y) + β·(change in the lexicon's log-odds of y) for each token; 0 lifts none.
     #[serde(skip_serializing_if = "is_usual_weight")]
     pub lexicon_weight: f64,
     /// Records drawn side by side.

@@ -13,9 +13,9 @@ use crate::documents::{self, GateCount, Lexicon, Sampled};
 use crate::privacy::accountant::Adjacency;
 use crate::privacy::class::{Document, leaves};
 use crate::privacy::{Guarantee, LedgerView, Unit};
-use crate::run::RunPaths;
 use crate::run::stamp;
 use crate::run::{self, Preparation};
+use crate::run::{RunPaths, lexicon_of};
 use crate::sampling::shards;
 use crate::{Error, Result};
 use attacks::Attacks;
@@ -165,14 +165,6 @@ impl Facts {
             Ok(Some(sampled))
         };
         let (synthetic, zero_shot) = (sampled("synthetic")?, sampled("zero_shot")?);
-        let lexicon = match folder.lexicon().exists() {
-            true => {
-                let (lexicon, unknown) = documents::look(&folder.lexicon())?;
-                note("model/lexicon.json", unknown);
-                Some(lexicon)
-            }
-            false => None,
-        };
         let copy_gate = match folder.copy_gate().exists() {
             true => {
                 let (gate, unknown) = documents::look(&folder.copy_gate())?;
@@ -195,7 +187,7 @@ impl Facts {
             synthetic,
             zero_shot,
             canaries: Vec::new(),
-            lexicon,
+            lexicon: lexicon_of(folder, config)?,
             copy_gate,
             unclassified,
             shards: shards::files(&folder.shards("synthetic"))?,

@@ -207,8 +207,15 @@ pub fn making(facts: &Facts) -> Vec<String> {
             RefineAction::Score => "counted and kept",
         };
         out.push(format!(
-            "It scored its own records under all labels or some; those that did not show their label were {lost}. No private \
-             record and no classifier trained on private records took part."
+            "{} under all labels or some; those that did not show their label were {lost}. {}",
+            match facts.config.lexicon.encoder.is_some() {
+                true => "A scorer, trained privately as a part of the guarantee, scored its records",
+                false => "It scored its own records",
+            },
+            match facts.config.lexicon.encoder.is_some() {
+                true => "No private record took part.",
+                false => "No private record and no classifier trained on private records took part.",
+            }
         ));
     }
     out

@@ -12,7 +12,7 @@ use crate::privacy::{LedgerView, find_ledger};
 use crate::records::{LabelSpace, Record};
 use crate::run::Preparation;
 use crate::run::compare::{SideBySide, compare};
-use crate::run::{NON_PRIVATE, RunPaths, Stage, privacy_plan, results, table};
+use crate::run::{NON_PRIVATE, RunPaths, Stage, lexicon_of, privacy_plan, results, table};
 
 /// Points of a training curve: each asks the accountant.
 const POINTS: usize = 48;
@@ -97,7 +97,7 @@ impl<'a> Data<'a> {
             },
             steps,
             logged,
-            lexicon: documents::read_if_there(&paths.lexicon())?,
+            lexicon: lexicon_of(paths, config)?,
             audit: documents::read_if_there(&paths.audit())?,
             // A ledger that does not verify is said by the commands that spend from it.
             ledger: match &preparation {

@@ -86,7 +86,7 @@ pub fn section(lexicon: &Lexicon, labels: &LabelSpace, guarantee: &ShownGuarante
         Frame {
             id: "lexicon-words",
             title: "The most telling words".into(),
-            description: "How many times as often a word was counted under its label as the labels' shares of all records would have it.".into(),
+            description: "How many times as often a word was counted under its label as the labels' shares of all counts would have it.".into(),
         },
         &levels,
         full,
@@ -101,7 +101,7 @@ pub fn section(lexicon: &Lexicon, labels: &LabelSpace, guarantee: &ShownGuarante
     Section {
         id: "lexicon",
         title: "What the lexicon knows",
-        intro: "Before training, tokens were counted by label, once and with noise: a part of the guarantee. Drawing is steered by these counts."
+        intro: "Before training, tokens were counted by label, once and with noise: a part of the guarantee. These counts, or a scorer that begins with them, steer how synthetic records are drawn."
             .into(),
         mark: None,
         blocks: vec![Block::Plot {

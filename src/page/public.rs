@@ -128,6 +128,10 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
             ("lexicon.scorer_share", c.lexicon.scorer_share.to_string()),
             ("lexicon.max_tokens", c.lexicon.max_tokens.to_string()),
             ("lexicon.max_norm", c.lexicon.max_norm.to_string()),
+            ("lexicon.scorer_steps", c.lexicon.scorer_steps.to_string()),
+            ("lexicon.scorer_tokens", c.lexicon.scorer_tokens.to_string()),
+            ("lexicon.encoder", c.lexicon.encoder.clone().unwrap_or("none".into())),
+            ("lexicon.encoder_max_tokens", c.lexicon.encoder_max_tokens.to_string()),
             ("sample.lexicon_weight", s.lexicon_weight.to_string()),
         ]);
     }

@@ -74,6 +74,9 @@ struct Scored {
     scores: Vec<Score>,
 }
 
+/// Records that the scorer of whole texts judges at once.
+const JUDGED: usize = 64;
+
 /// Says what a record shows of its label.
 enum Judge<'a> {
     /// The model that drew it: log p(text|label).
@@ -252,10 +255,12 @@ impl Arm<'_> {
         let whole = match judge {
             Judge::Model(scorer) => scorer.score_on(&self.workers, &texts, self.p.stop, take)?,
             Judge::Sense(sense) => {
-                let own = open.iter().map(|(d, _)| d.text.as_deref().unwrap_or_default());
-                let all = sense.scores(own, &mut |_| self.p.check_stop("judging records"))?;
-                for (i, of_labels) in all.into_iter().enumerate() {
-                    take(i, labels[i].iter().map(|label| of_labels[*label]).collect())?;
+                for (chunk, of_chunk) in open.chunks(JUDGED).enumerate() {
+                    self.p.check_stop("judging records")?;
+                    let own = of_chunk.iter().map(|(d, _)| d.text.as_deref().unwrap_or_default());
+                    for (i, of_labels) in (chunk * JUDGED..).zip(sense.scores(own)?) {
+                        take(i, labels[i].iter().map(|label| of_labels[*label]).collect())?;
+                    }
                 }
                 true
             }

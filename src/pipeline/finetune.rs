@@ -43,6 +43,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     .ensure()?;
     let initial = trainable::begun(&c.finetune, &model, &p.folder.warm_start())?;
 
+    lexicon::require_encoder(p)?;
     let plan = privacy_plan(c)?;
     let (ledger, belonging) = account::open(p, &preparation, &plan)?;
     let known = p.folder.ledger_run().exists();

@@ -14,6 +14,9 @@ use crate::training::lexicon::{Seen, counts, places, seen};
 use crate::training::scorer::{self, Labelled};
 use crate::{Error, Result};
 
+/// Records whose vectors are computed between two looks at whether to stop.
+const EMBEDDED: usize = 256;
+
 /// Records that are tokenised at once.
 const CHUNK: usize = 4096;
 
@@ -32,11 +35,12 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
             true => Ok(()),
             false => Err(
                 Error::data(format!("{} is not what was counted and paid for", path.display()))
-                    .hint("put it back as it was, or delete it: records are then drawn without it"),
+                    .hint("put it back as it was"),
             ),
         };
     }
     if run.charged(LEXICON) > 0 {
+        charge_the_rest(run)?;
         p.progress
             .note("the lexicon was paid for and lost when the run was interrupted: records will be drawn without it");
         return Ok(());
@@ -60,7 +64,7 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
     let noisy = sums.privatize(&counts(&units, labels, tokens, sums.max_norm()))?;
     let word = |token: u32| match vocabulary.is_control(token) {
         true => None,
-        false => vocabulary.decode(&[token]).ok(),
+        false => vocabulary.decode(&[token]).ok().filter(|word| !word.is_empty()),
     };
     let mut lexicon = Lexicon::of(&noisy, labels, noise, &word);
     if run.plan().planned(&SCORER) > 0 && !lexicon.tokens.is_empty() {
@@ -77,6 +81,7 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
         let learned = scorer::learn(&points, &begin, c.dataset.public_size, run.charge(SCORER)?)?;
         lexicon.sense = Some(learned);
     }
+    charge_the_rest(run)?;
     let text = stamp::text(&lexicon);
     run.state(&stamp::sha256(text.as_bytes()))?;
     write_atomically(&path, text.as_bytes())?;
@@ -87,16 +92,37 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
     Ok(())
 }
 
+/// Fetches the encoder that the lexicon needs, so that one that cannot be had is known before anything is charged.
+///
+/// # Errors
+/// As [`Sense::encoder`].
+pub fn require_encoder(p: &Pipeline) -> Result<()> {
+    match p.config.lexicon.encoder.is_some() && !p.folder.lexicon().exists() {
+        true => Sense::encoder(p).map(drop),
+        false => Ok(()),
+    }
+}
+
+/// Charges what is planned and cannot be made any more: what came of the counts has no say in what is charged.
+fn charge_the_rest(run: &mut PrivateRun) -> Result<()> {
+    while run.charged(SCORER) < run.plan().planned(&SCORER) {
+        drop(run.charge(SCORER)?);
+    }
+    Ok(())
+}
+
 /// The vector of each record's text, by unit, and how many numbers it has.
 fn vectors(p: &Pipeline, records: &[Record]) -> Result<(Units<Labelled<Vec<f32>>>, usize)> {
     let encoder = Sense::encoder(p)?;
     let task = p
         .progress
         .begin("sentence vectors", records.len() as u64, Unit::Records);
-    let vectors = encoder.embed(records.iter().map(|r| r.text.as_str()), &mut |done| {
-        task.set(done as u64, "");
-        p.check_stop("embedding")
-    })?;
+    let mut vectors = Vec::with_capacity(records.len());
+    for chunk in records.chunks(EMBEDDED) {
+        p.check_stop("embedding")?;
+        vectors.extend(encoder.embed(chunk.iter().map(|r| r.text.as_str()))?);
+        task.set(vectors.len() as u64, "");
+    }
     let unit_of: Vec<u32> = records.iter().map(|r| r.unit).collect();
     let points = vectors.into_iter().zip(records).map(|(features, r)| Labelled {
         label: r.label,

@@ -18,7 +18,7 @@ mod prepare;
 mod quality;
 mod references;
 mod sample;
-mod sense;
+pub mod sense;
 mod warm_start;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Stage 3: synthetic records from the trained model, and zero-shot ones from the base model for comparison, by the same
-//! settings.
+//! settings but for the lexicon: what was counted of private records steers and judges the synthetic ones alone.
 
 use super::Pipeline;
 use super::arm::Source;
@@ -65,10 +65,10 @@ pub fn sample_arm(
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let preparation = Preparation::read(&p.folder)?;
     let wanted = wanted(p, labels.len(), records)?;
-    let evidence = evidence_of(&p.folder, name)?;
-    let sense = match evidence.is_some() {
-        true => Sense::of(p)?,
-        false => None,
+    let evidence = evidence_of(&p.folder, name, c)?;
+    let sense = match name {
+        "synthetic" => Sense::of(p)?,
+        _ => None,
     };
     let source = Source {
         p,
@@ -213,7 +213,7 @@ fn report(
     };
     if let (Some(agreement), Some(posterior)) = (sampled.agreement, sampled.mean_posterior) {
         p.progress.note(&format!(
-            "{}: the model finds the wanted label in {:.1} % of the first {wanted} records, with a mean posterior of {posterior:.3}",
+            "{}: the wanted label is found in {:.1} % of the first {wanted} records, with a mean posterior of {posterior:.3}",
             name,
             100.0 * agreement,
         ));

@@ -1,12 +1,13 @@
 //! The scorer of whole texts: a frozen sentence encoder, and weights on its vectors that were learned privately.
 
 use super::Pipeline;
-use crate::assets::Registry;
-use crate::documents::{self, Lexicon};
+use crate::config::DeviceChoice;
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
+use crate::machine::workers::Workers;
 use crate::models::device;
-use crate::{Error, Result};
+use crate::run::lexicon_of;
+use crate::{Error, Result, assets};
 
 /// What vectors are scaled to, of length 1 before: as long as a record's tokens are to their scorer.
 const LENGTH: f32 = 4.0;
@@ -18,27 +19,44 @@ pub struct Sense {
     weights: Vec<Vec<f32>>,
 }
 
-/// A frozen encoder.
-pub struct Encoder(SentenceEncoder);
+/// A frozen encoder. Each text goes through it by itself, without padding, on a CPU: a record more or less changes no other
+/// record's vector (P5).
+pub struct Encoder {
+    sentences: SentenceEncoder,
+    workers: Workers,
+}
 
 impl Encoder {
-    /// Numbers of a vector.
-    pub fn width(&self) -> usize {
-        self.0.width()
-    }
-
-    /// The vectors of texts, as the scorer sees them; `each_batch` hears how many are done.
+    /// The encoder of `files`, which reads a text's first `max_tokens` word pieces.
     ///
     /// # Errors
-    /// What `each_batch` says.
-    pub fn embed<'a>(
-        &self,
-        texts: impl IntoIterator<Item = &'a str>,
-        each_batch: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Vec<f32>>> {
-        let mut vectors = self.0.embed(texts, each_batch)?;
-        vectors.iter_mut().flatten().for_each(|v| *v *= LENGTH);
-        Ok(vectors)
+    /// Files that cannot be read or do not belong together.
+    pub fn open(files: &EncoderFiles, max_tokens: usize) -> Result<Self> {
+        let device = device::choose(DeviceChoice::Cpu)?;
+        Ok(Encoder {
+            sentences: SentenceEncoder::open(files, max_tokens, &device)?,
+            workers: Workers::on(&device),
+        })
+    }
+
+    /// Numbers of a vector.
+    pub fn width(&self) -> usize {
+        self.sentences.width()
+    }
+
+    /// The vectors of texts, as the scorer sees them.
+    ///
+    /// # Errors
+    /// A text that the tokenizer refuses.
+    pub fn embed<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<f32>>> {
+        let texts: Vec<&str> = texts.into_iter().collect();
+        let of = |text: &&str| -> Result<Vec<f32>> {
+            let mut vectors = self.sentences.embed([*text], &mut |_| Ok(()))?;
+            let mut vector = vectors.pop().unwrap_or_default();
+            vector.iter_mut().for_each(|v| *v *= LENGTH);
+            Ok(vector)
+        };
+        self.workers.map(&texts, of).into_iter().collect()
     }
 }
 
@@ -49,14 +67,10 @@ impl Sense {
     /// Usage: it names none. Other: it cannot be fetched or read.
     pub fn encoder(p: &Pipeline) -> Result<Encoder> {
         let l = &p.config.lexicon;
-        let name = l
-            .encoder
-            .as_deref()
-            .ok_or_else(|| Error::usage("`lexicon.encoder` names no encoder"))?;
-        let model = Registry::built_in().fetch_model(name, &p.places.assets, p.progress)?;
-        let device = device::choose(p.config.device)?;
-        let encoder = SentenceEncoder::open(&EncoderFiles::of(&model)?, l.encoder_max_tokens, &device)?;
-        Ok(Encoder(encoder))
+        let named = l.encoder.as_deref();
+        let named = named.ok_or_else(|| Error::usage("`lexicon.encoder` names no encoder"))?;
+        let model = assets::sentence_encoder(named, &p.places.assets, p.progress)?;
+        Encoder::open(&EncoderFiles::of(&model)?, l.encoder_max_tokens)
     }
 
     /// What the run learned; none where it learned none.
@@ -64,8 +78,7 @@ impl Sense {
     /// # Errors
     /// Data: it is damaged. Other: the encoder cannot be fetched or read.
     pub fn of(p: &Pipeline) -> Result<Option<Self>> {
-        let lexicon: Option<Lexicon> = documents::read_if_there(&p.folder.lexicon())?;
-        let Some(weights) = lexicon.and_then(|lexicon| lexicon.sense) else {
+        let Some(weights) = lexicon_of(&p.folder, &p.config)?.and_then(|lexicon| lexicon.sense) else {
             return Ok(None);
         };
         let encoder = Sense::encoder(p)?;
@@ -83,12 +96,8 @@ impl Sense {
     ///
     /// # Errors
     /// As [`Encoder::embed`].
-    pub fn scores<'a>(
-        &self,
-        texts: impl IntoIterator<Item = &'a str>,
-        each_batch: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Vec<f64>>> {
-        let vectors = self.encoder.embed(texts, each_batch)?;
+    pub fn scores<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<f64>>> {
+        let vectors = self.encoder.embed(texts)?;
         let score = |vector: &Vec<f32>, row: &Vec<f32>| vector.iter().zip(row).map(|(x, w)| f64::from(x * w)).sum();
         let of = |vector: &Vec<f32>| self.weights.iter().map(|row| score(vector, row)).collect();
         Ok(vectors.iter().map(of).collect())

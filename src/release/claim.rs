@@ -138,7 +138,7 @@ impl Gate {
 /// What the guarantee covers.
 pub const COVERS: [&str; 4] = [
     "the trained model",
-    "the noisy counts of labels and of the copy gate, where they are planned",
+    "the lexicon, its scorers, and the noisy counts of labels and of the copy gate, where they are planned",
     "the synthetic records",
     "whatever is computed from these and public values",
 ];

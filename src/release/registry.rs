@@ -115,7 +115,7 @@ fn entry(facts: &Facts) -> Value {
                     facts.program_version
                 ),
                 "composition": format!("Steps compose by their privacy loss distributions (accountant {}). {}", facts.guarantee.accountant, facts.composed.as_ref().map(wording::composition).unwrap_or_default()),
-                "post_processing": "Sampling, guidance, scoring and refinement read the trained model, prompts and synthetic text alone; so does every statistic in the dataset card.",
+                "post_processing": "Sampling, guidance, scoring and refinement read the trained model, what was counted and learned under the guarantee, prompts and synthetic text alone; so does every statistic in the dataset card.",
                 "justification": "Canaries, which are nobody's records, were put through the plan and its noise: the lower bounds on epsilon that they give, at 95 % confidence, are in privacy.json and do not exceed the guarantee. What an audit reads of private records is withheld.",
             },
             "administrative": {

@@ -8,7 +8,7 @@ use crate::config::{ExtraArm, RunConfig};
 
 /// Version of what `prepare` writes; raised when its meaning changes.
 const PREPARED: u32 = 1;
-/// Version of what `finetune` writes; raised when its meaning changes.
+/// Version of what `finetune` writes; raised when its meaning changes, a constant of the lexicon's among it.
 const TRAINED: u32 = 1;
 
 /// The key of `stage` under `config`, after a stage with key `before`; `inputs` are hashes of the files that it names.

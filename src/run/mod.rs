@@ -26,7 +26,7 @@ pub mod table;
 pub mod tokens;
 
 pub use crate::documents::Stage;
-pub use evidence::evidence_of;
+pub use evidence::{evidence_of, lexicon_of};
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths, trained_on};
 pub use locate::run_in;
 pub use places::Places;

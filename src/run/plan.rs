@@ -24,7 +24,8 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let labels = (f.label_histogram_epsilon).map(|epsilon| LABELS.planned(LabelCounts { epsilon }, 1));
     let gate = (config.release.copy_gate).map(|gate| COPY_GATE.planned(UnitCount { epsilon: gate.epsilon }, 1));
     let l = &config.lexicon;
-    let delta = f.delta.unwrap_or(default_delta(size));
+    // What is no delta is refused with the plan.
+    let delta = f.delta.unwrap_or(default_delta(size)).clamp(f64::MIN_POSITIVE, 0.5);
     let lexicon = (l.is_on()).then(|| LEXICON.planned(LabelTokens::costing(l.share * f.epsilon, delta, l.max_norm), 1));
     let scorer = (l.has_scorer()).then(|| {
         let steps = l.scorer_steps.saturating_mul(l.scorers());

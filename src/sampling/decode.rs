@@ -144,7 +144,14 @@ impl Decoder {
     }
 
     /// The same, but tokens are lifted by what they say of the record's label, times `beta`: 0 lifts none.
+    ///
+    /// # Panics
+    /// Where the evidence is of other labels, or of tokens that are none of the model's.
     pub fn lifted(self, evidence: Evidence, beta: f64) -> Self {
+        assert_eq!(evidence.labels(), self.labels, "evidence is of the decoder's labels");
+        let vocabulary = self.model.shape().vocabulary;
+        let known = evidence.tokens().iter().all(|t| (*t as usize) < vocabulary);
+        assert!(known, "evidence is of the model's tokens");
         Decoder {
             evidence: (beta > 0.0).then_some((evidence, beta)),
             ..self

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::choose::Choice;
 use super::decode::{Decoder, Decoding};
 use super::evidence::Evidence;
-use crate::Result;
 use crate::config::{Contrast, RunConfig};
 use crate::models::LanguageModel;
 use crate::records::{Vocabulary, prompt};
+use crate::{Error, Result};
 
 /// A line of the journal: a record, or what is left of one that stayed blank.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub fn text(vocabulary: &Vocabulary, tokens: &[u32]) -> Result<String> {
 /// `prompts` are those of the labels.
 ///
 /// # Errors
-/// Usage: records longer than the model's context. Data: the marginal prompt is none.
+/// Usage: records longer than the model's context. Data: the marginal prompt is none; `evidence` is of another model.
 pub fn decoder(
     c: &RunConfig,
     model: &LanguageModel,
@@ -66,6 +66,11 @@ pub fn decoder(
     };
     let mut decoder = Decoder::new(model, prompts, decoding)?;
     if let Some(evidence) = evidence {
+        let vocabulary = model.shape().vocabulary;
+        if evidence.tokens().iter().any(|t| *t as usize >= vocabulary) {
+            return Err(Error::data("the lexicon has tokens that are none of the model's")
+                .hint("put model/lexicon.json back as it was"));
+        }
         decoder = decoder.lifted(evidence.clone(), s.lexicon_weight);
     }
     match prompt::marginal(&c.prompt, vocabulary.chat_template())? {

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+/// No token is lifted by more, in nats: weights of much noise would else decide alone.
+pub const MOST: f32 = 30.0;
+
 /// A linear scorer of labels: weights [labels, tokens], in nats. Only their differences between labels count.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
@@ -24,7 +27,9 @@ pub struct Evidence {
     weights: Weights,
     /// Where a token stands among those that say anything.
     places: HashMap<u32, usize>,
-    /// exp of the weights.
+    /// Each token's largest weight.
+    peaks: Vec<f32>,
+    /// exp of the weights below the largest.
     likelihoods: Vec<Vec<f32>>,
 }
 
@@ -55,12 +60,21 @@ impl Evidence {
             .enumerate()
             .map(|(at, token)| (*token, at))
             .collect();
-        let exp = |w: &Vec<f32>| w.iter().map(|w| w.exp()).collect();
+        let of_token = |at: usize| weights.of_labels.iter().map(move |w| w[at]);
+        let peak = |at| of_token(at).fold(f32::NEG_INFINITY, f32::max);
+        let peaks: Vec<f32> = (0..weights.tokens.len()).map(peak).collect();
+        let exp = |w: &Vec<f32>| w.iter().zip(&peaks).map(|(w, peak)| (w - peak).exp()).collect();
         Evidence {
             likelihoods: weights.of_labels.iter().map(exp).collect(),
             places,
+            peaks,
             weights,
         }
+    }
+
+    /// How many labels there are.
+    pub fn labels(&self) -> usize {
+        self.weights.of_labels.len()
     }
 
     /// The tokens that say anything.
@@ -102,7 +116,7 @@ impl Evidence {
         self.log_odds(&reading, label)
     }
 
-    /// β times the change that each token would make in the log-odds of `label`; 0 for those that were read.
+    /// β times the change that each token would make in the log-odds of `label`, within [`MOST`]; 0 for those that were read.
     pub fn lift(&self, reading: &Reading, label: usize, beta: f64) -> Vec<f32> {
         let others = |sums: &[f64]| -> Vec<(usize, f64)> {
             let others = sums.iter().copied().enumerate().filter(|(other, _)| *other != label);
@@ -117,9 +131,14 @@ impl Evidence {
                 *mixed += share * likelihood;
             }
         }
-        let own = self.weights.of_labels[label].iter().zip(&reading.seen);
-        for (mixed, (own, seen)) in mixed.iter_mut().zip(own) {
-            *mixed = if *seen { 0.0 } else { beta as f32 * (own - mixed.ln()) };
+        let own = self.weights.of_labels[label].iter().zip(&self.peaks).zip(&reading.seen);
+        for (mixed, ((own, peak), seen)) in mixed.iter_mut().zip(own) {
+            let change = own - peak - mixed.max(f32::MIN_POSITIVE).ln();
+            *mixed = if *seen {
+                0.0
+            } else {
+                (beta as f32 * change).clamp(-MOST, MOST)
+            };
         }
         mixed
     }

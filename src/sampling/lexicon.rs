@@ -7,7 +7,7 @@ use crate::document;
 use crate::sampling::evidence::Weights;
 
 /// A token stands out where it is counted more often than this many standard deviations of the noise in its count.
-const STANDS_OUT: f64 = 2.0;
+const STANDS_OUT: f64 = 3.0;
 
 /// What is added to each label's count of a token, over all labels together, besides the noise's deviation: a token of few
 /// records says little (Laplace's rule, with more than one record).
@@ -23,7 +23,7 @@ document! {
         post_processing tokens: Vec<u32>,
         /// The same as text.
         post_processing words: Vec<String>,
-        /// Of each joint label, the noisy count of each token: the records that have it, each scaled to the largest norm.
+        /// Of each joint label, the noisy count of each token: the records that have it, each scaled to at most the largest norm.
         charged counts: Vec<Vec<f32>>,
         /// Of each joint label, each token's weight in nats: naive Bayes.
         post_processing weights: Vec<Vec<f32>>,
@@ -42,22 +42,20 @@ impl Lexicon {
         let vocabulary = noisy.len() / labels;
         let count = |label: usize, token: usize| f64::from(noisy[label * vocabulary + token]);
         let total = |token: usize| (0..labels).map(|label| count(label, token)).sum::<f64>();
-        let masses: Vec<f64> = (0..labels)
-            .map(|label| (0..vocabulary).map(|token| count(label, token)).sum::<f64>().max(1.0))
-            .collect();
-        let mass: f64 = masses.iter().sum();
-        let shares: Vec<f64> = masses.iter().map(|m| m / mass).collect();
-
         let threshold = STANDS_OUT * noise * (labels as f64).sqrt();
-        let stands_out = |token: &usize| total(*token) > threshold.max(f64::MIN_POSITIVE);
-        // How far its counts are from the labels' shares of its total, in deviations: √ of Pearson's chi-square.
+        let standing: Vec<usize> = (0..vocabulary)
+            .filter(|token| total(*token) > threshold.max(f64::MIN_POSITIVE))
+            .collect();
+        let masses = (0..labels).map(|label| standing.iter().map(|token| count(label, *token)).sum());
+        let shares = shares(masses.collect(), noise * (standing.len() as f64).sqrt());
+        // How far its counts are from the labels' shares of its total: Pearson's chi-square, with the noise's variance.
         let telling = |token: usize| -> f64 {
             let expected = |label: usize| shares[label] * total(token);
             let parts = (0..labels).map(|l| (count(l, token) - expected(l)).powi(2) / (expected(l) + noise * noise));
             parts.sum()
         };
-        let mut tokens: Vec<(usize, f64, String)> = (0..vocabulary)
-            .filter(stands_out)
+        let mut tokens: Vec<(usize, f64, String)> = standing
+            .into_iter()
             .filter_map(|token| Some((token, telling(token), word(token as u32)?)))
             .collect();
         tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -82,6 +80,30 @@ impl Lexicon {
         }
     }
 
+    /// What is wrong with it as the lexicon of a run with so many labels; none where nothing is.
+    pub fn strange(&self, labels: usize) -> Option<&'static str> {
+        let known = self.tokens.len();
+        let is_of = |rows: &Vec<Vec<f32>>, fits: &dyn Fn(usize) -> bool| {
+            let finite = |row: &Vec<f32>| fits(row.len()) && row.iter().all(|v| v.is_finite());
+            rows.len() == labels && rows.iter().all(finite) && rows.windows(2).all(|w| w[0].len() == w[1].len())
+        };
+        let all = |len: usize| len == known;
+        if self.words.len() != known || !is_of(&self.counts, &all) || !is_of(&self.weights, &all) {
+            return Some("it has not a word, a count and a weight of each label for each token");
+        }
+        if self
+            .scorer
+            .as_ref()
+            .is_some_and(|rows| !is_of(rows, &|len| len <= known))
+        {
+            return Some("its scorer has other labels or tokens");
+        }
+        if self.sense.as_ref().is_some_and(|rows| !is_of(rows, &|_| true)) {
+            return Some("its scorer of whole texts has other labels");
+        }
+        None
+    }
+
     /// The weights of the scorer, or of naive Bayes where there is none.
     pub fn evidence(&self) -> Weights {
         let of_labels = self.scorer.clone().unwrap_or_else(|| self.weights.clone());
@@ -91,4 +113,23 @@ impl Lexicon {
             of_labels,
         }
     }
+}
+
+/// Each label's share of noisy `masses`, pulled towards equal shares as far as their differences may be noise of deviation
+/// `noise`; none is below a tenth of an equal one.
+fn shares(masses: Vec<f64>, noise: f64) -> Vec<f64> {
+    let labels = masses.len() as f64;
+    let mean = (masses.iter().sum::<f64>() / labels).max(f64::MIN_POSITIVE);
+    let seen = masses.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / labels;
+    let true_part = if seen > 0.0 {
+        (1.0 - noise * noise / seen).max(0.0)
+    } else {
+        0.0
+    };
+    let pulled: Vec<f64> = masses
+        .iter()
+        .map(|m| (mean + true_part * (m - mean)).max(0.1 * mean))
+        .collect();
+    let total: f64 = pulled.iter().sum();
+    pulled.iter().map(|m| m / total).collect()
 }

@@ -1,8 +1,8 @@
-//! Refinement: records are scored under all labels by the model that drew them; those whose label does not show are
-//! drawn anew, or take the label that does.
+//! Refinement: records are scored under all labels by the model that drew them, or by a scorer that was paid for; those whose
+//! label does not show are drawn anew, or take the label that does.
 //!
-//! This is post-processing of the trained model and free of privacy cost: all that enters are requests, which come from
-//! a public or paid-for prior, and the model's scores of what it drew itself. Private records do not fit in:
+//! This is post-processing and free of privacy cost: all that enters are requests, which come from a public or paid-for
+//! prior, and scores of what was drawn, by a model or a scorer that was paid for. Private records do not fit in:
 //!
 //! ```compile_fail,E0308
 //! use dpsynth::{config::RefineConfig, records::Record, sampling::refine::Refinement};
@@ -41,12 +41,12 @@ pub const TRIES: u64 = 5;
 /// Sets the stream that chooses labels apart from those that draw tokens.
 const CHOOSING: u64 = 0x6c61_6265_6c73;
 
-/// A drawn record and what the model says of it.
+/// A drawn record and what its judge says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The request that drew it.
     pub request: Request,
-    /// log p(x|y) of the labels it was scored under; empty where nothing is refined.
+    /// log p(x|y), but for a constant, of the labels it was scored under; empty where nothing is refined.
     pub scores: Vec<Score>,
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
 use super::scorer::Labelled;
 use crate::records::Units;
 
@@ -32,9 +30,6 @@ pub fn places(units: &Units<Seen>, known: &[u32]) -> Units<Seen> {
     out
 }
 
-/// Units that are summed at once.
-const CHUNK: usize = 1024;
-
 /// The sum over `units` of vectors [labels · vocabulary]: a record's is 1 where its label meets one of its tokens, scaled to
 /// norm `max_norm` at most; a unit's is the mean of its records'. So no unit moves the sum by more than `max_norm` (P5).
 pub fn counts(units: &Units<Seen>, labels: usize, vocabulary: usize, max_norm: f64) -> Vec<f64> {
@@ -51,25 +46,6 @@ pub fn counts(units: &Units<Seen>, labels: usize, vocabulary: usize, max_norm: f
                 }
             }
         }
-    }
-    sum
-}
-
-/// What [`sum_over`] adds up: a unit's contribution to a vector.
-pub fn sum_over(units: usize, len: usize, add: impl Fn(usize, &mut [f64]) + Sync) -> Vec<f64> {
-    let chunks: Vec<usize> = (0..units).step_by(CHUNK).collect();
-    // In the order of the units, so that the sum is the same on any number of cores.
-    let parts: Vec<Vec<f64>> = chunks
-        .into_par_iter()
-        .map(|first| {
-            let mut part = vec![0.0; len];
-            (first..units.min(first + CHUNK)).for_each(|unit| add(unit, &mut part));
-            part
-        })
-        .collect();
-    let mut sum = vec![0.0; len];
-    for part in parts {
-        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
     sum
 }

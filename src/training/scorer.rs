@@ -4,7 +4,8 @@
 //! Each step's sum of bounded gradients gets its one draw of noise (P3); how many steps there are was charged before the
 //! first.
 
-use super::lexicon::sum_over;
+use rayon::prelude::*;
+
 use crate::Result;
 use crate::privacy::ChargedSums;
 use crate::records::Units;
@@ -13,6 +14,11 @@ use crate::records::Units;
 const LEARNING_RATE: f64 = 5.0;
 /// Polyak 1964.
 const MOMENTUM: f64 = 0.9;
+
+/// Units that are summed at once.
+const CHUNK: usize = 1024;
+/// Chunks whose sums are in memory.
+const CHUNKS: usize = 16;
 
 /// What a record shows.
 pub trait Features: Sync {
@@ -135,4 +141,22 @@ fn add_gradient<F: Features>(
         x.add_to(&mut row[..width - 1], scale * error);
         row[width - 1] += scale * error;
     }
+}
+
+/// The sum of what `add` adds for each of so many units, in their order, so that it is the same on any number of cores.
+fn sum_over(units: usize, len: usize, add: impl Fn(usize, &mut [f64]) + Sync) -> Vec<f64> {
+    let chunks: Vec<usize> = (0..units).step_by(CHUNK).collect();
+    let mut sum = vec![0.0; len];
+    for chunks in chunks.chunks(CHUNKS) {
+        let of_chunk = |first: &usize| {
+            let mut part = vec![0.0; len];
+            (*first..units.min(first + CHUNK)).for_each(|unit| add(unit, &mut part));
+            part
+        };
+        let parts: Vec<Vec<f64>> = chunks.par_iter().map(of_chunk).collect();
+        for part in parts {
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+    }
+    sum
 }

@@ -1,6 +1,8 @@
 //! The lexicon: what a unit adds to its counts and to the scorer's gradients, and how decoding is lifted by it.
 
+use dpsynth::evaluation::encoder::EncoderFiles;
 use dpsynth::models::cache::Way;
+use dpsynth::pipeline::sense::Encoder;
 use dpsynth::privacy::{ChargedSums, LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
 use dpsynth::records::Units;
 use dpsynth::sampling::choose::Choice;
@@ -13,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use std::cell::Cell;
+use std::path::{Path, PathBuf};
 
 use crate::common::{Place, QUICK_AUDIT};
 use crate::support::*;
@@ -175,7 +178,7 @@ fn prompts() -> Vec<Vec<u32>> {
     vec![vec![1, 50, 60, 70], vec![1, 80], vec![1, 90, 100, 110, 120]]
 }
 
-fn settings(guidance: f64) -> Decoding {
+fn decoding(guidance: f64) -> Decoding {
     Decoding {
         choice: Choice {
             guidance,
@@ -218,11 +221,11 @@ fn without_weight_a_lexicon_changes_no_bit() {
     let model = model();
     let evidence = evidence(model.shape().vocabulary);
     for guidance in [0.0, 1.0] {
-        let plain = Decoder::new(&model, &prompts(), settings(guidance)).unwrap();
-        let without = Decoder::new(&model, &prompts(), settings(guidance)).unwrap();
+        let plain = Decoder::new(&model, &prompts(), decoding(guidance)).unwrap();
+        let without = Decoder::new(&model, &prompts(), decoding(guidance)).unwrap();
         let without = without.lifted(evidence.clone(), 0.0);
         assert_eq!(plain.decode(&requests(), 6), without.decode(&requests(), 6));
-        let with = Decoder::new(&model, &prompts(), settings(guidance)).unwrap();
+        let with = Decoder::new(&model, &prompts(), decoding(guidance)).unwrap();
         let with = with.lifted(evidence.clone(), 1.0).decode(&requests(), 6);
         assert_ne!(plain.decode(&requests(), 6), with);
         // What it says of the labels shows.
@@ -239,7 +242,7 @@ fn a_lifted_record_does_not_depend_on_its_batch_or_on_the_kind_of_device() {
     let model = model();
     let evidence = evidence(model.shape().vocabulary);
     for guidance in [0.0, 1.0] {
-        let by = |way| Decoder::by(way, &model, &prompts(), settings(guidance)).unwrap();
+        let by = |way| Decoder::by(way, &model, &prompts(), decoding(guidance)).unwrap();
         let memory = by(Way::Memory).lifted(evidence.clone(), 1.5);
         let tensors = by(Way::Tensors).lifted(evidence.clone(), 1.5);
         let together = memory.decode(&requests(), 18);
@@ -251,57 +254,165 @@ fn a_lifted_record_does_not_depend_on_its_batch_or_on_the_kind_of_device() {
 
 // -------------------------------------------------------------------------------------------- a whole run
 
-/// Counted, learned, drawn by, shown and audited; and what was counted is the ledger's.
+/// A tiny encoder, whose vectors say little.
+fn encoder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert")
+}
+
+fn settings(more: &[&str]) -> Vec<String> {
+    let own = [
+        format!("model.path={}", fixture("model.gguf").display()),
+        format!("lexicon.encoder={}", encoder().display()),
+        "finetune.epsilon=300".into(),
+        "dataset.total_epsilon=1000".into(),
+        "lexicon.share=0.2".into(),
+        "lexicon.scorer_share=0.2".into(),
+        "sample.records=30".into(),
+        "sample.refine.min_posterior=0.01".into(),
+        "release.license=cc-by-4.0".into(),
+    ];
+    let all = own.into_iter().chain(more.iter().map(|s| s.to_string()));
+    all.flat_map(|setting| ["--set".to_string(), setting]).collect()
+}
+
+fn stages(place: &Place, names: &[&str], settings: &[String]) {
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    names.iter().for_each(|stage| drop(place.done(stage, &settings)));
+}
+
+/// Uses of a release in the ledger.
+fn charged(place: &Place, release: &str) -> usize {
+    let text = std::fs::read_to_string(place.ledger()).expect("reads");
+    let used = text.lines().filter(|line| line.contains("\"kind\":\"use\""));
+    used.filter(|line| line.contains(&format!("\"{release}\""))).count()
+}
+
+/// Counted, learned, drawn by, shown, audited and released; and what was counted is the ledger's.
 #[test]
 fn a_run_with_a_lexicon_goes_the_whole_way() {
     let place = Place::new();
-    let model = format!("model.path={}", fixture("model.gguf").display());
-    let settings = [
-        "--set",
-        &model,
-        "--set",
-        "finetune.epsilon=300",
-        "--set",
-        "dataset.total_epsilon=1000",
-        "--set",
-        "lexicon.share=0.2",
-        "--set",
-        "lexicon.scorer_share=0.2",
-        "--set",
-        "sample.records=30",
-    ];
-    for stage in ["prepare", "finetune", "sample"] {
-        place.done(stage, &settings);
-    }
+    stages(&place, &["prepare", "finetune", "sample"], &settings(&[]));
     let lexicon = place.json("runs/tiny-quick/model/lexicon.json");
     let words = lexicon["words"].as_array().expect("words");
     assert!(!words.is_empty() && words.len() == lexicon["tokens"].as_array().expect("tokens").len());
-    assert!(lexicon["scorer"].as_array().is_some_and(|s| s.len() == 2), "{lexicon}");
+    for scorer in ["scorer", "sense"] {
+        assert!(lexicon[scorer].as_array().is_some_and(|s| s.len() == 2), "{lexicon}");
+    }
     let guarantee = place.json("runs/tiny-quick/model/privacy.json");
     let epsilon = guarantee["epsilon"].as_f64().expect("epsilon");
-    assert!(epsilon <= 300.0 && guarantee["scorers"] == 1, "{guarantee}");
-    // Every use is in the ledger, once.
-    let charged = |release: &str| {
-        let text = std::fs::read_to_string(place.ledger()).expect("reads");
-        let used = text.lines().filter(|line| line.contains("\"kind\":\"use\""));
-        used.filter(|line| line.contains(release)).count()
-    };
-    assert_eq!((charged("\"lexicon\""), charged("\"scorer\"")), (1, 1));
+    assert!(epsilon <= 300.0 && guarantee["scorers"] == 2, "{guarantee}");
+    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 2));
 
     // Drawn again by the same lexicon.
-    let said = place.audit();
-    assert_eq!(said.code, Some(0), "{said:?}");
+    place.audit();
     let page = place.text("runs/tiny-quick/report.html");
     assert!(page.contains("What the lexicon knows"), "the report shows it");
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+    place.ok(&["verify", "bundle"]);
+    let card = place.text("bundle/README.md");
+    assert!(
+        card.contains("trained privately as a part of the guarantee, scored its records"),
+        "{card}"
+    );
 
     // Other counts are none of the run's.
     let path = place.run("model/lexicon.json");
     let own = std::fs::read(&path).expect("reads");
-    std::fs::write(
-        &path,
-        String::from_utf8_lossy(&own).replacen("\"noise\":", "\"noise\":1", 1),
-    )
-    .expect("writes");
+    let other = String::from_utf8_lossy(&own).replacen("\"noise\":", "\"noise\":1", 1);
+    std::fs::write(&path, other).expect("writes");
     let said = place.call(&QUICK_AUDIT);
     assert_ne!(said.code, Some(0), "{said:?}");
+}
+
+/// What was paid for and lost stays charged, all of it, and the run can still be released.
+#[test]
+fn p7_a_lexicon_lost_between_charge_and_file_stopped_every_release() {
+    let place = Place::new();
+    stages(&place, &["prepare", "finetune"], &settings(&[]));
+    // As if it had been killed once the counts were charged.
+    for file in [
+        "model/lexicon.json",
+        "model/trained.safetensors",
+        "model/privacy.json",
+        "internal/checkpoint.safetensors",
+    ] {
+        std::fs::remove_file(place.run(file)).expect("removes");
+    }
+    let stamp = "runs/tiny-quick/internal/stamps/finetune.json";
+    place.write(stamp, place.text(stamp).replace("\"done\":true", "\"done\":false"));
+    let mut lived = true;
+    place.forge_ledger(|line| {
+        let keep = lived;
+        lived &= line["release"] != "lexicon" || line["kind"] != "use";
+        keep
+    });
+    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 0));
+    let settings = settings(&[]);
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let said = place.done("finetune", &settings);
+    assert!(said.stderr.contains("paid for and lost"), "{}", said.stderr);
+    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 2));
+    place.done("sample", &settings);
+    place.audit();
+    place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
+}
+
+/// A file that is there by chance, or was put there, lifts nothing where none is planned.
+#[test]
+fn a_lexicon_that_was_not_planned_is_not_used() {
+    let place = Place::new();
+    let plain = settings(&["lexicon.share=0", "lexicon.scorer_share=0"]);
+    let plain: Vec<String> = plain
+        .chunks(2)
+        .filter(|s| !s[1].contains("lexicon.encoder"))
+        .flatten()
+        .cloned()
+        .collect();
+    stages(&place, &["prepare", "finetune"], &plain);
+    std::fs::write(place.run("model/lexicon.json"), "{}").expect("writes");
+    stages(&place, &["sample"], &plain);
+}
+
+#[test]
+fn settings_of_a_lexicon_that_do_nothing_are_refused() {
+    let place = Place::new();
+    for set in [
+        &["lexicon.share=0"][..],
+        &["lexicon.scorer_share=0"],
+        &["lexicon.share=0.6", "lexicon.scorer_share=0.5"],
+        &["lexicon.encoder=nobody-knows-it"],
+    ] {
+        let all = settings(set);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let said = place.stage("prepare", &all);
+        assert_eq!(said.code, Some(2), "{set:?}: {said:?}");
+    }
+}
+
+/// The vectors that a scorer learns from: a record more or less changes no bit of another's.
+#[test]
+fn p5_a_records_vector_does_not_depend_on_the_others() {
+    let files = EncoderFiles::in_folder(&encoder());
+    let encoder = Encoder::open(&files, 32).expect("opens");
+    let texts = [
+        "a",
+        "a longer text than the first, of many words",
+        "bad",
+        "good film",
+        "x y z w v u t s r q",
+    ];
+    let together = encoder.embed(texts).expect("embeds");
+    for (i, text) in texts.iter().enumerate() {
+        assert_eq!(encoder.embed([*text]).expect("embeds")[0], together[i], "{text}");
+        let others = texts
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(j, _)| *j != i)
+            .map(|(_, t)| t);
+        let without = encoder.embed(others).expect("embeds");
+        let mut expected = together.clone();
+        expected.remove(i);
+        assert_eq!(without, expected);
+    }
 }

@@ -105,7 +105,7 @@ impl Says for LabelScorerStated {
 
     fn words(&self) -> String {
         format!(
-            "{} of labels in {} steps with noise multiplier {:.4}",
+            "{} of labels in {} steps on all units with noise multiplier {:.4}",
             match self.scorers {
                 1 => "a scorer".to_string(),
                 scorers => format!("{scorers} scorers"),
@@ -119,7 +119,7 @@ impl Says for LabelScorerStated {
         vec![(
             "scorer",
             format!(
-                "{} of {} steps, noise multiplier {:.4}",
+                "{} of {} steps on all units, noise multiplier {:.4}",
                 self.scorers, self.scorer_steps, self.scorer_noise_multiplier
             ),
         )]

@@ -90,7 +90,7 @@ impl Says for LabelTokensStated {
 
     fn words(&self) -> String {
         format!(
-            "tokens counted by label with noise multiplier {:.4}",
+            "tokens counted by label on all units with noise multiplier {:.4}",
             self.lexicon_noise_multiplier
         )
     }
@@ -98,7 +98,7 @@ impl Says for LabelTokensStated {
     fn terms(&self) -> Terms {
         vec![(
             "lexicon",
-            format!("noise multiplier {:.4}", self.lexicon_noise_multiplier),
+            format!("all units, noise multiplier {:.4}", self.lexicon_noise_multiplier),
         )]
     }
 }
