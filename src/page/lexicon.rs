@@ -13,7 +13,7 @@ const DRAWN: usize = 12;
 /// Labels that get a column each; of more, each gets a row.
 const COLUMNS: usize = 4;
 
-/// A label's word: how often it was counted under it, and how much more often than over all labels.
+/// A label's word: how often it was counted under it, and how much more often than under the others.
 struct Telling<'a> {
     label: usize,
     word: &'a str,
@@ -23,17 +23,24 @@ struct Telling<'a> {
 
 /// The section on the lexicon of a run with this guarantee.
 pub fn section(lexicon: &Lexicon, labels: &LabelSpace, guarantee: &ShownGuarantee) -> Section {
+    // The mean over the other labels of how often a token is counted, beside their shares of all counts.
+    let others = |label: usize, at: usize| -> f32 {
+        let rows = lexicon.weights.iter().enumerate().filter(|(other, _)| *other != label);
+        let all: Vec<f32> = rows.filter_map(|(_, row)| Some(row.get(at)?.exp())).collect();
+        all.iter().sum::<f32>() / all.len().max(1) as f32
+    };
     let telling = |label: usize| -> Vec<Telling> {
         let numbers = lexicon.counts.get(label).zip(lexicon.weights.get(label));
         let numbers = numbers
             .into_iter()
             .flat_map(|(counts, weights)| counts.iter().zip(weights));
         let mut of: Vec<Telling> = (lexicon.words.iter().zip(numbers))
-            .map(|(word, (count, weight))| Telling {
+            .enumerate()
+            .map(|(at, (word, (count, weight)))| Telling {
                 label,
                 word: word.trim(),
                 count: *count,
-                times: weight.exp(),
+                times: weight.exp() / others(label, at),
             })
             .filter(|t| t.times > 1.0 && !t.word.is_empty())
             .collect();
@@ -85,8 +92,8 @@ pub fn section(lexicon: &Lexicon, labels: &LabelSpace, guarantee: &ShownGuarante
     let plot = charts::bars(
         Frame {
             id: "lexicon-words",
-            title: "The most telling words".into(),
-            description: "How many times as often a word was counted under its label as the labels' shares of all counts would have it.".into(),
+            title: "The most telling words: how many times as often as under other labels".into(),
+            description: "How many times as often a word was counted under its label as under the others, beside their shares of all counts.".into(),
         },
         &levels,
         full,
