@@ -206,16 +206,18 @@ pub fn making(facts: &Facts) -> Vec<String> {
             RefineAction::Relabel => "given the label that they showed",
             RefineAction::Score => "counted and kept",
         };
+        let (judge, none) = match facts.config.lexicon.encoder.is_some() {
+            true => (
+                "A scorer, trained privately as a part of the guarantee, scored its records",
+                "No private record took part.",
+            ),
+            false => (
+                "It scored its own records",
+                "No private record and no classifier trained on private records took part.",
+            ),
+        };
         out.push(format!(
-            "{} under all labels or some; those that did not show their label were {lost}. {}",
-            match facts.config.lexicon.encoder.is_some() {
-                true => "A scorer, trained privately as a part of the guarantee, scored its records",
-                false => "It scored its own records",
-            },
-            match facts.config.lexicon.encoder.is_some() {
-                true => "No private record took part.",
-                false => "No private record and no classifier trained on private records took part.",
-            }
+            "{judge} under all labels or some; those that did not show their label were {lost}. {none}"
         ));
     }
     out

@@ -6,10 +6,11 @@ use rand::RngExt;
 
 use super::Pipeline;
 use crate::files::write_atomically;
-use crate::privacy::{Ledger, PrivacyPlan, find_ledger};
+use crate::privacy::{Ledger, PrivacyPlan, PrivateRun, find_ledger};
 use crate::run::Preparation;
 use crate::run::RunPaths;
 use crate::run::ledgers::{Belonging, Opened};
+use crate::run::stamp::hash_of;
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
@@ -125,6 +126,21 @@ fn known_here(p: &Pipeline, preparation: &Preparation) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether what was counted and paid for is kept in `path`.
+///
+/// # Errors
+/// Data, with `hint`: what is there is not what the ledger says was counted.
+pub fn is_kept(run: &PrivateRun, path: &Path, hint: &'static str) -> Result<bool> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    let own = hash_of(path)?;
+    match run.record().is_none_or(|record| record.has_state(&own)) {
+        true => Ok(true),
+        false => Err(Error::data(format!("{} is not what was counted and paid for", path.display())).hint(hint)),
+    }
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

@@ -43,7 +43,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     .ensure()?;
     let initial = trainable::begun(&c.finetune, &model, &p.folder.warm_start())?;
 
-    lexicon::require_encoder(p)?;
+    let encoder = lexicon::encoder(p)?;
     let plan = privacy_plan(c)?;
     let (ledger, belonging) = account::open(p, &preparation, &plan)?;
     let known = p.folder.ledger_run().exists();
@@ -100,7 +100,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     begin_at(&mut run, initial.values(), resume.is_some())?;
 
     count_labels(p, &mut run, &units)?;
-    lexicon::count(p, &mut run, &vocabulary, model.shape().vocabulary)?;
+    lexicon::count(p, &mut run, &vocabulary, model.shape().vocabulary, encoder.as_ref())?;
 
     let log_path = p.folder.training_log();
     let mut log = std::fs::OpenOptions::new()
@@ -173,15 +173,12 @@ fn count_labels(p: &Pipeline, run: &mut PrivateRun, units: &StoredUnits) -> Resu
     if run.plan().planned(&LABELS) == 0 {
         return Ok(());
     }
-    if path.exists() {
-        let own = stamp::hash_of(&path)?;
-        return match run.record().is_none_or(|record| record.has_state(&own)) {
-            true => Ok(()),
-            false => Err(
-                Error::data(format!("{} is not what was counted and paid for", path.display()))
-                    .hint("put it back as it was, or delete it: labels are then drawn uniformly"),
-            ),
-        };
+    if account::is_kept(
+        run,
+        &path,
+        "put it back as it was, or delete it: labels are then drawn uniformly",
+    )? {
+        return Ok(());
     }
     if run.charged(LABELS) > 0 {
         p.progress.note(

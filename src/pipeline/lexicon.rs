@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::Pipeline;
-use super::sense::Sense;
+use super::sense::{Encoder, Sense};
+use super::{Pipeline, account};
+use crate::Result;
 use crate::files::write_atomically;
 use crate::privacy::{LEXICON, PrivateRun, SCORER};
 use crate::progress::Unit;
@@ -12,7 +13,6 @@ use crate::run::{stamp, table};
 use crate::sampling::lexicon::Lexicon;
 use crate::training::lexicon::{Seen, counts, places, seen};
 use crate::training::scorer::{self, Labelled};
-use crate::{Error, Result};
 
 /// Records whose vectors are computed between two looks at whether to stop.
 const EMBEDDED: usize = 256;
@@ -20,24 +20,23 @@ const EMBEDDED: usize = 256;
 /// Records that are tokenised at once.
 const CHUNK: usize = 4096;
 
-/// Counts and learns, where that is planned and not done yet.
+/// Counts and learns, where that is planned and not done yet; `encoder` is that of [`encoder`].
 ///
 /// # Errors
 /// Data: what was kept is not what was paid for. Other: the ledger or the file cannot be written.
-pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens: usize) -> Result<()> {
+pub fn count(
+    p: &Pipeline,
+    run: &mut PrivateRun,
+    vocabulary: &Vocabulary,
+    tokens: usize,
+    encoder: Option<&Encoder>,
+) -> Result<()> {
     let (c, path) = (&p.config, p.folder.lexicon());
     if run.plan().planned(&LEXICON) == 0 {
         return Ok(());
     }
-    if path.exists() {
-        let own = stamp::hash_of(&path)?;
-        return match run.record().is_none_or(|record| record.has_state(&own)) {
-            true => Ok(()),
-            false => Err(
-                Error::data(format!("{} is not what was counted and paid for", path.display()))
-                    .hint("put it back as it was"),
-            ),
-        };
+    if account::is_kept(run, &path, "put it back as it was")? {
+        return Ok(());
     }
     if run.charged(LEXICON) > 0 {
         charge_the_rest(run)?;
@@ -54,10 +53,7 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
         c.dataset.max_records_per_unit(),
     )?;
 
-    let points = match run.plan().planned(&SCORER) > 1 {
-        true => Some(vectors(p, &records)?),
-        false => None,
-    };
+    let points = encoder.map(|encoder| vectors(p, encoder, &records)).transpose()?;
 
     let mut sums = run.charge(LEXICON)?;
     let noise = sums.deviation();
@@ -92,15 +88,13 @@ pub fn count(p: &Pipeline, run: &mut PrivateRun, vocabulary: &Vocabulary, tokens
     Ok(())
 }
 
-/// Fetches the encoder that the lexicon needs, so that one that cannot be had is known before anything is charged.
+/// The encoder that the lexicon still needs, so that one that cannot be had is known before anything is charged.
 ///
 /// # Errors
 /// As [`Sense::encoder`].
-pub fn require_encoder(p: &Pipeline) -> Result<()> {
-    match p.config.lexicon.encoder.is_some() && !p.folder.lexicon().exists() {
-        true => Sense::encoder(p).map(drop),
-        false => Ok(()),
-    }
+pub fn encoder(p: &Pipeline) -> Result<Option<Encoder>> {
+    let needed = p.config.lexicon.encoder.is_some() && !p.folder.lexicon().exists();
+    needed.then(|| Sense::encoder(p)).transpose()
 }
 
 /// Charges what is planned and cannot be made any more: what came of the counts has no say in what is charged.
@@ -112,8 +106,7 @@ fn charge_the_rest(run: &mut PrivateRun) -> Result<()> {
 }
 
 /// The vector of each record's text, by unit, and how many numbers it has.
-fn vectors(p: &Pipeline, records: &[Record]) -> Result<(Units<Labelled<Vec<f32>>>, usize)> {
-    let encoder = Sense::encoder(p)?;
+fn vectors(p: &Pipeline, encoder: &Encoder, records: &[Record]) -> Result<(Units<Labelled<Vec<f32>>>, usize)> {
     let task = p
         .progress
         .begin("sentence vectors", records.len() as u64, Unit::Records);

@@ -2,10 +2,9 @@
 
 use crate::Result;
 use crate::config::RunConfig;
-use crate::privacy::default_delta;
 use crate::privacy::{
     COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, PlanRequest, PrivacyPlan, SCORER, Unit,
-    UnitCount,
+    UnitCount, default_delta,
 };
 
 /// Largest norm of a unit's gradient of the scorer.
@@ -28,13 +27,11 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let delta = f.delta.unwrap_or(default_delta(size)).clamp(f64::MIN_POSITIVE, 0.5);
     let lexicon = (l.is_on()).then(|| LEXICON.planned(LabelTokens::costing(l.share * f.epsilon, delta, l.max_norm), 1));
     let scorer = (l.has_scorer()).then(|| {
-        let steps = l.scorer_steps.saturating_mul(l.scorers());
-        let all = LabelScorer::costing(l.scorer_share * f.epsilon, delta, steps, SCORER_NORM);
-        let each = LabelScorer {
-            steps: l.scorer_steps,
-            ..all
-        };
-        SCORER.planned(each, l.scorers())
+        let (epsilon, scorers) = (l.scorer_share * f.epsilon, l.scorers());
+        SCORER.planned(
+            LabelScorer::costing(epsilon, delta, l.scorer_steps, scorers, SCORER_NORM),
+            scorers,
+        )
     });
     let beside = labels.into_iter().chain(gate).chain(lexicon).chain(scorer).collect();
     PlanRequest {

@@ -118,11 +118,8 @@ impl Evidence {
 
     /// β times the change that each token would make in the log-odds of `label`, within [`MOST`]; 0 for those that were read.
     pub fn lift(&self, reading: &Reading, label: usize, beta: f64) -> Vec<f32> {
-        let others = |sums: &[f64]| -> Vec<(usize, f64)> {
-            let others = sums.iter().copied().enumerate().filter(|(other, _)| *other != label);
-            others.collect()
-        };
-        let others = others(&reading.sums);
+        let sums = reading.sums.iter().copied().enumerate();
+        let others: Vec<(usize, f64)> = sums.filter(|(other, _)| *other != label).collect();
         let total = log_sum_exp(others.iter().map(|(_, sum)| *sum));
         let mut mixed = vec![0f32; self.weights.tokens.len()];
         for (other, sum) in others {

@@ -25,10 +25,10 @@ pub struct LabelScorer {
 }
 
 impl LabelScorer {
-    /// With the noise whose `steps` together, alone, cost (`epsilon` above 0, `delta` in (0, 1)).
-    pub fn costing(epsilon: f64, delta: f64, steps: u64, max_norm: f64) -> Self {
+    /// With the noise with which all steps of so many `scorers` together, alone, cost (`epsilon` above 0, `delta` in (0, 1)).
+    pub fn costing(epsilon: f64, delta: f64, steps: u64, scorers: u64, max_norm: f64) -> Self {
         LabelScorer {
-            noise_multiplier: gaussian_within(epsilon, delta, steps),
+            noise_multiplier: gaussian_within(epsilon, delta, steps.saturating_mul(scorers)),
             steps,
             max_norm,
         }
