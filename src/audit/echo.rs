@@ -26,6 +26,7 @@ use crate::progress::Progress;
 use crate::records::{Encoded, Vocabulary};
 use crate::sampling::decode::Request;
 use crate::sampling::drawn;
+use crate::sampling::guide::Steering;
 use crate::training::objective::Objective;
 use crate::training::plain::{Passes, PlainTraining};
 use crate::training::trainable::{self, Trainable};
@@ -56,8 +57,8 @@ pub struct Echoing<'a> {
     pub config: &'a RunConfig,
     pub vocabulary: &'a Vocabulary,
     pub prompts: &'a [Vec<u32>],
-    /// Label guidance that the run's own records were drawn with.
-    pub guidance: f64,
+    /// What the run's own records were steered by; a lexicon is not counted anew, and lifts none.
+    pub steering: Steering,
     /// Held-out records, whose beginnings canaries have.
     pub held_out: &'a [Encoded],
     /// Zero-shot records: tokens without prompts.
@@ -158,7 +159,7 @@ impl Echoing<'_> {
 
     /// Prompts and tokens of drawn records, labels in turn.
     fn draw(&self, model: &LanguageModel) -> Result<Vec<Encoded>> {
-        let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, self.guidance, None)?;
+        let decoder = drawn::decoder(self.config, model, self.vocabulary, self.prompts, self.steering, None)?;
         let count = self.config.sample.records.min(DRAWN);
         let requests: Vec<Request> = (0..count)
             .map(|i| Request {

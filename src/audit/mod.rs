@@ -58,7 +58,7 @@ use crate::progress::Progress;
 use crate::records::{Encoded, Record, Vocabulary};
 use crate::run::Preparation;
 use crate::run::stamp::Stamp;
-use crate::run::{Places, RunFolder, Stage, plan_request, privacy_plan, table};
+use crate::run::{Places, RunFolder, Stage, plan_request, privacy_plan, steering_of, table};
 use crate::training::objective::Objective;
 use crate::training::trainable::{self, Trainable};
 use crate::training::trainer::StepLog;
@@ -231,7 +231,7 @@ impl Audit<'_> {
             config: self.config,
             vocabulary: &vocabulary,
             prompts: &preparation.prompts,
-            guidance: redraw::guidance(self.config, self.folder)?,
+            steering: steering_of(self.folder, "synthetic", self.config)?,
             held_out: &held_out,
             zero_shot: &zero_shot,
             encoder: encoder.as_ref(),

@@ -11,14 +11,13 @@ use std::sync::Mutex;
 use rand::seq::IndexedRandom;
 
 use super::Stop;
-use crate::config::{Guidance, RefineAction, RunConfig};
+use crate::config::{RefineAction, RunConfig};
 pub use crate::documents::Redraw;
-use crate::documents::{self, Sampled};
 use crate::machine::workers::Workers;
 use crate::models::{LanguageModel, device};
 use crate::records::Vocabulary;
 use crate::run::stamp::Stamp;
-use crate::run::{RunPaths, Stage, evidence_of, table};
+use crate::run::{RunPaths, Stage, evidence_of, steering_of, table};
 use crate::sampling::decode::Request;
 use crate::sampling::drawn::{self, Drawn};
 use crate::sampling::queue::Queue;
@@ -90,15 +89,15 @@ impl Redrawing<'_> {
         chosen: &[&Drawn],
         stop: Stop,
     ) -> Result<HashMap<(u64, u64), String>> {
-        let guidance = guidance_of(arm, self.config, self.folder)?;
-        let evidence = evidence_of(self.folder, arm, self.config)?;
+        let steering = steering_of(self.folder, arm, self.config)?;
+        let lexicon = evidence_of(self.folder, arm, self.config)?;
         let decoder = drawn::decoder(
             self.config,
             model,
             self.vocabulary,
             self.prompts,
-            guidance,
-            evidence.as_ref(),
+            steering,
+            lexicon.as_ref().map(|counted| &counted.evidence),
         )?;
         let requests = chosen.iter().map(|drawn| Request {
             id: drawn.id,
@@ -130,19 +129,6 @@ impl Redrawing<'_> {
         stop.check()?;
         Ok(found.into_inner().expect("nobody panics with it in hand"))
     }
-}
-
-/// Label guidance that the synthetic records were drawn with.
-pub fn guidance(config: &RunConfig, folder: &RunPaths) -> Result<f64> {
-    guidance_of("synthetic", config, folder)
-}
-
-fn guidance_of(arm: &str, config: &RunConfig, folder: &RunPaths) -> Result<f64> {
-    let sampled: Option<Sampled> = documents::read_if_there(&folder.sampled(arm))?;
-    Ok(match config.sample.guidance {
-        Guidance::Fixed(guidance) => guidance,
-        Guidance::Found(_) => sampled.and_then(|s| s.guidance).map_or(0.0, |found| found.guidance),
-    })
 }
 
 impl Redraw {

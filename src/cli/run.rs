@@ -21,7 +21,7 @@ use super::{Ui, show};
 pub struct Which {
     /// A TOML file, such as pipelines/imdb.toml, or a run's folder, such as runs/imdb-quick, to go on as it was begun
     pub(super) config: PathBuf,
-    /// How much work: `quick` takes minutes on two CPU cores, `full` is for a GPU [default: full with a GPU, else quick]
+    /// How much work: `quick` takes minutes on two CPU cores, `overnight` hours, `full` is for a GPU [default: full with a GPU, else quick]
     #[arg(long, value_enum)]
     pub(super) profile: Option<ProfileName>,
     /// Overrides a value of the configuration, such as `finetune.epsilon=3`; may be given more than once
@@ -38,6 +38,7 @@ pub struct Which {
 #[derive(Clone, Copy, ValueEnum)]
 pub enum ProfileName {
     Quick,
+    Overnight,
     Full,
 }
 
@@ -60,6 +61,7 @@ impl Which {
         }
         let profile = match self.profile {
             Some(ProfileName::Quick) => Profile::Quick,
+            Some(ProfileName::Overnight) => Profile::Overnight,
             Some(ProfileName::Full) => Profile::Full,
             None if device::has_cuda() => Profile::Full,
             None => Profile::Quick,

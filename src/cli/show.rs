@@ -60,7 +60,7 @@ pub fn gate_is_due(ui: &super::Ui) -> dpsynth::Result<()> {
 pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String {
     let mut out = Vec::new();
     if !report.utility.is_empty() {
-        out.push(utility(&report.utility, &report.all_synthetic).to_string());
+        out.push(utility(&report.utility, report.all_real.iter().chain(&report.all_synthetic)).to_string());
     }
     if !report.size_curve.is_empty() {
         out.push(size_curve(&report.size_curve).to_string());
@@ -135,7 +135,7 @@ pub fn has_page(report: &Report) -> bool {
     report.is_done(Stage::Finetune)
 }
 
-fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {
+fn utility<'a>(rows: &'a [UtilityRow], all: impl Iterator<Item = &'a UtilityRow>) -> Table {
     let header = [
         "trained on",
         "classifier",
@@ -148,7 +148,7 @@ fn utility(rows: &[UtilityRow], all_synthetic: &[UtilityRow]) -> Table {
     let named = rows
         .iter()
         .map(|r| (r.arm.to_string(), r, interval as fn(&Interval) -> String));
-    let all = all_synthetic.iter().map(|r| {
+    let all = all.map(|r| {
         let cell: fn(&Interval) -> String = mean;
         (format!("all {}", r.arm), r, cell)
     });

@@ -23,6 +23,15 @@ pub enum ExtraArm {
     ModelPosterior,
 }
 
+/// Which classifiers are trained on all real records: an encoder takes long over many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AllReal {
+    None,
+    Linear,
+    Both,
+}
+
 /// How the arm `non_private` is trained, besides what `finetune` says of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table such as { epochs = 1 }")]
@@ -77,6 +86,8 @@ pub struct EvaluateConfig {
     /// Also trains on all synthetic records: they cost no privacy, so their number is not the real data's. Shown beside
     /// the equal sizes, never in their place.
     pub all_synthetic: bool,
+    /// Trains on all real records too, by which classifiers: what there is to lose.
+    pub all_real: AllReal,
     /// Sizes at which the linear classifier is trained besides, on every arm that has so many records: up to 1 a share of
     /// the synthetic records, above it a number of records.
     pub size_curve: Vec<f64>,
@@ -125,6 +136,7 @@ impl Default for EvaluateConfig {
         EvaluateConfig {
             records: None,
             all_synthetic: true,
+            all_real: AllReal::Both,
             size_curve: Vec::new(),
             arms: Vec::new(),
             dp_direct: DpDirectConfig::default(),

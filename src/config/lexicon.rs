@@ -10,7 +10,7 @@ use crate::Result;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table such as { share = 0.125 }")]
 pub struct LexiconConfig {
-    /// Share of the run's epsilon that the counts would cost alone, from 0 to below 1; 0: no lexicon.
+    /// Share of the run's epsilon that the counts would cost alone, from 0 to below 1; 0: no lexicon, whatever stands below.
     pub share: f64,
     /// The same of all scorers together; 0: the counts alone are used.
     pub scorer_share: f64,
@@ -18,12 +18,12 @@ pub struct LexiconConfig {
     pub max_tokens: usize,
     /// Largest norm of a unit's vector of tokens.
     pub max_norm: f64,
-    /// Steps of the scorer's descent.
+    /// Steps of each scorer's descent.
     pub scorer_steps: u64,
     /// Tokens that the scorer looks at: the most telling.
     pub scorer_tokens: usize,
     /// Name in `pipelines/assets.toml` of a sentence encoder, on whose vectors a second scorer is trained: it reads whole
-    /// texts, and judges drawn records. Default: none.
+    /// texts, and judges drawn records beside the first. `"none"` and by default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
     /// The encoder reads a record's first so many word pieces.
@@ -45,8 +45,14 @@ impl LexiconConfig {
     pub fn scorers(&self) -> u64 {
         match self.has_scorer() {
             false => 0,
-            true => 1 + u64::from(self.encoder.is_some()),
+            true => 1 + u64::from(self.encoder().is_some()),
         }
+    }
+
+    /// The encoder whose vectors a second scorer learns from; none where none is trained.
+    pub fn encoder(&self) -> Option<&str> {
+        let named = self.encoder.as_deref().filter(|name| *name != "none");
+        named.filter(|_| self.has_scorer())
     }
 
     /// Refuses values that mean nothing.
@@ -62,25 +68,11 @@ impl LexiconConfig {
                 return refuse(key, "a share from 0 to below 1", share);
             }
         }
-        if self.share + self.scorer_share >= 1.0 {
+        if self.is_on() && self.share + self.scorer_share >= 1.0 {
             return refuse(
                 "lexicon",
                 "such that `share` and `scorer_share` leave some of epsilon for training",
                 format!("{} and {}", self.share, self.scorer_share),
-            );
-        }
-        if self.scorer_share > 0.0 && !self.is_on() {
-            return refuse(
-                "lexicon.scorer_share",
-                "0 where `lexicon.share` is 0: a scorer begins with counts",
-                self.scorer_share,
-            );
-        }
-        if self.encoder.is_some() && !self.has_scorer() {
-            return refuse(
-                "lexicon.encoder",
-                "left out where `lexicon.scorer_share` is 0",
-                "an encoder",
             );
         }
         rules::above_zero(&[("lexicon.max_norm", self.max_norm)])?;

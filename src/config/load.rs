@@ -15,15 +15,21 @@ use crate::{Error, Result};
 pub enum Profile {
     /// Minutes on two CPU cores.
     Quick,
+    /// Hours on two CPU cores.
+    Overnight,
     /// The whole dataset, for a GPU.
     Full,
 }
 
 impl Profile {
+    /// All of them, from the least work to the most.
+    pub const ALL: [Profile; 3] = [Profile::Quick, Profile::Overnight, Profile::Full];
+
     /// The name as written in TOML and in the run's folder.
     pub fn name(self) -> &'static str {
         match self {
             Profile::Quick => "quick",
+            Profile::Overnight => "overnight",
             Profile::Full => "full",
         }
     }
@@ -31,6 +37,7 @@ impl Profile {
     fn built_in(self) -> &'static str {
         match self {
             Profile::Quick => include_str!("quick.toml"),
+            Profile::Overnight => include_str!("overnight.toml"),
             Profile::Full => include_str!("full.toml"),
         }
     }
@@ -78,14 +85,11 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
     if let Some(own) = own_profiles {
         let mut own = expect_table(own, "profile")?;
         let chosen = own.remove(profile.name());
-        own.remove(match profile {
-            Profile::Quick => "full",
-            Profile::Full => "quick",
-        });
+        Profile::ALL.iter().for_each(|other| drop(own.remove(other.name())));
         if let Some(unknown) = own.keys().next() {
             return Err(
                 Error::usage(format!("unknown profile `{unknown}` in {}", path.display()))
-                    .hint("the profiles are `quick` and `full`"),
+                    .hint("the profiles are `quick`, `overnight` and `full`"),
             );
         }
         if let Some(chosen) = chosen {
@@ -95,11 +99,15 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
     for o in overrides {
         apply(&mut asked, o)?;
     }
+    let batch_is_given = names(&asked, "finetune", "expected_batch_size");
     let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
-    if names(&asked, "epochs") && !names(&asked, "steps") {
-        // Else the profile's steps would silently win over the epochs that were asked for.
-        if let Some(Value::Table(finetune)) = merged.get_mut("finetune") {
-            finetune.remove("steps");
+    // Else what the profile says would silently win over what was asked for.
+    for (section, asked_for, instead) in [("finetune", "epochs", "steps"), ("sample", "records", "tokens")] {
+        if names(&asked, section, asked_for)
+            && !names(&asked, section, instead)
+            && let Some(Value::Table(section)) = merged.get_mut(section)
+        {
+            section.remove(instead);
         }
     }
     merge(&mut merged, asked);
@@ -110,17 +118,22 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
     let mut config: RunConfig = Value::Table(merged)
         .try_into()
         .map_err(|e: toml::de::Error| explain(path, &e))?;
+    if !batch_is_given {
+        // A profile's batch is for datasets of thousands; of fewer records it takes half at most.
+        let most = config.dataset.public_size.div_ceil(2).max(1);
+        config.finetune.expected_batch_size = config.finetune.expected_batch_size.min(most);
+    }
     resolve_paths(&mut config, path.parent().unwrap_or(Path::new(".")), data_dir);
     config.check()?;
     Ok(config)
 }
 
-/// Whether `finetune.<key>` is given.
-fn names(table: &Table, key: &str) -> bool {
+/// Whether `<section>.<key>` is given.
+fn names(table: &Table, section: &str, key: &str) -> bool {
     table
-        .get("finetune")
+        .get(section)
         .and_then(Value::as_table)
-        .is_some_and(|f| f.contains_key(key))
+        .is_some_and(|section| section.contains_key(key))
 }
 
 fn expect_table(value: Value, key: &str) -> Result<Table> {

@@ -24,7 +24,7 @@ pub use crate::tables::Escape;
 pub use audit::AuditConfig;
 pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig, is_population};
 pub use draft::draft;
-pub use evaluate::{DpDirectConfig, EvaluateConfig, ExtraArm, NonPrivateConfig};
+pub use evaluate::{AllReal, DpDirectConfig, EvaluateConfig, ExtraArm, NonPrivateConfig};
 pub use finetune::{Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
 pub use lexicon::LexiconConfig;
 pub use load::{Profile, load, resolved};
@@ -34,7 +34,7 @@ pub use prompt::PromptConfig;
 pub use quality::QualityConfig;
 pub use release::{CopyGate, DeployerType, ReleaseConfig};
 use rules::{is_default, refuse};
-pub use sample::{Auto, Contrast, Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig, SampleConfig};
+pub use sample::{Auto, Contrast, LabelPrior, NamedPrior, RefineAction, RefineConfig, SampleConfig, Strength};
 
 use crate::{Error, Result};
 

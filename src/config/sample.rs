@@ -25,11 +25,11 @@ pub enum NamedPrior {
     Noisy,
 }
 
-/// How much label guidance.
+/// How much a label steers decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a number from 0 or \"auto\"")]
-pub enum Guidance {
-    /// γ.
+pub enum Strength {
+    /// γ of label guidance, or β of a lexicon.
     Fixed(f64),
     /// `"auto"`.
     Found(Auto),
@@ -52,11 +52,8 @@ pub enum Contrast {
     Marginal,
 }
 
-/// β where none is given.
-const LEXICON_WEIGHT: f64 = 2.0;
-
-fn is_usual_weight(weight: &f64) -> bool {
-    *weight == LEXICON_WEIGHT
+fn is_found(weight: &Strength) -> bool {
+    *weight == Strength::Found(Auto::Auto)
 }
 
 /// Drawing synthetic records.
@@ -65,6 +62,10 @@ fn is_usual_weight(weight: &f64) -> bool {
 pub struct SampleConfig {
     /// Number of synthetic records, all labels together.
     pub records: usize,
+    /// About so many tokens are drawn where a strength is found: more than `records` records where those are short, but at
+    /// most eight times as many. Default: `records` are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
     /// Number of zero-shot records for the baseline; default: as many as synthetic.
     pub zero_shot_records: Option<usize>,
     /// How records are spread over labels.
@@ -76,8 +77,8 @@ pub struct SampleConfig {
     /// Nucleus: the smallest set of tokens with at least this probability; 1 keeps all.
     pub top_p: f64,
     /// γ of label guidance: log p(x|y) + γ·(log p(x|y) − log p(x|contrast)) for each token; 0 is plain sampling, `"auto"`
-    /// finds it for each arm from what the model says of its own records.
-    pub guidance: Guidance,
+    /// finds it for each arm from what is seen in its own records, and is 0 where a lexicon steers.
+    pub guidance: Strength,
     /// γ at the last token a record can have: from the first token on γ goes there in equal steps. Default: it stays.
     pub guidance_end: Option<f64>,
     /// What a label is contrasted with.
@@ -87,9 +88,10 @@ pub struct SampleConfig {
     /// α of the plausibility mask (Li et al. 2023, contrastive decoding), from 0 to 1: where γ is above 0, tokens less
     /// probable under the label's own prompt than α times the most probable one are never drawn. 0 masks none.
     pub guidance_plausibility: f64,
-    /// β: where there is a lexicon, log p(x|y) + β·(change in the lexicon's log-odds of y) for each token; 0 lifts none.
-    #[serde(skip_serializing_if = "is_usual_weight")]
-    pub lexicon_weight: f64,
+    /// β: where there is a lexicon, log p(x|y) + β·(change in the lexicon's log-odds of y) for each token; 0 lifts none,
+    /// `"auto"` finds it: such that records show their label as real ones do.
+    #[serde(skip_serializing_if = "is_found")]
+    pub lexicon_weight: Strength,
     /// Records drawn side by side.
     pub batch_size: usize,
     /// Records a Parquet shard.
@@ -100,10 +102,21 @@ pub struct SampleConfig {
     pub refine: RefineConfig,
 }
 
+/// So many times `sample.records` are drawn at most where `sample.tokens` leaves room.
+const MOST_TIMES: usize = 8;
+
 impl SampleConfig {
+    /// As many records as there may be.
+    pub fn most_records(&self) -> usize {
+        match self.tokens {
+            None => self.records,
+            Some(_) => self.records.saturating_mul(MOST_TIMES),
+        }
+    }
+
     /// Prompts beside its own that guidance contrasts each record with, of `labels` joint labels.
     pub fn contrasts(&self, labels: usize) -> usize {
-        let guides = self.guidance != Guidance::Fixed(0.0) || self.guidance_end.is_some_and(|end| end > 0.0);
+        let guides = self.guidance != Strength::Fixed(0.0) || self.guidance_end.is_some_and(|end| end > 0.0);
         match self.guidance_contrast {
             _ if !guides => 0,
             Contrast::Marginal => 1,
@@ -116,17 +129,18 @@ impl Default for SampleConfig {
     fn default() -> Self {
         SampleConfig {
             records: 50_000,
+            tokens: None,
             zero_shot_records: None,
             label_prior: LabelPrior::Named(NamedPrior::Uniform),
             max_tokens: None,
             temperature: 1.0,
             top_p: 1.0,
-            guidance: Guidance::Found(Auto::Auto),
+            guidance: Strength::Found(Auto::Auto),
             guidance_end: None,
             guidance_contrast: Contrast::Labels,
             guidance_labels: 4,
             guidance_plausibility: 0.0,
-            lexicon_weight: LEXICON_WEIGHT,
+            lexicon_weight: Strength::Found(Auto::Auto),
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,
@@ -201,12 +215,13 @@ impl SampleConfig {
         rules::at_least_one_if_given(&[
             ("sample.zero_shot_records", self.zero_shot_records),
             ("sample.max_tokens", self.max_tokens),
+            ("sample.tokens", self.tokens),
         ])?;
         match self.guidance {
-            Guidance::Fixed(guidance) if !(guidance >= 0.0 && guidance.is_finite()) => {
+            Strength::Fixed(guidance) if !(guidance >= 0.0 && guidance.is_finite()) => {
                 return refuse("sample.guidance", "0 or more, or \"auto\"", guidance.to_string());
             }
-            Guidance::Found(_) if self.guidance_end.is_some() => {
+            Strength::Found(_) if self.guidance_end.is_some() => {
                 return Err(Error::usage(
                     "`sample.guidance_end` goes on from a `sample.guidance` that is a number, not \"auto\"",
                 )
@@ -224,7 +239,11 @@ impl SampleConfig {
                 self.guidance_plausibility.to_string(),
             );
         }
-        rules::zero_or_more(&[("sample.lexicon_weight", self.lexicon_weight)])?;
+        if let Strength::Fixed(weight) = self.lexicon_weight
+            && !(weight >= 0.0 && weight.is_finite())
+        {
+            return refuse("sample.lexicon_weight", "0 or more, or \"auto\"", weight.to_string());
+        }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return refuse("sample.top_p", "above 0 and at most 1", self.top_p.to_string());
         }

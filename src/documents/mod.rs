@@ -25,7 +25,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use crate::sampling::guide::{Found, Tried};
+pub use crate::sampling::guide::{Found, FoundWeight, Tried, TriedWeight};
 pub use crate::sampling::lexicon::Lexicon;
 pub use crate::training::trainer::StepLog;
 pub use findings::{
@@ -48,6 +48,7 @@ const _: () = assert!(leaves(GateCount::FIELDS));
 const _: () = assert!(leaves(Sampled::FIELDS) && leaves(SampledLabel::FIELDS));
 const _: () = assert!(leaves(Lexicon::FIELDS));
 const _: () = assert!(leaves(Found::FIELDS) && leaves(Tried::FIELDS));
+const _: () = assert!(leaves(FoundWeight::FIELDS) && leaves(TriedWeight::FIELDS));
 const _: () = assert!(leaves(ShardMetadata::FIELDS));
 
 /// Reads the document in `path`.

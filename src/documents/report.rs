@@ -25,6 +25,9 @@ document! {
         /// The synthetic arm with all its records.
         #[serde(default)]
         internal all_synthetic: Vec<UtilityRow>,
+        /// The real arm with all its records.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        internal all_real: Vec<UtilityRow>,
         /// The linear classifier by number of records.
         #[serde(default)]
         internal size_curve: Vec<UtilityRow>,

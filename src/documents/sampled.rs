@@ -2,7 +2,7 @@
 
 use crate::config::RefineConfig;
 use crate::document;
-use crate::sampling::guide::Found;
+use crate::sampling::guide::{Found, FoundWeight};
 
 document! {
     /// How many records of an arm were drawn, kept and dropped, and how well labels show in them.
@@ -12,6 +12,9 @@ document! {
         public arm: String,
         /// How γ was found; none where it was given.
         post_processing guidance: Option<Found>,
+        /// How the lexicon's weight was found; none where it was given, or there is no lexicon.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        post_processing lexicon_weight: Option<FoundWeight>,
         /// Places for records, all labels together.
         public wanted: usize,
         post_processing drawn: usize,

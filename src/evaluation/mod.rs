@@ -7,6 +7,7 @@ pub mod direct;
 pub mod embed;
 pub mod encoder;
 pub(crate) mod features;
+pub mod groups;
 pub mod linear;
 pub mod metrics;
 pub mod quality;
@@ -19,11 +20,12 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::config::EvaluateConfig;
+use crate::config::{AllReal, EvaluateConfig};
 use crate::privacy::Guarantee;
 use crate::progress::{Progress, Unit};
 use crate::{Error, Result, document};
 use encoder::{EncoderClassifier, EncoderFiles};
+use groups::{Group, GroupScore};
 use linear::LinearClassifier;
 use metrics::{Confusion, Interval};
 
@@ -123,6 +125,9 @@ pub struct Finished {
     pub macro_f1: f64,
     /// Test records by true label (rows) and predicted label.
     pub confusion: Vec<Vec<u64>>,
+    /// In parts of the test records; empty where an earlier version of the program did not look.
+    #[serde(default)]
+    pub groups: Vec<GroupScore>,
 }
 
 document! {
@@ -154,6 +159,20 @@ document! {
         internal classifier: Classifier,
         /// Mean counts over seeds, a row for each true label, a column for each predicted one.
         internal counts: Vec<Vec<f64>>,
+    }
+}
+
+document! {
+    /// The accuracy of a classifier on an arm in a part of the test records, over all seeds.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct GroupRow {
+        internal arm: ArmName,
+        internal classifier: Classifier,
+        internal group: Group,
+        /// Test records in it.
+        internal test_records: usize,
+        /// Share of right predictions.
+        internal accuracy: Interval,
     }
 }
 
@@ -209,12 +228,18 @@ document! {
         /// seeds differ in the order of training alone, so its intervals are narrow.
         #[serde(default)]
         internal all_synthetic: Vec<UtilityRow>,
+        /// The same of the real arm.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        internal all_real: Vec<UtilityRow>,
         /// The linear classifier by number of records, from few to many, every arm that has so many.
         #[serde(default)]
         internal size_curve: Vec<UtilityRow>,
         /// Of each of `rows`.
         #[serde(default)]
         internal confusions: Vec<ArmConfusion>,
+        /// Of each of `rows`, by parts of the test records.
+        #[serde(default)]
+        internal groups: Vec<GroupRow>,
         /// Classifiers that are not trained on an arm.
         #[serde(default)]
         internal references: Vec<Reference>,
@@ -225,7 +250,7 @@ document! {
 ///
 /// Each seed takes `config.records` records of each arm, at most as many as the smallest arm has; by default four fifths of
 /// that, so that seeds differ in every arm. Equally many records are equally many steps. Then come all synthetic records
-/// (`config.all_synthetic`) and the sizes of `config.size_curve`. Fits that are in
+/// (`config.all_synthetic`), all real ones (`config.all_real`) and the sizes of `config.size_curve`. Fits that are in
 /// `finished`, with the same numbers of records, are not done again; `done` hears of each other fit as it ends.
 /// `stop` is asked between fits and between the encoder's steps.
 ///
@@ -253,6 +278,7 @@ pub fn tstr(
         for classifier in comparison.classifiers() {
             let (row, counts) = fits.row(arm, classifier, equal)?;
             out.rows.push(row);
+            out.groups.extend(fits.groups(arm, classifier, equal)?);
             out.confusions.push(ArmConfusion {
                 arm: arm.name,
                 classifier,
@@ -260,11 +286,12 @@ pub fn tstr(
             });
         }
     }
-    let synthetic = comparison.arms.iter().find(|a| a.name == ArmName::Synthetic);
-    let all = synthetic.filter(|a| comparison.config.all_synthetic && a.examples.len() > equal);
-    for (arm, classifier) in all.iter().flat_map(|a| comparison.classifiers().map(move |c| (a, c))) {
+    for (arm, classifier) in comparison.wholes(equal) {
         let (row, _) = fits.row(arm, classifier, arm.examples.len())?;
-        out.all_synthetic.push(row);
+        match arm.name {
+            ArmName::Real => out.all_real.push(row),
+            _ => out.all_synthetic.push(row),
+        }
     }
     for size in comparison.sizes() {
         for arm in comparison.arms.iter().filter(|a| a.examples.len() >= size) {
@@ -315,6 +342,26 @@ impl Fits<'_> {
         Ok((row, counts))
     }
 
+    /// The accuracy in each group over all seeds.
+    fn groups(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<Vec<GroupRow>> {
+        let fits = (0..self.comparison.config.seeds as u64)
+            .map(|seed| self.fit(arm, classifier, records, seed))
+            .collect::<Result<Vec<Finished>>>()?;
+        let known = fits.first().map(|fit| fit.groups.clone()).unwrap_or_default();
+        let row = |of: GroupScore| {
+            let scores = fits.iter().flat_map(|fit| &fit.groups);
+            let scores: Vec<f64> = scores.filter(|s| s.group == of.group).map(|s| s.accuracy).collect();
+            Some(GroupRow {
+                arm: arm.name,
+                classifier,
+                group: of.group,
+                test_records: of.records,
+                accuracy: Interval::over_seeds(&scores)?,
+            })
+        };
+        Ok(known.into_iter().filter_map(row).collect())
+    }
+
     /// As it was done before, else done now.
     fn fit(&mut self, arm: &Arm, classifier: Classifier, records: usize, seed: u64) -> Result<Finished> {
         let test_records = self.comparison.test_for(classifier).len();
@@ -324,7 +371,7 @@ impl Fits<'_> {
             return Ok(known.clone());
         }
         check_stop(self.stop)?;
-        let confusion = self
+        let (confusion, groups) = self
             .comparison
             .fit(arm, classifier, records, seed, self.stop, self.progress)?;
         let fit = Finished {
@@ -336,6 +383,7 @@ impl Fits<'_> {
             accuracy: confusion.accuracy(),
             macro_f1: confusion.macro_f1(),
             confusion: confusion.rows(),
+            groups,
         };
         (self.done)(&fit)?;
         self.finished.push(fit.clone());
@@ -374,6 +422,22 @@ impl<'a> Comparison<'a> {
         self.config.records.unwrap_or(most).min(smallest)
     }
 
+    /// The arms of which all records are trained on, where those are more than are compared, and by which classifiers.
+    fn wholes(&self, equal: usize) -> Vec<(&'a Arm<'a>, Classifier)> {
+        let wanted = |arm: &Arm, classifier: Classifier| match arm.name {
+            ArmName::Synthetic => self.config.all_synthetic,
+            ArmName::Real => match self.config.all_real {
+                AllReal::None => false,
+                AllReal::Linear => classifier == Classifier::Linear,
+                AllReal::Both => true,
+            },
+            ArmName::ZeroShot | ArmName::NonPrivate => false,
+        };
+        let larger = self.arms.iter().filter(|arm| arm.examples.len() > equal);
+        let each = larger.flat_map(|arm| self.classifiers().map(move |classifier| (arm, classifier)));
+        each.filter(|(arm, classifier)| wanted(arm, *classifier)).collect()
+    }
+
     /// Sizes of the curve in records, rising.
     fn sizes(&self) -> Vec<usize> {
         let synthetic = self.arms.iter().find(|a| a.name == ArmName::Synthetic);
@@ -410,7 +474,7 @@ impl<'a> Comparison<'a> {
         seed: u64,
         stop: &dyn Fn() -> bool,
         progress: &dyn Progress,
-    ) -> Result<Confusion> {
+    ) -> Result<(Confusion, Vec<GroupScore>)> {
         let train = subsample(arm.examples, records, seed);
         let test = self.test_for(classifier);
         let name = format!(
@@ -446,11 +510,8 @@ impl<'a> Comparison<'a> {
                 LinearClassifier::fit(&train, self.num_labels, seed).predict(test)
             }
         };
-        Ok(Confusion::new(
-            test.iter().map(|e| e.label),
-            &predicted,
-            self.num_labels,
-        ))
+        let confusion = Confusion::new(test.iter().map(|e| e.label), &predicted, self.num_labels);
+        Ok((confusion, groups::scores(test, &predicted, self.num_labels)))
     }
 }
 

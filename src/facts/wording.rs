@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::attacks::Attacks;
 use super::{Composed, Facts};
-use crate::config::{Contrast, Guidance, Method, RefineAction};
+use crate::config::{Contrast, Method, RefineAction, Strength};
 use crate::number::{delta, significant, up};
 use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
 use crate::privacy::{Guarantee, Unit};
@@ -179,8 +179,8 @@ pub fn making(facts: &Facts) -> Vec<String> {
     let s = &facts.config.sample;
     let mut out = training(facts);
     let (weight, found) = match s.guidance {
-        Guidance::Fixed(weight) => (Some(weight), ""),
-        Guidance::Found(_) => (
+        Strength::Fixed(weight) => (Some(weight), ""),
+        Strength::Found(_) => (
             (facts.synthetic.as_ref()).and_then(|s| Some(s.guidance.as_ref()?.guidance)),
             ", found from records of its own alone",
         ),
@@ -200,27 +200,46 @@ pub fn making(facts: &Facts) -> Vec<String> {
             ),
         }
     ));
+    out.extend(lifting(facts));
     if s.refine.is_on() {
         let lost = match s.refine.action {
             RefineAction::Drop => "dropped, and others drawn in their place",
             RefineAction::Relabel => "given the label that they showed",
             RefineAction::Score => "counted and kept",
         };
-        let (judge, none) = match facts.config.lexicon.encoder.is_some() {
-            true => (
-                "A scorer, trained privately as a part of the guarantee, scored its records",
-                "No private record took part.",
-            ),
-            false => (
-                "It scored its own records",
-                "No private record and no classifier trained on private records took part.",
-            ),
+        let lexicon = &facts.config.lexicon;
+        let judge = match lexicon.has_scorer() {
+            true => "Scorers of labels, trained privately as a part of the guarantee, scored its records",
+            false => "It scored its own records",
+        };
+        let none = match lexicon.is_on() {
+            true => "No private record took part.",
+            false => "No private record and no classifier trained on private records took part.",
         };
         out.push(format!(
             "{judge} under all labels or some; those that did not show their label were {lost}. {none}"
         ));
     }
     out
+}
+
+/// What the lexicon did to decoding; none where there is none.
+fn lifting(facts: &Facts) -> Option<String> {
+    facts.lexicon.as_ref().filter(|lexicon| !lexicon.tokens.is_empty())?;
+    let sampled = facts.synthetic.as_ref();
+    let (weight, found) = match facts.config.sample.lexicon_weight {
+        Strength::Fixed(weight) => (weight, ""),
+        Strength::Found(_) => (
+            sampled?.lexicon_weight.as_ref()?.weight,
+            ", found such that its records show their labels as clearly as real ones do, which is a noisy figure under the guarantee",
+        ),
+    };
+    (weight > 0.0).then(|| {
+        format!(
+            "Tokens that speak for the wanted label were made likelier, by counts and weights that were learned privately as a part of the guarantee (weight {}{found}).",
+            significant(weight, 3)
+        )
+    })
 }
 
 /// What one must not expect.

@@ -7,7 +7,7 @@ use super::texts::Arm;
 use crate::Result;
 use crate::config::RunConfig;
 use crate::documents::{self, Findings, Lexicon, Report, StepLog};
-use crate::evaluation::{ArmConfusion, Example};
+use crate::evaluation::{ArmConfusion, Example, GroupRow, Utility};
 use crate::privacy::{LedgerView, find_ledger};
 use crate::records::{LabelSpace, Record};
 use crate::run::Preparation;
@@ -29,6 +29,8 @@ pub struct Data<'a> {
     /// Real records that nothing was trained on.
     pub held_out: Vec<Example>,
     pub confusions: Vec<ArmConfusion>,
+    /// Scores in parts of the test records.
+    pub groups: Vec<GroupRow>,
     /// `model/lexicon.json`.
     pub lexicon: Option<Lexicon>,
     pub steps: Vec<Step>,
@@ -88,13 +90,15 @@ impl<'a> Data<'a> {
             false => (Vec::new(), 0),
         };
         let preparation = done(Stage::Prepare).then(|| Preparation::read(paths)).transpose()?;
+        let utility = match done(Stage::Evaluate) {
+            true => results::utility(paths)?,
+            false => Utility::default(),
+        };
         Ok(Data {
             arms,
             held_out,
-            confusions: match done(Stage::Evaluate) {
-                true => results::utility(paths)?.confusions,
-                false => Vec::new(),
-            },
+            confusions: utility.confusions,
+            groups: utility.groups,
             steps,
             logged,
             lexicon: lexicon_of(paths, config)?,

@@ -130,9 +130,9 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
             ("lexicon.max_norm", c.lexicon.max_norm.to_string()),
             ("lexicon.scorer_steps", c.lexicon.scorer_steps.to_string()),
             ("lexicon.scorer_tokens", c.lexicon.scorer_tokens.to_string()),
-            ("lexicon.encoder", c.lexicon.encoder.clone().unwrap_or("none".into())),
+            ("lexicon.encoder", c.lexicon.encoder().unwrap_or("none").to_string()),
             ("lexicon.encoder_max_tokens", c.lexicon.encoder_max_tokens.to_string()),
-            ("sample.lexicon_weight", s.lexicon_weight.to_string()),
+            ("sample.lexicon_weight", named(&s.lexicon_weight)),
         ]);
     }
     if c.audit.holdout > 0.0 {

@@ -5,9 +5,10 @@ use super::data::Data;
 use super::guarantee::ShownGuarantee;
 use super::view::{Block, Heat, HeatCell, HeatRow, Section, Table};
 use super::words::{classifier, ends, series};
+use crate::evaluation::groups::Group;
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::quality::{Compared, Quality};
-use crate::evaluation::{ArmConfusion, ArmName, Classifier, UtilityRow};
+use crate::evaluation::{ArmConfusion, ArmName, Classifier, GroupRow, UtilityRow};
 use crate::number::percent;
 use crate::records::LabelSpace;
 
@@ -28,7 +29,7 @@ pub fn scores(d: &Data) -> Option<Block> {
     );
     for c in [Classifier::Linear, Classifier::Encoder] {
         let of_arm = r.utility.iter().filter(|row| row.classifier == c);
-        let all = r.all_synthetic.iter().filter(|row| row.classifier == c);
+        let all = (r.all_real.iter().chain(&r.all_synthetic)).filter(|row| row.classifier == c);
         for (row, all) in of_arm.map(|row| (row, false)).chain(all.map(|row| (row, true))) {
             let records = thousands(row.records as u64);
             let name = match all {
@@ -113,6 +114,7 @@ pub fn usefulness(d: &Data) -> Section {
         });
     }
     blocks.extend(size_curve(&r.size_curve));
+    blocks.extend(groups(&d.groups));
     blocks.extend(confusions(&d.confusions, &d.labels));
     if let Some(quality) = &r.quality {
         blocks.push(Block::Table {
@@ -201,6 +203,45 @@ fn size_curve(rows: &[UtilityRow]) -> Option<Block> {
         ),
         table,
         note: Some("Synthetic records cost no privacy, so there may be more of them than real ones.".into()),
+    })
+}
+
+/// Accuracy in parts of the test records: where synthetic records serve worse than on the whole.
+fn groups(rows: &[GroupRow]) -> Option<Block> {
+    let mut arms: Vec<ArmName> = Vec::new();
+    let mut lines: Vec<(Classifier, Group, usize)> = Vec::new();
+    for row in rows {
+        let line = (row.classifier, row.group, row.test_records);
+        if !arms.contains(&row.arm) {
+            arms.push(row.arm);
+        }
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.sort_by_key(|(classifier, ..)| *classifier as usize);
+    let mut table = Table::new(
+        "Accuracy in parts of the test records, trained on equally many records",
+        &["part", "classifier", "test records"],
+        2,
+    );
+    table.head.extend(arms.iter().map(|a| series(*a).name().to_string()));
+    for (classifier, group, records) in &lines {
+        let mut line = vec![group.to_string(), classifier.to_string(), thousands(*records as u64)];
+        line.extend(arms.iter().map(|arm| {
+            let row = rows
+                .iter()
+                .find(|r| (r.arm, r.classifier, r.group) == (*arm, *classifier, *group));
+            row.map_or("–".into(), |r| {
+                format!("{} ({})", percent(r.accuracy.mean), ends(&r.accuracy))
+            })
+        }));
+        table.rows.push(line);
+    }
+    (!table.rows.is_empty()).then_some(Block::Table {
+        table,
+        note: None,
+        folded: false,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Records of one model at one guidance, drawn and scored round by round, with a journal of both.
+//! Records of one model, steered one way, drawn and scored round by round, with a journal of both.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Pipeline;
 use super::journal::Journal;
-use super::sense::Sense;
+use super::scorers::Scorers;
 use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Unit;
 use crate::records::Vocabulary;
+use crate::run::Counted;
 use crate::sampling::decode::{Decoder, Request};
 use crate::sampling::drawn::{self, Drawn};
-use crate::sampling::evidence::Evidence;
+use crate::sampling::guide::Steering;
 use crate::sampling::queue::Queue;
 use crate::sampling::refine::{Candidate, Outcome, Refinement, Score, TRIES, Taken};
 use crate::sampling::score::{Scorer, Text};
@@ -30,18 +31,24 @@ pub struct Source<'a> {
     /// Of each label.
     pub prompts: &'a [Vec<u32>],
     /// What tokens say of labels, where that was paid for.
-    pub evidence: Option<&'a Evidence>,
+    pub evidence: Option<&'a Counted>,
     /// What judges records instead of the model that drew them.
-    pub sense: Option<&'a Sense>,
+    pub scorers: Option<&'a Scorers<'a>>,
 }
 
 impl Source<'_> {
-    /// An arm that is called `name` and guided by γ; its records are scored where `scored`. `journals` hold what was drawn
-    /// and its scores, from an earlier start too.
+    /// An arm that is called `name` and steered by `steering`; its records are scored where `scored`. `journals` hold what was
+    /// drawn and its scores, from an earlier start too.
     ///
     /// # Errors
     /// Usage: records longer than the model's context. Data: the marginal prompt is none. Other: a journal cannot be read.
-    pub fn arm(&self, name: String, guidance: f64, scored: bool, [drawn, scores]: [PathBuf; 2]) -> Result<Arm<'_>> {
+    pub fn arm(
+        &self,
+        name: String,
+        steering: Steering,
+        scored: bool,
+        [drawn, scores]: [PathBuf; 2],
+    ) -> Result<Arm<'_>> {
         Ok(Arm {
             p: self.p,
             name,
@@ -51,12 +58,12 @@ impl Source<'_> {
                 self.model,
                 self.vocabulary,
                 self.prompts,
-                guidance,
-                self.evidence,
+                steering,
+                self.evidence.map(|counted| &counted.evidence),
             )?,
-            judge: match self.sense {
+            judge: match self.scorers {
                 _ if !scored => None,
-                Some(sense) => Some(Judge::Sense(sense)),
+                Some(scorers) => Some(Judge::Scorers(scorers)),
                 None => Some(Judge::Model(Box::new(Scorer::new(self.model, self.prompts)))),
             },
             workers: Workers::on(&self.model.device()),
@@ -74,15 +81,15 @@ struct Scored {
     scores: Vec<Score>,
 }
 
-/// Records that the scorer of whole texts judges at once.
+/// Records that scorers judge at once.
 const JUDGED: usize = 64;
 
 /// Says what a record shows of its label.
 enum Judge<'a> {
     /// The model that drew it: log p(text|label).
     Model(Box<Scorer>),
-    /// The scorer of whole texts.
-    Sense(&'a Sense),
+    /// What was learned privately.
+    Scorers(&'a Scorers<'a>),
 }
 
 /// An arm whose records are being drawn and scored.
@@ -122,6 +129,18 @@ impl Arm<'_> {
         lines
             .filter_map(|d| Some(((d.id, d.round), d.text.as_deref()?)))
             .collect()
+    }
+
+    /// Mean length of those that were scored, in tokens; none where none was.
+    pub fn mean_tokens(&self) -> Option<f64> {
+        let lengths = self
+            .journal
+            .lines()
+            .iter()
+            .map(|d| d.tokens.len())
+            .filter(|len| *len > 0);
+        let (records, tokens) = lengths.fold((0usize, 0usize), |(records, tokens), len| (records + 1, tokens + len));
+        (records > 0).then(|| tokens as f64 / records as f64)
     }
 
     /// How many stayed blank.
@@ -254,11 +273,12 @@ impl Arm<'_> {
         };
         let whole = match judge {
             Judge::Model(scorer) => scorer.score_on(&self.workers, &texts, self.p.stop, take)?,
-            Judge::Sense(sense) => {
+            Judge::Scorers(scorers) => {
                 for (chunk, of_chunk) in open.chunks(JUDGED).enumerate() {
                     self.p.check_stop("judging records")?;
                     let own = of_chunk.iter().map(|(d, _)| d.text.as_deref().unwrap_or_default());
-                    for (i, of_labels) in (chunk * JUDGED..).zip(sense.scores(own)?) {
+                    let own: Vec<&str> = own.collect();
+                    for (i, of_labels) in (chunk * JUDGED..).zip(scorers.scores(&own)?) {
                         take(i, labels[i].iter().map(|label| of_labels[*label]).collect())?;
                     }
                 }

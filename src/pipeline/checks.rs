@@ -19,7 +19,7 @@ pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     if c.evaluate.encoder && c.evaluate.encoder_path.is_none() {
         assets::Registry::built_in().require_model(&c.evaluate.encoder_asset)?;
     }
-    if let Some(encoder) = &c.lexicon.encoder {
+    if let Some(encoder) = c.lexicon.encoder() {
         assets::require_encoder(encoder)?;
     }
     let counts = prior::counts(&c.sample.label_prior, None, labels.len(), c.sample.records)?;

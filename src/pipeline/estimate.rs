@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::checks;
 use crate::assets::{Locations, Registry};
-use crate::config::{Guidance, Method, RunConfig};
+use crate::config::{Method, RunConfig, Strength};
 use crate::machine::ceiling;
 use crate::machine::workers::Workers;
 use crate::models::ModelFiles;
@@ -182,9 +182,9 @@ fn cost(c: &RunConfig, shape: &Shape, labels: usize, steps: u64, device: &Device
         + forward * (2 * warm_start.records) as f64 * length / (speed * SAMPLING_SHARE);
     let records = c.sample.records + c.sample.zero_shot_records.unwrap_or(c.sample.records);
     let pilots = match c.sample.guidance {
-        Guidance::Fixed(_) => 0,
+        Strength::Fixed(_) => 0,
         // Three for each of two arms, scored in any case.
-        Guidance::Found(_) => {
+        Strength::Found(_) => {
             6 * guide::pilot_size(c.sample.records, labels) * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
         }
     };

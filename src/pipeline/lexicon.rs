@@ -2,17 +2,18 @@
 
 use rayon::prelude::*;
 
-use super::sense::{Encoder, Sense};
+use super::scorers::{self, Encoder};
 use super::{Pipeline, account};
 use crate::Result;
 use crate::files::write_atomically;
-use crate::privacy::{LEXICON, PrivateRun, SCORER};
+use crate::privacy::{ChargedSums, LEXICON, PrivateRun, SCORER};
 use crate::progress::Unit;
 use crate::records::{LabelSpace, Record, Units, Vocabulary};
+use crate::run::plan::WEIGHING;
 use crate::run::{stamp, table};
 use crate::sampling::lexicon::Lexicon;
 use crate::training::lexicon::{Seen, counts, places, seen};
-use crate::training::scorer::{self, Labelled};
+use crate::training::scorer::{self, Features, Labelled, Scored};
 
 /// Records whose vectors are computed between two looks at whether to stop.
 const EMBEDDED: usize = 256;
@@ -39,7 +40,10 @@ pub fn count(
         return Ok(());
     }
     if run.charged(LEXICON) > 0 {
-        charge_the_rest(run)?;
+        if run.charged(SCORER) < run.plan().planned(&SCORER) {
+            // It is planned and cannot be learned any more: what came of the counts has no say in what is charged.
+            drop(run.charge(SCORER)?);
+        }
         p.progress
             .note("the lexicon was paid for and lost when the run was interrupted: records will be drawn without it");
         return Ok(());
@@ -63,21 +67,9 @@ pub fn count(
         false => vocabulary.decode(&[token]).ok().filter(|word| !word.is_empty()),
     };
     let mut lexicon = Lexicon::of(&noisy, labels, noise, &word);
-    if run.plan().planned(&SCORER) > 0 && !lexicon.tokens.is_empty() {
-        let known = c.lexicon.scorer_tokens.min(lexicon.tokens.len());
-        let begin: Vec<Vec<f32>> = lexicon.weights.iter().map(|w| w[..known].to_vec()).collect();
-        let features = places(&units, &lexicon.tokens[..known]);
-        let mut learned = scorer::learn(&features, &begin, c.dataset.public_size, run.charge(SCORER)?)?;
-        // How often a label occurs is no matter of a text's.
-        learned.iter_mut().for_each(|row| row.truncate(known));
-        lexicon.scorer = Some(learned);
+    if run.plan().planned(&SCORER) > 0 {
+        learn(p, run.charge(SCORER)?, &units, points, &mut lexicon)?;
     }
-    if let Some((points, width)) = points {
-        let begin = vec![vec![0.0; width]; labels];
-        let learned = scorer::learn(&points, &begin, c.dataset.public_size, run.charge(SCORER)?)?;
-        lexicon.sense = Some(learned);
-    }
-    charge_the_rest(run)?;
     let text = stamp::text(&lexicon);
     run.state(&stamp::sha256(text.as_bytes()))?;
     write_atomically(&path, text.as_bytes())?;
@@ -88,21 +80,107 @@ pub fn count(
     Ok(())
 }
 
+/// Learns the scorers, weighs them, and looks at how well they find labels: all by `sums`, which are charged.
+fn learn(
+    p: &Pipeline,
+    mut sums: ChargedSums,
+    units: &Units<Seen>,
+    points: Option<(Units<Labelled<Vec<f32>>>, usize)>,
+    lexicon: &mut Lexicon,
+) -> Result<()> {
+    let (l, size) = (&p.config.lexicon, p.config.dataset.public_size);
+    let known = l.scorer_tokens.min(lexicon.tokens.len());
+    let by_tokens = match known > 0 {
+        false => None,
+        true => {
+            let begin: Vec<Vec<f32>> = lexicon.weights.iter().map(|w| w[..known].to_vec()).collect();
+            let features = places(units, &lexicon.tokens[..known]);
+            let rows = scorer::learn(&features, &begin, size, &mut sums, l.scorer_steps)?;
+            Some((features, rows))
+        }
+    };
+    let by_sense = match points {
+        None => None,
+        Some((points, width)) => {
+            let begin = vec![vec![0.0; width]; lexicon.weights.len()];
+            let rows = scorer::learn(&points, &begin, size, &mut sums, l.scorer_steps)?;
+            Some((points, rows))
+        }
+    };
+    // How often a label occurs is no matter of a text's, but it is of how far a scorer is to be trusted.
+    if by_tokens.is_some() {
+        let alone = scorer::weigh(&scored(units, &by_tokens, &None, 1.0), 1, size, &mut sums, WEIGHING)?;
+        let of_texts = scored(units, &by_tokens, &None, 0.0);
+        lexicon.shown = Some(scorer::mean_posterior(&of_texts, &alone, size, &mut sums)?);
+        lexicon.own_trust = alone.first().copied();
+    }
+    lexicon.trust = match (&by_tokens, &by_sense) {
+        (Some(_), None) => lexicon.own_trust.into_iter().collect(),
+        (None, None) => Vec::new(),
+        (tokens, _) => {
+            let scorers = 1 + usize::from(tokens.is_some());
+            let both = scored(units, &by_tokens, &by_sense, 1.0);
+            scorer::weigh(&both, scorers, size, &mut sums, WEIGHING)?
+        }
+    };
+    lexicon.scorer = by_tokens.map(|(_, mut rows)| {
+        rows.iter_mut().for_each(|row| row.truncate(known));
+        rows
+    });
+    lexicon.sense = by_sense.map(|(_, rows)| rows);
+    Ok(())
+}
+
+/// What a scorer of features has learned, beside them.
+type Learned<F> = Option<(Units<Labelled<F>>, Vec<Vec<f32>>)>;
+
+/// What each scorer gives each record, with `bias` times the biases, which stand last in each row.
+fn scored(
+    units: &Units<Seen>,
+    by_tokens: &Learned<Vec<u32>>,
+    by_sense: &Learned<Vec<f32>>,
+    bias: f64,
+) -> Units<Scored> {
+    fn of<F: Features>(learned: &Learned<F>, unit: usize, bias: f64) -> Option<Vec<Vec<f32>>> {
+        let (features, rows) = learned.as_ref()?;
+        let rows: Vec<Vec<f64>> = rows
+            .iter()
+            .map(|row| row.iter().map(|w| f64::from(*w)).collect())
+            .collect();
+        let score = |x: &F, row: &Vec<f64>| {
+            let (bias_of, weights) = row.split_last().expect("a bias stands last");
+            (x.dot(weights) + bias * bias_of) as f32
+        };
+        let records = features.records(unit).iter();
+        Some(
+            records
+                .map(|r| rows.iter().map(|row| score(&r.features, row)).collect())
+                .collect(),
+        )
+    }
+    let mut out = Units::empty();
+    for unit in 0..units.len() {
+        let scorers: Vec<Vec<Vec<f32>>> = of(by_tokens, unit, bias)
+            .into_iter()
+            .chain(of(by_sense, unit, bias))
+            .collect();
+        let records = units.records(unit).iter().enumerate();
+        let own = records.map(|(i, record)| Labelled {
+            label: record.label,
+            features: scorers.iter().map(|of_records| of_records[i].clone()).collect(),
+        });
+        out.push(own.collect());
+    }
+    out
+}
+
 /// The encoder that the lexicon still needs, so that one that cannot be had is known before anything is charged.
 ///
 /// # Errors
-/// As [`Sense::encoder`].
+/// As [`scorers::encoder`].
 pub fn encoder(p: &Pipeline) -> Result<Option<Encoder>> {
-    let needed = p.config.lexicon.encoder.is_some() && !p.folder.lexicon().exists();
-    needed.then(|| Sense::encoder(p)).transpose()
-}
-
-/// Charges what is planned and cannot be made any more: what came of the counts has no say in what is charged.
-fn charge_the_rest(run: &mut PrivateRun) -> Result<()> {
-    while run.charged(SCORER) < run.plan().planned(&SCORER) {
-        drop(run.charge(SCORER)?);
-    }
-    Ok(())
+    let needed = p.config.lexicon.encoder().is_some() && !p.folder.lexicon().exists();
+    needed.then(|| scorers::encoder(p)).transpose()
 }
 
 /// The vector of each record's text, by unit, and how many numbers it has.

@@ -18,7 +18,7 @@ mod prepare;
 mod quality;
 mod references;
 mod sample;
-pub mod sense;
+pub mod scorers;
 mod warm_start;
 
 use std::collections::BTreeMap;

@@ -3,15 +3,16 @@
 
 use super::Pipeline;
 use super::arm::Source;
-use super::sense::Sense;
-use crate::config::{Guidance, LabelPrior, NamedPrior, RefineAction, RefineConfig};
-use crate::documents::{Found, Sampled, SampledLabel, ShardMetadata};
+use super::scorers::Scorers;
+use crate::config::{LabelPrior, NamedPrior, RefineAction, RefineConfig, Strength};
+use crate::documents::{Found, FoundWeight, Sampled, SampledLabel, ShardMetadata, Tried, TriedWeight};
 use crate::files::{read_json, write_atomically};
 use crate::models::LanguageModel;
 use crate::records::{LabelSpace, Vocabulary};
 use crate::run::report::guarantee;
 use crate::run::{Preparation, evidence_of};
-use crate::sampling::guide;
+use crate::sampling::evidence::Evidence;
+use crate::sampling::guide::{self, Steering};
 use crate::sampling::prior;
 use crate::sampling::refine::{LabelOutcome, Outcome, Refinement, TRIES};
 use crate::sampling::shards::{self, Schema, Synthetic};
@@ -65,9 +66,9 @@ pub fn sample_arm(
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let preparation = Preparation::read(&p.folder)?;
     let wanted = wanted(p, labels.len(), records)?;
-    let evidence = evidence_of(&p.folder, name, c)?;
-    let sense = match name {
-        "synthetic" => Sense::of(p)?,
+    let lexicon = evidence_of(&p.folder, name, c)?;
+    let scorers = match name {
+        "synthetic" => Scorers::of(p, vocabulary)?,
         _ => None,
     };
     let source = Source {
@@ -75,19 +76,21 @@ pub fn sample_arm(
         model,
         vocabulary,
         prompts: &preparation.prompts,
-        evidence: evidence.as_ref(),
-        sense: sense.as_ref(),
+        evidence: lexicon.as_ref(),
+        scorers: scorers.as_ref(),
     };
-    let (guidance, found) = match c.sample.guidance {
-        Guidance::Fixed(guidance) => (guidance, None),
-        Guidance::Found(_) => {
-            let found = found(&source, name, &wanted)?;
-            (found.guidance, Some(found))
+    let steered = steer(&source, name, &wanted)?;
+    let wanted = match steered.mean_tokens.zip(c.sample.tokens) {
+        Some((mean, tokens)) if name == "synthetic" => {
+            let fit = (tokens as f64 / mean.max(1.0)) as usize;
+            self::wanted(p, labels.len(), fit.clamp(records, c.sample.most_records()))?
         }
+        _ => wanted,
     };
     let journals = [p.folder.journal(name), p.folder.score_journal(name)];
-    let mut arm = source.arm(name.into(), guidance, c.sample.refine.is_on(), journals)?;
-    let refinement = Refinement::new(&c.sample.refine, wanted, labels.len(), c.sample.seed);
+    let mut arm = source.arm(name.into(), steered.steering, c.sample.refine.is_on(), journals)?;
+    let refine = against(&c.sample.refine, &source);
+    let refinement = Refinement::new(&refine, wanted, labels.len(), c.sample.seed);
     let (taken, outcome) = arm.fill(refinement)?;
     let texts = arm.texts();
     let records: Vec<Synthetic> = taken
@@ -101,7 +104,7 @@ pub fn sample_arm(
             })
         })
         .collect();
-    report(p, name, found, &labels, &outcome, arm.blank())?;
+    report(p, name, steered, &labels, &outcome, arm.blank())?;
     let schema = Schema {
         text: &c.dataset.text.written(),
         labels: &labels,
@@ -125,11 +128,91 @@ fn wanted(p: &Pipeline, labels: usize, records: usize) -> Result<Vec<usize>> {
     Ok(prior::labels(&prior::counts(prior, noisy.as_deref(), labels, records)?))
 }
 
-/// γ for an arm, from records that its model draws to try it: they are scored as the arm's own are, and thrown away.
-fn found(source: &Source, name: &str, wanted: &[usize]) -> Result<Found> {
-    let (p, s) = (source.p, &source.p.config.sample);
-    let labels = source.prompts.len();
-    let pilot = guide::pilot(wanted, labels);
+/// How an arm is steered, and how that was found.
+#[derive(Default)]
+struct Steered {
+    steering: Steering,
+    guidance: Option<Found>,
+    lexicon_weight: Option<FoundWeight>,
+    /// Of the records that were drawn last to find one; none where none was.
+    mean_tokens: Option<f64>,
+}
+
+/// As declared, or found from records that the arm's model draws to try it, which are thrown away.
+fn steer(source: &Source, name: &str, wanted: &[usize]) -> Result<Steered> {
+    let s = &source.p.config.sample;
+    let pilot = guide::pilot(wanted, source.prompts.len());
+    let mut out = Steered::default();
+    match s.guidance {
+        Strength::Fixed(guidance) => out.steering.guidance = guidance,
+        // One of them is enough, and the lexicon knows more.
+        Strength::Found(_) if source.evidence.is_some() && s.lexicon_weight != Strength::Fixed(0.0) => {}
+        Strength::Found(_) => {
+            let (guidance, tried) = guide::find(&guide::GUIDANCE, guide::TARGET, |guidance| {
+                let steering = Steering {
+                    guidance,
+                    ..Steering::default()
+                };
+                let (shown, mean_tokens) = shown(source, name, &pilot, steering)?;
+                out.mean_tokens = mean_tokens;
+                Ok(shown)
+            })?;
+            note(source.p, name, ("guidance", guidance), (guide::TARGET, &pilot), &tried);
+            let tried = tried.into_iter().map(|(guidance, mean_posterior)| Tried {
+                guidance,
+                mean_posterior,
+            });
+            out.steering.guidance = guidance;
+            out.guidance = Some(Found {
+                guidance,
+                tried: tried.collect(),
+            });
+        }
+    }
+    let Some(lexicon) = source.evidence else {
+        return Ok(out);
+    };
+    match s.lexicon_weight {
+        Strength::Fixed(weight) => out.steering.lexicon_weight = weight,
+        Strength::Found(_) => {
+            let target = lexicon.shown.unwrap_or(guide::TARGET);
+            let (weight, tried) = guide::find(&guide::WEIGHTS, target, |lexicon_weight| {
+                let steering = Steering {
+                    lexicon_weight,
+                    ..out.steering
+                };
+                let (shown, mean_tokens) = shown_to(&lexicon.evidence, source, name, &pilot, steering)?;
+                out.mean_tokens = mean_tokens;
+                Ok(shown)
+            })?;
+            note(source.p, name, ("lexicon weight", weight), (target, &pilot), &tried);
+            let tried = tried
+                .into_iter()
+                .map(|(weight, mean_posterior)| TriedWeight { weight, mean_posterior });
+            out.steering.lexicon_weight = weight;
+            out.lexicon_weight = Some(FoundWeight {
+                weight,
+                target,
+                tried: tried.collect(),
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// Tells what was found.
+fn note(p: &Pipeline, name: &str, (what, value): (&str, f64), (target, pilot): (f64, &[usize]), tried: &[(f64, f64)]) {
+    let tried: Vec<String> = tried.iter().map(|(at, shown)| format!("{shown:.3} at {at}")).collect();
+    p.progress.note(&format!(
+        "{name}: {what} {value:.2}, for a mean posterior of {target:.2} of {} records: {}",
+        pilot.len(),
+        tried.join(", ")
+    ));
+}
+
+/// How well the labels of pilot records show to the arm's judge: their mean posterior, and the mean length in tokens.
+fn shown(source: &Source, name: &str, pilot: &[usize], steering: Steering) -> Result<(f64, Option<f64>)> {
+    let s = &source.p.config.sample;
     // Against as many labels in every run: the fewer, the more certain the same records look.
     let scored = RefineConfig {
         action: RefineAction::Score,
@@ -137,34 +220,67 @@ fn found(source: &Source, name: &str, wanted: &[usize]) -> Result<Found> {
         labels: RefineConfig::default().labels,
         ..s.refine.clone()
     };
-    let found = guide::find(|guidance| {
-        let journals = p.folder.pilot_journals(name, guidance);
-        let mut arm = source.arm(format!("{name}, guidance {guidance}"), guidance, true, journals)?;
-        let refinement = Refinement::new(&scored, pilot.clone(), labels, s.seed);
-        let (_, outcome) = arm.fill(refinement)?;
-        // Blank records show no label.
-        let written = arm.texts().len() as f64 / pilot.len() as f64;
-        Ok(outcome.mean_posterior.unwrap_or(0.0) * written)
-    })?;
-    let tried = found.tried.iter();
-    let tried: Vec<String> = tried
-        .map(|t| format!("{:.3} at {}", t.mean_posterior, t.guidance))
-        .collect();
-    p.progress.note(&format!(
-        "{name}: guidance {:.2}, for a mean posterior of {} of {} records: {}",
-        found.guidance,
-        guide::TARGET,
-        pilot.len(),
-        tried.join(", ")
-    ));
-    Ok(found)
+    let what = format!("guidance {}", steering.guidance);
+    let journals = source.p.folder.pilot_journals(name, &what);
+    let mut arm = source.arm(format!("{name}, {what}"), steering, true, journals)?;
+    let labels = source.prompts.len();
+    let refinement = Refinement::new(&against(&scored, source), pilot.to_vec(), labels, s.seed);
+    let (_, outcome) = arm.fill(refinement)?;
+    // Blank records show no label.
+    let written = arm.texts().len() as f64 / pilot.len() as f64;
+    Ok((outcome.mean_posterior.unwrap_or(0.0) * written, arm.mean_tokens()))
+}
+
+/// How well the labels of pilot records show in their tokens alone, to `evidence`.
+fn shown_to(
+    evidence: &Evidence,
+    source: &Source,
+    name: &str,
+    pilot: &[usize],
+    steering: Steering,
+) -> Result<(f64, Option<f64>)> {
+    let c = &source.p.config;
+    let what = format!("lexicon weight {}", steering.lexicon_weight);
+    let journals = source.p.folder.pilot_journals(name, &what);
+    let mut arm = source.arm(format!("{name}, {what}"), steering, false, journals)?;
+    let plain = RefineConfig {
+        min_posterior: 0.0,
+        action: RefineAction::Drop,
+        ..c.sample.refine.clone()
+    };
+    arm.fill(Refinement::new(
+        &plain,
+        pilot.to_vec(),
+        source.prompts.len(),
+        c.sample.seed,
+    ))?;
+    let (mut posteriors, mut length) = (0.0, 0);
+    for ((place, _), text) in arm.texts() {
+        let tokens = source.vocabulary.text(text, c.lexicon.max_tokens)?;
+        posteriors += 1.0 / (1.0 + (-evidence.score(&tokens, pilot[place as usize])).exp());
+        length += tokens.len();
+    }
+    let records = arm.texts().len().max(1) as f64;
+    // Blank records show no label.
+    Ok((posteriors / pilot.len() as f64, Some(length as f64 / records)))
+}
+
+/// How records are judged: by scorers, who see all labels at once, or by the model, for which each label costs a pass.
+fn against(refine: &RefineConfig, source: &Source) -> RefineConfig {
+    match source.scorers {
+        None => refine.clone(),
+        Some(_) => RefineConfig {
+            labels: source.prompts.len(),
+            ..refine.clone()
+        },
+    }
 }
 
 /// Notes and writes what came of it.
 fn report(
     p: &Pipeline,
     name: &str,
-    guidance: Option<Found>,
+    steered: Steered,
     labels: &LabelSpace,
     outcome: &Outcome,
     blank: usize,
@@ -182,7 +298,8 @@ fn report(
     }
     let sampled = Sampled {
         arm: name.into(),
-        guidance,
+        guidance: steered.guidance,
+        lexicon_weight: steered.lexicon_weight,
         wanted,
         drawn: sum(|l| l.drawn),
         kept,

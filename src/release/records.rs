@@ -106,7 +106,7 @@ impl Records {
                     .map_err(|e| Error::other(format!("cannot write {} anew: {e}", path.display())))?,
             });
         }
-        if let (Some(path), false) = (facts.shards.first(), counted(&ids, facts.config.sample.records)) {
+        if let (Some(path), false) = (facts.shards.first(), counted(&ids, facts.config.sample.most_records())) {
             return Err(damaged(path, "`id` does not count the records"));
         }
         let labels = space.columns().iter().zip(counts);

@@ -117,6 +117,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     };
     // Large where there are many labels, and not for reading side by side.
     utility.confusions.clear();
+    utility.groups.clear();
     utility.references.iter_mut().for_each(|r| r.confusion.clear());
     let (dataset_hash, test_hash) = match is_done(Stage::Prepare) {
         true => (

@@ -1,10 +1,11 @@
 //! What the lexicon that a run counted says of labels, for the arm that may use it.
 
 use super::RunPaths;
-use crate::config::RunConfig;
-use crate::documents::{self, Lexicon};
+use crate::config::{RunConfig, Strength};
+use crate::documents::{self, Lexicon, Sampled};
 use crate::records::LabelSpace;
 use crate::sampling::evidence::Evidence;
+use crate::sampling::guide::Steering;
 use crate::{Error, Result};
 
 /// The lexicon that a run of `config` counted; none where none is planned or there.
@@ -29,11 +30,38 @@ pub fn lexicon_of(folder: &RunPaths, config: &RunConfig) -> Result<Option<Lexico
 ///
 /// # Errors
 /// Data: it is damaged.
-pub fn evidence_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<Option<Evidence>> {
+pub fn evidence_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<Option<Counted>> {
     let lexicon = match arm {
         "synthetic" => lexicon_of(folder, config)?,
         _ => None,
     };
-    let evidence = lexicon.map(|lexicon| Evidence::new(lexicon.evidence()));
-    Ok(evidence.filter(|evidence| !evidence.tokens().is_empty()))
+    let counted = lexicon.map(|lexicon| Counted {
+        evidence: Evidence::new(lexicon.evidence()),
+        shown: lexicon.shown,
+    });
+    Ok(counted.filter(|counted| !counted.evidence.tokens().is_empty()))
+}
+
+/// What a lexicon says of tokens.
+pub struct Counted {
+    pub evidence: Evidence,
+    /// The mean posterior that it gives a real record's own label; none where that was not looked at.
+    pub shown: Option<f64>,
+}
+
+/// What the records of an arm were steered by: as declared, or as was found for them.
+///
+/// # Errors
+/// Data: what was found is damaged.
+pub fn steering_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<Steering> {
+    let sampled: Option<Sampled> = documents::read_if_there(&folder.sampled(arm))?;
+    let (guidance, weight) = sampled.map_or((None, None), |s| (s.guidance, s.lexicon_weight));
+    let of = |declared: Strength, found: Option<f64>| match declared {
+        Strength::Fixed(value) => value,
+        Strength::Found(_) => found.unwrap_or(0.0),
+    };
+    Ok(Steering {
+        guidance: of(config.sample.guidance, guidance.map(|found| found.guidance)),
+        lexicon_weight: of(config.sample.lexicon_weight, weight.map(|found| found.weight)),
+    })
 }

@@ -265,9 +265,10 @@ impl RunPaths {
         self.of_arm(arm).join("work").join(format!("{arm}-scores.jsonl"))
     }
 
-    /// What was drawn to try `guidance` for an arm, and its scores, a line each.
-    pub fn pilot_journals(&self, arm: &str, guidance: f64) -> [PathBuf; 2] {
-        ["drawn", "scores"].map(|what| self.pilots(arm).join(format!("{guidance}-{what}.jsonl")))
+    /// What was drawn to try `what` (`guidance 2`, say) for an arm, and its scores, a line each.
+    pub fn pilot_journals(&self, arm: &str, what: &str) -> [PathBuf; 2] {
+        let of = |kind: &str| format!("{}-{kind}.jsonl", what.replace(' ', "-"));
+        ["drawn", "scores"].map(|kind| self.pilots(arm).join(of(kind)))
     }
 
     /// Where those of an arm stand.

@@ -19,7 +19,7 @@ pub fn run_in(folder: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
     let config = config::resolved(&path, &text)?;
     let folder = std::path::absolute(folder).map_err(|e| Error::io("find", folder, e))?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let profile = [Profile::Quick, Profile::Full]
+    let profile = Profile::ALL
         .into_iter()
         .find(|p| name == format!("{}-{}", config.name, p.name()))
         .ok_or_else(|| {
@@ -28,8 +28,8 @@ pub fn run_in(folder: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
                 config.name
             ))
             .hint(format!(
-                "rename it to {}-quick or {}-full, as it was",
-                config.name, config.name
+                "rename it to {}-quick, -overnight or -full, as it was",
+                config.name
             ))
         })?;
     let runs = folder.parent().unwrap_or(Path::new("/")).to_path_buf();

@@ -9,6 +9,8 @@ use crate::privacy::{
 
 /// Largest norm of a unit's gradient of the scorer.
 const SCORER_NORM: f64 = 1.0;
+/// Steps by which scorers are weighed.
+pub const WEIGHING: u64 = 20;
 
 /// The plan that `config` asks for, from public numbers alone.
 pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
@@ -27,10 +29,13 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let delta = f.delta.unwrap_or(default_delta(size)).clamp(f64::MIN_POSITIVE, 0.5);
     let lexicon = (l.is_on()).then(|| LEXICON.planned(LabelTokens::costing(l.share * f.epsilon, delta, l.max_norm), 1));
     let scorer = (l.has_scorer()).then(|| {
-        let (epsilon, scorers) = (l.scorer_share * f.epsilon, l.scorers());
+        // Each is learned and weighed, that of tokens by itself and then all together; and it is looked at once.
+        let steps = (l.scorer_steps.saturating_add(WEIGHING))
+            .saturating_mul(l.scorers())
+            .saturating_add(1);
         SCORER.planned(
-            LabelScorer::costing(epsilon, delta, l.scorer_steps, scorers, SCORER_NORM),
-            scorers,
+            LabelScorer::costing(l.scorer_share * f.epsilon, delta, steps, SCORER_NORM),
+            1,
         )
     });
     let beside = labels.into_iter().chain(gate).chain(lexicon).chain(scorer).collect();

@@ -82,6 +82,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
         },
         utility: utility.rows,
         all_synthetic: utility.all_synthetic,
+        all_real: utility.all_real,
         size_curve: utility.size_curve,
         references: utility.references,
         sampling: if done.contains(&Stage::Sample) {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::choose::Choice;
 use super::decode::{Decoder, Decoding};
 use super::evidence::Evidence;
+use super::guide::Steering;
 use crate::config::{Contrast, RunConfig};
 use crate::models::LanguageModel;
 use crate::records::{Vocabulary, prompt};
@@ -37,8 +38,8 @@ pub fn text(vocabulary: &Vocabulary, tokens: &[u32]) -> Result<String> {
     Ok(text.trim_end_matches(char::REPLACEMENT_CHARACTER).trim().to_string())
 }
 
-/// The decoder that a configuration asks for, guided by γ = `guidance` and lifted by `evidence` where there is some;
-/// `prompts` are those of the labels.
+/// The decoder that a configuration asks for, steered by `steering`, by `evidence` where there is some; `prompts`
+/// are those of the labels.
 ///
 /// # Errors
 /// Usage: records longer than the model's context. Data: the marginal prompt is none; `evidence` is of another model.
@@ -47,7 +48,7 @@ pub fn decoder(
     model: &LanguageModel,
     vocabulary: &Vocabulary,
     prompts: &[Vec<u32>],
-    guidance: f64,
+    steering: Steering,
     evidence: Option<&Evidence>,
 ) -> Result<Decoder> {
     let s = &c.sample;
@@ -55,7 +56,7 @@ pub fn decoder(
         choice: Choice {
             temperature: s.temperature,
             top_p: s.top_p,
-            guidance,
+            guidance: steering.guidance,
             plausibility: s.guidance_plausibility,
         },
         guidance_end: s.guidance_end,
@@ -71,7 +72,7 @@ pub fn decoder(
             return Err(Error::data("the lexicon has tokens that are none of the model's")
                 .hint("put model/lexicon.json back as it was"));
         }
-        decoder = decoder.lifted(evidence.clone(), s.lexicon_weight);
+        decoder = decoder.lifted(evidence.clone(), steering.lexicon_weight);
     }
     match prompt::marginal(&c.prompt, vocabulary.chat_template())? {
         Some(text) if s.guidance_contrast == Contrast::Marginal => decoder.against(&vocabulary.prompt(&text)?),

@@ -116,6 +116,13 @@ impl Evidence {
         self.log_odds(&reading, label)
     }
 
+    /// log p(y|x) of each label, but for a constant, for the distinct tokens of a text.
+    pub fn scores(&self, tokens: &[u32]) -> Vec<f64> {
+        let mut reading = self.begin();
+        tokens.iter().for_each(|token| self.read(&mut reading, *token));
+        reading.sums
+    }
+
     /// β times the change that each token would make in the log-odds of `label`, within [`MOST`]; 0 for those that were read.
     pub fn lift(&self, reading: &Reading, label: usize, beta: f64) -> Vec<f32> {
         let sums = reading.sums.iter().copied().enumerate();

@@ -32,6 +32,12 @@ document! {
         /// The scorer of whole texts: of each joint label a weight for each number of a text's vector; none where none was
         /// trained.
         charged sense: Option<Vec<Vec<f32>>>,
+        /// What the scores of the tokens' scorer count for by themselves: times this they are log-odds. None where there is none.
+        charged own_trust: Option<f32>,
+        /// The mean posterior that the tokens' scorer, so trusted, gives a record's own label, in all records together.
+        charged shown: Option<f64>,
+        /// What the scores of both scorers count for together, the tokens' first, where they are there.
+        charged trust: Vec<f32>,
     }
 }
 
@@ -77,6 +83,9 @@ impl Lexicon {
             words: tokens.into_iter().map(|(.., word)| word).collect(),
             scorer: None,
             sense: None,
+            own_trust: None,
+            shown: None,
+            trust: Vec::new(),
         }
     }
 
@@ -101,17 +110,44 @@ impl Lexicon {
         if self.sense.as_ref().is_some_and(|rows| !is_of(rows, &|_| true)) {
             return Some("its scorer of whole texts has other labels");
         }
+        let scorers = [&self.scorer, &self.sense].into_iter().flatten().count();
+        let trusts = self.trust.iter().chain(&self.own_trust);
+        let known = self.shown.is_none_or(|shown| (0.0..=1.0).contains(&shown));
+        if self.trust.len() != scorers || trusts.copied().any(|t| !t.is_finite()) || !known {
+            return Some("its scorers are not weighed");
+        }
         None
     }
 
-    /// The weights of the scorer, or of naive Bayes where there is none.
+    /// What tokens by themselves say of labels: the weights of their scorer as far as it is to be trusted, or of naive Bayes
+    /// where there is none.
     pub fn evidence(&self) -> Weights {
-        let of_labels = self.scorer.clone().unwrap_or_else(|| self.weights.clone());
+        self.trusted(self.own_trust)
+    }
+
+    /// What tokens say beside what whole texts do; none where they have no scorer.
+    pub fn evidence_beside_sense(&self) -> Option<Weights> {
+        self.scorer.as_ref()?;
+        Some(self.trusted(self.trust.first().copied()))
+    }
+
+    fn trusted(&self, trust: Option<f32>) -> Weights {
+        let mut of_labels = self.scorer.clone().unwrap_or_else(|| self.weights.clone());
+        if let Some(trust) = trust {
+            of_labels.iter_mut().flatten().for_each(|weight| *weight *= trust);
+        }
         let tokens = of_labels.first().map_or(0, Vec::len);
         Weights {
             tokens: self.tokens[..tokens].to_vec(),
             of_labels,
         }
+    }
+}
+
+impl Lexicon {
+    /// What the scorer of whole texts counts for; none where there is none.
+    pub fn trust_of_sense(&self) -> Option<f32> {
+        self.sense.as_ref().and(self.trust.last().copied())
     }
 }
 

@@ -1,5 +1,5 @@
-//! The scorer: softmax regression on what a record shows (its tokens, or its text's vector), by gradient descent on all units
-//! at once.
+//! Scorers: softmax regression on what a record shows (its tokens, or its text's vector), by gradient descent on all units at
+//! once; and, learned the same way, how far each of them is to be trusted.
 //!
 //! Each step's sum of bounded gradients gets its one draw of noise (P3); how many steps there are was charged before the
 //! first.
@@ -12,6 +12,8 @@ use crate::records::Units;
 
 /// Step size, for a mean gradient of norm 1 at most.
 const LEARNING_RATE: f64 = 5.0;
+/// The same where scorers are weighed: there are few weights, near 1.
+const WEIGHING_RATE: f64 = 1.0;
 /// Polyak 1964.
 const MOMENTUM: f64 = 0.9;
 
@@ -69,8 +71,8 @@ pub struct Labelled<F> {
     pub features: F,
 }
 
-/// Learns by all `sums`, from the weights `begin` [labels][features] on; `public_size` is the declared number of units. What
-/// comes back are the means of the weights over the second half of the steps, with a bias last in each row.
+/// Learns by `steps` of `sums`, from the weights `begin` [labels][features] on; `public_size` is the declared number of units.
+/// What comes back are the means of the weights over the second half of the steps, with a bias last in each row.
 ///
 /// A record's gradient is (p − y) ⊗ (x, 1); its norm is bounded by [`ChargedSums::max_norm`]. A unit contributes the mean of
 /// its records' (P5).
@@ -81,7 +83,8 @@ pub fn learn<F: Features>(
     units: &Units<Labelled<F>>,
     begin: &[Vec<f32>],
     public_size: u64,
-    mut sums: ChargedSums,
+    sums: &mut ChargedSums,
+    steps: u64,
 ) -> Result<Vec<Vec<f32>>> {
     let width = begin.first().map_or(0, Vec::len) + 1;
     let mut values: Vec<f64> = Vec::with_capacity(begin.len() * width);
@@ -89,27 +92,118 @@ pub fn learn<F: Features>(
         values.extend(weights.iter().map(|w| f64::from(*w)));
         values.push(0.0);
     }
+    let bound = sums.max_norm();
+    let values = descend(
+        values,
+        steps,
+        LEARNING_RATE / public_size as f64,
+        sums,
+        units,
+        |record, values, share, sum| add_gradient(record, values, width, bound, share, sum),
+    )?;
+    Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+}
+
+/// What each scorer gives a record for each label: log p(y|x), but for a constant.
+pub type Scored = Labelled<Vec<Vec<f32>>>;
+
+/// How far each scorer is to be trusted: the weights of their scores in the softmax over labels that best says the labels of
+/// `units`, by `steps` of `sums`. As many as there are `scorers`; they begin at equal shares of 1.
+///
+/// A record's gradient for a scorer is Σ (p − y)·score over its labels; the norm of all is bounded by
+/// [`ChargedSums::max_norm`]. A unit contributes the mean of its records' (P5).
+///
+/// # Errors
+/// As [`ChargedSums::privatize`].
+pub fn weigh(
+    units: &Units<Scored>,
+    scorers: usize,
+    public_size: u64,
+    sums: &mut ChargedSums,
+    steps: u64,
+) -> Result<Vec<f32>> {
+    let bound = sums.max_norm();
+    let begin = vec![1.0 / scorers as f64; scorers];
+    let rate = WEIGHING_RATE / public_size as f64;
+    descend(begin, steps, rate, sums, units, |record, weights, share, sum| {
+        let mut errors = posterior(&record.features, weights);
+        errors[record.label] -= 1.0;
+        let of = |scores: &Vec<f32>| -> f64 { scores.iter().zip(&errors).map(|(s, e)| f64::from(*s) * e).sum() };
+        let gradient: Vec<f64> = record.features.iter().map(of).collect();
+        let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        if norm.is_finite() {
+            let scale = share * (bound / norm).min(1.0);
+            sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += scale * g);
+        }
+    })
+}
+
+/// How well the weighed scorers find the labels of `units`: the mean posterior of a record's own label, by one of `sums`. From
+/// 1/labels to 1.
+///
+/// A posterior is at most 1, which [`ChargedSums::max_norm`] must not be below; a unit contributes the mean of its records'
+/// (P5).
+///
+/// # Errors
+/// As [`ChargedSums::privatize`].
+pub fn mean_posterior(units: &Units<Scored>, weights: &[f32], public_size: u64, sums: &mut ChargedSums) -> Result<f64> {
+    let (weights, bound) = (
+        weights.iter().map(|w| f64::from(*w)).collect::<Vec<_>>(),
+        sums.max_norm(),
+    );
+    let labels = |record: &Scored| record.features.first().map_or(1, Vec::len);
+    let sum = sum_over(units, 1, |record, share, sum| {
+        let own = posterior(&record.features, &weights)[record.label];
+        sum[0] += share * if own.is_finite() { own.min(bound) } else { 0.0 };
+    });
+    let labels = (0..units.len()).flat_map(|unit| units.records(unit).first().map(labels));
+    let least = 1.0 / labels.max().unwrap_or(1) as f64;
+    let noisy = sums.privatize(&sum)?;
+    let mean = f64::from(noisy.first().copied().unwrap_or_default()) / public_size as f64;
+    Ok(mean.clamp(least, 1.0))
+}
+
+/// The softmax over labels of the weighed scores.
+fn posterior(scores: &[Vec<f32>], weights: &[f64]) -> Vec<f64> {
+    let labels = scores.first().map_or(0, Vec::len);
+    let of = |label: usize| -> f64 { scores.iter().zip(weights).map(|(s, w)| f64::from(s[label]) * w).sum() };
+    let mut all: Vec<f64> = (0..labels).map(of).collect();
+    softmax(&mut all);
+    all
+}
+
+fn softmax(scores: &mut [f64]) {
+    let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = scores.iter().map(|s| (s - peak).exp()).sum();
+    scores.iter_mut().for_each(|s| *s = (*s - peak).exp() / total);
+}
+
+/// Gradient descent with momentum from `values` on; `add` adds a record's bounded gradient, times its share of its unit, to a
+/// sum. The means of the values over the second half of the steps.
+fn descend<F: Sync>(
+    mut values: Vec<f64>,
+    steps: u64,
+    rate: f64,
+    sums: &mut ChargedSums,
+    units: &Units<Labelled<F>>,
+    add: impl Fn(&Labelled<F>, &[f64], f64, &mut [f64]) + Sync,
+) -> Result<Vec<f32>> {
     let (mut velocity, mut mean) = (vec![0.0; values.len()], vec![0.0; values.len()]);
-    let (steps, bound) = (sums.left(), sums.max_norm());
     for step in 0..steps {
-        let sum = sum_over(units.len(), values.len(), |unit, sum| {
-            let records = units.records(unit);
-            for record in records {
-                add_gradient(record, &values, width, bound, 1.0 / records.len() as f64, sum);
-            }
+        let sum = sum_over(units, values.len(), |record, share, sum| {
+            add(record, &values, share, sum);
         });
         let noisy = sums.privatize(&sum)?;
         for ((value, velocity), noisy) in values.iter_mut().zip(&mut velocity).zip(noisy) {
-            *velocity = MOMENTUM * *velocity + f64::from(noisy) / public_size as f64;
-            *value -= LEARNING_RATE * *velocity;
+            *velocity = MOMENTUM * *velocity + f64::from(noisy);
+            *value -= rate * *velocity;
         }
         if step >= steps / 2 {
             mean.iter_mut().zip(&values).for_each(|(mean, value)| *mean += value);
         }
     }
     let kept = (steps - steps / 2) as f64;
-    let row = |row: &[f64]| row.iter().map(|v| (v / kept) as f32).collect();
-    Ok(mean.chunks_exact(width).map(row).collect())
+    Ok(mean.iter().map(|v| (v / kept) as f32).collect())
 }
 
 /// Adds `share` of a record's bounded gradient.
@@ -122,15 +216,12 @@ fn add_gradient<F: Features>(
     sum: &mut [f64],
 ) {
     let x = &record.features;
-    let scores: Vec<f64> = values
+    let mut errors: Vec<f64> = values
         .chunks_exact(width)
         .map(|row| x.dot(&row[..width - 1]) + row[width - 1])
         .collect();
-    let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = scores.iter().map(|s| (s - peak).exp()).sum();
-    let error =
-        |(label, score): (usize, &f64)| (score - peak).exp() / total - f64::from(u8::from(label == record.label));
-    let errors: Vec<f64> = scores.iter().enumerate().map(error).collect();
+    softmax(&mut errors);
+    errors[record.label] -= 1.0;
     let norm = (errors.iter().map(|e| e * e).sum::<f64>() * (x.squared_norm() + 1.0)).sqrt();
     let scale = share * (bound / norm).min(1.0);
     if !scale.is_finite() || !norm.is_finite() {
@@ -143,14 +234,23 @@ fn add_gradient<F: Features>(
     }
 }
 
-/// The sum of what `add` adds for each of so many units, in their order, so that it is the same on any number of cores.
-fn sum_over(units: usize, len: usize, add: impl Fn(usize, &mut [f64]) + Sync) -> Vec<f64> {
-    let chunks: Vec<usize> = (0..units).step_by(CHUNK).collect();
+/// The sum over units of what `add` adds for each of a unit's records and the share that each is of its unit, in their order,
+/// so that it is the same on any number of cores.
+fn sum_over<F: Sync>(
+    units: &Units<Labelled<F>>,
+    len: usize,
+    add: impl Fn(&Labelled<F>, f64, &mut [f64]) + Sync,
+) -> Vec<f64> {
+    let chunks: Vec<usize> = (0..units.len()).step_by(CHUNK).collect();
     let mut sum = vec![0.0; len];
     for chunks in chunks.chunks(CHUNKS) {
         let of_chunk = |first: &usize| {
             let mut part = vec![0.0; len];
-            (*first..units.min(first + CHUNK)).for_each(|unit| add(unit, &mut part));
+            for unit in *first..units.len().min(first + CHUNK) {
+                let records = units.records(unit);
+                let share = 1.0 / records.len() as f64;
+                records.iter().for_each(|record| add(record, share, &mut part));
+            }
             part
         };
         let parts: Vec<Vec<f64>> = chunks.par_iter().map(of_chunk).collect();

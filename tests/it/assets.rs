@@ -883,7 +883,7 @@ mod configuration {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
         let registry = Registry::built_in();
         for name in ["imdb", "movie-snippets", "banking77", "sst2"] {
-            for profile in [Profile::Quick, Profile::Full] {
+            for profile in Profile::ALL {
                 let config =
                     config::load(&folder.join(format!("{name}.toml")), profile, &[], Path::new("data")).unwrap();
                 assert_eq!(config.name, name);

@@ -1051,7 +1051,7 @@ fn canaries_that_a_model_recites_are_found_in_its_text() {
         config: &config,
         vocabulary: &vocabulary,
         prompts: &prompts,
-        guidance: 0.0,
+        steering: Default::default(),
         held_out: &held_out,
         zero_shot: &zero_shot,
         encoder: None,

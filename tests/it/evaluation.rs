@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
 use dpsynth::Error;
-use dpsynth::config::EvaluateConfig;
+use dpsynth::config::{AllReal, EvaluateConfig};
 use dpsynth::error::Kind;
 use dpsynth::evaluation::encoder::{EncoderClassifier, EncoderFiles};
+use dpsynth::evaluation::groups::{self, Group};
 use dpsynth::evaluation::linear::LinearClassifier;
 use dpsynth::evaluation::metrics::{Confusion, Interval};
 use dpsynth::evaluation::{Arm, ArmName, Classifier, Comparison, Example, Finished, Utility, UtilityRow, tstr};
@@ -322,6 +323,7 @@ impl World {
                 encoder_test_records: Some(30),
                 encoder_epochs: 1,
                 all_synthetic: false,
+                all_real: AllReal::None,
                 ..encoder_config()
             },
             files: EncoderFiles::in_folder(&fixture("bert")),
@@ -456,12 +458,46 @@ fn every_arm_takes_equally_many_steps_on_equally_many_records() {
     assert_eq!(steps, [6; 4], "two arms, two seeds: {begun:?}");
 }
 
+/// Right by chance on the short texts, always on the long ones: each part has its own score.
+#[test]
+fn parts_of_the_test_records_have_scores_of_their_own() {
+    let example = |label: usize, words: usize| Example {
+        text: vec!["word"; words].join(" "),
+        label,
+    };
+    // Two of label 1, both long; texts from 1 to 8 words.
+    let test: Vec<Example> = (0..8).map(|i| example(usize::from(i > 5), i + 1)).collect();
+    let predicted = [1, 0, 0, 0, 0, 0, 1, 1];
+    let of: Vec<(Group, usize, f64)> = groups::scores(&test, &predicted, 3)
+        .into_iter()
+        .map(|s| (s.group, s.records, s.accuracy))
+        .collect();
+    assert_eq!(
+        of,
+        [
+            (Group::SmallestLabel, 2, 1.0),
+            (Group::ShortestQuarter, 2, 0.5),
+            (Group::LongestQuarter, 2, 1.0)
+        ]
+    );
+    assert!(
+        groups::scores(&test[..3], &predicted, 3).is_empty(),
+        "too few to have parts"
+    );
+
+    let (utility, _) = World::new().compare(&[], usize::MAX);
+    let rows = utility.unwrap().groups;
+    assert_eq!(rows.len(), 2 * 2 * 3, "two arms, two classifiers: {rows:?}");
+    assert!(rows.iter().all(|r| r.accuracy.seeds == 2));
+}
+
 #[test]
 fn all_synthetic_records_and_other_sizes_stand_beside_the_equal_ones() {
     let mut world = World::new();
     // 60 synthetic records: 15 and all of them, 48 (the equal size), 100 (which only the real arm has).
     world.config.size_curve = vec![100.0, 0.25, 1.0, 48.0, 15.0];
     world.config.all_synthetic = true;
+    world.config.all_real = AllReal::Linear;
     let (utility, fits) = world.compare(&[], usize::MAX);
     let utility = utility.unwrap();
     assert!(utility.rows.iter().all(|r| r.records == 48));
@@ -477,6 +513,12 @@ fn all_synthetic_records_and_other_sizes_stand_beside_the_equal_ones() {
             (ArmName::Synthetic, Classifier::Encoder, 60)
         ]
     );
+    let all: Vec<_> = utility
+        .all_real
+        .iter()
+        .map(|r| (r.arm, r.classifier, r.records))
+        .collect();
+    assert_eq!(all, [(ArmName::Real, Classifier::Linear, 120)]);
     let curve: Vec<_> = utility.size_curve.iter().map(|r| (r.records, r.arm)).collect();
     let (real, synthetic) = (ArmName::Real, ArmName::Synthetic);
     assert_eq!(
@@ -497,8 +539,8 @@ fn all_synthetic_records_and_other_sizes_stand_beside_the_equal_ones() {
             .iter()
             .all(|r| r.classifier == Classifier::Linear && r.accuracy.seeds == 2)
     );
-    // 8 at equal sizes, 4 on all, and of the curve what is new: 2 · (15, 15, 60, 100).
-    assert_eq!(fits.len(), 8 + 4 + 8);
+    // 8 at equal sizes, 4 and 2 on all, and of the curve what is new: 2 · (15, 15, 60, 100).
+    assert_eq!(fits.len(), 8 + 4 + 2 + 8);
     let at_48 = utility
         .size_curve
         .iter()

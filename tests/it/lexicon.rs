@@ -2,7 +2,7 @@
 
 use dpsynth::evaluation::encoder::EncoderFiles;
 use dpsynth::models::cache::Way;
-use dpsynth::pipeline::sense::Encoder;
+use dpsynth::pipeline::scorers::Encoder;
 use dpsynth::privacy::{ChargedSums, LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
 use dpsynth::records::Units;
 use dpsynth::sampling::choose::Choice;
@@ -10,7 +10,7 @@ use dpsynth::sampling::decode::{Decoder, Decoding, Request};
 use dpsynth::sampling::evidence::{Evidence, Weights};
 use dpsynth::sampling::lexicon::Lexicon;
 use dpsynth::training::lexicon::{Seen, counts, places, seen};
-use dpsynth::training::scorer::{self, Labelled};
+use dpsynth::training::scorer::{self, Labelled, Scored};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -43,6 +43,13 @@ fn neighbours(rng: &mut ChaCha8Rng, records: usize) -> (Units<Seen>, Units<Seen>
         with.push(own);
     }
     (without, with)
+}
+
+/// What a scorer gives a record for three labels: anything, up to some hundreds of nats.
+fn scores(record: &Seen, scorer: usize) -> Vec<f32> {
+    let of = |label: usize, t: u32| ((t as usize + 7) * (label + 2) * (scorer + 3) % 23) as f32 - 11.0;
+    let sum = |label| record.features.iter().map(|t| of(label, *t)).sum();
+    (0..3).map(sum).collect()
 }
 
 #[test]
@@ -104,8 +111,8 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
     };
     let by_tokens = |units: &Units<Seen>| {
         let features = places(units, &tokens);
-        after(units.len(), &|sums| {
-            scorer::learn(&features, &begin, 100, sums).expect("learns")
+        after(units.len(), &|mut sums| {
+            scorer::learn(&features, &begin, 100, &mut sums, 1).expect("learns")
         })
     };
     // The same records as vectors of any length.
@@ -123,8 +130,33 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
             };
             points.push(units.records(unit).iter().map(point).collect());
         }
-        after(units.len(), &|sums| {
-            scorer::learn(&points, &begin, 100, sums).expect("learns")
+        after(units.len(), &|mut sums| {
+            scorer::learn(&points, &begin, 100, &mut sums, 1).expect("learns")
+        })
+    };
+    // What two scorers say of them, of any size.
+    let scored = |units: &Units<Seen>| {
+        let mut out: Units<Scored> = Units::empty();
+        for unit in 0..units.len() {
+            let of = |record: &Seen| Labelled {
+                label: record.label,
+                features: (0..2).map(|k| scores(record, k)).collect(),
+            };
+            out.push(units.records(unit).iter().map(of).collect());
+        }
+        out
+    };
+    let by_weights = |units: &Units<Seen>| {
+        let scored = scored(units);
+        after(units.len(), &|mut sums| {
+            vec![scorer::weigh(&scored, 2, 100, &mut sums, 1).expect("weighs")]
+        })
+    };
+    let by_looking = |units: &Units<Seen>| {
+        let scored = scored(units);
+        after(units.len(), &|mut sums| {
+            let mean = scorer::mean_posterior(&scored, &[1.0, 0.5], 12, &mut sums).expect("looks");
+            vec![vec![mean as f32]]
         })
     };
     let mut rng = ChaCha8Rng::seed_from_u64(4);
@@ -132,10 +164,18 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
     let a_unit = 5.0 * max_norm / 100.0;
     for records in [1, 3] {
         let mut largest = [0f64; 2];
+        let mut weighed = [0f64; 2];
         for _ in 0..20 {
             let (without, with) = neighbours(&mut rng, records);
             largest[0] = largest[0].max(norm(&by_tokens(&with), &by_tokens(&without)));
             largest[1] = largest[1].max(norm(&by_vectors(&with), &by_vectors(&without)));
+            weighed[0] = weighed[0].max(norm(&by_weights(&with), &by_weights(&without)));
+            weighed[1] = weighed[1].max(norm(&by_looking(&with), &by_looking(&without)));
+        }
+        // Weights move by 1 · sum / public size; what is looked at by sum / public size.
+        for (moved, most) in weighed.into_iter().zip([max_norm / 100.0, max_norm / 12.0]) {
+            assert!(moved <= most * 1.001, "{records}: {moved} of {most}");
+            assert!(records > 1 || moved > 0.8 * most, "{moved} of {most}");
         }
         for largest in largest {
             assert!(largest <= a_unit * 1.001, "{records}: {largest} of {a_unit}");
@@ -268,6 +308,7 @@ fn settings(more: &[&str]) -> Vec<String> {
         "lexicon.share=0.2".into(),
         "lexicon.scorer_share=0.2".into(),
         "sample.records=30".into(),
+        "sample.tokens=500".into(),
         "sample.refine.min_posterior=0.01".into(),
         "release.license=cc-by-4.0".into(),
     ];
@@ -300,8 +341,20 @@ fn a_run_with_a_lexicon_goes_the_whole_way() {
     }
     let guarantee = place.json("runs/tiny-quick/model/privacy.json");
     let epsilon = guarantee["epsilon"].as_f64().expect("epsilon");
-    assert!(epsilon <= 300.0 && guarantee["scorers"] == 2, "{guarantee}");
-    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 2));
+    assert!(epsilon <= 300.0 && guarantee["scorer_steps"] == 101, "{guarantee}");
+    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 1));
+
+    // How much it lifts was found, and what it was found by is kept.
+    let found = &place.json("runs/tiny-quick/sampling/synthetic.json")["lexicon_weight"];
+    assert_eq!(found["target"], lexicon["shown"], "{found}");
+    assert!(
+        found["tried"].as_array().is_some_and(|tried| !tried.is_empty()),
+        "{found}"
+    );
+
+    // Records are short, and there are tokens for more of them.
+    let kept = place.json("runs/tiny-quick/sampling/synthetic.json")["kept"].as_u64();
+    assert!(kept.is_some_and(|kept| kept > 30 && kept <= 240), "{kept:?}");
 
     // Drawn again by the same lexicon.
     place.audit();
@@ -351,7 +404,7 @@ fn p7_a_lexicon_lost_between_charge_and_file_stopped_every_release() {
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let said = place.done("finetune", &settings);
     assert!(said.stderr.contains("paid for and lost"), "{}", said.stderr);
-    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 2));
+    assert_eq!((charged(&place, "lexicon"), charged(&place, "scorer")), (1, 1));
     place.done("sample", &settings);
     place.audit();
     place.ok(&["release", "runs/tiny-quick", "--to", "bundle"]);
@@ -361,24 +414,17 @@ fn p7_a_lexicon_lost_between_charge_and_file_stopped_every_release() {
 #[test]
 fn a_lexicon_that_was_not_planned_is_not_used() {
     let place = Place::new();
-    let plain = settings(&["lexicon.share=0", "lexicon.scorer_share=0"]);
-    let plain: Vec<String> = plain
-        .chunks(2)
-        .filter(|s| !s[1].contains("lexicon.encoder"))
-        .flatten()
-        .cloned()
-        .collect();
+    let plain = settings(&["lexicon.share=0"]);
     stages(&place, &["prepare", "finetune"], &plain);
     std::fs::write(place.run("model/lexicon.json"), "{}").expect("writes");
     stages(&place, &["sample"], &plain);
 }
 
 #[test]
-fn settings_of_a_lexicon_that_do_nothing_are_refused() {
+fn settings_of_a_lexicon_that_mean_nothing_are_refused() {
     let place = Place::new();
     for set in [
-        &["lexicon.share=0"][..],
-        &["lexicon.scorer_share=0"],
+        &["lexicon.share=1"][..],
         &["lexicon.share=0.6", "lexicon.scorer_share=0.5"],
         &["lexicon.encoder=nobody-knows-it"],
     ] {

@@ -109,6 +109,7 @@ fn the_whole_way_on_imdb_records() {
     let overrides = [
         "prepare.max_tokens=32",
         "prepare.max_test_records=200",
+        "lexicon.encoder=none",
         "finetune.epsilon=3",
         "finetune.steps=2",
         "finetune.expected_batch_size=8",

@@ -161,12 +161,10 @@ fn at(units_per_second: f64) -> Cost {
 #[test]
 fn hours_are_draws_at_the_speed_that_is_given() {
     let hours = |h| Hours::new(h).expect("above 0");
-    let half = propose(&config(&[]), &at(7.0), hours(0.5)).expect("enough");
+    let config = config(&["lexicon.share=0"]);
+    let half = propose(&config, &at(7.0), hours(0.5)).expect("enough");
     assert_eq!(half, proposal(&request(8.0), 12_600));
-    assert_eq!(
-        half,
-        propose(&config(&[]), &at(3.5), hours(1.0)).expect("the same draws")
-    );
+    assert_eq!(half, propose(&config, &at(3.5), hours(1.0)).expect("the same draws"));
     for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(Hours::new(wrong).expect_err("refused").to_string().contains("above 0"));
     }
@@ -191,7 +189,7 @@ fn every_pipeline_makes_a_plan() {
         .map(|e| e.expect("an entry").path());
     let names = files.filter_map(|f| Some(f.file_name()?.to_str()?.to_string()));
     for name in names.filter(|n| n.ends_with(".toml") && n != "assets.toml") {
-        for profile in [Profile::Quick, Profile::Full] {
+        for profile in Profile::ALL {
             let config = pipeline(&name, profile, &[]);
             let plan = privacy_plan(&config).expect("within a budget");
             assert!(plan.epsilon_after(plan.steps()).expect("all steps") <= 8.0, "{name}");

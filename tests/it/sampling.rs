@@ -300,7 +300,7 @@ fn no_guidance_is_plain_sampling_bit_for_bit_whatever_else_is_set() {
             plain,
             "guidance does something"
         );
-        // Guidance without another label to contrast with.
+        // Strength without another label to contrast with.
         assert_eq!(decoder(GUIDED, 0, None).decode(&requests, 12), plain);
         for plausibility in [0.0, 0.5, 1.0] {
             for guidance_end in [None, Some(0.0)] {

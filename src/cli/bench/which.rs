@@ -19,7 +19,7 @@ use super::super::run::{self, ProfileName};
 pub struct Which {
     /// A TOML file, such as pipelines/imdb.toml: its model, prompts and settings [default: a model of random weights]
     config: Option<PathBuf>,
-    /// How much work: `quick` takes minutes on two CPU cores, `full` is for a GPU [default: full with a GPU, else quick]
+    /// How much work: `quick` takes minutes on two CPU cores, `overnight` hours, `full` is for a GPU [default: full with a GPU, else quick]
     #[arg(long, value_enum, requires = "config")]
     profile: Option<ProfileName>,
     /// Overrides a value of the configuration, such as `model.path=model.gguf`; may be given more than once

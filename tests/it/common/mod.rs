@@ -52,6 +52,9 @@ user = "Write a {{ label }} film review."
 [prepare]
 max_tokens = 16
 
+[lexicon]
+share = 0
+
 [finetune]
 epsilon = 4.0
 expected_batch_size = 4
@@ -73,6 +76,8 @@ min_posterior = 0.0
 [evaluate]
 encoder = false
 seeds = 2
+all_real = "none"
+size_curve = []
 "#;
 
 /// Of the run with the default name, as quickly as an audit goes.

@@ -1,4 +1,4 @@
-//! The scorer: gradient descent on all units at once, each step's sum with Gaussian noise.
+//! The scorer: sums over all units, each with Gaussian noise, by which scorers of labels are learned and weighed.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,22 +13,22 @@ use crate::{Error, Result, document};
 /// What its uses are called.
 const SCORERS: &str = "scorers of labels";
 
-/// A classifier of labels: a use is the whole descent, which takes seconds, and is charged before its first step.
+/// Classifiers of labels: the one use is all that is learned, which takes seconds, and is charged before its first step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelScorer {
     /// Noise standard deviation over `max_norm`, of each step.
     pub noise_multiplier: f64,
-    /// Steps of the descent.
+    /// Sums over all units that are taken.
     pub steps: u64,
     /// Largest norm of a unit's gradient.
     pub max_norm: f64,
 }
 
 impl LabelScorer {
-    /// With the noise with which all steps of so many `scorers` together, alone, cost (`epsilon` above 0, `delta` in (0, 1)).
-    pub fn costing(epsilon: f64, delta: f64, steps: u64, scorers: u64, max_norm: f64) -> Self {
+    /// With the noise with which all `steps` together, alone, cost (`epsilon` above 0, `delta` in (0, 1)).
+    pub fn costing(epsilon: f64, delta: f64, steps: u64, max_norm: f64) -> Self {
         LabelScorer {
-            noise_multiplier: gaussian_within(epsilon, delta, steps.saturating_mul(scorers)),
+            noise_multiplier: gaussian_within(epsilon, delta, steps),
             steps,
             max_norm,
         }
@@ -42,7 +42,7 @@ impl Describe for LabelScorer {
 
     fn describe(&self) -> String {
         format!(
-            "a scorer of labels, {} steps on all units, noise multiplier {}",
+            "scorers of labels, {} steps on all units, noise multiplier {}",
             self.steps,
             significant(self.noise_multiplier, 4)
         )
@@ -50,10 +50,6 @@ impl Describe for LabelScorer {
 
     fn uses(&self) -> &'static str {
         SCORERS
-    }
-
-    fn repeats(&self) -> bool {
-        true
     }
 
     fn admit(&self, _: &Unit, _: f64) -> Result<()> {
@@ -67,9 +63,8 @@ impl Describe for LabelScorer {
         }
     }
 
-    fn state(&self, uses: u64, _: &noise::Mechanism) -> Stated {
+    fn state(&self, _: u64, _: &noise::Mechanism) -> Stated {
         Stated::LabelScorer(LabelScorerStated {
-            scorers: uses,
             scorer_noise_multiplier: self.noise_multiplier,
             scorer_steps: self.steps,
         })
@@ -80,18 +75,16 @@ document! {
     /// What a guarantee says of it.
     #[derive(Clone, Debug, PartialEq)]
     pub struct LabelScorerStated {
-        /// How many there are.
-        public scorers: u64,
         /// Noise standard deviation over the largest norm of a unit's gradient, of each step.
         public scorer_noise_multiplier: f64,
-        /// Steps of each.
+        /// Steps of all of them.
         public scorer_steps: u64,
     }
 }
 
 impl Says for LabelScorerStated {
     fn uses(&self) -> u64 {
-        self.scorers
+        1
     }
 
     fn uses_are(&self) -> &'static str {
@@ -99,28 +92,22 @@ impl Says for LabelScorerStated {
     }
 
     fn phase(&self, _: &str) -> Result<Phase> {
-        let steps = self.scorer_steps.saturating_mul(self.scorers);
-        Phase::new(1.0, self.scorer_noise_multiplier, steps)
+        Phase::new(1.0, self.scorer_noise_multiplier, self.scorer_steps)
     }
 
     fn words(&self) -> String {
         format!(
-            "{} of labels in {} steps on all units with noise multiplier {:.4}",
-            match self.scorers {
-                1 => "a scorer".to_string(),
-                scorers => format!("{scorers} scorers"),
-            },
-            self.scorer_steps,
-            self.scorer_noise_multiplier
+            "scorers of labels in {} steps on all units with noise multiplier {:.4}",
+            self.scorer_steps, self.scorer_noise_multiplier
         )
     }
 
     fn terms(&self) -> Terms {
         vec![(
-            "scorer",
+            "scorers",
             format!(
-                "{} of {} steps on all units, noise multiplier {:.4}",
-                self.scorers, self.scorer_steps, self.scorer_noise_multiplier
+                "{} steps on all units, noise multiplier {:.4}",
+                self.scorer_steps, self.scorer_noise_multiplier
             ),
         )]
     }

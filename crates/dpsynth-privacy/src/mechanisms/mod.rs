@@ -177,7 +177,7 @@ mechanisms! {
     released as LEXICON = "lexicon",
     proof Proof::Certified("Balle and Wang 2018: the Gaussian mechanism");
 
-    /// The scorer of labels.
+    /// The scorers of labels.
     LabelScorer(LabelScorer) says LabelScorerStated,
     released as SCORER = "scorer",
     proof Proof::Certified("Dong, Roth and Su 2022: composition of Gaussian mechanisms");
@@ -479,7 +479,7 @@ mod tests {
                     steps: 40,
                     max_norm: 1.0,
                 },
-                2,
+                1,
             ),
             TOY.planned(Unproven {}, 3),
         ]

@@ -587,7 +587,7 @@ fn p8_a_lexicon_and_its_scorer_are_paid_from_the_plan_once() {
     let delta = plan(&r).delta();
     r.beside = vec![
         LEXICON.planned(LabelTokens::costing(0.5, delta, 4.0), 1),
-        SCORER.planned(LabelScorer::costing(1.0, delta, 30, 1, 1.0), 1),
+        SCORER.planned(LabelScorer::costing(1.0, delta, 30, 1.0), 1),
     ];
     for (release, alone) in r.beside.iter().zip([0.5, 1.0]) {
         let phase = release.mechanism.phase(1).expect("accounted for");
