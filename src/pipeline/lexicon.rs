@@ -109,10 +109,8 @@ fn learn(
     };
     // How often a label occurs is no matter of a text's, but it is of how far a scorer is to be trusted.
     if by_tokens.is_some() {
-        let alone = scorer::weigh(&scored(units, &by_tokens, &None, 1.0), 1, size, &mut sums, WEIGHING)?;
-        let of_texts = scored(units, &by_tokens, &None, 0.0);
-        lexicon.shown = Some(scorer::mean_posterior(&of_texts, &alone, size, &mut sums)?);
-        lexicon.own_trust = alone.first().copied();
+        let alone = scored(units, &by_tokens, &None, 1.0);
+        lexicon.own_trust = scorer::weigh(&alone, 1, size, &mut sums, WEIGHING)?.first().copied();
     }
     lexicon.trust = match (&by_tokens, &by_sense) {
         (Some(_), None) => lexicon.own_trust.into_iter().collect(),
@@ -123,6 +121,11 @@ fn learn(
             scorer::weigh(&both, scorers, size, &mut sums, WEIGHING)?
         }
     };
+    if let Some(alone) = lexicon.own_trust {
+        let texts = scored(units, &by_tokens, &by_sense, 0.0);
+        let shown = scorer::shown(&texts, alone, &lexicon.trust, size, &mut sums)?;
+        (lexicon.shown, lexicon.shown_clear) = (Some(shown.all), Some(shown.clear));
+    }
     lexicon.scorer = by_tokens.map(|(_, mut rows)| {
         rows.iter_mut().for_each(|row| row.truncate(known));
         rows

@@ -37,7 +37,11 @@ pub fn evidence_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<O
     };
     let counted = lexicon.map(|lexicon| Counted {
         evidence: Evidence::new(lexicon.evidence()),
-        shown: lexicon.shown,
+        // Records whose label is not clear are not kept, where any are judged.
+        shown: match config.sample.refine.is_on() {
+            true => lexicon.shown_clear,
+            false => lexicon.shown,
+        },
     });
     Ok(counted.filter(|counted| !counted.evidence.tokens().is_empty()))
 }
@@ -45,7 +49,8 @@ pub fn evidence_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<O
 /// What a lexicon says of tokens.
 pub struct Counted {
     pub evidence: Evidence,
-    /// The mean posterior that it gives a real record's own label; none where that was not looked at.
+    /// The mean posterior that it gives the own label of real records such as are to be drawn; none where that was not looked
+    /// at.
     pub shown: Option<f64>,
 }
 

@@ -6,8 +6,8 @@
 //!
 //! - Guidance (γ) by the model's own scores: wherever γ was swept by hand, on public data, records were worth most where the
 //!   model found their label with a mean posterior of 0.79 to 0.89, whatever γ that took (docs/results.md).
-//! - A lexicon's weight (β): records should show their label to its scorers as real ones do, and how well those do was
-//!   counted and charged.
+//! - A lexicon's weight (β): records should show their label to its scorer of tokens as real ones do (those that would be kept,
+//!   where records are judged), and how well those do was counted and charged.
 //!
 //! Private records do not enter: this room has no handle to them.
 

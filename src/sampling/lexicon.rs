@@ -36,6 +36,8 @@ document! {
         charged own_trust: Option<f32>,
         /// The mean posterior that the tokens' scorer, so trusted, gives a record's own label, in all records together.
         charged shown: Option<f64>,
+        /// The same of the records whose label is clear to both scorers.
+        charged shown_clear: Option<f64>,
         /// What the scores of both scorers count for together, the tokens' first, where they are there.
         charged trust: Vec<f32>,
     }
@@ -85,6 +87,7 @@ impl Lexicon {
             sense: None,
             own_trust: None,
             shown: None,
+            shown_clear: None,
             trust: Vec::new(),
         }
     }
@@ -112,7 +115,8 @@ impl Lexicon {
         }
         let scorers = [&self.scorer, &self.sense].into_iter().flatten().count();
         let trusts = self.trust.iter().chain(&self.own_trust);
-        let known = self.shown.is_none_or(|shown| (0.0..=1.0).contains(&shown));
+        let shown = [self.shown, self.shown_clear];
+        let known = shown.into_iter().flatten().all(|shown| (0.0..=1.0).contains(&shown));
         if self.trust.len() != scorers || trusts.copied().any(|t| !t.is_finite()) || !known {
             return Some("its scorers are not weighed");
         }

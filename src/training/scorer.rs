@@ -138,29 +138,57 @@ pub fn weigh(
     })
 }
 
-/// How well the weighed scorers find the labels of `units`: the mean posterior of a record's own label, by one of `sums`. From
-/// 1/labels to 1.
+/// How well a scorer finds labels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shown {
+    /// The mean posterior that it gives a record's own label, from 1/labels to 1.
+    pub all: f64,
+    /// The same of the records whose own label is clear to all scorers together: has a posterior of [`CLEAR`] at least.
+    pub clear: f64,
+}
+
+/// The posterior from which on a label is clear.
+pub const CLEAR: f64 = 0.8;
+
+/// How well the first of `scorers` by itself, trusted as far as `alone`, finds the labels of `units`; `together` is how far all of
+/// them are trusted to say whether a label is clear. By one of `sums`.
 ///
-/// A posterior is at most 1, which [`ChargedSums::max_norm`] must not be below; a unit contributes the mean of its records'
-/// (P5).
+/// A record adds (p, p·clear, clear)/√3, of norm 1 at most, which [`ChargedSums::max_norm`] bounds; a unit contributes the mean
+/// of its records' (P5).
 ///
 /// # Errors
 /// As [`ChargedSums::privatize`].
-pub fn mean_posterior(units: &Units<Scored>, weights: &[f32], public_size: u64, sums: &mut ChargedSums) -> Result<f64> {
-    let (weights, bound) = (
-        weights.iter().map(|w| f64::from(*w)).collect::<Vec<_>>(),
-        sums.max_norm(),
-    );
-    let labels = |record: &Scored| record.features.first().map_or(1, Vec::len);
-    let sum = sum_over(units, 1, |record, share, sum| {
-        let own = posterior(&record.features, &weights)[record.label];
-        sum[0] += share * if own.is_finite() { own.min(bound) } else { 0.0 };
+pub fn shown(
+    units: &Units<Scored>,
+    alone: f32,
+    together: &[f32],
+    public_size: u64,
+    sums: &mut ChargedSums,
+) -> Result<Shown> {
+    let together: Vec<f64> = together.iter().map(|w| f64::from(*w)).collect();
+    let part = sums.max_norm().min(1.0) / 3f64.sqrt();
+    let finite = |p: f64| if p.is_finite() { p } else { 0.0 };
+    let sum = sum_over(units, 3, |record, share, sum| {
+        let own = finite(posterior(&record.features[..1], &[f64::from(alone)])[record.label]);
+        let clear = f64::from(u8::from(posterior(&record.features, &together)[record.label] >= CLEAR));
+        let seen = [own, own * clear, clear];
+        sum.iter_mut().zip(seen).for_each(|(sum, v)| *sum += share * part * v);
     });
+    let labels = |record: &Scored| record.features.first().map_or(1, Vec::len);
     let labels = (0..units.len()).flat_map(|unit| units.records(unit).first().map(labels));
     let least = 1.0 / labels.max().unwrap_or(1) as f64;
     let noisy = sums.privatize(&sum)?;
-    let mean = f64::from(noisy.first().copied().unwrap_or_default()) / public_size as f64;
-    Ok(mean.clamp(least, 1.0))
+    let [p, p_clear, clear] = [0, 1, 2].map(|i| f64::from(noisy.get(i).copied().unwrap_or_default()) / part);
+    let all = (p / public_size as f64).clamp(least, 1.0);
+    Ok(Shown {
+        all,
+        // What is clear cannot show less than the mean of all.
+        clear: if clear > 0.0 {
+            (p_clear / clear).clamp(all, 1.0)
+        } else {
+            all
+        },
+    })
 }
 
 /// The softmax over labels of the weighed scores.

@@ -155,8 +155,8 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
     let by_looking = |units: &Units<Seen>| {
         let scored = scored(units);
         after(units.len(), &|mut sums| {
-            let mean = scorer::mean_posterior(&scored, &[1.0, 0.5], 12, &mut sums).expect("looks");
-            vec![vec![mean as f32]]
+            let shown = scorer::shown(&scored, 0.1, &[0.1, 0.05], 12, &mut sums).expect("looks");
+            vec![vec![shown.all as f32]]
         })
     };
     let mut rng = ChaCha8Rng::seed_from_u64(4);
@@ -173,7 +173,7 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
             weighed[1] = weighed[1].max(norm(&by_looking(&with), &by_looking(&without)));
         }
         // Weights move by 1 · sum / public size; what is looked at by sum / public size.
-        for (moved, most) in weighed.into_iter().zip([max_norm / 100.0, max_norm / 12.0]) {
+        for (moved, most) in weighed.into_iter().zip([max_norm / 100.0, 1.0 / 12.0]) {
             assert!(moved <= most * 1.001, "{records}: {moved} of {most}");
             assert!(records > 1 || moved > 0.8 * most, "{moved} of {most}");
         }
@@ -346,7 +346,7 @@ fn a_run_with_a_lexicon_goes_the_whole_way() {
 
     // How much it lifts was found, and what it was found by is kept.
     let found = &place.json("runs/tiny-quick/sampling/synthetic.json")["lexicon_weight"];
-    assert_eq!(found["target"], lexicon["shown"], "{found}");
+    assert_eq!(found["target"], lexicon["shown_clear"], "{found}");
     assert!(
         found["tried"].as_array().is_some_and(|tried| !tried.is_empty()),
         "{found}"
