@@ -139,6 +139,44 @@ fn gguf_in(folder: &std::path::Path) -> Option<std::path::PathBuf> {
     files.into_iter().find(|f| f.extension().is_some_and(|e| e == "gguf"))
 }
 
+/// Synthetic records of so many tokens that are drawn.
+fn synthetic_records(c: &RunConfig, length: f64) -> usize {
+    let fit = c.sample.tokens.map_or(0, |tokens| (tokens as f64 / length) as usize);
+    fit.clamp(c.sample.records, c.sample.most_records())
+}
+
+/// How often a record passes through the model where so many are drawn of an arm, pilots among it; how many are drawn anew is
+/// not known before.
+fn passes_of(c: &RunConfig, labels: usize, records: usize, synthetic: bool) -> usize {
+    let s = &c.sample;
+    let pilots = 3 * guide::pilot_size(s.records, labels);
+    // By the model each label is a pass; a lexicon's scorers take next to none.
+    let scored = 1 + s.refine.labels.min(labels - 1);
+    let judged = match s.refine.is_on() && !(synthetic && c.lexicon.has_scorer()) {
+        true => scored,
+        false => 0,
+    };
+    let by_lexicon = synthetic && c.lexicon.is_on() && s.lexicon_weight != Strength::Fixed(0.0);
+    match (s.guidance, s.lexicon_weight) {
+        (Strength::Found(_), Strength::Found(_)) if by_lexicon => records * (1 + judged) + pilots,
+        (Strength::Found(_), Strength::Fixed(_)) if by_lexicon => records * (1 + judged),
+        (Strength::Found(_), _) => {
+            records * (1 + s.contrasts(labels) + judged) + pilots * (1 + s.contrasts(labels) + scored)
+        }
+        (Strength::Fixed(_), _) => records * (1 + s.contrasts(labels) + judged),
+    }
+}
+
+/// What the vectors of all records take: an encoder of MiniLM's size is taken for granted, and texts of full length.
+fn lexicon_flops(c: &RunConfig) -> f64 {
+    const OF_A_WORD_PIECE: f64 = 21e6;
+    let records = c.dataset.public_size as f64 * c.dataset.max_records_per_unit() as f64;
+    match c.lexicon.encoder() {
+        Some(_) => records * c.lexicon.encoder_max_tokens as f64 * OF_A_WORD_PIECE,
+        None => 0.0,
+    }
+}
+
 fn cost(c: &RunConfig, shape: &Shape, labels: usize, steps: u64, device: &Device) -> Cost {
     let side_by_side = Workers::on(device);
     let workers = side_by_side.count();
@@ -171,32 +209,21 @@ fn cost(c: &RunConfig, shape: &Shape, labels: usize, steps: u64, device: &Device
     let forward = shape.flops_per_token();
     let unit = (c.dataset.max_records_per_unit() * rows_per_record) as f64 * record;
     let units_per_second = speed * TRAINING_SHARE / (passes * forward * unit);
-    // Each record is drawn once and scored once; how many are drawn anew is not known before.
-    let scored = match c.sample.refine.is_on() {
-        true => 1 + c.sample.refine.labels.min(labels - 1),
-        false => 0,
-    };
     let warm_start = &c.finetune.warm_start;
     let learned = (warm_start.records * warm_start.epochs * rows_per_record) as f64 * record;
     let warm_start_s = forward * passes * learned / (speed * TRAINING_SHARE)
         + forward * (2 * warm_start.records) as f64 * length / (speed * SAMPLING_SHARE);
-    let records = c.sample.records + c.sample.zero_shot_records.unwrap_or(c.sample.records);
-    let pilots = match c.sample.guidance {
-        Strength::Fixed(_) => 0,
-        // Three for each of two arms, scored in any case.
-        Strength::Found(_) => {
-            6 * guide::pilot_size(c.sample.records, labels) * (2 + contrasts + c.sample.refine.labels.min(labels - 1))
-        }
-    };
-    let drawn = (records * (1 + contrasts + scored) + pilots) as f64;
+    let zero_shot = c.sample.zero_shot_records.unwrap_or(c.sample.records);
+    let drawn = passes_of(c, labels, synthetic_records(c, length), true) + passes_of(c, labels, zero_shot, false);
+    let lexicon_s = lexicon_flops(c) / (speed * SAMPLING_SHARE);
     Cost {
         parameters: weights,
         trained_parameters,
         training_memory_bytes: training,
         sampling_memory_bytes: sampling,
-        finetune_s: (steps * c.finetune.expected_batch_size) as f64 / units_per_second + warm_start_s,
+        finetune_s: (steps * c.finetune.expected_batch_size) as f64 / units_per_second + warm_start_s + lexicon_s,
         units_per_second,
-        sample_s: forward * drawn * length / (speed * SAMPLING_SHARE),
+        sample_s: forward * drawn as f64 * length / (speed * SAMPLING_SHARE),
         matmul_flops_per_second: speed,
     }
 }
