@@ -276,18 +276,18 @@ pub fn tstr(
     let equal = comparison.records();
     for arm in comparison.arms {
         for classifier in comparison.classifiers() {
-            let (row, counts) = fits.row(arm, classifier, equal)?;
-            out.rows.push(row);
-            out.groups.extend(fits.groups(arm, classifier, equal)?);
+            let of_seeds = fits.of_seeds(arm, classifier, equal)?;
+            out.rows.push(row(&of_seeds, comparison.config)?);
+            out.groups.extend(group_rows(&of_seeds));
             out.confusions.push(ArmConfusion {
                 arm: arm.name,
                 classifier,
-                counts,
+                counts: mean_confusion(&of_seeds, comparison.num_labels),
             });
         }
     }
     for (arm, classifier) in comparison.wholes(equal) {
-        let (row, _) = fits.row(arm, classifier, arm.examples.len())?;
+        let row = fits.row(arm, classifier, arm.examples.len())?;
         match arm.name {
             ArmName::Real => out.all_real.push(row),
             _ => out.all_synthetic.push(row),
@@ -295,7 +295,7 @@ pub fn tstr(
     }
     for size in comparison.sizes() {
         for arm in comparison.arms.iter().filter(|a| a.examples.len() >= size) {
-            let (row, _) = fits.row(arm, Classifier::Linear, size)?;
+            let row = fits.row(arm, Classifier::Linear, size)?;
             out.size_curve.push(row);
         }
     }
@@ -312,54 +312,16 @@ struct Fits<'a> {
 }
 
 impl Fits<'_> {
-    /// The scores over all seeds, and the mean confusion.
-    fn row(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<(UtilityRow, Vec<Vec<f64>>)> {
-        let c = self.comparison;
-        let fits = (0..c.config.seeds as u64)
-            .map(|seed| self.fit(arm, classifier, records, seed))
-            .collect::<Result<Vec<Finished>>>()?;
-        let over_seeds = |score: fn(&Finished) -> f64| {
-            let scores: Vec<f64> = fits.iter().map(score).collect();
-            Interval::over_seeds(&scores).ok_or_else(too_few_seeds)
-        };
-        let mut counts = vec![vec![0.0; c.num_labels]; c.num_labels];
-        for row in fits.iter().map(|f| &f.confusion) {
-            let pairs = counts.iter_mut().flatten().zip(row.iter().flatten());
-            pairs.for_each(|(mean, count)| *mean += *count as f64 / fits.len() as f64);
-        }
-        let row = UtilityRow {
-            arm: arm.name,
-            classifier,
-            records,
-            steps: match classifier {
-                Classifier::Linear => linear::steps(records),
-                Classifier::Encoder => encoder::steps(records, c.config),
-            },
-            test_records: c.test_for(classifier).len(),
-            accuracy: over_seeds(|f| f.accuracy)?,
-            macro_f1: over_seeds(|f| f.macro_f1)?,
-        };
-        Ok((row, counts))
+    /// The fits of all seeds, two at least.
+    fn of_seeds(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<Vec<Finished>> {
+        let seeds = 0..self.comparison.config.seeds as u64;
+        seeds.map(|seed| self.fit(arm, classifier, records, seed)).collect()
     }
 
-    /// The accuracy in each group over all seeds.
-    fn groups(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<Vec<GroupRow>> {
-        let fits = (0..self.comparison.config.seeds as u64)
-            .map(|seed| self.fit(arm, classifier, records, seed))
-            .collect::<Result<Vec<Finished>>>()?;
-        let known = fits.first().map(|fit| fit.groups.clone()).unwrap_or_default();
-        let row = |of: GroupScore| {
-            let scores = fits.iter().flat_map(|fit| &fit.groups);
-            let scores: Vec<f64> = scores.filter(|s| s.group == of.group).map(|s| s.accuracy).collect();
-            Some(GroupRow {
-                arm: arm.name,
-                classifier,
-                group: of.group,
-                test_records: of.records,
-                accuracy: Interval::over_seeds(&scores)?,
-            })
-        };
-        Ok(known.into_iter().filter_map(row).collect())
+    /// The scores over all seeds.
+    fn row(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<UtilityRow> {
+        let fits = self.of_seeds(arm, classifier, records)?;
+        row(&fits, self.comparison.config)
     }
 
     /// As it was done before, else done now.
@@ -389,6 +351,56 @@ impl Fits<'_> {
         self.finished.push(fit.clone());
         Ok(fit)
     }
+}
+
+/// The scores of the fits of all seeds.
+fn row(fits: &[Finished], config: &EvaluateConfig) -> Result<UtilityRow> {
+    let of = fits.first().ok_or_else(too_few_seeds)?;
+    let over_seeds = |score: fn(&Finished) -> f64| {
+        let scores: Vec<f64> = fits.iter().map(score).collect();
+        Interval::over_seeds(&scores).ok_or_else(too_few_seeds)
+    };
+    Ok(UtilityRow {
+        arm: of.arm,
+        classifier: of.classifier,
+        records: of.records,
+        steps: match of.classifier {
+            Classifier::Linear => linear::steps(of.records),
+            Classifier::Encoder => encoder::steps(of.records, config),
+        },
+        test_records: of.test_records,
+        accuracy: over_seeds(|f| f.accuracy)?,
+        macro_f1: over_seeds(|f| f.macro_f1)?,
+    })
+}
+
+/// Their mean confusion.
+fn mean_confusion(fits: &[Finished], num_labels: usize) -> Vec<Vec<f64>> {
+    let mut counts = vec![vec![0.0; num_labels]; num_labels];
+    for confusion in fits.iter().map(|f| &f.confusion) {
+        let pairs = counts.iter_mut().flatten().zip(confusion.iter().flatten());
+        pairs.for_each(|(mean, count)| *mean += *count as f64 / fits.len() as f64);
+    }
+    counts
+}
+
+/// Their accuracy in each group.
+fn group_rows(fits: &[Finished]) -> Vec<GroupRow> {
+    let row = |of: &Finished, group: &GroupScore| {
+        let scores = fits.iter().flat_map(|fit| &fit.groups);
+        let scores: Vec<f64> = scores.filter(|s| s.group == group.group).map(|s| s.accuracy).collect();
+        Some(GroupRow {
+            arm: of.arm,
+            classifier: of.classifier,
+            group: group.group,
+            test_records: group.records,
+            accuracy: Interval::over_seeds(&scores)?,
+        })
+    };
+    let first = fits.iter().take(1);
+    first
+        .flat_map(|of| of.groups.iter().filter_map(move |group| row(of, group)))
+        .collect()
 }
 
 impl<'a> Comparison<'a> {

@@ -157,14 +157,18 @@ fn passes_of(c: &RunConfig, labels: usize, records: usize, synthetic: bool) -> u
         false => 0,
     };
     let by_lexicon = synthetic && c.lexicon.is_on() && s.lexicon_weight != Strength::Fixed(0.0);
-    match (s.guidance, s.lexicon_weight) {
-        (Strength::Found(_), Strength::Found(_)) if by_lexicon => records * (1 + judged) + pilots,
-        (Strength::Found(_), Strength::Fixed(_)) if by_lexicon => records * (1 + judged),
-        (Strength::Found(_), _) => {
-            records * (1 + s.contrasts(labels) + judged) + pilots * (1 + s.contrasts(labels) + scored)
-        }
-        (Strength::Fixed(_), _) => records * (1 + s.contrasts(labels) + judged),
-    }
+    let is_found = |strength| matches!(strength, Strength::Found(_));
+    // A guidance that is found is none where a lexicon steers.
+    let contrasts = match by_lexicon && is_found(s.guidance) {
+        true => 0,
+        false => s.contrasts(labels),
+    };
+    let pilot = match (is_found(s.guidance), by_lexicon) {
+        (true, false) => 1 + contrasts + scored,
+        (_, true) if is_found(s.lexicon_weight) => 1 + contrasts,
+        _ => 0,
+    };
+    records * (1 + contrasts + judged) + pilots * pilot
 }
 
 /// What the vectors of all records take: an encoder of MiniLM's size is taken for granted, and texts of full length.

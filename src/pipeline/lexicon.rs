@@ -137,42 +137,39 @@ fn learn(
 /// What a scorer of features has learned, beside them.
 type Learned<F> = Option<(Units<Labelled<F>>, Vec<Vec<f32>>)>;
 
-/// What each scorer gives each record, with `bias` times the biases, which stand last in each row.
+/// What a scorer gives each record, unit by unit, with `bias` times the biases, which stand last in each row.
+fn scores<F: Features>(learned: &Learned<F>, bias: f64) -> Option<Vec<Vec<f32>>> {
+    let (features, rows) = learned.as_ref()?;
+    let wide = |row: &Vec<f32>| row.iter().map(|w| f64::from(*w)).collect();
+    let rows: Vec<Vec<f64>> = rows.iter().map(wide).collect();
+    let score = |x: &F, row: &Vec<f64>| {
+        let (bias_of, weights) = row.split_last().expect("a bias stands last");
+        (x.dot(weights) + bias * bias_of) as f32
+    };
+    let of = |record: &Labelled<F>| rows.iter().map(|row| score(&record.features, row)).collect();
+    Some(features.all().iter().map(of).collect())
+}
+
+/// The same of each scorer that there is, by unit.
 fn scored(
     units: &Units<Seen>,
     by_tokens: &Learned<Vec<u32>>,
     by_sense: &Learned<Vec<f32>>,
     bias: f64,
 ) -> Units<Scored> {
-    fn of<F: Features>(learned: &Learned<F>, unit: usize, bias: f64) -> Option<Vec<Vec<f32>>> {
-        let (features, rows) = learned.as_ref()?;
-        let rows: Vec<Vec<f64>> = rows
-            .iter()
-            .map(|row| row.iter().map(|w| f64::from(*w)).collect())
-            .collect();
-        let score = |x: &F, row: &Vec<f64>| {
-            let (bias_of, weights) = row.split_last().expect("a bias stands last");
-            (x.dot(weights) + bias * bias_of) as f32
-        };
-        let records = features.records(unit).iter();
-        Some(
-            records
-                .map(|r| rows.iter().map(|row| score(&r.features, row)).collect())
-                .collect(),
-        )
-    }
-    let mut out = Units::empty();
+    let scorers: Vec<Vec<Vec<f32>>> = [scores(by_tokens, bias), scores(by_sense, bias)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let (mut out, mut at) = (Units::empty(), 0);
     for unit in 0..units.len() {
-        let scorers: Vec<Vec<Vec<f32>>> = of(by_tokens, unit, bias)
-            .into_iter()
-            .chain(of(by_sense, unit, bias))
-            .collect();
-        let records = units.records(unit).iter().enumerate();
-        let own = records.map(|(i, record)| Labelled {
+        let records = units.records(unit).iter().zip(at..);
+        let own = records.map(|(record, i)| Labelled {
             label: record.label,
             features: scorers.iter().map(|of_records| of_records[i].clone()).collect(),
         });
         out.push(own.collect());
+        at += units.records(unit).len();
     }
     out
 }

@@ -111,16 +111,18 @@ impl Evidence {
 
     /// The log-odds of `label` for the distinct tokens of a text.
     pub fn score(&self, tokens: &[u32], label: usize) -> f64 {
-        let mut reading = self.begin();
-        tokens.iter().for_each(|token| self.read(&mut reading, *token));
-        self.log_odds(&reading, label)
+        self.log_odds(&self.read_all(tokens), label)
     }
 
     /// log p(y|x) of each label, but for a constant, for the distinct tokens of a text.
     pub fn scores(&self, tokens: &[u32]) -> Vec<f64> {
+        self.read_all(tokens).sums
+    }
+
+    fn read_all(&self, tokens: &[u32]) -> Reading {
         let mut reading = self.begin();
         tokens.iter().for_each(|token| self.read(&mut reading, *token));
-        reading.sums
+        reading
     }
 
     /// β times the change that each token would make in the log-odds of `label`, within [`MOST`]; 0 for those that were read.

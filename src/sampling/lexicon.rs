@@ -135,6 +135,11 @@ impl Lexicon {
         Some(self.trusted(self.trust.first().copied()))
     }
 
+    /// What the scorer of whole texts counts for; none where there is none.
+    pub fn trust_of_sense(&self) -> Option<f32> {
+        self.sense.as_ref().and(self.trust.last().copied())
+    }
+
     fn trusted(&self, trust: Option<f32>) -> Weights {
         let mut of_labels = self.scorer.clone().unwrap_or_else(|| self.weights.clone());
         if let Some(trust) = trust {
@@ -145,13 +150,6 @@ impl Lexicon {
             tokens: self.tokens[..tokens].to_vec(),
             of_labels,
         }
-    }
-}
-
-impl Lexicon {
-    /// What the scorer of whole texts counts for; none where there is none.
-    pub fn trust_of_sense(&self) -> Option<f32> {
-        self.sense.as_ref().and(self.trust.last().copied())
     }
 }
 
