@@ -17,7 +17,7 @@ use crate::machine::workers::Workers;
 use crate::models::{LanguageModel, device};
 use crate::records::Vocabulary;
 use crate::run::stamp::Stamp;
-use crate::run::{RunPaths, Stage, evidence_of, steering_of, table};
+use crate::run::{RunPaths, Stage, lifting_of, steering_of, table};
 use crate::sampling::decode::Request;
 use crate::sampling::drawn::{self, Drawn};
 use crate::sampling::queue::Queue;
@@ -90,14 +90,14 @@ impl Redrawing<'_> {
         stop: Stop,
     ) -> Result<HashMap<(u64, u64), String>> {
         let steering = steering_of(self.folder, arm, self.config)?;
-        let lexicon = evidence_of(self.folder, arm, self.config)?;
+        let evidence = lifting_of(self.folder, arm, self.config)?;
         let decoder = drawn::decoder(
             self.config,
             model,
             self.vocabulary,
             self.prompts,
             steering,
-            lexicon.as_ref().map(|counted| &counted.evidence),
+            evidence.as_ref(),
         )?;
         let requests = chosen.iter().map(|drawn| Request {
             id: drawn.id,

@@ -74,7 +74,8 @@ pub struct SampleConfig {
     pub max_tokens: Option<usize>,
     /// Softmax temperature, above 0.
     pub temperature: f64,
-    /// Nucleus: the smallest set of tokens with at least this probability; 1 keeps all.
+    /// Nucleus: the smallest set of tokens with at least this probability; 1 keeps all, and noise in the weights shows in
+    /// the tail.
     pub top_p: f64,
     /// γ of label guidance: log p(x|y) + γ·(log p(x|y) − log p(x|contrast)) for each token; 0 is plain sampling, `"auto"`
     /// finds it for each arm from what is seen in its own records, and is 0 where a lexicon steers.
@@ -92,6 +93,9 @@ pub struct SampleConfig {
     /// `"auto"` finds it: such that records show their label as real ones do.
     #[serde(skip_serializing_if = "is_found")]
     pub lexicon_weight: Strength,
+    /// δ: where there is a lexicon, its tokens are lifted by δ·log (how often private records have them over how often drawn
+    /// ones do), by the noisy counts; 0 lifts none.
+    pub domain_weight: f64,
     /// Records drawn side by side.
     pub batch_size: usize,
     /// Records a Parquet shard.
@@ -134,13 +138,14 @@ impl Default for SampleConfig {
             label_prior: LabelPrior::Named(NamedPrior::Uniform),
             max_tokens: None,
             temperature: 1.0,
-            top_p: 1.0,
+            top_p: 0.9,
             guidance: Strength::Found(Auto::Auto),
             guidance_end: None,
             guidance_contrast: Contrast::Labels,
             guidance_labels: 4,
             guidance_plausibility: 0.0,
             lexicon_weight: Strength::Found(Auto::Auto),
+            domain_weight: 0.5,
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,
@@ -243,6 +248,9 @@ impl SampleConfig {
             && !(weight >= 0.0 && weight.is_finite())
         {
             return refuse("sample.lexicon_weight", "0 or more, or \"auto\"", weight.to_string());
+        }
+        if !(self.domain_weight >= 0.0 && self.domain_weight.is_finite()) {
+            return refuse("sample.domain_weight", "0 or more", self.domain_weight.to_string());
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return refuse("sample.top_p", "above 0 and at most 1", self.top_p.to_string());

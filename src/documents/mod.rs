@@ -5,6 +5,7 @@
 //! | `model/privacy.json` | [`Guarantee`](crate::privacy::Guarantee) |
 //! | `model/lexicon.json` | [`Lexicon`] |
 //! | `sampling/<arm>.json` | [`Sampled`] |
+//! | `sampling/domain.json` | [`Domain`] |
 //! | `sampling/copy_gate.json` | [`GateCount`] |
 //! | `internal/audit.json` | [`Findings`] |
 //! | `report.json` | [`Report`] |
@@ -25,6 +26,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use crate::sampling::domain::Domain;
 pub use crate::sampling::guide::{Found, FoundWeight, Tried, TriedWeight};
 pub use crate::sampling::lexicon::Lexicon;
 pub use crate::training::trainer::StepLog;
@@ -46,7 +48,7 @@ use crate::{Error, Result};
 const _: () = assert!(leaves(Guarantee::FIELDS));
 const _: () = assert!(leaves(GateCount::FIELDS));
 const _: () = assert!(leaves(Sampled::FIELDS) && leaves(SampledLabel::FIELDS));
-const _: () = assert!(leaves(Lexicon::FIELDS));
+const _: () = assert!(leaves(Lexicon::FIELDS) && leaves(Domain::FIELDS));
 const _: () = assert!(leaves(Found::FIELDS) && leaves(Tried::FIELDS));
 const _: () = assert!(leaves(FoundWeight::FIELDS) && leaves(TriedWeight::FIELDS));
 const _: () = assert!(leaves(ShardMetadata::FIELDS));

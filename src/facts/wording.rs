@@ -234,12 +234,21 @@ fn lifting(facts: &Facts) -> Option<String> {
             ", found such that its records show their labels as clearly as real ones do, which is a noisy figure under the guarantee",
         ),
     };
-    (weight > 0.0).then(|| {
-        format!(
+    let mut out = Vec::new();
+    if weight > 0.0 {
+        out.push(format!(
             "Tokens that speak for the wanted label were made likelier, by counts and weights that were learned privately as a part of the guarantee (weight {}{found}).",
             significant(weight, 3)
-        )
-    })
+        ));
+    }
+    let domain = facts.config.sample.domain_weight;
+    if domain > 0.0 {
+        out.push(format!(
+            "Tokens that private records have more often than the model writes them were made likelier, and those that they have less often unlikelier, by the same counts (weight {}).",
+            significant(domain, 3)
+        ));
+    }
+    (!out.is_empty()).then(|| out.join(" "))
 }
 
 /// What one must not expect.

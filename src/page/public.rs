@@ -133,6 +133,7 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
             ("lexicon.encoder", c.lexicon.encoder().unwrap_or("none").to_string()),
             ("lexicon.encoder_max_tokens", c.lexicon.encoder_max_tokens.to_string()),
             ("sample.lexicon_weight", named(&s.lexicon_weight)),
+            ("sample.domain_weight", s.domain_weight.to_string()),
         ]);
     }
     if c.audit.holdout > 0.0 {

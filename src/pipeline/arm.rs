@@ -14,9 +14,9 @@ use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
 use crate::progress::Unit;
 use crate::records::Vocabulary;
-use crate::run::Counted;
 use crate::sampling::decode::{Decoder, Request};
 use crate::sampling::drawn::{self, Drawn};
+use crate::sampling::evidence::Evidence;
 use crate::sampling::guide::Steering;
 use crate::sampling::queue::Queue;
 use crate::sampling::refine::{Candidate, Outcome, Refinement, Score, TRIES, Taken};
@@ -31,7 +31,7 @@ pub struct Source<'a> {
     /// Of each label.
     pub prompts: &'a [Vec<u32>],
     /// What tokens say of labels, where that was paid for.
-    pub evidence: Option<&'a Counted>,
+    pub evidence: Option<&'a Evidence>,
     /// What judges records instead of the model that drew them.
     pub scorers: Option<&'a Scorers<'a>>,
 }
@@ -59,7 +59,7 @@ impl Source<'_> {
                 self.vocabulary,
                 self.prompts,
                 steering,
-                self.evidence.map(|counted| &counted.evidence),
+                self.evidence,
             )?,
             judge: match self.scorers {
                 _ if !scored => None,

@@ -168,7 +168,11 @@ fn passes_of(c: &RunConfig, labels: usize, records: usize, synthetic: bool) -> u
         (_, true) if is_found(s.lexicon_weight) => 1 + contrasts,
         _ => 0,
     };
-    records * (1 + contrasts + judged) + pilots * pilot
+    let domain = match synthetic && c.lexicon.is_on() && s.domain_weight > 0.0 {
+        true => guide::pilot_size(s.records, labels) * (1 + contrasts),
+        false => 0,
+    };
+    records * (1 + contrasts + judged) + pilots * pilot + domain
 }
 
 /// What the vectors of all records take: an encoder of MiniLM's size is taken for granted, and texts of full length.

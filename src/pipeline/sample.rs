@@ -5,12 +5,12 @@ use super::Pipeline;
 use super::arm::Source;
 use super::scorers::Scorers;
 use crate::config::{LabelPrior, NamedPrior, RefineAction, RefineConfig, Strength};
-use crate::documents::{Found, FoundWeight, Sampled, SampledLabel, ShardMetadata, Tried, TriedWeight};
+use crate::documents::{Domain, Found, FoundWeight, Sampled, SampledLabel, ShardMetadata, Tried, TriedWeight};
 use crate::files::{read_json, write_atomically};
 use crate::models::LanguageModel;
 use crate::records::{LabelSpace, Vocabulary};
 use crate::run::report::guarantee;
-use crate::run::{Preparation, evidence_of};
+use crate::run::{Counted, Preparation, evidence_of, stamp};
 use crate::sampling::evidence::Evidence;
 use crate::sampling::guide::{self, Steering};
 use crate::sampling::prior;
@@ -66,7 +66,7 @@ pub fn sample_arm(
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let preparation = Preparation::read(&p.folder)?;
     let wanted = wanted(p, labels.len(), records)?;
-    let lexicon = evidence_of(&p.folder, name, c)?;
+    let counted = evidence_of(&p.folder, name, c)?;
     let scorers = match name {
         "synthetic" => Scorers::of(p, vocabulary)?,
         _ => None,
@@ -76,10 +76,18 @@ pub fn sample_arm(
         model,
         vocabulary,
         prompts: &preparation.prompts,
-        evidence: lexicon.as_ref(),
+        evidence: counted.as_ref().map(|counted| &counted.evidence),
         scorers: scorers.as_ref(),
     };
-    let steered = steer(&source, name, &wanted)?;
+    let mut steered = steer(&source, name, &wanted, counted.as_ref())?;
+    let lifting = match &counted {
+        Some(counted) if c.sample.domain_weight > 0.0 => toward_domain(&source, name, &wanted, counted, &mut steered)?,
+        _ => counted.as_ref().map(|counted| counted.evidence.clone()),
+    };
+    let source = Source {
+        evidence: lifting.as_ref(),
+        ..source
+    };
     let wanted = match steered.mean_tokens.zip(c.sample.tokens) {
         Some((mean, tokens)) if name == "synthetic" => {
             let fit = (tokens as f64 / mean.max(1.0)) as usize;
@@ -139,7 +147,7 @@ struct Steered {
 }
 
 /// As declared, or found from records that the arm's model draws to try it, which are thrown away.
-fn steer(source: &Source, name: &str, wanted: &[usize]) -> Result<Steered> {
+fn steer(source: &Source, name: &str, wanted: &[usize], counted: Option<&Counted>) -> Result<Steered> {
     let s = &source.p.config.sample;
     let pilot = guide::pilot(wanted, source.prompts.len());
     let mut out = Steered::default();
@@ -169,19 +177,19 @@ fn steer(source: &Source, name: &str, wanted: &[usize]) -> Result<Steered> {
             });
         }
     }
-    let Some(lexicon) = source.evidence else {
+    let Some(counted) = counted else {
         return Ok(out);
     };
     match s.lexicon_weight {
         Strength::Fixed(weight) => out.steering.lexicon_weight = weight,
         Strength::Found(_) => {
-            let target = lexicon.shown.unwrap_or(guide::TARGET);
+            let target = counted.shown.unwrap_or(guide::TARGET);
             let (weight, tried) = guide::find(&guide::WEIGHTS, target, |lexicon_weight| {
                 let steering = Steering {
                     lexicon_weight,
                     ..out.steering
                 };
-                let (shown, mean_tokens) = shown_to(&lexicon.evidence, source, name, &pilot, steering)?;
+                let (shown, mean_tokens) = shown_to(&counted.evidence, source, name, &pilot, steering)?;
                 out.mean_tokens = mean_tokens;
                 Ok(shown)
             })?;
@@ -239,9 +247,48 @@ fn shown_to(
     pilot: &[usize],
     steering: Steering,
 ) -> Result<(f64, Option<f64>)> {
-    let c = &source.p.config;
     let what = format!("lexicon weight {}", steering.lexicon_weight);
-    let journals = source.p.folder.pilot_journals(name, &what);
+    let drawn = pilot_tokens(source, name, &what, pilot, steering)?;
+    let posterior = |(label, tokens): &(usize, Vec<u32>)| 1.0 / (1.0 + (-evidence.score(tokens, *label)).exp());
+    let posteriors: f64 = drawn.iter().map(posterior).sum();
+    // Blank records show no label.
+    Ok((posteriors / pilot.len() as f64, mean_tokens(&drawn)))
+}
+
+/// What the arm is lifted by: evidence of labels, and of the domain, by what is drawn without that.
+fn toward_domain(
+    source: &Source,
+    name: &str,
+    wanted: &[usize],
+    counted: &Counted,
+    steered: &mut Steered,
+) -> Result<Option<Evidence>> {
+    let path = source.p.folder.domain();
+    let pilot = guide::pilot(wanted, source.prompts.len());
+    let drawn = pilot_tokens(source, name, "domain", &pilot, steered.steering)?;
+    steered.mean_tokens = mean_tokens(&drawn);
+    let drawn: Vec<Vec<u32>> = drawn.into_iter().map(|(_, tokens)| tokens).collect();
+    let domain = Domain::of(&counted.lexicon, &drawn);
+    write_atomically(&path, stamp::text(&domain).as_bytes())?;
+    Ok(counted.toward(&domain, source.p.config.sample.domain_weight))
+}
+
+/// Mean length of records; none where there are none.
+fn mean_tokens(drawn: &[(usize, Vec<u32>)]) -> Option<f64> {
+    let tokens: usize = drawn.iter().map(|(_, tokens)| tokens.len()).sum();
+    (!drawn.is_empty()).then(|| tokens as f64 / drawn.len() as f64)
+}
+
+/// The tokens of pilot records as the lexicon sees them, with their labels; without the blank ones.
+fn pilot_tokens(
+    source: &Source,
+    name: &str,
+    what: &str,
+    pilot: &[usize],
+    steering: Steering,
+) -> Result<Vec<(usize, Vec<u32>)>> {
+    let c = &source.p.config;
+    let journals = source.p.folder.pilot_journals(name, what);
     let mut arm = source.arm(format!("{name}, {what}"), steering, false, journals)?;
     let plain = RefineConfig {
         min_posterior: 0.0,
@@ -254,15 +301,14 @@ fn shown_to(
         source.prompts.len(),
         c.sample.seed,
     ))?;
-    let (mut posteriors, mut length) = (0.0, 0);
-    for ((place, _), text) in arm.texts() {
-        let tokens = source.vocabulary.text(text, c.lexicon.max_tokens)?;
-        posteriors += 1.0 / (1.0 + (-evidence.score(&tokens, pilot[place as usize])).exp());
-        length += tokens.len();
-    }
-    let records = arm.texts().len().max(1) as f64;
-    // Blank records show no label.
-    Ok((posteriors / pilot.len() as f64, Some(length as f64 / records)))
+    let texts = arm.texts();
+    let mut places: Vec<_> = texts.keys().copied().collect();
+    places.sort_unstable();
+    let of = |(place, round): (u64, u64)| {
+        let tokens = source.vocabulary.text(texts[&(place, round)], c.lexicon.max_tokens)?;
+        Ok((pilot[place as usize], tokens))
+    };
+    places.into_iter().map(of).collect()
 }
 
 /// How records are judged: by scorers, who see all labels at once, or by the model, for which each label costs a pass.

@@ -2,7 +2,7 @@
 
 use super::RunPaths;
 use crate::config::{RunConfig, Strength};
-use crate::documents::{self, Lexicon, Sampled};
+use crate::documents::{self, Domain, Lexicon, Sampled};
 use crate::records::LabelSpace;
 use crate::sampling::evidence::Evidence;
 use crate::sampling::guide::Steering;
@@ -35,23 +35,61 @@ pub fn evidence_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<O
         "synthetic" => lexicon_of(folder, config)?,
         _ => None,
     };
-    let counted = lexicon.map(|lexicon| Counted {
-        evidence: Evidence::new(lexicon.evidence()),
-        // Records whose label is not clear are not kept, where any are judged.
-        shown: match config.sample.refine.is_on() {
-            true => lexicon.shown_clear,
-            false => lexicon.shown,
+    let counted = lexicon
+        .filter(|lexicon| !lexicon.tokens.is_empty())
+        .map(|lexicon| Counted {
+            evidence: Evidence::new(lexicon.evidence()),
+            // Records whose label is not clear are not kept, where any are judged.
+            shown: match config.sample.refine.is_on() {
+                true => lexicon.shown_clear,
+                false => lexicon.shown,
+            },
+            lexicon,
+        });
+    Ok(counted)
+}
+
+/// What the records of an arm were lifted by: evidence of labels, and of the domain where that was compared.
+///
+/// # Errors
+/// Data: the lexicon or the comparison is damaged.
+pub fn lifting_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<Option<Evidence>> {
+    let Some(counted) = evidence_of(folder, arm, config)? else {
+        return Ok(None);
+    };
+    let weight = config.sample.domain_weight;
+    if weight == 0.0 {
+        return Ok(Some(counted.evidence));
+    }
+    let path = folder.domain();
+    match documents::read_if_there::<Domain>(&path)? {
+        None => Ok(Some(counted.evidence)),
+        Some(domain) => match counted.toward(&domain, weight) {
+            Some(evidence) => Ok(Some(evidence)),
+            None => Err(
+                Error::data(format!("{} is damaged: it is of another lexicon", path.display()))
+                    .hint("delete it: dpsynth sample makes it again"),
+            ),
         },
-    });
-    Ok(counted.filter(|counted| !counted.evidence.tokens().is_empty()))
+    }
 }
 
 /// What a lexicon says of tokens.
 pub struct Counted {
+    pub lexicon: Lexicon,
+    /// Of labels.
     pub evidence: Evidence,
     /// The mean posterior that it gives the own label of real records such as are to be drawn; none where that was not looked
     /// at.
     pub shown: Option<f64>,
+}
+
+impl Counted {
+    /// The evidence of labels, with what lifts tokens to the domain, times `weight`; none where that is of other tokens.
+    pub fn toward(&self, domain: &Domain, weight: f64) -> Option<Evidence> {
+        let values = domain.log_ratios.iter().map(|ratio| weight as f32 * ratio);
+        (values.len() == self.lexicon.tokens.len()).then(|| self.evidence.clone().beside(&self.lexicon.tokens, values))
+    }
 }
 
 /// What the records of an arm were steered by: as declared, or as was found for them.

@@ -281,6 +281,11 @@ impl RunPaths {
         self.of_arm(arm).join("sampling").join(format!("{arm}.json"))
     }
 
+    /// How much likelier private records are to have the lexicon's tokens than drawn ones, where that lifts them.
+    pub fn domain(&self) -> PathBuf {
+        self.root.join("sampling").join("domain.json")
+    }
+
     /// What the copy gate counted, where the plan has one: drawn once, with the charge.
     pub fn copy_gate(&self) -> PathBuf {
         self.root.join("sampling").join("copy_gate.json")
@@ -355,7 +360,7 @@ impl RunPaths {
         let mut out = match stage {
             Stage::Prepare => self.outputs(stage),
             Stage::Finetune => vec![self.trained(), self.guarantee(), self.label_counts(), self.lexicon()],
-            Stage::Sample => ["synthetic", "zero_shot"].map(|arm| self.sampled(arm)).into(),
+            Stage::Sample => vec![self.sampled("synthetic"), self.sampled("zero_shot"), self.domain()],
             Stage::References | Stage::Evaluate => Vec::new(),
         };
         if stage == Stage::Sample {
@@ -410,6 +415,7 @@ impl RunPaths {
                         self.shards(a),
                     ]
                 })
+                .chain([self.domain()])
                 .collect(),
             // What was paid for is kept, and the other knows by itself whether it is what is asked for.
             Stage::References => Vec::new(),

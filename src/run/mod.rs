@@ -26,7 +26,7 @@ pub mod table;
 pub mod tokens;
 
 pub use crate::documents::Stage;
-pub use evidence::{Counted, evidence_of, lexicon_of, steering_of};
+pub use evidence::{Counted, evidence_of, lexicon_of, lifting_of, steering_of};
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths, trained_on};
 pub use locate::run_in;
 pub use places::Places;

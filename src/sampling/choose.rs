@@ -167,19 +167,18 @@ fn logarithm(x: f32) -> f32 {
 /// Zeroes all weights under the largest threshold above which `top_p` of the mass still lies.
 #[inline(always)]
 fn keep_nucleus(weights: &mut [f32], top_p: f64) {
+    let all: f64 = weights.chunks(BLOCK).map(|w| f64::from(sum(w))).sum();
+    let wanted = top_p * all;
+    // Weights so small that all of them together would not hold what the nucleus leaves out: the threshold is above. That is
+    // nearly every token, and the search passes over the rest thirty times.
+    let least = ((all - wanted) / weights.len() as f64) as f32;
+    let candidates: Vec<f32> = weights.iter().copied().filter(|w| *w >= least).collect();
     let above = |threshold: f32| -> f64 {
-        let block = |w: &[f32]| {
-            let kept: [f32; BLOCK] = std::array::from_fn(|i| match w.get(i) {
-                Some(w) if *w >= threshold => *w,
-                _ => 0.0,
-            });
-            f64::from(sum(&kept))
-        };
-        weights.chunks(BLOCK).map(block).sum()
+        let kept = candidates.iter().filter(|w| **w >= threshold);
+        kept.map(|w| f64::from(*w)).sum()
     };
-    let wanted = top_p * above(0.0);
     // The bits of floats of 0 and above ascend with them; the largest weight is 1.
-    let (mut low, mut high) = (0u32, 1f32.to_bits() + 1);
+    let (mut low, mut high) = (least.to_bits(), 1f32.to_bits() + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if above(f32::from_bits(middle)) >= wanted {

@@ -143,7 +143,8 @@ impl Decoder {
         Ok(this)
     }
 
-    /// The same, but tokens are lifted by what they say of the record's label, times `beta`: 0 lifts none.
+    /// The same, but tokens are lifted by what they say of the record's label, times `beta`, and by what they are lifted by
+    /// besides: 0 and nothing besides lift none.
     ///
     /// # Panics
     /// Where the evidence is of other labels, or of tokens that are none of the model's.
@@ -153,7 +154,7 @@ impl Decoder {
         let known = evidence.tokens().iter().all(|t| (*t as usize) < vocabulary);
         assert!(known, "evidence is of the model's tokens");
         Decoder {
-            evidence: (beta > 0.0).then_some((evidence, beta)),
+            evidence: (beta > 0.0 || evidence.lifts_for_any_label()).then_some((evidence, beta)),
             ..self
         }
     }

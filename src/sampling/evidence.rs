@@ -31,6 +31,10 @@ pub struct Evidence {
     peaks: Vec<f32>,
     /// exp of the weights below the largest.
     likelihoods: Vec<Vec<f32>>,
+    /// The tokens that are lifted: those of the weights, then others.
+    tokens: Vec<u32>,
+    /// By how much each of them is lifted whatever the label.
+    of_any_label: Vec<f32>,
 }
 
 /// How far a text has been read: each label's sum of weights, and which tokens it has.
@@ -66,10 +70,34 @@ impl Evidence {
         let exp = |w: &Vec<f32>| w.iter().zip(&peaks).map(|(w, peak)| (w - peak).exp()).collect();
         Evidence {
             likelihoods: weights.of_labels.iter().map(exp).collect(),
+            tokens: weights.tokens.clone(),
+            of_any_label: vec![0.0; weights.tokens.len()],
             places,
             peaks,
             weights,
         }
+    }
+
+    /// The same, but `tokens` are lifted by so much besides, whatever the label.
+    ///
+    /// # Panics
+    /// Where there are not as many values as tokens.
+    pub fn beside(mut self, tokens: &[u32], values: impl ExactSizeIterator<Item = f32>) -> Self {
+        assert_eq!(tokens.len(), values.len(), "each token has a value");
+        for (token, value) in tokens.iter().zip(values) {
+            let at = *self.places.entry(*token).or_insert_with(|| {
+                self.tokens.push(*token);
+                self.of_any_label.push(0.0);
+                self.tokens.len() - 1
+            });
+            self.of_any_label[at] += value;
+        }
+        self
+    }
+
+    /// Whether tokens are lifted where labels do not matter.
+    pub fn lifts_for_any_label(&self) -> bool {
+        self.of_any_label.iter().any(|value| *value != 0.0)
     }
 
     /// How many labels there are.
@@ -77,16 +105,16 @@ impl Evidence {
         self.weights.of_labels.len()
     }
 
-    /// The tokens that say anything.
+    /// The tokens that are lifted.
     pub fn tokens(&self) -> &[u32] {
-        &self.weights.tokens
+        &self.tokens
     }
 
     /// Nothing read yet.
     pub fn begin(&self) -> Reading {
         Reading {
             sums: vec![0.0; self.weights.of_labels.len()],
-            seen: vec![false; self.weights.tokens.len()],
+            seen: vec![false; self.tokens.len()],
         }
     }
 
@@ -99,7 +127,7 @@ impl Evidence {
             return;
         }
         for (sum, weights) in reading.sums.iter_mut().zip(&self.weights.of_labels) {
-            *sum += f64::from(weights[at]);
+            *sum += weights.get(at).copied().map_or(0.0, f64::from);
         }
     }
 
@@ -125,8 +153,25 @@ impl Evidence {
         reading
     }
 
-    /// β times the change that each token would make in the log-odds of `label`, within [`MOST`]; 0 for those that were read.
+    /// β times the change that each token would make in the log-odds of `label`, and what it is lifted by besides, within
+    /// [`MOST`]; 0 for those that were read.
     pub fn lift(&self, reading: &Reading, label: usize, beta: f64) -> Vec<f32> {
+        let mut out = match beta > 0.0 {
+            true => self.changes(reading, label),
+            false => vec![0.0; self.weights.tokens.len()],
+        };
+        out.resize(self.tokens.len(), 0.0);
+        for ((lift, besides), seen) in out.iter_mut().zip(&self.of_any_label).zip(&reading.seen) {
+            *lift = match *seen {
+                true => 0.0,
+                false => (beta as f32 * *lift + besides).clamp(-MOST, MOST),
+            };
+        }
+        out
+    }
+
+    /// The change that each token of the weights would make in the log-odds of `label`.
+    fn changes(&self, reading: &Reading, label: usize) -> Vec<f32> {
         let sums = reading.sums.iter().copied().enumerate();
         let others: Vec<(usize, f64)> = sums.filter(|(other, _)| *other != label).collect();
         let total = log_sum_exp(others.iter().map(|(_, sum)| *sum));
@@ -137,14 +182,9 @@ impl Evidence {
                 *mixed += share * likelihood;
             }
         }
-        let own = self.weights.of_labels[label].iter().zip(&self.peaks).zip(&reading.seen);
-        for (mixed, ((own, peak), seen)) in mixed.iter_mut().zip(own) {
-            let change = own - peak - mixed.max(f32::MIN_POSITIVE).ln();
-            *mixed = if *seen {
-                0.0
-            } else {
-                (beta as f32 * change).clamp(-MOST, MOST)
-            };
+        let own = self.weights.of_labels[label].iter().zip(&self.peaks);
+        for (mixed, (own, peak)) in mixed.iter_mut().zip(own) {
+            *mixed = own - peak - mixed.max(f32::MIN_POSITIVE).ln();
         }
         mixed
     }

@@ -277,6 +277,32 @@ fn without_weight_a_lexicon_changes_no_bit() {
     }
 }
 
+/// Tokens that are lifted whatever the label, one of them beside the evidence's: they occur more often, once a record.
+#[test]
+fn tokens_of_the_domain_are_lifted_whatever_the_label() {
+    let model = model();
+    let evidence = evidence(model.shape().vocabulary);
+    let tokens = [evidence.tokens()[0], 11];
+    let by = |way, beta, value: f32| {
+        let lifted = evidence.clone().beside(&tokens, vec![value; 2].into_iter());
+        let decoder = Decoder::by(way, &model, &prompts(), decoding(0.0)).unwrap();
+        decoder.lifted(lifted, beta).decode(&requests(), 6)
+    };
+    let with = |records: &[Vec<u32>]| {
+        let has = |record: &&Vec<u32>| tokens.iter().any(|token| record.contains(token));
+        records.iter().filter(has).count()
+    };
+    let plain = Decoder::new(&model, &prompts(), decoding(0.0)).unwrap();
+    assert_eq!(plain.decode(&requests(), 6), by(Way::Memory, 0.0, 0.0));
+    let (more, fewer) = (by(Way::Memory, 0.0, 6.0), by(Way::Memory, 0.0, -25.0));
+    assert_eq!((with(&more), with(&fewer)), (requests().len(), 0));
+    assert_eq!(by(Way::Memory, 1.0, 2.0), by(Way::Tensors, 1.0, 2.0));
+
+    // What is lifted for any label says nothing of one.
+    let lifted = evidence.clone().beside(&tokens, vec![6.0; 2].into_iter());
+    assert_eq!(evidence.scores(&more[0]), lifted.scores(&more[0]));
+}
+
 #[test]
 fn a_lifted_record_does_not_depend_on_its_batch_or_on_the_kind_of_device() {
     let model = model();
@@ -352,6 +378,13 @@ fn a_run_with_a_lexicon_goes_the_whole_way() {
         "{found}"
     );
 
+    // So is what the domain's tokens were lifted by: a figure for each token of the lexicon.
+    let domain = &place.json("runs/tiny-quick/sampling/domain.json")["log_ratios"];
+    assert_eq!(
+        domain.as_array().map(Vec::len),
+        lexicon["tokens"].as_array().map(Vec::len)
+    );
+
     // Records are short, and there are tokens for more of them.
     let kept = place.json("runs/tiny-quick/sampling/synthetic.json")["kept"].as_u64();
     assert!(kept.is_some_and(|kept| kept > 30 && kept <= 240), "{kept:?}");
@@ -367,6 +400,7 @@ fn a_run_with_a_lexicon_goes_the_whole_way() {
         card.contains("trained privately as a part of the guarantee, scored its records"),
         "{card}"
     );
+    assert!(card.contains("more often than the model writes them"), "{card}");
 
     // Other counts are none of the run's.
     let path = place.run("model/lexicon.json");
