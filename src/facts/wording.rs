@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::attacks::Attacks;
 use super::{Composed, Facts};
 use crate::config::{Contrast, Method, RefineAction, Strength};
+use crate::documents::Lexicon;
 use crate::number::{delta, significant, up};
 use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
 use crate::privacy::{Guarantee, Unit};
@@ -190,8 +191,15 @@ pub fn making(facts: &Facts) -> Vec<String> {
         Contrast::Marginal => "a prompt that names no label",
     };
     out.push(format!(
-        "The fine-tuned model then wrote records label by label, at temperature {}{}.",
+        "The fine-tuned model then wrote records label by label, at temperature {}{}{}.",
         s.temperature,
+        match s.top_p < 1.0 {
+            true => format!(
+                ", each token from the most probable ones that hold {} of the probability",
+                s.top_p
+            ),
+            false => String::new(),
+        },
         match weight.filter(|weight| *weight > 0.0) {
             None => String::new(),
             Some(weight) => format!(
@@ -207,12 +215,11 @@ pub fn making(facts: &Facts) -> Vec<String> {
             RefineAction::Relabel => "given the label that they showed",
             RefineAction::Score => "counted and kept",
         };
-        let lexicon = &facts.config.lexicon;
-        let judge = match lexicon.has_scorer() {
+        let judge = match facts.lexicon.as_ref().is_some_and(Lexicon::judges) {
             true => "Scorers of labels, trained privately as a part of the guarantee, scored its records",
             false => "It scored its own records",
         };
-        let none = match lexicon.is_on() {
+        let none = match facts.config.lexicon.is_on() {
             true => "No private record took part.",
             false => "No private record and no classifier trained on private records took part.",
         };

@@ -125,6 +125,7 @@ fn learn(
         let texts = scored(units, &by_tokens, &by_sense, 0.0);
         let shown = scorer::shown(&texts, alone, &lexicon.trust, size, &mut sums)?;
         (lexicon.shown, lexicon.shown_clear) = (Some(shown.all), Some(shown.clear));
+        lexicon.clear_share = Some(shown.clear_share);
     }
     lexicon.scorer = by_tokens.map(|(_, mut rows)| {
         rows.iter_mut().for_each(|row| row.truncate(known));

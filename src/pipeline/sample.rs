@@ -151,10 +151,11 @@ fn steer(source: &Source, name: &str, wanted: &[usize], counted: Option<&Counted
     let s = &source.p.config.sample;
     let pilot = guide::pilot(wanted, source.prompts.len());
     let mut out = Steered::default();
+    let knows_more = counted.is_some_and(|counted| counted.lexicon.tells_labels());
     match s.guidance {
         Strength::Fixed(guidance) => out.steering.guidance = guidance,
         // One of them is enough, and the lexicon knows more.
-        Strength::Found(_) if source.evidence.is_some() && s.lexicon_weight != Strength::Fixed(0.0) => {}
+        Strength::Found(_) if knows_more && s.lexicon_weight != Strength::Fixed(0.0) => {}
         Strength::Found(_) => {
             let (guidance, tried) = guide::find(&guide::GUIDANCE, guide::TARGET, |guidance| {
                 let steering = Steering {

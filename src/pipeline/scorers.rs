@@ -91,13 +91,13 @@ pub fn encoder(p: &Pipeline) -> Result<Encoder> {
 }
 
 impl<'a> Scorers<'a> {
-    /// What the run learned; none where it learned none.
+    /// What the run learned; none where it learned none, or too little to judge by.
     ///
     /// # Errors
     /// Data: it is damaged. Other: the encoder cannot be fetched or read.
     pub fn of(p: &Pipeline, vocabulary: &'a Vocabulary) -> Result<Option<Self>> {
         let lexicon = lexicon_of(&p.folder, &p.config)?;
-        let Some(lexicon) = lexicon.filter(|lexicon| !lexicon.trust.is_empty()) else {
+        let Some(lexicon) = lexicon.filter(Lexicon::judges) else {
             return Ok(None);
         };
         let tokens = lexicon.evidence_beside_sense().map(|weights| Tokens {

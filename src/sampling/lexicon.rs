@@ -13,6 +13,10 @@ const STANDS_OUT: f64 = 3.0;
 /// records says little (Laplace's rule, with more than one record).
 const RECORDS: f64 = 100.0;
 
+/// The share of real records whose label has to be clear to the scorers: with four draws a place, as many of drawn ones fill two
+/// places of three.
+const OFTEN: f64 = 0.25;
+
 document! {
     /// Tokens by label.
     #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +42,9 @@ document! {
         charged shown: Option<f64>,
         /// The same of the records whose label is clear to both scorers.
         charged shown_clear: Option<f64>,
+        /// The share of those records. None where there is no scorer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charged clear_share: Option<f64>,
         /// What the scores of both scorers count for together, the tokens' first, where they are there.
         charged trust: Vec<f32>,
     }
@@ -88,6 +95,7 @@ impl Lexicon {
             own_trust: None,
             shown: None,
             shown_clear: None,
+            clear_share: None,
             trust: Vec::new(),
         }
     }
@@ -115,12 +123,23 @@ impl Lexicon {
         }
         let scorers = [&self.scorer, &self.sense].into_iter().flatten().count();
         let trusts = self.trust.iter().chain(&self.own_trust);
-        let shown = [self.shown, self.shown_clear];
+        let shown = [self.shown, self.shown_clear, self.clear_share];
         let known = shown.into_iter().flatten().all(|shown| (0.0..=1.0).contains(&shown));
         if self.trust.len() != scorers || trusts.copied().any(|t| !t.is_finite()) || !known {
             return Some("its scorers are not weighed");
         }
         None
+    }
+
+    /// Whether labels are clear to the scorers often enough for them to steer and judge by themselves: in few records of many
+    /// labels the noise leaves little to learn, and then the model knows more.
+    pub fn tells_labels(&self) -> bool {
+        self.clear_share.is_none_or(|share| share >= OFTEN)
+    }
+
+    /// Whether its scorers judge drawn records.
+    pub fn judges(&self) -> bool {
+        !self.trust.is_empty() && self.tells_labels()
     }
 
     /// What tokens by themselves say of labels: the weights of their scorer as far as it is to be trusted, or of naive Bayes

@@ -108,7 +108,7 @@ pub fn learn<F: Features>(
 pub type Scored = Labelled<Vec<Vec<f32>>>;
 
 /// How far each scorer is to be trusted: the weights of their scores in the softmax over labels that best says the labels of
-/// `units`, by `steps` of `sums`. As many as there are `scorers`; they begin at equal shares of 1.
+/// `units`, by `steps` of `sums`. As many as there are `scorers`; they begin at equal shares of 1 and end at 0 or more.
 ///
 /// A record's gradient for a scorer is Σ (p − y)·score over its labels; the norm of all is bounded by
 /// [`ChargedSums::max_norm`]. A unit contributes the mean of its records' (P5).
@@ -125,7 +125,7 @@ pub fn weigh(
     let bound = sums.max_norm();
     let begin = vec![1.0 / scorers as f64; scorers];
     let rate = WEIGHING_RATE / public_size as f64;
-    descend(begin, steps, rate, sums, units, |record, weights, share, sum| {
+    let trusts = descend(begin, steps, rate, sums, units, |record, weights, share, sum| {
         let mut errors = posterior(&record.features, weights);
         errors[record.label] -= 1.0;
         let of = |scores: &Vec<f32>| -> f64 { scores.iter().zip(&errors).map(|(s, e)| f64::from(*s) * e).sum() };
@@ -135,7 +135,9 @@ pub fn weigh(
             let scale = share * (bound / norm).min(1.0);
             sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += scale * g);
         }
-    })
+    })?;
+    // A scorer is right oftener than not, whatever the noise says.
+    Ok(trusts.into_iter().map(|trust| trust.max(0.0)).collect())
 }
 
 /// How well a scorer finds labels.
@@ -145,6 +147,8 @@ pub struct Shown {
     pub all: f64,
     /// The same of the records whose own label is clear to all scorers together: has a posterior of [`CLEAR`] at least.
     pub clear: f64,
+    /// The share of these records.
+    pub clear_share: f64,
 }
 
 /// The posterior from which on a label is clear.
@@ -188,6 +192,7 @@ pub fn shown(
         } else {
             all
         },
+        clear_share: (clear / public_size as f64).clamp(0.0, 1.0),
     })
 }
 

@@ -184,6 +184,62 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
     }
 }
 
+/// The second scorer says the opposite of every label: it is left out, not believed the other way round.
+#[test]
+fn a_scorer_that_errs_is_not_trusted() {
+    let request = PlanRequest {
+        target_epsilon: 1e4,
+        delta: Some(1e-6),
+        public_size: 100,
+        expected_batch_size: 1,
+        steps: 1,
+        max_grad_norm: 1.0,
+        noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        max_batch_size: None,
+        beside: vec![SCORER.planned(
+            LabelScorer {
+                noise_multiplier: 0.06,
+                steps: 31,
+                max_norm: 0.5,
+            },
+            1,
+        )],
+        seed: Some(5),
+    };
+    let scored = (0..100).map(|i| {
+        let own = |label: usize| if label == i % 2 { 1.0 } else { -1.0 };
+        Scored {
+            label: i % 2,
+            features: vec![vec![own(0), own(1)], vec![-own(0), -own(1)]],
+        }
+    });
+    let units = Units::of_records(scored.collect());
+    let folder = tempfile::tempdir().unwrap();
+    let plan = PrivacyPlan::calibrate(&request).expect("a plan");
+    let ledger = Ledger::open(folder.path(), "d", 1e6, 1e-6, &Unit::Record).expect("opens");
+    let mut run = plan.begin(ledger, "run", 100).expect("begins");
+    let mut sums = run.charge(SCORER).expect("charged");
+    let trusts = scorer::weigh(&units, 2, 100, &mut sums, 30).expect("weighs");
+    assert!(trusts[0] > 0.5 && trusts[1] == 0.0, "{trusts:?}");
+
+    let shown = scorer::shown(&units, 9.0, &[9.0, 0.0], 100, &mut sums).expect("looks");
+    assert!(shown.clear_share > 0.9, "{shown:?}");
+}
+
+/// In few records of many labels noise leaves little to learn, and then the model judges.
+#[test]
+fn scorers_that_rarely_find_a_label_judge_nothing() {
+    let mut lexicon = Lexicon::of(&[400.0; 40], 2, 3.0, &|token| Some(token.to_string()));
+    assert!(!lexicon.judges(), "there are no scorers");
+    lexicon.trust = vec![1.0];
+    assert!(lexicon.judges(), "a lexicon of an earlier version");
+    lexicon.clear_share = Some(0.6);
+    assert!(lexicon.judges());
+    lexicon.clear_share = Some(0.1);
+    assert!(!lexicon.judges());
+}
+
 /// Two labels with words of their own: the lexicon finds them, and the scorer tells records apart.
 #[test]
 fn a_lexicon_knows_the_words_of_its_labels() {
