@@ -52,6 +52,14 @@ pub enum Contrast {
     Marginal,
 }
 
+/// δ where none is given.
+const DOMAIN_WEIGHT: f64 = 0.5;
+
+// Left out where they are as usual, so that settings of earlier versions, which lack them, are the same settings.
+fn is_usual(weight: &f64) -> bool {
+    *weight == DOMAIN_WEIGHT
+}
+
 fn is_found(weight: &Strength) -> bool {
     *weight == Strength::Found(Auto::Auto)
 }
@@ -95,6 +103,7 @@ pub struct SampleConfig {
     pub lexicon_weight: Strength,
     /// δ: where there is a lexicon, its tokens are lifted by δ·log (how often private records have them over how often drawn
     /// ones do), by the noisy counts; 0 lifts none.
+    #[serde(skip_serializing_if = "is_usual")]
     pub domain_weight: f64,
     /// Records drawn side by side.
     pub batch_size: usize,
@@ -145,7 +154,7 @@ impl Default for SampleConfig {
             guidance_labels: 4,
             guidance_plausibility: 0.0,
             lexicon_weight: Strength::Found(Auto::Auto),
-            domain_weight: 0.5,
+            domain_weight: DOMAIN_WEIGHT,
             batch_size: 64,
             shard_records: 25_000,
             seed: 0,
