@@ -71,12 +71,9 @@ fn p5_no_unit_moves_the_counts_by_more_than_the_norm() {
     }
 }
 
-/// One step with next to no noise shows the sum of bounded gradients.
-#[test]
-fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
-    let folder = tempfile::tempdir().unwrap();
-    let max_norm = 0.5;
-    let request = |steps| PlanRequest {
+/// A plan whose scorers have so many sums, with next to no noise.
+fn request(steps: u64, max_norm: f64) -> PlanRequest {
+    PlanRequest {
         target_epsilon: 1e4,
         delta: Some(1e-6),
         public_size: 100,
@@ -95,14 +92,21 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
             1,
         )],
         seed: Some(5),
-    };
+    }
+}
+
+/// One step with next to no noise shows the sum of bounded gradients.
+#[test]
+fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
+    let folder = tempfile::tempdir().unwrap();
+    let max_norm = 0.5;
     let begin = [vec![0.1; VOCABULARY], vec![-0.2; VOCABULARY], vec![0.0; VOCABULARY]];
     let tokens: Vec<u32> = (0..VOCABULARY as u32).collect();
     let name = Cell::new(0);
     let after = |units: usize, learn: &dyn Fn(ChargedSums) -> Vec<Vec<f32>>| -> Vec<f64> {
         name.set(name.get() + 1);
         let name = name.get();
-        let plan = PrivacyPlan::calibrate(&request(1)).expect("a plan");
+        let plan = PrivacyPlan::calibrate(&request(1, max_norm)).expect("a plan");
         let ledger = Ledger::open(folder.path(), &format!("d{name}"), 1e6, 1e-6, &Unit::Record).expect("opens");
         // One name and one seed: both draw the same noise.
         let mut run = plan.begin(ledger, "run", units).expect("begins");
@@ -187,26 +191,6 @@ fn p5_no_unit_moves_a_scorers_gradient_by_more_than_the_norm() {
 /// The second scorer says the opposite of every label: it is left out, not believed the other way round.
 #[test]
 fn a_scorer_that_errs_is_not_trusted() {
-    let request = PlanRequest {
-        target_epsilon: 1e4,
-        delta: Some(1e-6),
-        public_size: 100,
-        expected_batch_size: 1,
-        steps: 1,
-        max_grad_norm: 1.0,
-        noise: NoiseKind::ExactGaussian,
-        unit: Unit::Record,
-        max_batch_size: None,
-        beside: vec![SCORER.planned(
-            LabelScorer {
-                noise_multiplier: 0.06,
-                steps: 31,
-                max_norm: 0.5,
-            },
-            1,
-        )],
-        seed: Some(5),
-    };
     let scored = (0..100).map(|i| {
         let own = |label: usize| if label == i % 2 { 1.0 } else { -1.0 };
         Scored {
@@ -216,7 +200,7 @@ fn a_scorer_that_errs_is_not_trusted() {
     });
     let units = Units::of_records(scored.collect());
     let folder = tempfile::tempdir().unwrap();
-    let plan = PrivacyPlan::calibrate(&request).expect("a plan");
+    let plan = PrivacyPlan::calibrate(&request(31, 0.5)).expect("a plan");
     let ledger = Ledger::open(folder.path(), "d", 1e6, 1e-6, &Unit::Record).expect("opens");
     let mut run = plan.begin(ledger, "run", 100).expect("begins");
     let mut sums = run.charge(SCORER).expect("charged");
