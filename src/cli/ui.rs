@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dpsynth::progress::{Progress, Task, Unit};
 use dpsynth::{Error, Result};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Progress and notes go to standard error; results to standard output.
 pub struct Ui {
@@ -76,13 +76,25 @@ impl Progress for Ui {
         if let Some(bars) = &self.bars {
             let bar = bars.add(ProgressBar::new(total));
             let template = match unit {
-                Unit::Bytes => "{msg_head}{bar:30} {bytes}/{total_bytes} {bytes_per_sec} left {eta} {msg}",
-                _ => "{msg_head}{bar:30} {pos}/{len} left {eta} {msg}",
+                Unit::Bytes => "{msg_head}{bar:30} {bytes}/{total_bytes} {bytes_per_sec} left {left} {msg}",
+                _ => "{msg_head}{bar:30} {pos}/{len} left {left} {msg}",
             };
             let template = template.replace("{msg_head}", &format!("{task:<12} "));
-            bar.set_style(ProgressStyle::with_template(&template).expect("template is valid"));
+            let pace = Arc::new(Mutex::new(Pace::new(total)));
+            let left = {
+                let pace = Arc::clone(&pace);
+                move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    let left = pace.lock().expect("no panic while counting").left(Instant::now());
+                    let _ = match left {
+                        Some(left) => write!(out, "{:#}", HumanDuration(left)),
+                        None => write!(out, "?"),
+                    };
+                }
+            };
+            let style = ProgressStyle::with_template(&template).expect("template is valid");
+            bar.set_style(style.with_key("left", left));
             bar.enable_steady_tick(Duration::from_millis(500));
-            Box::new(Bar(bar))
+            Box::new(Bar { bar, pace })
         } else {
             Box::new(Lines {
                 task: task.to_string(),
@@ -104,18 +116,66 @@ impl Progress for Ui {
     }
 }
 
-struct Bar(ProgressBar);
+/// How fast a task goes, by its mean so far: steps may be minutes apart.
+struct Pace {
+    total: u64,
+    begun: Instant,
+    /// What had been done before it was begun anew: what it says in its first moment.
+    before: u64,
+    last: (Instant, u64),
+}
+
+impl Pace {
+    fn new(total: u64) -> Self {
+        let now = Instant::now();
+        Pace {
+            total,
+            begun: now,
+            before: 0,
+            last: (now, 0),
+        }
+    }
+
+    fn set(&mut self, now: Instant, done: u64) {
+        if now - self.begun < Duration::from_millis(200) {
+            self.before = done;
+        }
+        if done != self.last.1 {
+            self.last = (now, done);
+        }
+    }
+
+    /// None until something is done.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let (at, done) = self.last;
+        if done >= self.total {
+            return Some(Duration::ZERO);
+        }
+        let each = (at - self.begun).as_secs_f64() / done.checked_sub(self.before).filter(|n| *n > 0)? as f64;
+        let left = each * (self.total - done) as f64 - (now - at).as_secs_f64();
+        Some(Duration::from_secs_f64(left.max(0.0)))
+    }
+}
+
+struct Bar {
+    bar: ProgressBar,
+    pace: Arc<Mutex<Pace>>,
+}
 
 impl Task for Bar {
     fn set(&self, done: u64, detail: &str) {
-        self.0.set_position(done);
-        self.0.set_message(detail.to_string());
+        self.pace
+            .lock()
+            .expect("no panic while counting")
+            .set(Instant::now(), done);
+        self.bar.set_position(done);
+        self.bar.set_message(detail.to_string());
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -159,6 +219,22 @@ impl Task for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_follows_from_all_that_was_done_though_steps_are_minutes_apart() {
+        let mut pace = Pace::new(10);
+        let at = |seconds: u64| pace.begun + Duration::from_secs(seconds);
+        let (begun, four, five, six) = (at(0), at(200), at(260), at(290));
+        assert_eq!(pace.left(four), None);
+        // Taken up again after 2 of 10.
+        pace.set(begun, 2);
+        assert_eq!(pace.left(four), None);
+        pace.set(four, 4);
+        assert_eq!(pace.left(four), Some(Duration::from_secs(600)));
+        assert_eq!(pace.left(five), Some(Duration::from_secs(540)));
+        pace.set(six, 10);
+        assert_eq!(pace.left(six), Some(Duration::ZERO));
+    }
 
     #[test]
     fn bars_are_for_a_terminal_that_someone_looks_at() {
