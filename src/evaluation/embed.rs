@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::encoder::{EncoderFiles, TextEncoder, vectors};
 use crate::Result;
+use crate::machine::workers::Workers;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
 
 /// A frozen sentence encoder (Reimers and Gurevych 2019): the mean of the last hidden states, scaled to length 1, as
@@ -46,7 +47,8 @@ impl SentenceEncoder {
     ) -> Result<Vec<Vec<f32>>> {
         let rows = self.text.encode(texts)?;
         let pooled = |tokens: &TokenBatch| tokens.mean(self.bert.forward(tokens));
-        let mut all = vectors(&rows, &self.device, pooled, each_batch)?;
+        // The caller's threads: who embeds text by text has workers of its own.
+        let mut all = vectors(&rows, &self.device, &Workers::with(1), pooled, each_batch)?;
         all.iter_mut().for_each(|v| scale_to_length_1(v));
         Ok(all)
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -14,6 +14,7 @@ use super::Example;
 use super::linear::argmax;
 use crate::assets::ModelFiles;
 use crate::config::EvaluateConfig;
+use crate::machine::workers::Workers;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
 use crate::{Error, Result};
 
@@ -23,6 +24,9 @@ const HEAD_LEARNING_RATE_RATIO: f64 = 20.0;
 const WARMUP: f64 = 0.1;
 /// Batches are sorted by length within groups of this many, so that little is padded and batches stay random.
 const BATCHES_SORTED_TOGETHER: usize = 8;
+/// Rows of a batch that go through the encoder together on a CPU, a core each: whole products keep more cores from waiting
+/// for each other, and the sum is the same on any number of them.
+const CPU_PART: usize = 8;
 /// Texts predicted at once.
 const PREDICT_BATCH: usize = 32;
 
@@ -171,17 +175,34 @@ impl EncoderClassifier {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut bert = Bert::load(&sizes, &files.weights, &autodiff)?.freeze_embeddings();
         let mut head = Head::random(sizes.hidden_size, num_labels, &mut rng, &autodiff);
+        let workers = Workers::on(device);
+        let part = match *device == Device::flex() {
+            true => CPU_PART,
+            false => config.encoder_batch_size,
+        };
         let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
         let total = steps(examples.len(), config);
         let mut done = 0;
         for _ in 0..config.encoder_epochs {
             for batch in shuffled_batches(&rows, config.encoder_batch_size, &mut rng) {
-                let tokens = TokenBatch::new(&select(&rows, &batch), &autodiff);
-                let labels: Vec<usize> = batch.iter().map(|&i| examples[i].label).collect();
-                let loss = cross_entropy(logits(&bert, &head, &tokens), &labels, &autodiff);
-                let mut gradients = loss.backward();
-                let of_bert = GradientsParams::from_module(&mut gradients, &bert);
-                let of_head = GradientsParams::from_module(&mut gradients, &head);
+                let parts: Vec<&[usize]> = batch.chunks(part).collect();
+                let gradients = |part: &&[usize]| {
+                    // Leaves of its own: graphs that share one wait for each other.
+                    let (bert, head) = (bert.clone().fork(&autodiff), head.clone().fork(&autodiff));
+                    let tokens = TokenBatch::new(&select(&rows, part), &autodiff);
+                    let labels: Vec<usize> = part.iter().map(|&i| examples[i].label).collect();
+                    let share = part.len() as f64 / batch.len() as f64;
+                    let loss = cross_entropy(logits(&bert, &head, &tokens), &labels, &autodiff) * share;
+                    let mut gradients = loss.backward();
+                    let of_bert = GradientsParams::from_module(&mut gradients, &bert);
+                    (of_bert, GradientsParams::from_module(&mut gradients, &head))
+                };
+                let (mut of_bert, mut of_head) = (GradientsAccumulator::new(), GradientsAccumulator::new());
+                workers.each(&parts, gradients, |_, (more_of_bert, more_of_head)| {
+                    of_bert.accumulate(&bert, more_of_bert);
+                    of_head.accumulate(&head, more_of_head);
+                });
+                let (of_bert, of_head) = (of_bert.grads(), of_head.grads());
                 let rate = config.encoder_learning_rate * schedule(done, total);
                 bert = optimizer.step(rate, bert, of_bert);
                 head = optimizer.step(rate * HEAD_LEARNING_RATE_RATIO, head, of_head);
@@ -219,33 +240,42 @@ impl EncoderClassifier {
         vectors(
             &rows,
             &self.device,
+            &Workers::on(&self.device),
             |tokens| logits(&self.bert, &self.head, tokens),
             each_batch,
         )
     }
 }
 
-/// What `forward` makes of each row of token ids, rows of similar length together; `each_batch` hears the number done.
+/// What `forward` makes of each row of token ids, rows of similar length together; `each_batch` hears the number done, as often
+/// as each of the workers has had a batch.
 pub(super) fn vectors(
     rows: &[Vec<u32>],
     device: &Device,
-    forward: impl Fn(&TokenBatch) -> Tensor<2>,
+    workers: &Workers,
+    forward: impl Fn(&TokenBatch) -> Tensor<2> + Sync,
     each_batch: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let mut by_length: Vec<usize> = (0..rows.len()).collect();
     by_length.sort_by_key(|&i| rows[i].len());
-    let mut all = vec![Vec::new(); rows.len()];
-    let mut done = 0;
-    for batch in by_length.chunks(PREDICT_BATCH) {
+    let of = |batch: &&[usize]| -> Result<Vec<Vec<f32>>> {
         let out = forward(&TokenBatch::new(&select(rows, batch), device));
         let [_, width] = out.dims();
         let out: Vec<f32> = out.try_into_vec_as().map_err(|e| {
             Error::other(format!("the device gave no values back: {e}")).hint("try again with `device = \"cpu\"`")
         })?;
-        for (&i, values) in batch.iter().zip(out.chunks(width)) {
-            all[i] = values.to_vec();
+        Ok(out.chunks(width).map(<[f32]>::to_vec).collect())
+    };
+    let mut all = vec![Vec::new(); rows.len()];
+    let mut done = 0;
+    for batches in by_length.chunks(PREDICT_BATCH * workers.count()) {
+        let each: Vec<&[usize]> = batches.chunks(PREDICT_BATCH).collect();
+        for (batch, out) in each.iter().zip(workers.map(&each, of)) {
+            for (&i, values) in batch.iter().zip(out?) {
+                all[i] = values;
+            }
         }
-        done += batch.len();
+        done += batches.len();
         each_batch(done)?;
     }
     Ok(all)
