@@ -241,6 +241,12 @@ pub fn sentence_encoder(named: &str, locations: &Locations, progress: &dyn Progr
     }
 }
 
+/// Whether the sentence encoder `named` is on this machine.
+pub fn is_here(named: &str, locations: &Locations) -> bool {
+    let known = |s: &Status| s.name == named && s.present.is_some();
+    Path::new(named).is_dir() || Registry::built_in().status(locations).iter().any(known)
+}
+
 /// Refuses an encoder that is neither a folder nor known.
 ///
 /// # Errors

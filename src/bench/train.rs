@@ -365,6 +365,22 @@ pub fn measure(
     })
 }
 
+/// Tokens a second of private steps, prompts included; one step more goes before those that count.
+///
+/// # Errors
+/// As [`measure`].
+pub fn tokens_per_second(subject: &Subject, setting: &Setting, stop: &AtomicBool) -> Result<f64> {
+    let mut bench = Bench::new(subject, setting)?;
+    let mut learner = Learner::new(subject, &setting.finetune);
+    let mut seconds = Vec::new();
+    for _ in 0..=setting.steps {
+        go_on(stop)?;
+        seconds.push(bench.step(Arm::Private, &mut learner)?.seconds);
+    }
+    let tokens = bench.units.all().iter().map(|r| r.tokens.len()).sum::<usize>() as f64;
+    Ok(tokens / median(&seconds[1..]))
+}
+
 fn medians(steps: &[Step]) -> Parts {
     let of = |part: fn(&Parts) -> f64| median(&steps.iter().map(|s| part(&s.parts)).collect::<Vec<_>>());
     Parts {

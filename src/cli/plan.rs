@@ -3,25 +3,29 @@
 use clap::Args;
 use dpsynth::assets::Locations;
 use dpsynth::config::{Profile, RunConfig};
-use dpsynth::pipeline::estimate::{Cost, Estimate, Hours, estimate, propose, respent};
+use dpsynth::pipeline::cost::Cost;
+use dpsynth::pipeline::estimate::{Estimate, estimate, respent};
+use dpsynth::pipeline::hours::{Hours, Spending, Spent, spend};
+use dpsynth::pipeline::rates::Rates;
 use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
 use dpsynth::progress::Progress;
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
 use super::Ui;
-use super::run::Which;
+use super::run::{Which, interrupts};
 use super::table::table;
 
 /// Prints steps, sampling rate, noise, epsilon, memory and time of a run, before any data is touched
 ///
-/// With --hours it proposes the expected batch size and the steps for that time of training, by the signal-to-noise
-/// ratio that the epsilon pays for: from public numbers alone, so nothing has to be tuned on private records.
+/// With --hours it says how to spend that time: on training in which steps and batches, on drawing how many records of
+/// which length, and how epsilon is best split between training and the lexicon. It follows from public numbers and from
+/// half a minute of work that measures this machine, so nothing has to be tuned on private records.
 #[derive(Args)]
 pub struct Plan {
     #[command(flatten)]
     which: Which,
-    /// Proposes how to spend this time of training, in hours; sampling and evaluation come on top
+    /// Says how to spend this time on a whole run, in hours, evaluation included
     #[arg(long, value_name = "H", allow_negative_numbers = true)]
     hours: Option<f64>,
     /// Prints one JSON object
@@ -41,9 +45,11 @@ struct Answer {
 struct Proposed {
     hours: f64,
     units_per_second: f64,
+    /// Seconds of the run's parts, at most.
+    spending: Spending,
     proposed: Timed,
     /// What `--set` takes.
-    set: [String; 2],
+    set: Vec<String>,
     offers: Vec<Timed>,
 }
 
@@ -58,26 +64,27 @@ struct Timed {
 }
 
 impl Proposed {
-    fn new(proposal: &Proposal, units_per_second: f64, hours: Hours) -> Self {
+    fn new(spent: &Spent, hours: Hours) -> Self {
         let timed = |offer: &Offer| Timed {
             offer: *offer,
-            relative: proposal.relative(offer),
-            finetune_s: offer.draws() as f64 / units_per_second,
+            relative: spent.training.relative(offer),
+            finetune_s: offer.draws() as f64 / spent.units_per_second,
         };
-        let proposed = proposal.proposed();
         Proposed {
             hours: hours.get(),
-            units_per_second,
-            proposed: timed(proposed),
-            set: [
-                format!("finetune.expected_batch_size={}", proposed.expected_batch_size),
-                format!("finetune.steps={}", proposed.steps),
-            ],
-            offers: proposal.offers().iter().map(timed).collect(),
+            units_per_second: spent.units_per_second,
+            spending: spent.spending,
+            proposed: timed(spent.training.proposed()),
+            set: spent
+                .set()
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
+            offers: spent.training.offers().iter().map(timed).collect(),
         }
     }
 
-    fn text(&self, profile: Profile) -> String {
+    fn text(&self, spent: &Spent, profile: Profile) -> String {
         let header = ["steps", "batch", "noise", "signal-to-noise", "worth", "training", ""];
         let mut table = table(header, ..6);
         for timed in &self.offers {
@@ -95,19 +102,35 @@ impl Proposed {
                 },
             ]);
         }
-        let set = self.set.each_ref().map(|s| format!("--set {s}"));
-        let Offer {
-            steps,
-            expected_batch_size,
-            ..
-        } = self.proposed.offer;
+        let (s, c) = (&self.spending, &spent.config);
+        let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens);
         format!(
-            "\nin {} of training, the most steps that are worth at least {:.0} % of the best split:\n{table}\n\
-             to use it: {}, or in the TOML:\n[profile.{}.finetune]\nexpected_batch_size = {expected_batch_size}\nsteps = {steps}",
+            "\n{} of {}, at most:\n  \
+             {:>8}  before training: vectors for the lexicon, a public warm-up\n  \
+             {:>8}  training, on records of {} tokens\n  \
+             {:>8}  {} synthetic records of {length} tokens, more where they are shorter\n  \
+             {:>8}  {} records of the untouched model, to compare with\n  \
+             {:>8}  evaluation\n\
+             steps and batches, the most steps that are worth at least {:.0} % of the best split:\n{table}\n\
+             to use it: --profile {} and these, each behind --set or in the TOML under [profile.{}]:\n{}",
+            duration(s.total_s()),
             duration(self.hours * 3600.0),
+            duration(s.before_training_s),
+            duration(s.training_s),
+            c.prepare.max_tokens,
+            duration(s.synthetic_s),
+            c.sample.tokens.map_or(c.sample.records, |tokens| tokens / length),
+            duration(s.zero_shot_s),
+            c.sample.zero_shot_records.unwrap_or(c.sample.records),
+            duration(s.evaluate_s),
             100.0 * TIE,
-            set.join(" "),
             profile.name(),
+            profile.name(),
+            self.set
+                .iter()
+                .map(|set| format!("  {set}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
         )
     }
 }
@@ -117,19 +140,29 @@ impl Plan {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let hours = self.hours.map(Hours::new).transpose()?;
         let (config, profile) = self.which.load()?;
-        let e = estimate(&config, &Locations::from_env())?;
-        let proposal = match hours {
-            Some(hours) => {
-                let cost = e.cost.as_ref().ok_or_else(|| {
-                    Error::usage("how much can be trained in a time is known once the model is here")
-                        .hint(format!("dpsynth fetch {}", config.model.asset))
-                })?;
-                let proposal = propose(&config, cost, hours)?;
-                Some(Proposed::new(&proposal, cost.units_per_second, hours))
+        let places = Locations::from_env();
+        let e = match hours {
+            None => estimate(&config, &places, |device| Ok(Rates::guessed(device)))?,
+            Some(_) => {
+                let stop = interrupts()?;
+                estimate(&config, &places, |device| {
+                    Rates::measured(&config, device, &places, stop, ui)
+                })?
             }
-            None => None,
         };
+        let spent = match (hours, &e.basis) {
+            (None, _) => None,
+            (Some(hours), Some(basis)) => Some((spend(&config, basis, hours)?, hours)),
+            (Some(_), None) => {
+                return Err(
+                    Error::usage("how much can be done in a time is known once the model is here")
+                        .hint(format!("dpsynth fetch {}", config.model.asset)),
+                );
+            }
+        };
+        let proposal = spent.map(|(spent, hours)| (Proposed::new(&spent, hours), spent));
         if self.json {
+            let proposal = proposal.map(|(proposed, _)| proposed);
             return ui.print_json(&Answer { estimate: e, proposal });
         }
         e.warnings
@@ -150,9 +183,9 @@ impl Plan {
         ];
         match &e.cost {
             Some(c) => {
-                out.push(cost(c));
+                out.push(cost(c, hours.is_some()));
                 out.push(match &proposal {
-                    Some(proposal) => proposal.text(profile),
+                    Some((proposal, spent)) => proposal.text(spent, profile),
                     None => format!("planner           {}", advice(&config, c)?),
                 });
             }
@@ -165,29 +198,36 @@ impl Plan {
     }
 }
 
-fn cost(c: &Cost) -> String {
+fn cost(c: &Cost, measured: bool) -> String {
     let (million, gigabytes) = (|n: usize| n as f64 / 1e6, |b: f64| b / 1e9);
+    let found = match measured {
+        true => "by a little of each, done now".to_string(),
+        false => format!(
+            "estimated from {:.0} GFLOP/s measured now",
+            c.matmul_flops_per_second / 1e9
+        ),
+    };
     format!(
         "model             {:.1} M parameters, {:.2} M trained\n\
          memory, at most   {:.1} GB training, {:.1} GB sampling\n\
-         time, at most     {} training, {} sampling  (estimated from {:.0} GFLOP/s measured now; evaluation comes on top)",
+         time, at most     {} training, {} sampling, {} evaluation  ({found})",
         million(c.parameters),
         million(c.trained_parameters),
         gigabytes(c.training_memory_bytes),
         gigabytes(c.sampling_memory_bytes),
         duration(c.finetune_s),
         duration(c.sample_s),
-        c.matmul_flops_per_second / 1e9
+        duration(c.evaluate_s),
     )
 }
 
 /// What the planner says of the configuration as it stands, in one line.
 fn advice(config: &RunConfig, cost: &Cost) -> Result<String> {
-    let (own, respent) = respent(config, cost)?;
+    let (own, respent) = respent(config, cost.trained_parameters)?;
     let Some(best) = respent.as_ref().map(Proposal::proposed) else {
         let draws = own.draws();
         return Ok(format!(
-            "{draws} draws are too few to plan with; --hours 0.5 plans for half an hour"
+            "{draws} draws are too few to plan with; --hours 1 plans for an hour"
         ));
     };
     let times = best.worth / own.worth;
@@ -199,7 +239,7 @@ fn advice(config: &RunConfig, cost: &Cost) -> Result<String> {
     } else {
         format!("{other} and are worth {times:.2} times as much")
     };
-    Ok(format!("{judged}; --hours 0.5 plans for half an hour"))
+    Ok(format!("{judged}; --hours 1 plans for an hour"))
 }
 
 fn duration(seconds: f64) -> String {

@@ -123,8 +123,13 @@ impl SampleConfig {
     pub fn most_records(&self) -> usize {
         match self.tokens {
             None => self.records,
-            Some(_) => self.records.saturating_mul(MOST_TIMES),
+            Some(_) => self.records.saturating_mul(self.most_times()),
         }
+    }
+
+    /// How many times `records` there may be, where their tokens say so.
+    pub fn most_times(&self) -> usize {
+        MOST_TIMES
     }
 
     /// Prompts beside its own that guidance contrasts each record with, of `labels` joint labels.

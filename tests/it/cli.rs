@@ -20,8 +20,10 @@ fn snapshot(place: &Place, name: &str, content: &str) {
     settings.add_filter(folder, "[FOLDER]/");
     settings.add_filter(folder.trim_end_matches('/'), "[FOLDER]");
     settings.add_filter(r"[0-9.]+ GB", "[N] GB");
-    settings.add_filter(r"[0-9.]+ (s|min|h) (training|sampling)", "[T] $2");
+    settings.add_filter(r"[0-9.]+ (s|min|h) (training|sampling|evaluation)", "[T] $2");
     settings.add_filter(r"[0-9]+ GFLOP/s", "[N] GFLOP/s");
+    settings.add_filter(r"take [0-9.]+ h here", "take [T] here");
+    settings.add_filter(r"steps, [0-9]+ s", "steps, [T]");
     settings.bind(|| insta::assert_snapshot!(name, content));
 }
 
@@ -126,19 +128,26 @@ fn a_plan_for_a_time_says_what_to_set() {
         serde_json::from_str::<serde_json::Value>(&said.stdout).expect("JSON")
     };
     let proposal = &plan(&["--hours", "0.5"])["proposal"];
-    let set = |i: usize| proposal["set"][i].as_str().expect("a setting");
-    let taken = plan(&["--set", set(0), "--set", set(1)]);
+    let set = proposal["set"].as_array().expect("settings");
+    let set = set.iter().flat_map(|s| ["--set", s.as_str().expect("a setting")]);
+    let taken = plan(&set.collect::<Vec<_>>());
     let proposed = &proposal["proposed"];
     for key in ["steps", "expected_batch_size", "noise_multiplier", "epsilon"] {
         assert_eq!(taken["privacy"][key], proposed[key], "{key}");
     }
-    let seconds = proposed["finetune_s"].as_f64().expect("a number");
-    assert!(seconds > 0.0 && seconds <= 1800.0, "{seconds}");
+    let spending = proposal["spending"].as_object().expect("parts");
+    let seconds = |part: &str| spending[part].as_f64().expect("a number");
+    let total: f64 = spending.keys().map(|part| seconds(part)).sum();
+    assert!(seconds("training_s") > 0.0 && total <= 1800.0, "{spending:?}");
     assert!(taken.get("proposal").is_none());
 
     let said = place.ok(&["plan", "tiny.toml", "--profile", "quick", "--hours", "0.5"]);
     assert!(said.stdout.contains("proposed"), "{}", said.stdout);
-    for line in ["expected_batch_size = ", "steps = ", "--set finetune.steps="] {
+    for line in [
+        "  finetune.expected_batch_size=",
+        "  finetune.steps=",
+        "[profile.quick]",
+    ] {
         assert!(said.stdout.contains(line), "no {line} in {}", said.stdout);
     }
 }

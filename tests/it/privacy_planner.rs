@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
+use dpsynth::bench::model_shape;
 use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
-use dpsynth::pipeline::estimate::{Cost, Hours, propose, respent};
-use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Proposal, TIE};
+use dpsynth::pipeline::cost::{Basis, Reckoning};
+use dpsynth::pipeline::estimate::respent;
+use dpsynth::pipeline::hours::{Hours, Spent, spend};
+use dpsynth::pipeline::rates::Rates;
+use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Offer, Proposal, TIE};
 use dpsynth::privacy::{LABELS, LabelCounts, PlanRequest, PrivacyPlan, Unit};
 use dpsynth::records::LabelSpace;
-use dpsynth::run::privacy_plan;
+use dpsynth::run::{plan_request, privacy_plan};
 use dpsynth::sampling::prior;
 
 fn request(target_epsilon: f64) -> PlanRequest {
@@ -144,27 +149,121 @@ fn config(overrides: &[&str]) -> RunConfig {
     pipeline("imdb.toml", Profile::Quick, overrides)
 }
 
-/// What it costs to train the adapter at so many records a second.
-fn at(units_per_second: f64) -> Cost {
-    Cost {
-        parameters: 134_515_008,
-        trained_parameters: ADAPTER,
-        training_memory_bytes: 0.0,
-        sampling_memory_bytes: 0.0,
-        finetune_s: 0.0,
-        units_per_second,
-        sample_s: 0.0,
-        matmul_flops_per_second: 0.0,
+/// A machine of two cores that trains and draws some hundred tokens a second, with the model that is built in.
+fn two_cores() -> Basis {
+    Basis {
+        shape: model_shape().shape(),
+        labels: 2,
+        device: Device::flex(),
+        rates: Rates {
+            training: 160e9,
+            sampling: 160e9,
+            reading: 100e9,
+            matmul: 200e9,
+        },
+    }
+}
+
+fn spent(hours: f64, profile: Profile, overrides: &[&str]) -> Spent {
+    let config = pipeline("imdb.toml", profile, overrides);
+    spend(&config, &two_cores(), Hours::new(hours).expect("above 0")).expect("enough")
+}
+
+/// Synthetic records of full length.
+fn records(spent: &Spent) -> usize {
+    let s = &spent.config.sample;
+    s.tokens.expect("by tokens") / s.max_tokens.expect("a length")
+}
+
+#[test]
+fn hours_are_kept_and_more_of_them_make_more_of_everything() {
+    let plans = [1.0, 2.0, 4.0, 8.0, 40.0].map(|hours| {
+        let spent = spent(hours, Profile::Quick, &[]);
+        assert!(
+            spent.spending.total_s() <= hours * 3600.0 * 1.001,
+            "{hours} h: {:?}",
+            spent.spending
+        );
+        assert!(
+            spent.spending.total_s() > 0.8 * hours * 3600.0 || hours == 40.0,
+            "{hours} h are not used: {:?}",
+            spent.spending
+        );
+        spent
+    });
+    let rises = |of: &dyn Fn(&Spent) -> usize| {
+        let found: Vec<usize> = plans.iter().map(of).collect();
+        assert!(found.is_sorted() && found[4] > found[0], "{found:?}");
+    };
+    rises(&|s| s.config.prepare.max_tokens);
+    rises(&|s| s.training.proposed().draws() as usize * s.config.prepare.max_tokens);
+    rises(&|s| s.config.sample.tokens.expect("by tokens"));
+    assert_eq!(records(&plans[4]), 25_000, "as many as there are real ones");
+    for plan in &plans {
+        assert!(records(plan) >= 2000 || plan.config.prepare.max_tokens == 64);
     }
 }
 
 #[test]
-fn hours_are_draws_at_the_speed_that_is_given() {
-    let hours = |h| Hours::new(h).expect("above 0");
-    let config = config(&["lexicon.share=0"]);
-    let half = propose(&config, &at(7.0), hours(0.5)).expect("enough");
-    assert_eq!(half, proposal(&request(8.0), 12_600));
-    assert_eq!(half, propose(&config, &at(3.5), hours(1.0)).expect("the same draws"));
+fn what_is_proposed_can_be_run_as_it_is_set() {
+    let spent = spent(4.0, Profile::Overnight, &[]);
+    let set: Vec<String> = spent
+        .set()
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let config = pipeline("imdb.toml", Profile::Overnight, &set);
+    assert_eq!(config, spent.config);
+    let (plan, offer) = (privacy_plan(&config).expect("a plan"), spent.training.proposed());
+    assert_eq!(
+        (plan.steps(), plan.noise_multiplier()),
+        (offer.steps, offer.noise_multiplier)
+    );
+    let basis = two_cores();
+    let reckoned = Reckoning {
+        config: &config,
+        basis: &basis,
+    };
+    let cost = reckoned.cost(plan.steps());
+    let total = cost.finetune_s + cost.sample_s + cost.evaluate_s;
+    assert!(
+        (total / spent.spending.total_s() - 1.0).abs() < 1e-2,
+        "{total} {:?}",
+        spent.spending
+    );
+}
+
+#[test]
+fn the_lexicon_gets_what_training_can_spare() {
+    let worth = |overrides: &[String]| {
+        let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+        let request = plan_request(&config(&overrides));
+        Offer::of(&request, ADAPTER).expect("a plan").worth
+    };
+    for epsilon in ["8", "1"] {
+        let spent = spent(2.0, Profile::Quick, &[&format!("finetune.epsilon={epsilon}")]);
+        let (l, offer) = (&spent.config.lexicon, spent.training.proposed());
+        let with = |total: f64| {
+            worth(&[
+                format!("finetune.epsilon={epsilon}"),
+                format!("finetune.steps={}", offer.steps),
+                format!("finetune.expected_batch_size={}", offer.expected_batch_size),
+                format!("lexicon.share={}", total * l.share),
+                format!("lexicon.scorer_share={}", total * l.scorer_share),
+            ])
+        };
+        assert!(with(1.0) >= 0.87 * with(0.0), "{l:?} leaves training too little");
+    }
+    let none = spent(2.0, Profile::Quick, &["lexicon.share=0"]);
+    assert!(!none.config.lexicon.is_on() && !none.set().iter().any(|(key, _)| key.starts_with("lexicon")));
+}
+
+#[test]
+fn a_time_that_does_not_hold_what_every_run_does_is_refused() {
+    let config = config(&[]);
+    let error = spend(&config, &two_cores(), Hours::new(0.01).expect("above 0")).expect_err("too few");
+    assert!(error.to_string().contains("alone take"), "{error}");
     for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(Hours::new(wrong).expect_err("refused").to_string().contains("above 0"));
     }
@@ -172,7 +271,7 @@ fn hours_are_draws_at_the_speed_that_is_given() {
 
 #[test]
 fn a_configuration_is_held_against_its_own_draws() {
-    let own = |batch: &str, steps: &str| respent(&config(&[batch, steps]), &at(7.0)).expect("a plan");
+    let own = |batch: &str, steps: &str| respent(&config(&[batch, steps]), ADAPTER).expect("a plan");
     let (given, best) = own("finetune.expected_batch_size=100", "finetune.steps=100");
     let best = best.expect("10,000 draws are enough");
     assert_eq!((given.draws(), best.proposed().draws()), (10_000, 10_000));

@@ -1,0 +1,232 @@
+//! What a run takes here, from above: its settings, the model's shape and this machine's speed. No record is read.
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::rates::Rates;
+use crate::config::{AllReal, Method, RunConfig, Strength};
+use crate::machine::workers::Workers;
+use crate::models::shape::Shape;
+use crate::sampling::guide;
+use crate::training::trainable;
+
+/// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
+const PROMPT_TOKENS: usize = 40;
+/// Bytes held for a token in training, over the bytes of all linear maps' inputs and outputs; measured once with
+/// SmolLM2-135M on two cores (docs/results.md).
+const TAPE_FACTOR: f64 = 1.1;
+/// Operations of an encoder of MiniLM's size for a word piece: one is taken for granted.
+pub const OF_A_WORD_PIECE: f64 = 21e6;
+
+/// What a run takes, every record at its longest.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    pub parameters: usize,
+    pub trained_parameters: usize,
+    pub training_memory_bytes: f64,
+    pub sampling_memory_bytes: f64,
+    /// Training, the lexicon before it included.
+    pub finetune_s: f64,
+    /// Units of privacy (records, where nothing else is declared) that training takes in a second, at least.
+    pub units_per_second: f64,
+    pub sample_s: f64,
+    /// Without arms that were asked for besides.
+    pub evaluate_s: f64,
+    /// Of this machine, measured now.
+    pub matmul_flops_per_second: f64,
+}
+
+/// What a run's time follows from, besides its settings.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    pub shape: Shape,
+    /// Joint labels.
+    pub labels: usize,
+    pub device: Device,
+    pub rates: Rates,
+}
+
+/// What a run takes, by parts.
+#[derive(Clone, Copy)]
+pub struct Reckoning<'a> {
+    pub config: &'a RunConfig,
+    pub basis: &'a Basis,
+}
+
+/// How often a token passes through the model in training, in forward passes: forward, backward, and where all weights are
+/// trained their gradients and norms; frozen ones need neither.
+pub fn passes(config: &RunConfig) -> f64 {
+    match config.finetune.method {
+        Method::Lora => 2.0,
+        Method::Full => 3.5,
+    }
+}
+
+impl Reckoning<'_> {
+    /// Of a run of `steps` steps.
+    pub fn cost(&self, steps: u64) -> Cost {
+        let f = &self.config.finetune;
+        let drawn = self.synthetic_records();
+        Cost {
+            parameters: self.basis.shape.parameters(),
+            trained_parameters: trainable::count(f, &self.basis.shape),
+            training_memory_bytes: self.training_memory(),
+            sampling_memory_bytes: self.sampling_memory(),
+            finetune_s: (steps * f.expected_batch_size) as f64 / self.units_per_second()
+                + self.warm_start_s()
+                + self.lexicon_s(),
+            units_per_second: self.units_per_second(),
+            sample_s: self.drawing_s(drawn, true) + self.drawing_s(self.zero_shot_records(), false),
+            evaluate_s: self.evaluate_s(drawn),
+            matmul_flops_per_second: self.basis.rates.matmul,
+        }
+    }
+
+    /// Synthetic records that are drawn at least: all of full length.
+    pub fn synthetic_records(&self) -> usize {
+        let s = &self.config.sample;
+        let fit = s.tokens.map_or(0, |tokens| tokens / self.drawn_tokens());
+        fit.clamp(s.records, s.most_records())
+    }
+
+    /// Zero-shot records that are drawn.
+    pub fn zero_shot_records(&self) -> usize {
+        let s = &self.config.sample;
+        s.zero_shot_records.unwrap_or(s.records)
+    }
+
+    /// Tokens of a drawn record, at most.
+    pub fn drawn_tokens(&self) -> usize {
+        let c = self.config;
+        c.sample.max_tokens.unwrap_or(c.prepare.max_tokens).max(1)
+    }
+
+    /// Units of privacy that training takes in a second, at least.
+    pub fn units_per_second(&self) -> f64 {
+        let unit = self.config.dataset.max_records_per_unit() as f64 * self.tokens_per_record();
+        self.basis.rates.training / (passes(self.config) * self.basis.shape.flops_per_token() * unit)
+    }
+
+    /// Seconds for the vectors of all records, which the lexicon's second scorer learns from.
+    pub fn lexicon_s(&self) -> f64 {
+        let c = self.config;
+        let records = c.dataset.public_size as f64 * c.dataset.max_records_per_unit() as f64;
+        match c.lexicon.encoder() {
+            Some(_) => records * c.lexicon.encoder_max_tokens as f64 * OF_A_WORD_PIECE / self.basis.rates.reading,
+            None => 0.0,
+        }
+    }
+
+    /// Seconds for the public warm-up: drawing it, and learning from it.
+    pub fn warm_start_s(&self) -> f64 {
+        let warm_start = &self.config.finetune.warm_start;
+        let learned = (warm_start.records * warm_start.epochs) as f64 * self.tokens_per_record();
+        let drawn = (2 * warm_start.records * self.drawn_tokens()) as f64;
+        let forward = self.basis.shape.flops_per_token();
+        forward * passes(self.config) * learned / self.basis.rates.training
+            + forward * drawn / self.basis.rates.sampling
+    }
+
+    /// Seconds for so many records of an arm, and the pilots that find how it is steered; how many are drawn anew is not
+    /// known before.
+    pub fn drawing_s(&self, records: usize, synthetic: bool) -> f64 {
+        let passes = self.passes_of_a_record(synthetic) * records + self.passes_of_pilots(synthetic);
+        self.basis.shape.flops_per_token() * (passes * self.drawn_tokens()) as f64 / self.basis.rates.sampling
+    }
+
+    /// Seconds for the encoder's fits and what they are tested on; those of the linear classifier are nothing beside them.
+    pub fn evaluate_s(&self, synthetic_records: usize) -> f64 {
+        let (c, e) = (self.config, &self.config.evaluate);
+        if !e.encoder {
+            return 0.0;
+        }
+        let real = c.dataset.public_size as usize;
+        let smallest = synthetic_records.min(self.zero_shot_records()).min(real);
+        let equal = e.records.unwrap_or((4 * smallest).div_ceil(5)).min(smallest);
+        let mut fits = vec![equal; 3];
+        fits.extend(e.all_synthetic.then_some(synthetic_records));
+        fits.extend((e.all_real == AllReal::Both).then_some(real));
+        let test_records = e.encoder_test_records.or(c.prepare.max_test_records).unwrap_or(real);
+        // Forward, and twice that for the gradients; each fit is tested.
+        let read: usize = fits
+            .iter()
+            .map(|records| 3 * e.encoder_epochs * records + test_records)
+            .sum();
+        (e.seeds * read * e.encoder_max_tokens) as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
+    }
+
+    fn rows_per_record(&self) -> usize {
+        self.config.finetune.objective.rows_per_record(self.basis.labels)
+    }
+
+    /// Tokens that a record takes in training, all the rows of its objective together.
+    fn tokens_per_record(&self) -> f64 {
+        (self.rows_per_record() * (PROMPT_TOKENS + self.config.prepare.max_tokens)) as f64
+    }
+
+    fn by_lexicon(&self, synthetic: bool) -> bool {
+        let c = self.config;
+        synthetic && c.lexicon.is_on() && c.sample.lexicon_weight != Strength::Fixed(0.0)
+    }
+
+    /// Prompts beside its own that a record is contrasted with.
+    fn contrasts(&self, synthetic: bool) -> usize {
+        let s = &self.config.sample;
+        // A guidance that is found is none where a lexicon steers.
+        match self.by_lexicon(synthetic) && matches!(s.guidance, Strength::Found(_)) {
+            true => 0,
+            false => s.contrasts(self.basis.labels),
+        }
+    }
+
+    /// The model's passes that judge a record: by it each label is one; a lexicon's scorers take next to none.
+    fn judging(&self) -> usize {
+        1 + self.config.sample.refine.labels.min(self.basis.labels - 1)
+    }
+
+    fn passes_of_a_record(&self, synthetic: bool) -> usize {
+        let c = self.config;
+        let judged = match c.sample.refine.is_on() && !(synthetic && c.lexicon.has_scorer()) {
+            true => self.judging(),
+            false => 0,
+        };
+        1 + self.contrasts(synthetic) + judged
+    }
+
+    fn passes_of_pilots(&self, synthetic: bool) -> usize {
+        let (c, s) = (self.config, &self.config.sample);
+        let pilot = guide::pilot_size(s.records, self.basis.labels);
+        let is_found = |strength| matches!(strength, Strength::Found(_));
+        let drawn = 1 + self.contrasts(synthetic);
+        let tried = match (is_found(s.guidance), self.by_lexicon(synthetic)) {
+            (true, false) => drawn + self.judging(),
+            (_, true) if is_found(s.lexicon_weight) => drawn,
+            _ => 0,
+        };
+        let domain = match synthetic && c.lexicon.is_on() && s.domain_weight > 0.0 {
+            true => drawn,
+            false => 0,
+        };
+        pilot * (3 * tried + domain)
+    }
+
+    /// The base and what the forward sees of it; then values, two moments, the sum in f64, the noised one, and each worker's
+    /// own; then what a micro-batch of each worker holds.
+    fn training_memory(&self) -> f64 {
+        let f = &self.config.finetune;
+        let workers = Workers::on(&self.basis.device).count();
+        let tape = self.basis.shape.over_maps(|input, output| input + output);
+        let at_once = (workers * f.micro_batch_size) as f64 * self.tokens_per_record();
+        8.0 * self.basis.shape.parameters() as f64
+            + (24.0 + 4.0 * workers as f64) * trainable::count(f, &self.basis.shape) as f64
+            + at_once * 4.0 * tape as f64 * TAPE_FACTOR
+    }
+
+    /// The base, the tuned model, and its copy by columns; then keys, values and logits of what is drawn at once.
+    fn sampling_memory(&self) -> f64 {
+        let s = &self.config.sample;
+        let rows = Workers::on(&self.basis.device).count() * s.batch_size * (1 + s.contrasts(self.basis.labels));
+        let held = self.basis.shape.held_per_token() as f64 * 4.0 * (self.drawn_tokens() + PROMPT_TOKENS) as f64;
+        12.0 * self.basis.shape.parameters() as f64 + rows as f64 * (held + 8.0 * self.basis.shape.vocabulary as f64)
+    }
+}

@@ -1,0 +1,281 @@
+//! How to spend the hours there are: on training, on drawing records, and on texts of which length; and how to split epsilon
+//! between them. From public numbers and this machine's speed: nothing is tuned on private records.
+//!
+//! What does not grow with what is planned goes first: the vectors for the lexicon, the records of the untouched model, and
+//! the evaluation's classifiers on equally many records. Of the rest, training and synthetic records get a half each: as
+//! measured so far each is worth something, and neither makes up for the other (docs/results.md). Records are as long as they can
+//! be with [`ENOUGH`] of them drawn and [`FEW_DRAWS`] seen in training. The lexicon takes the largest share of epsilon that
+//! leaves training [`KEPT`] of its worth.
+
+use serde::Serialize;
+
+use super::cost::{Basis, Reckoning};
+use crate::config::RunConfig;
+use crate::privacy::planner::{FEWEST_STEPS, Offer, Proposal};
+use crate::run::plan_request;
+use crate::training::trainable;
+use crate::{Error, Result};
+
+/// Tokens of a record in training, and of one that is drawn, from the shortest: drawn ones go on for longer, since a
+/// classifier sees more of them.
+const LENGTHS: [(usize, usize); 5] = [(64, 128), (96, 192), (128, 224), (192, 256), (300, 320)];
+
+/// Synthetic records that come before longer ones: with twice as many, linear classifiers gained a point or less.
+const ENOUGH: usize = 2000;
+
+/// Units that training draws in all before records grow longer: ten steps of 256.
+const FEW_DRAWS: u64 = 256 * FEWEST_STEPS;
+
+/// Of epsilon, what the lexicon and its scorers cost alone, together: rungs, the largest first.
+const SHARES: [f64; 6] = [0.95, 0.9, 0.8, 0.6, 0.4, 0.2];
+
+/// Of training's worth without a lexicon, what one leaves at least.
+const KEPT: f64 = 0.875;
+
+/// To tell what each more takes.
+const MANY: usize = 1 << 16;
+
+/// Hours for a whole run: a number above 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hours(f64);
+
+impl Hours {
+    /// # Errors
+    /// Usage: not a number above 0, or none at all.
+    pub fn new(hours: f64) -> Result<Self> {
+        match hours > 0.0 && hours.is_finite() {
+            true => Ok(Hours(hours)),
+            false => Err(
+                Error::usage(format!("the hours for a run must be a number above 0, not {hours}"))
+                    .hint("--hours 0.5 is half an hour"),
+            ),
+        }
+    }
+
+    /// As given.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    fn seconds(self) -> f64 {
+        self.0 * 3600.0
+    }
+}
+
+/// Seconds of a run's parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spending {
+    /// Vectors of records for the lexicon, and a public warm-up.
+    pub before_training_s: f64,
+    pub training_s: f64,
+    pub synthetic_s: f64,
+    pub zero_shot_s: f64,
+    pub evaluate_s: f64,
+}
+
+impl Spending {
+    /// All together.
+    pub fn total_s(&self) -> f64 {
+        self.before_training_s + self.training_s + self.synthetic_s + self.zero_shot_s + self.evaluate_s
+    }
+}
+
+/// How to spend a time.
+#[derive(Clone, Debug)]
+pub struct Spent {
+    /// The settings with what is proposed.
+    pub config: RunConfig,
+    /// Steps and batches, of which one is proposed.
+    pub training: Proposal,
+    pub spending: Spending,
+    /// Units that training takes in a second.
+    pub units_per_second: f64,
+}
+
+impl Spent {
+    /// What `--set` takes.
+    pub fn set(&self) -> Vec<(&'static str, String)> {
+        let (c, offer) = (&self.config, self.training.proposed());
+        let mut set = vec![
+            ("finetune.expected_batch_size", offer.expected_batch_size.to_string()),
+            ("finetune.steps", offer.steps.to_string()),
+            ("prepare.max_tokens", c.prepare.max_tokens.to_string()),
+            ("sample.records", c.sample.records.to_string()),
+        ];
+        set.extend(c.sample.max_tokens.map(|n| ("sample.max_tokens", n.to_string())));
+        set.extend(c.sample.tokens.map(|n| ("sample.tokens", n.to_string())));
+        set.extend(
+            c.sample
+                .zero_shot_records
+                .map(|n| ("sample.zero_shot_records", n.to_string())),
+        );
+        if c.lexicon.is_on() {
+            set.push(("lexicon.share", c.lexicon.share.to_string()));
+            set.push(("lexicon.scorer_share", c.lexicon.scorer_share.to_string()));
+        }
+        set
+    }
+}
+
+/// How to spend `hours` on a run of `config`.
+///
+/// # Errors
+/// Usage: too few for what every run does, or to train at all; what [`Proposal::new`] refuses.
+pub fn spend(config: &RunConfig, basis: &Basis, hours: Hours) -> Result<Spent> {
+    let lengths = LENGTHS.map(|(train, drawn)| Lengths::of(config, basis, train, drawn));
+    let fits = |l: &&Lengths| {
+        l.halves(basis, hours)
+            .is_some_and(|h| h.records >= l.enough() && h.draws >= l.few_draws())
+    };
+    let lengths = lengths.iter().rev().find(fits).unwrap_or(&lengths[0]);
+    let halves = lengths
+        .halves(basis, hours)
+        .ok_or_else(|| too_few(lengths, basis, hours))?;
+    halves.spent(&lengths.config, basis)
+}
+
+/// Settings with records of a length.
+struct Lengths {
+    config: RunConfig,
+}
+
+/// What a time comes to.
+struct Halves {
+    /// Synthetic ones.
+    records: usize,
+    draws: u64,
+}
+
+impl Lengths {
+    /// Within the model's context, with room for a prompt.
+    fn of(config: &RunConfig, basis: &Basis, train: usize, drawn: usize) -> Self {
+        let most = (basis.shape.context / 2).max(1);
+        let mut config = config.clone();
+        let zero_shot = config.sample.zero_shot_records.unwrap_or(config.sample.records);
+        config.sample.zero_shot_records = Some(zero_shot);
+        config.prepare.max_tokens = train.min(most);
+        config.sample.max_tokens = Some(drawn.min(most));
+        Lengths { config }
+    }
+
+    fn reckoning<'a>(&'a self, basis: &'a Basis) -> Reckoning<'a> {
+        Reckoning {
+            config: &self.config,
+            basis,
+        }
+    }
+
+    /// No more than there are real ones.
+    fn enough(&self) -> usize {
+        ENOUGH.min(self.config.dataset.public_size as usize)
+    }
+
+    fn few_draws(&self) -> u64 {
+        FEW_DRAWS.min(FEWEST_STEPS * (self.config.dataset.public_size / 2).max(1))
+    }
+
+    /// Seconds that every run takes.
+    fn fixed_s(&self, basis: &Basis) -> f64 {
+        let r = self.reckoning(basis);
+        let zero_shot = r.zero_shot_records();
+        let compared = r.evaluate_s(zero_shot) - zero_shot as f64 * self.read_s(basis);
+        r.lexicon_s() + r.warm_start_s() + r.drawing_s(0, true) + r.drawing_s(zero_shot, false) + compared
+    }
+
+    /// Seconds in which the fits on all synthetic records read one of them.
+    fn read_s(&self, basis: &Basis) -> f64 {
+        let r = self.reckoning(basis);
+        // From there on the other fits stay as large as they are.
+        let from = r.zero_shot_records();
+        (r.evaluate_s(from + MANY) - r.evaluate_s(from)) / MANY as f64
+    }
+
+    /// None where nothing is left for them.
+    fn halves(&self, basis: &Basis, hours: Hours) -> Option<Halves> {
+        let r = self.reckoning(basis);
+        let half = (hours.seconds() - self.fixed_s(basis)) / 2.0;
+        if half <= 0.0 {
+            return None;
+        }
+        let drawn_s = (r.drawing_s(MANY, true) - r.drawing_s(0, true)) / MANY as f64;
+        let each = drawn_s + self.read_s(basis);
+        let records = ((half / each) as usize).min(self.config.dataset.public_size as usize);
+        let rest = 2.0 * half - records as f64 * each;
+        (records > 0).then(|| Halves {
+            records,
+            draws: (rest * r.units_per_second()) as u64,
+        })
+    }
+}
+
+impl Halves {
+    fn spent(&self, config: &RunConfig, basis: &Basis) -> Result<Spent> {
+        let mut config = config.clone();
+        // As many at least, and up to so many times more by tokens.
+        let least = self.records.div_ceil(config.sample.most_times());
+        config.sample.records = config.sample.records.min(self.records).max(least);
+        let length = config.sample.max_tokens.unwrap_or(config.prepare.max_tokens);
+        config.sample.tokens = Some(self.records * length);
+        let dimensions = trainable::count(&config.finetune, &basis.shape);
+        let propose = |config: &RunConfig| Proposal::new(&plan_request(config), dimensions, self.draws);
+        let taken = |config: &mut RunConfig, offer: &Offer| {
+            config.finetune.expected_batch_size = offer.expected_batch_size;
+            config.finetune.steps = Some(offer.steps);
+        };
+        let proposal = propose(&config)?;
+        taken(&mut config, proposal.proposed());
+        split(&mut config, dimensions)?;
+        let proposal = propose(&config)?;
+        taken(&mut config, proposal.proposed());
+
+        let reckoning = Reckoning { config: &config, basis };
+        let units_per_second = reckoning.units_per_second();
+        let zero_shot = reckoning.zero_shot_records();
+        let spending = Spending {
+            before_training_s: reckoning.lexicon_s() + reckoning.warm_start_s(),
+            training_s: proposal.proposed().draws() as f64 / units_per_second,
+            synthetic_s: reckoning.drawing_s(self.records, true),
+            zero_shot_s: reckoning.drawing_s(zero_shot, false),
+            evaluate_s: reckoning.evaluate_s(self.records),
+        };
+        Ok(Spent {
+            config,
+            training: proposal,
+            spending,
+            units_per_second,
+        })
+    }
+}
+
+/// Gives the lexicon and its scorers, in the proportion in which they stand, what training can spare.
+fn split(config: &mut RunConfig, dimensions: usize) -> Result<()> {
+    if !config.lexicon.is_on() {
+        return Ok(());
+    }
+    let (share, scorer_share) = (config.lexicon.share, config.lexicon.scorer_share);
+    let with = |total: f64| {
+        let mut config = config.clone();
+        let part = |of: f64| (total * of / (share + scorer_share) * 1e3).round() / 1e3;
+        (config.lexicon.share, config.lexicon.scorer_share) = (part(share), part(scorer_share));
+        config
+    };
+    let worth = |config: &RunConfig| Offer::of(&plan_request(config), dimensions).map(|offer| offer.worth);
+    let alone = worth(&with(0.0))?;
+    for total in SHARES {
+        let split = with(total);
+        if total == SHARES[SHARES.len() - 1] || worth(&split)? >= KEPT * alone {
+            config.lexicon = split.lexicon;
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn too_few(lengths: &Lengths, basis: &Basis, hours: Hours) -> Error {
+    let needed = lengths.fixed_s(basis) / 3600.0;
+    Error::usage(format!(
+        "{} h are too few: vectors, the untouched model's records and the evaluation alone take {needed:.2} h here",
+        hours.get()
+    ))
+    .hint("more hours; or leave out what takes long: evaluate.encoder=false, sample.zero_shot_records=128")
+}
