@@ -25,7 +25,7 @@ use crate::training::trainable::{self, Trainable};
 use crate::{Error, Result};
 
 /// Fewer records have no plan.
-const LEAST_RECORDS: usize = 3;
+pub const LEAST_RECORDS: usize = 3;
 
 /// What is measured.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use clap::Args;
 use dpsynth::assets::Locations;
 use dpsynth::config::{Profile, RunConfig};
+use dpsynth::pipeline::checks;
 use dpsynth::pipeline::cost::Cost;
 use dpsynth::pipeline::estimate::{Estimate, estimate, respent};
 use dpsynth::pipeline::hours::{Hours, Spending, Spent, spend};
@@ -45,7 +46,7 @@ struct Answer {
 struct Proposed {
     hours: f64,
     units_per_second: f64,
-    /// Seconds of the run's parts, at most.
+    /// Seconds of the run's parts, where no record is drawn anew.
     spending: Spending,
     proposed: Timed,
     /// What `--set` takes.
@@ -105,12 +106,12 @@ impl Proposed {
         let (s, c) = (&self.spending, &spent.config);
         let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens);
         format!(
-            "\n{} of {}, at most:\n  \
+            "\n{} of {}, about:\n  \
              {:>8}  before training: vectors for the lexicon, a public warm-up\n  \
              {:>8}  training, on records of {} tokens\n  \
              {:>8}  {} synthetic records of {length} tokens, more where they are shorter\n  \
              {:>8}  {} records of the untouched model, to compare with\n  \
-             {:>8}  evaluation\n\
+             {:>8}  evaluation{}\n\
              steps and batches, the most steps that are worth at least {:.0} % of the best split:\n{table}\n\
              to use it: --profile {} and these, each behind --set or in the TOML under [profile.{}]:\n{}",
             duration(s.total_s()),
@@ -119,10 +120,14 @@ impl Proposed {
             duration(s.training_s),
             c.prepare.max_tokens,
             duration(s.synthetic_s),
-            c.sample.tokens.map_or(c.sample.records, |tokens| tokens / length),
+            spent.records,
             duration(s.zero_shot_s),
             c.sample.zero_shot_records.unwrap_or(c.sample.records),
             duration(s.evaluate_s),
+            match c.evaluate.arms.is_empty() {
+                true => "",
+                false => "; `evaluate.arms` come on top",
+            },
             100.0 * TIE,
             profile.name(),
             profile.name(),
@@ -140,12 +145,12 @@ impl Plan {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let hours = self.hours.map(Hours::new).transpose()?;
         let (config, profile) = self.which.load()?;
-        let places = Locations::from_env();
+        let (places, longest) = (Locations::from_env(), self.which.longest_text()?);
         let e = match hours {
-            None => estimate(&config, &places, |device| Ok(Rates::guessed(device)))?,
+            None => estimate(&config, &places, longest, |device| Ok(Rates::guessed(device)))?,
             Some(_) => {
                 let stop = interrupts()?;
-                estimate(&config, &places, |device| {
+                estimate(&config, &places, longest, |device| {
                     Rates::measured(&config, device, &places, stop, ui)
                 })?
             }
@@ -160,12 +165,16 @@ impl Plan {
                 );
             }
         };
+        let warnings = match &spent {
+            None => e.warnings.clone(),
+            Some((spent, _)) => checks::configuration(&spent.config)?,
+        };
         let proposal = spent.map(|(spent, hours)| (Proposed::new(&spent, hours), spent));
         if self.json {
             let proposal = proposal.map(|(proposed, _)| proposed);
             return ui.print_json(&Answer { estimate: e, proposal });
         }
-        e.warnings
+        warnings
             .iter()
             .for_each(|warning| ui.note(&format!("warning: {warning}")));
         let p = &e.privacy;
@@ -210,7 +219,7 @@ fn cost(c: &Cost, measured: bool) -> String {
     format!(
         "model             {:.1} M parameters, {:.2} M trained\n\
          memory, at most   {:.1} GB training, {:.1} GB sampling\n\
-         time, at most     {} training, {} sampling, {} evaluation  ({found})",
+         time, about       {} training, {} sampling, {} evaluation  ({found})",
         million(c.parameters),
         million(c.trained_parameters),
         gigabytes(c.training_memory_bytes),

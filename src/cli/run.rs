@@ -48,6 +48,21 @@ impl Which {
         self.find(Path::new("")).map(|(config, profile, _)| (config, profile))
     }
 
+    /// Tokens of the longest text that is worth looking at: what the file declares beside its profiles.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn longest_text(&self) -> Result<usize> {
+        if self.config.is_dir() {
+            let (config, ..) = run_in(&self.config)?;
+            let drawn = config.sample.max_tokens.unwrap_or_default();
+            return Ok(config.prepare.max_tokens.max(drawn));
+        }
+        // The profile that leaves lengths alone.
+        let config = config::load(&self.config, Profile::Full, &self.overrides, &self.data_dir)?;
+        Ok(config.prepare.max_tokens)
+    }
+
     /// The resolved configuration, and the folder of runs: a run's folder stands in its own, a TOML file's are in `runs`.
     pub fn find(&self, runs: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
         if self.config.is_dir() {

@@ -86,7 +86,7 @@ pub struct SampleConfig {
     /// the tail.
     pub top_p: f64,
     /// γ of label guidance: log p(x|y) + γ·(log p(x|y) − log p(x|contrast)) for each token; 0 is plain sampling, `"auto"`
-    /// finds it for each arm from what is seen in its own records, and is 0 where a lexicon steers.
+    /// finds it for each arm from what is seen in its own records, and is 0 where a lexicon steers that tells labels.
     pub guidance: Strength,
     /// γ at the last token a record can have: from the first token on γ goes there in equal steps. Default: it stays.
     pub guidance_end: Option<f64>,
@@ -117,6 +117,9 @@ pub struct SampleConfig {
 
 /// So many times `sample.records` are drawn at most where `sample.tokens` leaves room.
 const MOST_TIMES: usize = 8;
+
+/// A larger one would leave nothing but the tokens that are lifted most.
+const MOST_DOMAIN_WEIGHT: f64 = 10.0;
 
 impl SampleConfig {
     /// As many records as there may be.
@@ -263,8 +266,12 @@ impl SampleConfig {
         {
             return refuse("sample.lexicon_weight", "0 or more, or \"auto\"", weight.to_string());
         }
-        if !(self.domain_weight >= 0.0 && self.domain_weight.is_finite()) {
-            return refuse("sample.domain_weight", "0 or more", self.domain_weight.to_string());
+        if !(0.0..=MOST_DOMAIN_WEIGHT).contains(&self.domain_weight) {
+            return refuse(
+                "sample.domain_weight",
+                &format!("from 0 to {MOST_DOMAIN_WEIGHT}"),
+                self.domain_weight.to_string(),
+            );
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return refuse("sample.top_p", "above 0 and at most 1", self.top_p.to_string());

@@ -168,56 +168,20 @@ impl EncoderClassifier {
         device: &Device,
         each_step: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
-        let sizes = BertConfig::read(&files.config)?;
-        let text = TextEncoder::open(&files.tokenizer, &sizes, config.encoder_max_tokens)?;
-        let rows = text.encode(examples.iter().map(|e| e.text.as_str()))?;
-        let autodiff = device.clone().autodiff();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut bert = Bert::load(&sizes, &files.weights, &autodiff)?.freeze_embeddings();
-        let mut head = Head::random(sizes.hidden_size, num_labels, &mut rng, &autodiff);
-        let workers = Workers::on(device);
-        let part = match *device == Device::flex() {
-            true => CPU_PART,
-            false => config.encoder_batch_size,
+        let fitting = Fitting {
+            files,
+            num_labels,
+            config,
+            seed,
+            device,
+            part: match *device == Device::flex() {
+                true => CPU_PART,
+                false => config.encoder_batch_size,
+            },
+            workers: Workers::on(device),
         };
-        let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
-        let total = steps(examples.len(), config);
-        let mut done = 0;
-        for _ in 0..config.encoder_epochs {
-            for batch in shuffled_batches(&rows, config.encoder_batch_size, &mut rng) {
-                let parts: Vec<&[usize]> = batch.chunks(part).collect();
-                let gradients = |part: &&[usize]| {
-                    // Leaves of its own: graphs that share one wait for each other.
-                    let (bert, head) = (bert.clone().fork(&autodiff), head.clone().fork(&autodiff));
-                    let tokens = TokenBatch::new(&select(&rows, part), &autodiff);
-                    let labels: Vec<usize> = part.iter().map(|&i| examples[i].label).collect();
-                    let share = part.len() as f64 / batch.len() as f64;
-                    let loss = cross_entropy(logits(&bert, &head, &tokens), &labels, &autodiff) * share;
-                    let mut gradients = loss.backward();
-                    let of_bert = GradientsParams::from_module(&mut gradients, &bert);
-                    (of_bert, GradientsParams::from_module(&mut gradients, &head))
-                };
-                let (mut of_bert, mut of_head) = (GradientsAccumulator::new(), GradientsAccumulator::new());
-                workers.each(&parts, gradients, |_, (more_of_bert, more_of_head)| {
-                    of_bert.accumulate(&bert, more_of_bert);
-                    of_head.accumulate(&head, more_of_head);
-                });
-                let (of_bert, of_head) = (of_bert.grads(), of_head.grads());
-                let rate = config.encoder_learning_rate * schedule(done, total);
-                bert = optimizer.step(rate, bert, of_bert);
-                head = optimizer.step(rate * HEAD_LEARNING_RATE_RATIO, head, of_head);
-                done += 1;
-                each_step(done)?;
-            }
-        }
-        Ok(EncoderClassifier {
-            text,
-            bert: bert.valid(),
-            head: head.valid(),
-            device: device.clone(),
-        })
+        fitting.run(examples, each_step)
     }
-
     /// The most likely label of each text.
     ///
     /// # Errors
@@ -244,6 +208,67 @@ impl EncoderClassifier {
             |tokens| logits(&self.bert, &self.head, tokens),
             each_batch,
         )
+    }
+}
+
+/// How an encoder is fine-tuned.
+struct Fitting<'a> {
+    files: &'a EncoderFiles,
+    num_labels: usize,
+    config: &'a EvaluateConfig,
+    seed: u64,
+    device: &'a Device,
+    /// Rows of a batch that go through it together, a worker each.
+    part: usize,
+    workers: Workers,
+}
+
+impl Fitting<'_> {
+    fn run(&self, examples: &[Example], each_step: &mut dyn FnMut(usize) -> Result<()>) -> Result<EncoderClassifier> {
+        let (files, config, device) = (self.files, self.config, self.device);
+        let sizes = BertConfig::read(&files.config)?;
+        let text = TextEncoder::open(&files.tokenizer, &sizes, config.encoder_max_tokens)?;
+        let rows = text.encode(examples.iter().map(|e| e.text.as_str()))?;
+        let autodiff = device.clone().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut bert = Bert::load(&sizes, &files.weights, &autodiff)?.freeze_embeddings();
+        let mut head = Head::random(sizes.hidden_size, self.num_labels, &mut rng, &autodiff);
+        let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.01).init();
+        let total = steps(examples.len(), config);
+        let mut done = 0;
+        for _ in 0..config.encoder_epochs {
+            for batch in shuffled_batches(&rows, config.encoder_batch_size, &mut rng) {
+                let parts: Vec<&[usize]> = batch.chunks(self.part).collect();
+                let gradients = |part: &&[usize]| {
+                    // Leaves of its own: graphs that share one wait for each other.
+                    let (bert, head) = (bert.clone().fork(&autodiff), head.clone().fork(&autodiff));
+                    let tokens = TokenBatch::new(&select(&rows, part), &autodiff);
+                    let labels: Vec<usize> = part.iter().map(|&i| examples[i].label).collect();
+                    let share = part.len() as f64 / batch.len() as f64;
+                    let loss = cross_entropy(logits(&bert, &head, &tokens), &labels, &autodiff) * share;
+                    let mut gradients = loss.backward();
+                    let of_bert = GradientsParams::from_module(&mut gradients, &bert);
+                    (of_bert, GradientsParams::from_module(&mut gradients, &head))
+                };
+                let (mut of_bert, mut of_head) = (GradientsAccumulator::new(), GradientsAccumulator::new());
+                self.workers.each(&parts, gradients, |_, (more_of_bert, more_of_head)| {
+                    of_bert.accumulate(&bert, more_of_bert);
+                    of_head.accumulate(&head, more_of_head);
+                });
+                let (of_bert, of_head) = (of_bert.grads(), of_head.grads());
+                let rate = config.encoder_learning_rate * schedule(done, total);
+                bert = optimizer.step(rate, bert, of_bert);
+                head = optimizer.step(rate * HEAD_LEARNING_RATE_RATIO, head, of_head);
+                done += 1;
+                each_step(done)?;
+            }
+        }
+        Ok(EncoderClassifier {
+            text,
+            bert: bert.valid(),
+            head: head.valid(),
+            device: device.clone(),
+        })
     }
 }
 
@@ -310,4 +335,47 @@ fn shuffled_batches(rows: &[Vec<u32>], size: usize, rng: &mut ChaCha8Rng) -> Vec
     let mut batches: Vec<Vec<usize>> = order.chunks(size).map(<[usize]>::to_vec).collect();
     batches.shuffle(rng);
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_batch_add_up_to_it_on_any_number_of_workers() {
+        let files = EncoderFiles::in_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert"));
+        let text = |i: usize| ["a fine film", "dull", "a dull film and a fine end", "fine fine"][i % 4].to_string();
+        let examples: Vec<Example> = (0..40)
+            .map(|i| Example {
+                text: text(i),
+                label: i % 2,
+            })
+            .collect();
+        let config = EvaluateConfig {
+            encoder_batch_size: 20,
+            encoder_epochs: 2,
+            ..EvaluateConfig::default()
+        };
+        let scores = |part: usize, workers: usize| {
+            let fitting = Fitting {
+                files: &files,
+                num_labels: 2,
+                config: &config,
+                seed: 1,
+                device: &Device::flex(),
+                part,
+                workers: Workers::with(workers),
+            };
+            let fitted = fitting.run(&examples, &mut |_| Ok(())).expect("fits");
+            fitted.scores(&examples, &mut |_| Ok(())).expect("scores").concat()
+        };
+        let (whole, parts) = (scores(20, 1), scores(8, 1));
+        assert_eq!(parts, scores(8, 3), "the same numbers, whoever computed them");
+        let largest = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest < 1e-4, "{largest}");
+        assert!(
+            whole.windows(2).any(|w| (w[0] - w[1]).abs() > 1e-2),
+            "it learned something: {whole:?}"
+        );
+    }
 }

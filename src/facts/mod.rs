@@ -47,6 +47,8 @@ pub struct Facts {
     pub canaries: Vec<CanaryBound>,
     /// Tokens by label, counted with noise; none where none were planned.
     pub lexicon: Option<Lexicon>,
+    /// Whether tokens of the domain were lifted when records were drawn.
+    pub lifted_to_domain: bool,
     /// What the copy gate counted; none where none was declared, or it has not counted yet.
     pub copy_gate: Option<GateCount>,
     /// Keys in the run's files that nobody has classified (P9), each with its file.
@@ -188,6 +190,7 @@ impl Facts {
             zero_shot,
             canaries: Vec::new(),
             lexicon: lexicon_of(folder, config)?,
+            lifted_to_domain: folder.domain().exists(),
             copy_gate,
             unclassified,
             shards: shards::files(&folder.shards("synthetic"))?,

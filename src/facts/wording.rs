@@ -249,7 +249,7 @@ fn lifting(facts: &Facts) -> Option<String> {
         ));
     }
     let domain = facts.config.sample.domain_weight;
-    if domain > 0.0 {
+    if facts.lifted_to_domain {
         out.push(format!(
             "Tokens that private records have more often than the model writes them were made likelier, and those that they have less often unlikelier, by the same counts (weight {}).",
             significant(domain, 3)

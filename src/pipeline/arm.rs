@@ -163,6 +163,9 @@ impl Arm<'_> {
             _ => format!("{}, again {round}", self.name),
         };
         let task = self.p.progress.begin(&task, requests.len() as u64, Unit::Records);
+        if !have.is_empty() {
+            task.set(have.len() as u64, "");
+        }
         let begun = Instant::now();
         let keeper = Mutex::new((&mut self.journal, task, have.len() as u64, 0u64));
         let done = |request: Request, tokens: Vec<u32>| {
@@ -252,7 +255,11 @@ impl Arm<'_> {
         let texts: Vec<Text> = texts.collect();
 
         let task = format!("{}, scored", self.name);
-        let task = Mutex::new(self.p.progress.begin(&task, drawn.len() as u64, Unit::Records));
+        let task = self.p.progress.begin(&task, drawn.len() as u64, Unit::Records);
+        if !have.is_empty() {
+            task.set(have.len() as u64, "");
+        }
+        let task = Mutex::new(task);
         let (begun, mut records, mut tokens) = (Instant::now(), have.len(), 0);
         let mut take = |i: usize, values: Vec<f64>| {
             let scores = labels[i]

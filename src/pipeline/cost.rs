@@ -44,6 +44,8 @@ pub struct Basis {
     pub labels: usize,
     pub device: Device,
     pub rates: Rates,
+    /// Tokens of the longest text that is worth looking at, as far as is declared.
+    pub longest_text: usize,
 }
 
 /// What a run takes, by parts.
@@ -85,7 +87,9 @@ impl Reckoning<'_> {
     /// Synthetic records that are drawn at least: all of full length.
     pub fn synthetic_records(&self) -> usize {
         let s = &self.config.sample;
-        let fit = s.tokens.map_or(0, |tokens| tokens / self.drawn_tokens());
+        // Their number follows from the length of those that are drawn to find how the others are steered.
+        let by_tokens = s.tokens.filter(|_| self.passes_of_pilots(true) > 0);
+        let fit = by_tokens.map_or(0, |tokens| tokens / self.drawn_tokens());
         fit.clamp(s.records, s.most_records())
     }
 
@@ -112,7 +116,10 @@ impl Reckoning<'_> {
         let c = self.config;
         let records = c.dataset.public_size as f64 * c.dataset.max_records_per_unit() as f64;
         match c.lexicon.encoder() {
-            Some(_) => records * c.lexicon.encoder_max_tokens as f64 * OF_A_WORD_PIECE / self.basis.rates.reading,
+            Some(_) => {
+                let length = c.lexicon.encoder_max_tokens.min(self.basis.longest_text);
+                records * length as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
+            }
             None => 0.0,
         }
     }
@@ -143,16 +150,18 @@ impl Reckoning<'_> {
         let real = c.dataset.public_size as usize;
         let smallest = synthetic_records.min(self.zero_shot_records()).min(real);
         let equal = e.records.unwrap_or((4 * smallest).div_ceil(5)).min(smallest);
-        let mut fits = vec![equal; 3];
-        fits.extend(e.all_synthetic.then_some(synthetic_records));
-        fits.extend((e.all_real == AllReal::Both).then_some(real));
+        let of_text = e.encoder_max_tokens.min(self.basis.longest_text);
+        let of_drawn = e.encoder_max_tokens.min(self.drawn_tokens());
+        let mut fits = vec![(equal, of_text), (equal, of_drawn), (equal, of_drawn)];
+        fits.extend(e.all_synthetic.then_some((synthetic_records, of_drawn)));
+        fits.extend((e.all_real == AllReal::Both).then_some((real, of_text)));
         let test_records = e.encoder_test_records.or(c.prepare.max_test_records).unwrap_or(real);
         // Forward, and twice that for the gradients; each fit is tested.
-        let read: usize = fits
+        let pieces: usize = fits
             .iter()
-            .map(|records| 3 * e.encoder_epochs * records + test_records)
+            .map(|(records, length)| 3 * e.encoder_epochs * records * length + test_records * of_text)
             .sum();
-        (e.seeds * read * e.encoder_max_tokens) as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
+        (e.seeds * pieces) as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
     }
 
     fn rows_per_record(&self) -> usize {
@@ -193,7 +202,8 @@ impl Reckoning<'_> {
         1 + self.contrasts(synthetic) + judged
     }
 
-    fn passes_of_pilots(&self, synthetic: bool) -> usize {
+    /// Passes through the model of records that are drawn to find how an arm is steered; 0 where nothing is to be found.
+    pub fn passes_of_pilots(&self, synthetic: bool) -> usize {
         let (c, s) = (self.config, &self.config.sample);
         let pilot = guide::pilot_size(s.records, self.basis.labels);
         let is_found = |strength| matches!(strength, Strength::Found(_));

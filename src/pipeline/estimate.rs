@@ -32,13 +32,15 @@ pub struct Estimate {
     pub basis: Option<Basis>,
 }
 
-/// The plan of `config` and what it will take here, at the speed that `rates` finds once it is needed.
+/// The plan of `config` and what it will take here, at the speed that `rates` finds once it is needed; `longest_text` is that of
+/// [`Basis`].
 ///
 /// # Errors
 /// As [`privacy_plan`]; settings that cannot be run; a model that is broken; what `rates` says.
 pub fn estimate(
     config: &RunConfig,
     assets: &Locations,
+    longest_text: usize,
     rates: impl FnOnce(&Device) -> Result<Rates>,
 ) -> Result<Estimate> {
     let plan = privacy_plan(config)?;
@@ -56,6 +58,7 @@ pub fn estimate(
                 labels: labels.len(),
                 device: device.clone(),
                 rates,
+                longest_text,
             })
         }
         None => None,

@@ -32,6 +32,9 @@ const SHARES: [f64; 6] = [0.95, 0.9, 0.8, 0.6, 0.4, 0.2];
 /// Of training's worth without a lexicon, what one leaves at least.
 const KEPT: f64 = 0.875;
 
+/// Fewer synthetic records are no proposal, unless there are fewer real ones.
+const FEWEST_RECORDS: usize = 128;
+
 /// To tell what each more takes.
 const MANY: usize = 1 << 16;
 
@@ -88,6 +91,8 @@ pub struct Spent {
     /// Steps and batches, of which one is proposed.
     pub training: Proposal,
     pub spending: Spending,
+    /// Synthetic records of full length.
+    pub records: usize,
     /// Units that training takes in a second.
     pub units_per_second: f64,
 }
@@ -120,17 +125,18 @@ impl Spent {
 /// How to spend `hours` on a run of `config`.
 ///
 /// # Errors
-/// Usage: too few for what every run does, or to train at all; what [`Proposal::new`] refuses.
+/// Usage: too few for what every run does, or to train and draw at all; what [`Proposal::new`] refuses.
 pub fn spend(config: &RunConfig, basis: &Basis, hours: Hours) -> Result<Spent> {
     let lengths = LENGTHS.map(|(train, drawn)| Lengths::of(config, basis, train, drawn));
     let fits = |l: &&Lengths| {
-        l.halves(basis, hours)
-            .is_some_and(|h| h.records >= l.enough() && h.draws >= l.few_draws())
+        let halves = l.halves(basis, hours);
+        halves.is_some_and(|h| h.records >= l.enough() && h.draws >= l.few_draws())
     };
     let lengths = lengths.iter().rev().find(fits).unwrap_or(&lengths[0]);
     let halves = lengths
         .halves(basis, hours)
-        .ok_or_else(|| too_few(lengths, basis, hours))?;
+        .filter(|h| h.records >= lengths.fewest(basis));
+    let halves = halves.ok_or_else(|| lengths.too_few(basis, hours))?;
     halves.spent(&lengths.config, basis)
 }
 
@@ -147,9 +153,9 @@ struct Halves {
 }
 
 impl Lengths {
-    /// Within the model's context, with room for a prompt.
+    /// No longer than texts are, and within half of the model's context.
     fn of(config: &RunConfig, basis: &Basis, train: usize, drawn: usize) -> Self {
-        let most = (basis.shape.context / 2).max(1);
+        let most = basis.longest_text.min(basis.shape.context / 2).max(1);
         let mut config = config.clone();
         let zero_shot = config.sample.zero_shot_records.unwrap_or(config.sample.records);
         config.sample.zero_shot_records = Some(zero_shot);
@@ -165,9 +171,17 @@ impl Lengths {
         }
     }
 
+    fn real(&self) -> usize {
+        self.config.dataset.public_size as usize
+    }
+
     /// No more than there are real ones.
     fn enough(&self) -> usize {
-        ENOUGH.min(self.config.dataset.public_size as usize)
+        ENOUGH.min(self.real())
+    }
+
+    fn fewest(&self, basis: &Basis) -> usize {
+        FEWEST_RECORDS.max(2 * basis.labels).min(self.real())
     }
 
     fn few_draws(&self) -> u64 {
@@ -175,11 +189,17 @@ impl Lengths {
     }
 
     /// Seconds that every run takes.
-    fn fixed_s(&self, basis: &Basis) -> f64 {
+    fn fixed(&self, basis: &Basis) -> Spending {
         let r = self.reckoning(basis);
         let zero_shot = r.zero_shot_records();
-        let compared = r.evaluate_s(zero_shot) - zero_shot as f64 * self.read_s(basis);
-        r.lexicon_s() + r.warm_start_s() + r.drawing_s(0, true) + r.drawing_s(zero_shot, false) + compared
+        Spending {
+            before_training_s: r.lexicon_s() + r.warm_start_s(),
+            training_s: 0.0,
+            synthetic_s: r.drawing_s(0, true),
+            zero_shot_s: r.drawing_s(zero_shot, false),
+            // Without the fits on all synthetic records.
+            evaluate_s: r.evaluate_s(zero_shot) - zero_shot as f64 * self.read_s(basis),
+        }
     }
 
     /// Seconds in which the fits on all synthetic records read one of them.
@@ -193,29 +213,70 @@ impl Lengths {
     /// None where nothing is left for them.
     fn halves(&self, basis: &Basis, hours: Hours) -> Option<Halves> {
         let r = self.reckoning(basis);
-        let half = (hours.seconds() - self.fixed_s(basis)) / 2.0;
+        let half = (hours.seconds() - self.fixed(basis).total_s()) / 2.0;
         if half <= 0.0 {
             return None;
         }
         let drawn_s = (r.drawing_s(MANY, true) - r.drawing_s(0, true)) / MANY as f64;
         let each = drawn_s + self.read_s(basis);
-        let records = ((half / each) as usize).min(self.config.dataset.public_size as usize);
+        let records = ((half / each) as usize).min(self.real());
         let rest = 2.0 * half - records as f64 * each;
-        (records > 0).then(|| Halves {
+        Some(Halves {
             records,
             draws: (rest * r.units_per_second()) as u64,
         })
+    }
+
+    fn too_few(&self, basis: &Basis, hours: Hours) -> Error {
+        let fixed = self.fixed(basis);
+        let parts = [
+            (
+                fixed.before_training_s,
+                "vectors for the lexicon",
+                "lexicon.encoder=none",
+            ),
+            (
+                fixed.zero_shot_s,
+                "records of the untouched model",
+                "sample.zero_shot_records=128",
+            ),
+            (fixed.evaluate_s, "evaluation", "evaluate.encoder=false"),
+        ];
+        let told = parts.iter().map(|(s, what, _)| format!("{:.0} min {what}", s / 60.0));
+        let longest = parts.iter().max_by(|a, b| a.0.total_cmp(&b.0));
+        Error::usage(format!(
+            "{} h are too few to train and to draw {} records beside what every run takes here: {}",
+            hours.get(),
+            self.fewest(basis),
+            told.collect::<Vec<_>>().join(", ")
+        ))
+        .hint(format!(
+            "more hours, or less of what takes longest: --set {}",
+            longest.map_or("", |(.., key)| key)
+        ))
     }
 }
 
 impl Halves {
     fn spent(&self, config: &RunConfig, basis: &Basis) -> Result<Spent> {
         let mut config = config.clone();
-        // As many at least, and up to so many times more by tokens.
+        let real = config.dataset.public_size as usize;
+        let by_tokens = Reckoning { config: &config, basis }.passes_of_pilots(true) > 0;
+        (config.sample.records, config.sample.tokens) = match by_tokens {
+            false => (self.records, None),
+            // So many times as many where they are shorter, and never more than real ones.
+            true => {
+                let times = config.sample.most_times();
+                let most = (real / times).max(self.records.div_ceil(times));
+                let length = config.sample.max_tokens.unwrap_or(config.prepare.max_tokens);
+                (
+                    config.sample.records.min(self.records).min(most),
+                    Some(self.records * length),
+                )
+            }
+        };
         let least = self.records.div_ceil(config.sample.most_times());
-        config.sample.records = config.sample.records.min(self.records).max(least);
-        let length = config.sample.max_tokens.unwrap_or(config.prepare.max_tokens);
-        config.sample.tokens = Some(self.records * length);
+        config.sample.records = config.sample.records.max(least);
         let dimensions = trainable::count(&config.finetune, &basis.shape);
         let propose = |config: &RunConfig| Proposal::new(&plan_request(config), dimensions, self.draws);
         let taken = |config: &mut RunConfig, offer: &Offer| {
@@ -224,7 +285,7 @@ impl Halves {
         };
         let proposal = propose(&config)?;
         taken(&mut config, proposal.proposed());
-        split(&mut config, dimensions)?;
+        split(&mut config, dimensions);
         let proposal = propose(&config)?;
         taken(&mut config, proposal.proposed());
 
@@ -242,40 +303,39 @@ impl Halves {
             config,
             training: proposal,
             spending,
+            records: self.records,
             units_per_second,
         })
     }
 }
 
-/// Gives the lexicon and its scorers, in the proportion in which they stand, what training can spare.
-fn split(config: &mut RunConfig, dimensions: usize) -> Result<()> {
+/// Gives the lexicon and its scorers, in the proportion in which they stand, what training can spare; where even the least is
+/// too much, what they have.
+fn split(config: &mut RunConfig, dimensions: usize) {
     if !config.lexicon.is_on() {
-        return Ok(());
+        return;
     }
     let (share, scorer_share) = (config.lexicon.share, config.lexicon.scorer_share);
     let with = |total: f64| {
         let mut config = config.clone();
-        let part = |of: f64| (total * of / (share + scorer_share) * 1e3).round() / 1e3;
+        let part = |of: f64| match of > 0.0 && total > 0.0 {
+            true => ((total * of / (share + scorer_share) * 1e3).round() / 1e3).max(1e-3),
+            false => 0.0,
+        };
         (config.lexicon.share, config.lexicon.scorer_share) = (part(share), part(scorer_share));
         config
     };
-    let worth = |config: &RunConfig| Offer::of(&plan_request(config), dimensions).map(|offer| offer.worth);
-    let alone = worth(&with(0.0))?;
-    for total in SHARES {
-        let split = with(total);
-        if total == SHARES[SHARES.len() - 1] || worth(&split)? >= KEPT * alone {
-            config.lexicon = split.lexicon;
-            return Ok(());
-        }
+    // What cannot be paid at all is worth nothing: a histogram or the copy gate may take the rest of epsilon.
+    let worth = |config: &RunConfig| {
+        let offer = Offer::of(&plan_request(config), dimensions);
+        offer.map_or(0.0, |offer| offer.worth)
+    };
+    let alone = worth(&with(0.0));
+    let spared = SHARES
+        .iter()
+        .map(|total| with(*total))
+        .find(|split| worth(split) >= KEPT * alone);
+    if let Some(split) = spared {
+        config.lexicon = split.lexicon;
     }
-    Ok(())
-}
-
-fn too_few(lengths: &Lengths, basis: &Basis, hours: Hours) -> Error {
-    let needed = lengths.fixed_s(basis) / 3600.0;
-    Error::usage(format!(
-        "{} h are too few: vectors, the untouched model's records and the evaluation alone take {needed:.2} h here",
-        hours.get()
-    ))
-    .hint("more hours; or leave out what takes long: evaluate.encoder=false, sample.zero_shot_records=128")
 }

@@ -121,11 +121,14 @@ fn learn(
             scorer::weigh(&both, scorers, size, &mut sums, WEIGHING)?
         }
     };
-    if let Some(alone) = lexicon.own_trust {
+    // Where tokens have no scorer, whether whole texts tell labels is looked at all the same.
+    if let Some(alone) = lexicon.own_trust.or(lexicon.trust.first().copied()) {
         let texts = scored(units, &by_tokens, &by_sense, 0.0);
         let shown = scorer::shown(&texts, alone, &lexicon.trust, size, &mut sums)?;
-        (lexicon.shown, lexicon.shown_clear) = (Some(shown.all), Some(shown.clear));
         lexicon.clear_share = Some(shown.clear_share);
+        if by_tokens.is_some() {
+            (lexicon.shown, lexicon.shown_clear) = (Some(shown.all), Some(shown.clear));
+        }
     }
     lexicon.scorer = by_tokens.map(|(_, mut rows)| {
         rows.iter_mut().for_each(|row| row.truncate(known));

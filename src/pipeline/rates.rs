@@ -69,7 +69,7 @@ impl Rates {
         let forward = subject.model.shape().flops_per_token();
         let side_by_side = Workers::on(device).count();
         let training = Training {
-            records: side_by_side * config.finetune.micro_batch_size,
+            records: (side_by_side * config.finetune.micro_batch_size).max(train::LEAST_RECORDS),
             tokens: config.prepare.max_tokens,
             steps: 1,
             finetune: config.finetune.clone(),

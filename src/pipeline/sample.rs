@@ -79,6 +79,11 @@ pub fn sample_arm(
         evidence: counted.as_ref().map(|counted| &counted.evidence),
         scorers: scorers.as_ref(),
     };
+    if counted.as_ref().is_some_and(|counted| !counted.lexicon.tells_labels()) {
+        p.progress.note(&format!(
+            "{name}: too few real records have a label that is clear to the scorers: the model judges what it draws, and is guided by labels too"
+        ));
+    }
     let mut steered = steer(&source, name, &wanted, counted.as_ref())?;
     let lifting = match &counted {
         Some(counted) if c.sample.domain_weight > 0.0 => toward_domain(&source, name, &wanted, counted, &mut steered)?,

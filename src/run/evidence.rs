@@ -39,8 +39,8 @@ pub fn evidence_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<O
         .filter(|lexicon| !lexicon.tokens.is_empty())
         .map(|lexicon| Counted {
             evidence: Evidence::new(lexicon.evidence()),
-            // Records whose label is not clear are not kept, where any are judged.
-            shown: match config.sample.refine.is_on() {
+            // Records whose label is not clear are not kept, where scorers judge them.
+            shown: match config.sample.refine.is_on() && lexicon.judges() {
                 true => lexicon.shown_clear,
                 false => lexicon.shown,
             },
@@ -68,7 +68,7 @@ pub fn lifting_of(folder: &RunPaths, arm: &str, config: &RunConfig) -> Result<Op
             Some(evidence) => Ok(Some(evidence)),
             None => Err(
                 Error::data(format!("{} is damaged: it is of another lexicon", path.display()))
-                    .hint("delete it: dpsynth sample makes it again"),
+                    .hint("put it back as it was"),
             ),
         },
     }

@@ -21,7 +21,7 @@ document! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct Domain {
         /// Records that were drawn to compare with.
-        public records: usize,
+        post_processing records: usize,
         /// In nats, in the order of the lexicon's tokens.
         post_processing log_ratios: Vec<f32>,
     }
@@ -78,16 +78,22 @@ fn sum(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Tokens 0 to 3, all of about the same frequency.
+    /// How often each of 48 tokens was counted: four in each band.
+    fn count(token: usize) -> usize {
+        1200 - 20 * token
+    }
+
     fn lexicon() -> Lexicon {
-        let noisy = [60.0, 30.0, 20.0, 40.0, 60.0, 30.0, 20.0, 40.0].map(|count| 100.0 * count);
+        let noisy: Vec<f32> = (0..2)
+            .flat_map(|_| (0..48).map(|token| 10.0 * count(token) as f32))
+            .collect();
         Lexicon::of(&noisy, 2, 1.0, &|token| Some(token.to_string()))
     }
 
     /// So many records with each token.
-    fn drawn(counts: [usize; 4]) -> Vec<Vec<u32>> {
-        let of = |token: u32, count: usize| std::iter::repeat_n(vec![token, 9, token], count);
-        (0..).zip(counts).flat_map(|(token, count)| of(token, count)).collect()
+    fn drawn(of: impl Fn(usize) -> usize) -> Vec<Vec<u32>> {
+        let records = (0..48).flat_map(|token| std::iter::repeat_n(vec![token as u32, 99, token as u32], of(token)));
+        records.collect()
     }
 
     fn ratios(drawn: &[Vec<u32>]) -> HashMap<u32, f32> {
@@ -97,16 +103,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_as_often_as_it_was_counted_is_left_alone() {
-        let ratios = ratios(&drawn([600, 300, 200, 400]));
-        assert!(ratios.values().all(|ratio| ratio.abs() < 0.01), "{ratios:?}");
+    fn what_is_drawn_as_often_as_it_was_counted_is_left_alone_and_what_is_not_is_lifted() {
+        let same = ratios(&drawn(count));
+        assert!(
+            same.len() == 48 && same.values().all(|ratio| ratio.abs() < 0.02),
+            "{same:?}"
+        );
+        let half = ratios(&drawn(
+            |token| if token == 17 { count(token) / 2 } else { count(token) },
+        ));
+        assert!((0.2..0.7).contains(&half[&17]), "{half:?}");
+        assert!(
+            half.iter().all(|(token, ratio)| *token == 17 || *ratio < 0.02),
+            "{half:?}"
+        );
     }
 
     #[test]
     fn nothing_drawn_says_nothing() {
         let ratios = ratios(&[]);
         assert!(
-            ratios.len() == 4 && ratios.values().all(|ratio| *ratio == 0.0),
+            ratios.len() == 48 && ratios.values().all(|ratio| *ratio == 0.0),
             "{ratios:?}"
         );
     }

@@ -156,12 +156,14 @@ impl Lexicon {
 
     /// What the scorer of whole texts counts for; none where there is none.
     pub fn trust_of_sense(&self) -> Option<f32> {
-        self.sense.as_ref().and(self.trust.last().copied())
+        let trust = self.trust.last().copied().map(not_against);
+        self.sense.as_ref().and(trust)
     }
 
     fn trusted(&self, trust: Option<f32>) -> Weights {
         let mut of_labels = self.scorer.clone().unwrap_or_else(|| self.weights.clone());
         if let Some(trust) = trust {
+            let trust = not_against(trust);
             of_labels.iter_mut().flatten().for_each(|weight| *weight *= trust);
         }
         let tokens = of_labels.first().map_or(0, Vec::len);
@@ -170,6 +172,11 @@ impl Lexicon {
             of_labels,
         }
     }
+}
+
+/// A scorer that errs is not listened to, and not believed to say the opposite. What earlier versions wrote can be below 0.
+fn not_against(trust: f32) -> f32 {
+    trust.max(0.0)
 }
 
 /// Each label's share of noisy `masses`, pulled towards equal shares as far as their differences may be noise of deviation

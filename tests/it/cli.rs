@@ -20,9 +20,11 @@ fn snapshot(place: &Place, name: &str, content: &str) {
     settings.add_filter(folder, "[FOLDER]/");
     settings.add_filter(folder.trim_end_matches('/'), "[FOLDER]");
     settings.add_filter(r"[0-9.]+ GB", "[N] GB");
-    settings.add_filter(r"[0-9.]+ (s|min|h) (training|sampling|evaluation)", "[T] $2");
+    settings.add_filter(
+        r"[0-9.]+ (s|min|h) (training|sampling|evaluation|vectors|records)",
+        "[T] $2",
+    );
     settings.add_filter(r"[0-9]+ GFLOP/s", "[N] GFLOP/s");
-    settings.add_filter(r"take [0-9.]+ h here", "take [T] here");
     settings.add_filter(r"steps, [0-9]+ s", "steps, [T]");
     settings.bind(|| insta::assert_snapshot!(name, content));
 }

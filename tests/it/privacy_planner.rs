@@ -161,18 +161,13 @@ fn two_cores() -> Basis {
             reading: 100e9,
             matmul: 200e9,
         },
+        longest_text: 300,
     }
 }
 
 fn spent(hours: f64, profile: Profile, overrides: &[&str]) -> Spent {
     let config = pipeline("imdb.toml", profile, overrides);
     spend(&config, &two_cores(), Hours::new(hours).expect("above 0")).expect("enough")
-}
-
-/// Synthetic records of full length.
-fn records(spent: &Spent) -> usize {
-    let s = &spent.config.sample;
-    s.tokens.expect("by tokens") / s.max_tokens.expect("a length")
 }
 
 #[test]
@@ -198,10 +193,41 @@ fn hours_are_kept_and_more_of_them_make_more_of_everything() {
     rises(&|s| s.config.prepare.max_tokens);
     rises(&|s| s.training.proposed().draws() as usize * s.config.prepare.max_tokens);
     rises(&|s| s.config.sample.tokens.expect("by tokens"));
-    assert_eq!(records(&plans[4]), 25_000, "as many as there are real ones");
+    assert_eq!(plans[4].records, 25_000, "as many as there are real ones");
     for plan in &plans {
-        assert!(records(plan) >= 2000 || plan.config.prepare.max_tokens == 64);
+        assert!(plan.records >= 2000 || plan.config.prepare.max_tokens == 64);
+        let s = &plan.config.sample;
+        assert_eq!(
+            s.tokens.expect("by tokens"),
+            plan.records * s.max_tokens.expect("a length")
+        );
     }
+}
+
+#[test]
+fn short_texts_stay_short_and_are_never_more_than_real_ones() {
+    let config = pipeline("movie-snippets.toml", Profile::Overnight, &[]);
+    let basis = Basis {
+        longest_text: 64,
+        ..two_cores()
+    };
+    let spent = spend(&config, &basis, Hours::new(8.0).expect("above 0")).expect("enough");
+    let c = &spent.config;
+    assert_eq!((c.prepare.max_tokens, c.sample.max_tokens), (64, Some(64)));
+    assert_eq!(spent.records, 8_300);
+    assert!(
+        (8_300 - 8..=8_304).contains(&c.sample.most_records()),
+        "{} at most, however short they are",
+        c.sample.most_records()
+    );
+}
+
+#[test]
+fn without_a_pilot_records_are_counted_and_not_their_tokens() {
+    let spent = spent(4.0, Profile::Quick, &["lexicon.share=0", "sample.guidance=0"]);
+    let s = &spent.config.sample;
+    assert_eq!((s.records, s.tokens), (spent.records, None));
+    assert!(s.records > 2000, "{}", s.records);
 }
 
 #[test]
@@ -254,7 +280,22 @@ fn the_lexicon_gets_what_training_can_spare() {
             ])
         };
         assert!(with(1.0) >= 0.87 * with(0.0), "{l:?} leaves training too little");
+        let total = l.share + l.scorer_share;
+        let more = [0.2, 0.4, 0.6, 0.8, 0.9, 0.95]
+            .into_iter()
+            .find(|rung| *rung > total + 0.01);
+        if let Some(more) = more {
+            assert!(with(more / total) < 0.88 * with(0.0), "{l:?} could be more");
+        }
     }
+    // Counts of labels take half of epsilon here, so that the largest share cannot be paid at all.
+    let half = [
+        "finetune.label_histogram_epsilon=4",
+        "lexicon.share=0.1",
+        "lexicon.scorer_share=0.2",
+    ];
+    let l = spent(2.0, Profile::Quick, &half).config.lexicon;
+    assert!(l.is_on() && l.share + l.scorer_share < 0.5, "{l:?}");
     let none = spent(2.0, Profile::Quick, &["lexicon.share=0"]);
     assert!(!none.config.lexicon.is_on() && !none.set().iter().any(|(key, _)| key.starts_with("lexicon")));
 }
@@ -263,7 +304,12 @@ fn the_lexicon_gets_what_training_can_spare() {
 fn a_time_that_does_not_hold_what_every_run_does_is_refused() {
     let config = config(&[]);
     let error = spend(&config, &two_cores(), Hours::new(0.01).expect("above 0")).expect_err("too few");
-    assert!(error.to_string().contains("alone take"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("are too few to train and to draw 128 records"),
+        "{error}"
+    );
     for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(Hours::new(wrong).expect_err("refused").to_string().contains("above 0"));
     }
