@@ -11,8 +11,9 @@ use std::sync::Mutex;
 use rand::seq::IndexedRandom;
 
 use super::Stop;
-use crate::config::{RefineAction, RunConfig};
+use crate::config::RunConfig;
 pub use crate::documents::Redraw;
+use crate::documents::{self, Sampled};
 use crate::machine::workers::Workers;
 use crate::models::{LanguageModel, device};
 use crate::records::Vocabulary;
@@ -45,14 +46,25 @@ impl Redrawing<'_> {
     pub fn run(&self, arm: &'static str, model: &LanguageModel, stop: Stop) -> Result<Redraw> {
         let records = table::read_shards(&self.folder.shards(arm), self.config)?;
         let journal = self.journal(arm)?;
-        // A record may have been given another label than it was drawn for.
-        let relabels = self.config.sample.refine.action == RefineAction::Relabel;
-        let of = |label: usize| (!relabels).then_some(label);
-        let texts: HashMap<(&str, Option<usize>), &Drawn> = (journal.iter())
-            .filter_map(|drawn| Some(((drawn.text.as_deref()?, of(drawn.label)), drawn)))
+        let by_text = journal.iter().filter_map(|drawn| Some((drawn.text.as_deref()?, drawn)));
+        let of_label: HashMap<(&str, usize), &Drawn> = by_text
+            .clone()
+            .map(|(text, drawn)| ((text, drawn.label), drawn))
             .collect();
+        let of_any: HashMap<&str, &Drawn> = by_text.collect();
+        // Records of a label that were drawn for another one: as many as were relabelled, and no more.
+        let mut relabelled = self.relabelled(arm)?;
         let known: Vec<&Drawn> = (records.iter())
-            .filter_map(|record| texts.get(&(record.text.as_str(), of(record.label))).copied())
+            .filter_map(|record| {
+                let text = record.text.as_str();
+                let drawn_for_it = of_label.get(&(text, record.label)).copied();
+                drawn_for_it.or_else(|| {
+                    let left = relabelled.get_mut(record.label).filter(|left| **left > 0)?;
+                    let drawn = of_any.get(text).copied()?;
+                    *left -= 1;
+                    Some(drawn)
+                })
+            })
             .collect();
         let chosen: Vec<&Drawn> = known.sample(&mut rand::rng(), RECORDS).copied().collect();
         let again = self.draw(arm, model, &chosen, stop)?;
@@ -68,6 +80,13 @@ impl Redrawing<'_> {
             same: same.count(),
             same_arithmetic: then == Some(device::arithmetic(self.config.device)?),
         })
+    }
+
+    /// Of each label, how many records it was given that were drawn for another.
+    fn relabelled(&self, arm: &str) -> Result<Vec<usize>> {
+        let sampled: Option<Sampled> = documents::read_if_there(&self.folder.sampled(arm))?;
+        let labels = sampled.map_or(Vec::new(), |sampled| sampled.labels);
+        Ok(labels.iter().map(|of_label| of_label.relabelled).collect())
     }
 
     fn journal(&self, arm: &str) -> Result<Vec<Drawn>> {

@@ -178,7 +178,8 @@ impl Default for SampleConfig {
 pub struct RefineConfig {
     /// What becomes of a record by its posterior.
     pub action: RefineAction,
-    /// The posterior p(label|text) that a record must reach, from 0 to below 1; 0 with `"drop"`: nothing is refined.
+    /// The posterior p(label|text) that a record must reach, from 0 to below 1; 0: nothing is refined, unless
+    /// it is scored.
     pub min_posterior: f64,
     /// How often each record is drawn at most, the first time included; what has not passed by then is left out.
     pub rounds: u64,
@@ -191,7 +192,7 @@ pub struct RefineConfig {
 impl RefineConfig {
     /// Whether records are scored at all.
     pub fn is_on(&self) -> bool {
-        self.action != RefineAction::Drop || self.min_posterior > 0.0
+        self.action == RefineAction::Score || self.min_posterior > 0.0
     }
 }
 

@@ -492,6 +492,24 @@ fn p9_records_that_no_stage_wrote_are_refused_however_late() {
     failed(&place.call(&QUICK_AUDIT), "that were drawn again");
 }
 
+/// Where records may bear another label than they were drawn for, no more may than the run says.
+#[test]
+fn p9_labels_that_nothing_gave_are_refused_though_records_may_be_relabelled() {
+    let place = Place::new();
+    place.edit("min_posterior = 0.0", "min_posterior = 0.0\naction = \"relabel\"");
+    let place = finish(place, &[]);
+    let shard = "synthetic/train-00000-of-00001.parquet";
+    let path = place.path(&format!("runs/tiny-quick/{shard}"));
+    let (texts, mut labels) = (column(&path, "text"), column(&path, "label"));
+    labels.rotate_left(1);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    fs::write(&path, labelled_file(&texts, &labels)).unwrap();
+    edit(&place, "internal/stamps/sample.json", &|stamp| {
+        stamp["written"][shard] = json!(sha256(&path));
+    });
+    failed(&place.call(&QUICK_AUDIT), "stand in no journal");
+}
+
 #[test]
 fn p9_a_model_that_was_not_charged_is_refused() {
     let place = finished(&[]);

@@ -1213,11 +1213,13 @@ impl Trained {
 }
 
 const REFINED: &str = "sample.refine.min_posterior=0.8";
+/// Leaves places open for another round.
+const DROPPED: &str = "sample.refine.action=drop";
 
 #[test]
 fn killed_at_any_moment_refinement_comes_to_the_same_records() {
-    let run = Trained::new();
-    run.stage("sample", &[REFINED]);
+    let (run, refined) = (Trained::new(), [REFINED, DROPPED]);
+    run.stage("sample", &refined);
     let whole = run.sampled();
     let (drawn, scores) = (
         run.0.lines("work/synthetic.jsonl"),
@@ -1236,7 +1238,7 @@ fn killed_at_any_moment_refinement_comes_to_the_same_records() {
         (&drawn[..], &scores[..scores.len() - 1]),
     ] {
         run.killed(drawn, scores);
-        run.stage("sample", &[REFINED]);
+        run.stage("sample", &refined);
         assert_eq!(
             run.sampled(),
             whole,
@@ -1250,7 +1252,7 @@ fn killed_at_any_moment_refinement_comes_to_the_same_records() {
         );
     }
     // Neither does it depend on how many are drawn at once.
-    run.stage("sample", &[REFINED, "sample.batch_size=7"]);
+    run.stage("sample", &[REFINED, DROPPED, "sample.batch_size=7"]);
     assert_eq!(run.sampled(), whole);
 }
 
