@@ -4,9 +4,9 @@ use clap::Args;
 use dpsynth::assets::Locations;
 use dpsynth::config::{Profile, RunConfig};
 use dpsynth::pipeline::checks;
-use dpsynth::pipeline::cost::Cost;
+use dpsynth::pipeline::cost::{Cost, Spending};
 use dpsynth::pipeline::estimate::{Estimate, estimate, respent};
-use dpsynth::pipeline::hours::{Hours, Spending, Spent, spend};
+use dpsynth::pipeline::hours::{Hours, Spent, spend};
 use dpsynth::pipeline::rates::Rates;
 use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
 use dpsynth::progress::Progress;
@@ -104,7 +104,7 @@ impl Proposed {
             ]);
         }
         let (s, c) = (&self.spending, &spent.config);
-        let length = c.sample.max_tokens.unwrap_or(c.prepare.max_tokens);
+        let length = c.drawn_tokens();
         format!(
             "\n{} of {}, about:\n  \
              {:>8}  before training: vectors for the lexicon, a public warm-up\n  \
@@ -122,7 +122,7 @@ impl Proposed {
             duration(s.synthetic_s),
             spent.records,
             duration(s.zero_shot_s),
-            c.sample.zero_shot_records.unwrap_or(c.sample.records),
+            c.sample.zero_shot(),
             duration(s.evaluate_s),
             match c.evaluate.arms.is_empty() {
                 true => "",

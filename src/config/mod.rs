@@ -34,7 +34,9 @@ pub use prompt::PromptConfig;
 pub use quality::QualityConfig;
 pub use release::{CopyGate, DeployerType, ReleaseConfig};
 use rules::{is_default, refuse};
-pub use sample::{Auto, Contrast, LabelPrior, NamedPrior, RefineAction, RefineConfig, SampleConfig, Strength};
+pub use sample::{
+    Auto, Contrast, LabelPrior, MOST_TIMES, NamedPrior, RefineAction, RefineConfig, SampleConfig, Strength,
+};
 
 use crate::{Error, Result};
 
@@ -78,6 +80,11 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// Tokens of a drawn record, at most.
+    pub fn drawn_tokens(&self) -> usize {
+        self.sample.max_tokens.unwrap_or(self.prepare.max_tokens)
+    }
+
     /// Refuses values that parse but mean nothing, by themselves or beside others.
     ///
     /// # Errors

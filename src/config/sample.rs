@@ -116,7 +116,7 @@ pub struct SampleConfig {
 }
 
 /// So many times `sample.records` are drawn at most where `sample.tokens` leaves room.
-const MOST_TIMES: usize = 8;
+pub const MOST_TIMES: usize = 8;
 
 /// A larger one would leave nothing but the tokens that are lifted most.
 const MOST_DOMAIN_WEIGHT: f64 = 10.0;
@@ -126,13 +126,13 @@ impl SampleConfig {
     pub fn most_records(&self) -> usize {
         match self.tokens {
             None => self.records,
-            Some(_) => self.records.saturating_mul(self.most_times()),
+            Some(_) => self.records.saturating_mul(MOST_TIMES),
         }
     }
 
-    /// How many times `records` there may be, where their tokens say so.
-    pub fn most_times(&self) -> usize {
-        MOST_TIMES
+    /// Records of the untouched model that are drawn.
+    pub fn zero_shot(&self) -> usize {
+        self.zero_shot_records.unwrap_or(self.records)
     }
 
     /// Prompts beside its own that guidance contrasts each record with, of `labels` joint labels.

@@ -270,11 +270,7 @@ pub fn limits(facts: &Facts) -> Vec<String> {
     out.push("The records are written by a language model: names, places and events in them are made up, taken from what the base model knew, or come from private records within the guarantee; facts are unreliable, and the base model's biases are passed on.".into());
     out.push(format!(
         "A record has at most {} tokens; longer ones are cut.",
-        facts
-            .config
-            .sample
-            .max_tokens
-            .unwrap_or(facts.config.prepare.max_tokens)
+        facts.config.drawn_tokens()
     ));
     out.push(
         "Labels are what the records were drawn for (or relabelled to by the model); no person checked them.".into(),

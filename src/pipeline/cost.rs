@@ -36,6 +36,24 @@ pub struct Cost {
     pub matmul_flops_per_second: f64,
 }
 
+/// Seconds of a run's parts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spending {
+    /// Vectors of records for the lexicon, and a public warm-up.
+    pub before_training_s: f64,
+    pub training_s: f64,
+    pub synthetic_s: f64,
+    pub zero_shot_s: f64,
+    pub evaluate_s: f64,
+}
+
+impl Spending {
+    /// All together.
+    pub fn total_s(&self) -> f64 {
+        self.before_training_s + self.training_s + self.synthetic_s + self.zero_shot_s + self.evaluate_s
+    }
+}
+
 /// What a run's time follows from, besides its settings.
 #[derive(Clone, Debug)]
 pub struct Basis {
@@ -68,41 +86,53 @@ impl Reckoning<'_> {
     /// Of a run of `steps` steps.
     pub fn cost(&self, steps: u64) -> Cost {
         let f = &self.config.finetune;
-        let drawn = self.synthetic_records();
+        let spending = self.spending(steps * f.expected_batch_size, self.synthetic_records());
         Cost {
             parameters: self.basis.shape.parameters(),
             trained_parameters: trainable::count(f, &self.basis.shape),
             training_memory_bytes: self.training_memory(),
             sampling_memory_bytes: self.sampling_memory(),
-            finetune_s: (steps * f.expected_batch_size) as f64 / self.units_per_second()
-                + self.warm_start_s()
-                + self.lexicon_s(),
+            finetune_s: spending.before_training_s + spending.training_s,
             units_per_second: self.units_per_second(),
-            sample_s: self.drawing_s(drawn, true) + self.drawing_s(self.zero_shot_records(), false),
-            evaluate_s: self.evaluate_s(drawn),
+            sample_s: spending.synthetic_s + spending.zero_shot_s,
+            evaluate_s: spending.evaluate_s,
             matmul_flops_per_second: self.basis.rates.matmul,
+        }
+    }
+
+    /// For so many draws of a unit in training, and so many synthetic records.
+    pub fn spending(&self, draws: u64, synthetic_records: usize) -> Spending {
+        Spending {
+            before_training_s: self.lexicon_s() + self.warm_start_s(),
+            training_s: draws as f64 / self.units_per_second(),
+            synthetic_s: self.drawing_s(synthetic_records, true),
+            zero_shot_s: self.drawing_s(self.zero_shot_records(), false),
+            evaluate_s: self.evaluate_s(synthetic_records),
         }
     }
 
     /// Synthetic records that are drawn at least: all of full length.
     pub fn synthetic_records(&self) -> usize {
         let s = &self.config.sample;
-        // Their number follows from the length of those that are drawn to find how the others are steered.
-        let by_tokens = s.tokens.filter(|_| self.passes_of_pilots(true) > 0);
+        let by_tokens = s.tokens.filter(|_| self.counts_tokens());
         let fit = by_tokens.map_or(0, |tokens| tokens / self.drawn_tokens());
         fit.clamp(s.records, s.most_records())
     }
 
+    /// Whether the number of synthetic records can follow from their tokens: by the length of those that are drawn to find how the
+    /// others are steered.
+    pub fn counts_tokens(&self) -> bool {
+        self.passes_of_pilots(true) > 0
+    }
+
     /// Zero-shot records that are drawn.
     pub fn zero_shot_records(&self) -> usize {
-        let s = &self.config.sample;
-        s.zero_shot_records.unwrap_or(s.records)
+        self.config.sample.zero_shot()
     }
 
     /// Tokens of a drawn record, at most.
     pub fn drawn_tokens(&self) -> usize {
-        let c = self.config;
-        c.sample.max_tokens.unwrap_or(c.prepare.max_tokens).max(1)
+        self.config.drawn_tokens().max(1)
     }
 
     /// Units of privacy that training takes in a second, at least.
@@ -203,7 +233,7 @@ impl Reckoning<'_> {
     }
 
     /// Passes through the model of records that are drawn to find how an arm is steered; 0 where nothing is to be found.
-    pub fn passes_of_pilots(&self, synthetic: bool) -> usize {
+    fn passes_of_pilots(&self, synthetic: bool) -> usize {
         let (c, s) = (self.config, &self.config.sample);
         let pilot = guide::pilot_size(s.records, self.basis.labels);
         let is_found = |strength| matches!(strength, Strength::Found(_));

@@ -7,10 +7,8 @@
 //! be with [`ENOUGH`] of them drawn and [`FEW_DRAWS`] seen in training. The lexicon takes the largest share of epsilon that
 //! leaves training [`KEPT`] of its worth.
 
-use serde::Serialize;
-
-use super::cost::{Basis, Reckoning};
-use crate::config::RunConfig;
+use super::cost::{Basis, Reckoning, Spending};
+use crate::config::{MOST_TIMES, RunConfig};
 use crate::privacy::planner::{FEWEST_STEPS, Offer, Proposal};
 use crate::run::plan_request;
 use crate::training::trainable;
@@ -62,24 +60,6 @@ impl Hours {
 
     fn seconds(self) -> f64 {
         self.0 * 3600.0
-    }
-}
-
-/// Seconds of a run's parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Spending {
-    /// Vectors of records for the lexicon, and a public warm-up.
-    pub before_training_s: f64,
-    pub training_s: f64,
-    pub synthetic_s: f64,
-    pub zero_shot_s: f64,
-    pub evaluate_s: f64,
-}
-
-impl Spending {
-    /// All together.
-    pub fn total_s(&self) -> f64 {
-        self.before_training_s + self.training_s + self.synthetic_s + self.zero_shot_s + self.evaluate_s
     }
 }
 
@@ -157,8 +137,7 @@ impl Lengths {
     fn of(config: &RunConfig, basis: &Basis, train: usize, drawn: usize) -> Self {
         let most = basis.longest_text.min(basis.shape.context / 2).max(1);
         let mut config = config.clone();
-        let zero_shot = config.sample.zero_shot_records.unwrap_or(config.sample.records);
-        config.sample.zero_shot_records = Some(zero_shot);
+        config.sample.zero_shot_records = Some(config.sample.zero_shot());
         config.prepare.max_tokens = train.min(most);
         config.sample.max_tokens = Some(drawn.min(most));
         Lengths { config }
@@ -193,12 +172,9 @@ impl Lengths {
         let r = self.reckoning(basis);
         let zero_shot = r.zero_shot_records();
         Spending {
-            before_training_s: r.lexicon_s() + r.warm_start_s(),
-            training_s: 0.0,
-            synthetic_s: r.drawing_s(0, true),
-            zero_shot_s: r.drawing_s(zero_shot, false),
             // Without the fits on all synthetic records.
             evaluate_s: r.evaluate_s(zero_shot) - zero_shot as f64 * self.read_s(basis),
+            ..r.spending(0, 0)
         }
     }
 
@@ -261,21 +237,20 @@ impl Halves {
     fn spent(&self, config: &RunConfig, basis: &Basis) -> Result<Spent> {
         let mut config = config.clone();
         let real = config.dataset.public_size as usize;
-        let by_tokens = Reckoning { config: &config, basis }.passes_of_pilots(true) > 0;
+        let by_tokens = Reckoning { config: &config, basis }.counts_tokens();
         (config.sample.records, config.sample.tokens) = match by_tokens {
             false => (self.records, None),
             // So many times as many where they are shorter, and never more than real ones.
             true => {
-                let times = config.sample.most_times();
-                let most = (real / times).max(self.records.div_ceil(times));
-                let length = config.sample.max_tokens.unwrap_or(config.prepare.max_tokens);
+                let most = (real / MOST_TIMES).max(self.records.div_ceil(MOST_TIMES));
+                let length = config.drawn_tokens();
                 (
                     config.sample.records.min(self.records).min(most),
                     Some(self.records * length),
                 )
             }
         };
-        let least = self.records.div_ceil(config.sample.most_times());
+        let least = self.records.div_ceil(MOST_TIMES);
         config.sample.records = config.sample.records.max(least);
         let dimensions = trainable::count(&config.finetune, &basis.shape);
         let propose = |config: &RunConfig| Proposal::new(&plan_request(config), dimensions, self.draws);
@@ -291,14 +266,7 @@ impl Halves {
 
         let reckoning = Reckoning { config: &config, basis };
         let units_per_second = reckoning.units_per_second();
-        let zero_shot = reckoning.zero_shot_records();
-        let spending = Spending {
-            before_training_s: reckoning.lexicon_s() + reckoning.warm_start_s(),
-            training_s: proposal.proposed().draws() as f64 / units_per_second,
-            synthetic_s: reckoning.drawing_s(self.records, true),
-            zero_shot_s: reckoning.drawing_s(zero_shot, false),
-            evaluate_s: reckoning.evaluate_s(self.records),
-        };
+        let spending = reckoning.spending(proposal.proposed().draws(), self.records);
         Ok(Spent {
             config,
             training: proposal,

@@ -24,7 +24,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let (vocabulary, base) = p.language_model()?;
     let tuned = trainable::load(&c.finetune, &base, &p.folder.trained())?.merged(&base);
 
-    let zero_shot = c.sample.zero_shot_records.unwrap_or(c.sample.records);
+    let zero_shot = c.sample.zero_shot();
     sample_arm(
         p,
         "synthetic",

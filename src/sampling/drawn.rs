@@ -61,7 +61,7 @@ pub fn decoder(
         },
         guidance_end: s.guidance_end,
         contrasts: s.guidance_labels,
-        max_tokens: s.max_tokens.unwrap_or(c.prepare.max_tokens),
+        max_tokens: c.drawn_tokens(),
         end: vocabulary.end(),
         seed: s.seed,
     };

@@ -1092,13 +1092,18 @@ fn canaries_that_a_model_recites_are_found_in_its_text() {
         "{often:?}"
     );
     // Coins that nothing was trained on.
-    let others = echoing
-        .attack(&echoing.plant(), begun().as_ref(), Stop(&GO), &Silent)
-        .unwrap();
-    for at in &others.at {
-        for auc in [at.trigrams, at.auxiliary_model] {
-            // The intervals hold with 95 %, and there are six: an attack that told coins it cannot know would be near 0 or 1.
-            assert!(auc.low < 0.7 && auc.high > 0.3, "{at:?}");
+    let others: [_; 3] = std::array::from_fn(|_| {
+        let coins = echoing.plant();
+        echoing.attack(&coins, begun().as_ref(), Stop(&GO), &Silent).unwrap().at
+    });
+    // Intervals hold with 95 %: one of three may fail, and not the same one twice.
+    for at in 0..others[0].len() {
+        for by in 0..2 {
+            let aucs = others
+                .iter()
+                .map(|of_coins| [of_coins[at].trigrams, of_coins[at].auxiliary_model][by]);
+            let near = aucs.filter(|auc| auc.low < 0.6 && auc.high > 0.4);
+            assert!(near.count() >= 2, "{others:?}");
         }
     }
 }

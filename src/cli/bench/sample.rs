@@ -3,7 +3,7 @@
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::bench::sample::{Measurement, Setting, measure};
-use dpsynth::config::{Precision, SampleConfig};
+use dpsynth::config::{Precision, RunConfig, SampleConfig};
 use dpsynth::sampling::choose::Choice;
 
 use super::super::Ui;
@@ -38,9 +38,7 @@ impl Sample {
         let stop = interrupts()?;
         let config = self.which.config()?;
         let sample = config.as_ref().map_or_else(SampleConfig::default, |c| c.sample.clone());
-        let longest = config
-            .as_ref()
-            .map(|c| c.sample.max_tokens.unwrap_or(c.prepare.max_tokens));
+        let longest = config.as_ref().map(RunConfig::drawn_tokens);
         let setting = Setting {
             records: self.records,
             tokens: self.tokens.or(longest).unwrap_or(64),

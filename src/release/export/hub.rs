@@ -64,7 +64,7 @@ pub fn generation(config: &RunConfig, special: &SpecialTokens) -> Value {
         "top_p": sample.top_p,
         // Unset, transformers would keep the 50 likeliest tokens alone.
         "top_k": 0,
-        "max_new_tokens": sample.max_tokens.unwrap_or(config.prepare.max_tokens),
+        "max_new_tokens": config.drawn_tokens(),
     });
     with(own, ids(special))
 }
