@@ -19,6 +19,7 @@ const SHAPE: Heads = Heads {
     heads: 9,
     kv_heads: 3,
     head_width: 64,
+    window: None,
 };
 const TOKENS: usize = SHAPE.rows * SHAPE.tokens;
 const WIDTH: usize = SHAPE.heads * SHAPE.head_width;

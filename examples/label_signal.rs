@@ -40,7 +40,7 @@ fn show(run: &Path, count: usize) -> Result<()> {
     let places = Locations::from_env();
     let data = assets::dataset(&c.dataset, &places, &Silent)?;
     let file = assets::language_model(&c.model, &places, &Silent)?;
-    let files = ModelFiles::open(&file.with_extension("gguf")?.path)?;
+    let files = ModelFiles::open(&file.language_model()?.path)?;
     let vocabulary = Vocabulary::of(&files)?;
     let base = files.model(&device::choose(c.device)?)?;
     let records = fixed_sample(read(&data.train[0], &c.dataset, &labels, &c.prepare)?.0, Some(count));

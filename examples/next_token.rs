@@ -29,7 +29,7 @@ fn main() -> Result<()> {
         serde_json::from_reader(std::io::stdin()).map_err(|e| Error::usage(format!("no list of texts: {e}")))?;
 
     let file = assets::language_model(&c.model, &Locations::from_env(), &Silent)?;
-    let files = ModelFiles::open(&file.with_extension("gguf")?.path)?;
+    let files = ModelFiles::open(&file.language_model()?.path)?;
     let vocabulary = Vocabulary::of(&files)?;
     let base = files.model(&device::choose(DeviceChoice::Cpu)?)?;
     let trained = trainable::load(&c.finetune, &base, &run.join("model/trained.safetensors"))?.merged(&base);

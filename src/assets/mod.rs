@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::{DatasetConfig, EvaluateConfig, Files, ModelConfig};
-use crate::hash::sha256_file;
+use crate::hash::{sha256, sha256_file};
+use crate::models::load::hub::{INDEX, weight_files};
 use crate::progress::Progress;
 use crate::tables::{self, Split};
 use crate::{Error, Result};
@@ -54,13 +55,29 @@ impl ModelFiles {
         self.find(name, |file| file.name == name)
     }
 
-    /// The file whose name ends in `.<extension>`.
+    /// A language model's weights and tokenizer as one: its GGUF, or the folder of its checkpoint, whose sha256 is that of a list
+    /// of its files (`<sha256>  <name>`, a line each, by name).
     ///
     /// # Errors
-    /// The model has no such file.
-    pub fn with_extension(&self, extension: &str) -> Result<&AssetFile> {
-        self.find(extension, |file| {
-            Path::new(&file.name).extension().is_some_and(|e| e == extension)
+    /// The model has neither.
+    pub fn language_model(&self) -> Result<AssetFile> {
+        let is_gguf = |file: &AssetFile| Path::new(&file.name).extension().is_some_and(|e| e == "gguf");
+        let config = self.files.iter().find(|file| file.name == "config.json");
+        let folder = match config.and_then(|config| config.path.parent()) {
+            Some(folder) if !self.files.iter().any(is_gguf) => folder,
+            _ => return self.find("gguf", is_gguf).cloned(),
+        };
+        let mut lines: Vec<String> = self
+            .files
+            .iter()
+            .map(|f| format!("{}  {}\n", f.sha256, f.name))
+            .collect();
+        lines.sort_by(|a, b| a.split("  ").last().cmp(&b.split("  ").last()));
+        Ok(AssetFile {
+            name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            path: folder.to_path_buf(),
+            sha256: sha256(lines.concat().as_bytes()),
+            bytes: self.files.iter().map(|f| f.bytes).sum(),
         })
     }
 
@@ -214,9 +231,47 @@ impl Registry {
 /// As [`Registry::fetch_model`] and [`ModelFiles::local`].
 pub fn language_model(config: &ModelConfig, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
     match &config.path {
-        Some(path) => ModelFiles::local(path, &[]),
+        Some(path) => {
+            let names = checkpoint_files(path)?;
+            ModelFiles::local(path, &names.iter().map(String::as_str).collect::<Vec<_>>())
+        }
         None => Registry::built_in().fetch_model(&config.asset, locations, progress),
     }
+}
+
+/// The files of a language model at `path` that decide what it is: itself, or those of the folder of a checkpoint.
+///
+/// # Errors
+/// Usage: a folder that holds no checkpoint. Data: one that lacks a file.
+pub fn model_paths(path: &Path) -> Result<Vec<PathBuf>> {
+    match path.is_dir() {
+        true => Ok(checkpoint_files(path)?
+            .into_iter()
+            .map(|name| path.join(name))
+            .collect()),
+        false => Ok(vec![path.to_path_buf()]),
+    }
+}
+
+/// Names of the files in the folder of a checkpoint that decide what the model is; none of what is no folder.
+fn checkpoint_files(folder: &Path) -> Result<Vec<String>> {
+    const WANTED: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+    const OPTIONAL: [&str; 2] = ["chat_template.jinja", "generation_config.json"];
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    if let Some(missing) = WANTED.iter().find(|name| !folder.join(name).exists()) {
+        return Err(Error::usage(format!("the folder {} has no {missing}", folder.display())).hint(
+            "name a GGUF file, or the folder of a Hugging Face checkpoint: config.json, tokenizer.json, tokenizer_config.json and safetensors",
+        ));
+    }
+    let there = OPTIONAL.iter().filter(|name| folder.join(name).exists());
+    let mut out: Vec<String> = WANTED.iter().chain(there).map(|name| (*name).to_string()).collect();
+    out.extend(weight_files(folder)?);
+    if folder.join(INDEX).exists() {
+        out.push(INDEX.into());
+    }
+    Ok(out)
 }
 
 /// The encoder that a configuration names: `evaluate.encoder_path` if given, else `evaluate.encoder_asset`.

@@ -144,7 +144,7 @@ impl Audit<'_> {
         )?;
         let device = device::choose(self.config.device)?;
         let file = assets::language_model(&self.config.model, &self.places.assets, self.progress)?;
-        let file = file.with_extension("gguf")?;
+        let file = file.language_model()?;
         file.require(&preparation.model_sha256)?;
         let files = ModelFiles::open(&file.path)?;
         let model = files.model(&device)?;

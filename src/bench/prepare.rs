@@ -53,7 +53,7 @@ pub fn measure(rows: usize, scratch: &Path, stop: &AtomicBool, progress: &dyn Pr
     let folder = folder.map_err(|e| Error::io("make a folder in", scratch, e))?;
     let at = |file: &str| folder.path().join(file);
     let model = assets::language_model(&config::ModelConfig::default(), &Locations::from_env(), progress)?;
-    let words = words(&model.with_extension("gguf")?.path)?;
+    let words = words(&model.language_model()?.path)?;
     let text_bytes = write(&at("train.parquet"), rows, &words)?;
     write(&at("test.parquet"), 1000, &words)?;
     let toml = format!(

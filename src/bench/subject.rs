@@ -6,6 +6,7 @@ use super::synthetic;
 use crate::assets::{self, Locations};
 use crate::config::RunConfig;
 use crate::models::llama::LlamaConfig;
+use crate::models::rotation;
 use crate::models::{LanguageModel, ModelFiles};
 use crate::progress::Progress;
 use crate::records::{Encoded, LabelSpace, Vocabulary, prompt};
@@ -27,8 +28,16 @@ pub fn model_shape() -> LlamaConfig {
         kv_heads: 3,
         vocabulary: 49_152,
         context: 8192,
+        window: None,
+        windowed_from: 0,
+        head_width: 64,
         rope_base: 100_000.0,
+        rotation: rotation::periods(100_000.0, 64).into(),
         norm_epsilon: 1e-5,
+        qkv_bias: false,
+        o_bias: false,
+        head_norms: false,
+        tied: true,
     }
 }
 
@@ -55,7 +64,7 @@ impl Subject {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let files = assets::language_model(&config.model, locations, progress)?;
-        let files = ModelFiles::open(&files.with_extension("gguf")?.path)?;
+        let files = ModelFiles::open(&files.language_model()?.path)?;
         let vocabulary = Vocabulary::of(&files)?;
         let labels = LabelSpace::from_config(&config.dataset.labels)?;
         let texts = prompt::prompts(&config.prompt, &labels, vocabulary.chat_template())?;

@@ -1,5 +1,9 @@
 //! Scores of predictions, and their spread over seeds.
 
+use rand::SeedableRng;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -18,6 +22,14 @@ impl Confusion {
             counts[truth * num_labels + predicted] += 1;
         }
         Confusion { num_labels, counts }
+    }
+
+    /// As [`Self::rows`] gave them.
+    pub fn of_rows(rows: &[Vec<u64>]) -> Self {
+        Confusion {
+            num_labels: rows.len(),
+            counts: rows.concat(),
+        }
     }
 
     /// How often `predicted` was said where `truth` is the label.
@@ -53,6 +65,9 @@ impl Confusion {
     }
 }
 
+/// Sets of test records that are drawn for an interval.
+const RESAMPLED: u64 = 400;
+
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -61,7 +76,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
 ///
 /// The seeds change the order of training and, where an arm is larger than the others, which of its records are
 /// taken. The interval covers that, not the chance in the choice of the test records; and of a small arm, whose seeds
-/// share most of its records, little of the chance in theirs: there it is narrower than it should be.
+/// share most of its records, little of the chance in theirs: there it is narrower than it should be. Of one fit it is the
+/// other chance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Mean over seeds.
@@ -70,7 +86,7 @@ pub struct Interval {
     pub low: f64,
     /// Upper end, at most 1.
     pub high: f64,
-    /// Number of seeds behind it.
+    /// Number of seeds behind it; 1: the interval is over test records.
     pub seeds: usize,
 }
 
@@ -103,5 +119,31 @@ impl Interval {
             high: (mean + half).min(1.0),
             seeds: scores.len(),
         })
+    }
+
+    /// `score` of one fit, with the 95 % interval by the chance in the choice of the test records: percentiles of the bootstrap
+    /// (Efron 1979). What another set of training records would give is not in it.
+    pub fn of_one(fit: &Confusion, score: fn(&Confusion) -> f64) -> Self {
+        let mean = score(fit);
+        let total: u64 = fit.counts.iter().sum();
+        let again = |cells: &WeightedIndex<u64>, seed: u64| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut counts = vec![0; fit.counts.len()];
+            (0..total).for_each(|_| counts[cells.sample(&mut rng)] += 1);
+            score(&Confusion { counts, ..*fit })
+        };
+        // Nothing was tested: nothing varies.
+        let mut scores = match WeightedIndex::new(&fit.counts) {
+            Ok(cells) => (0..RESAMPLED).map(|seed| again(&cells, seed)).collect(),
+            Err(_) => vec![mean],
+        };
+        scores.sort_by(f64::total_cmp);
+        let at = |share: f64| scores[((scores.len() - 1) as f64 * share).round() as usize];
+        Interval {
+            mean,
+            low: at(0.025),
+            high: at(0.975),
+            seeds: 1,
+        }
     }
 }

@@ -224,8 +224,8 @@ document! {
     pub struct Utility {
         /// Each arm and classifier at equal sizes and equal steps, arm by arm: the comparison.
         internal rows: Vec<UtilityRow>,
-        /// The synthetic arm with all its records, where those are more than in `rows`: what a user of the records gets. Its
-        /// seeds differ in the order of training alone, so its intervals are narrow.
+        /// The synthetic arm with all its records, where those are more than in `rows`: what a user of the records gets. Seeds
+        /// would differ in the order of training alone: one fit, its interval over test records.
         #[serde(default)]
         internal all_synthetic: Vec<UtilityRow>,
         /// The same of the real arm.
@@ -287,7 +287,7 @@ pub fn tstr(
         }
     }
     for (arm, classifier) in comparison.wholes(equal) {
-        let row = fits.row(arm, classifier, arm.examples.len())?;
+        let row = fits.whole(arm, classifier)?;
         match arm.name {
             ArmName::Real => out.all_real.push(row),
             _ => out.all_synthetic.push(row),
@@ -322,6 +322,19 @@ impl Fits<'_> {
     fn row(&mut self, arm: &Arm, classifier: Classifier, records: usize) -> Result<UtilityRow> {
         let fits = self.of_seeds(arm, classifier, records)?;
         row(&fits, self.comparison.config)
+    }
+
+    /// The scores of one fit on all of an arm.
+    fn whole(&mut self, arm: &Arm, classifier: Classifier) -> Result<UtilityRow> {
+        let fit = self.fit(arm, classifier, arm.examples.len(), 0)?;
+        let confusion = Confusion::of_rows(&fit.confusion);
+        let score = |score| Interval::of_one(&confusion, score);
+        Ok(utility_row(
+            &fit,
+            self.comparison.config,
+            score(Confusion::accuracy),
+            score(Confusion::macro_f1),
+        ))
     }
 
     /// As it was done before, else done now.
@@ -360,7 +373,17 @@ fn row(fits: &[Finished], config: &EvaluateConfig) -> Result<UtilityRow> {
         let scores: Vec<f64> = fits.iter().map(score).collect();
         Interval::over_seeds(&scores).ok_or_else(too_few_seeds)
     };
-    Ok(UtilityRow {
+    Ok(utility_row(
+        of,
+        config,
+        over_seeds(|f| f.accuracy)?,
+        over_seeds(|f| f.macro_f1)?,
+    ))
+}
+
+/// The row of a fit and others like it.
+fn utility_row(of: &Finished, config: &EvaluateConfig, accuracy: Interval, macro_f1: Interval) -> UtilityRow {
+    UtilityRow {
         arm: of.arm,
         classifier: of.classifier,
         records: of.records,
@@ -369,9 +392,9 @@ fn row(fits: &[Finished], config: &EvaluateConfig) -> Result<UtilityRow> {
             Classifier::Encoder => encoder::steps(of.records, config),
         },
         test_records: of.test_records,
-        accuracy: over_seeds(|f| f.accuracy)?,
-        macro_f1: over_seeds(|f| f.macro_f1)?,
-    })
+        accuracy,
+        macro_f1,
+    }
 }
 
 /// Their mean confusion.

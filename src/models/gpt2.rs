@@ -1,4 +1,4 @@
-//! GPT-2 (Radford et al. 2019): LayerNorm, learned positions, one map for queries, keys and values, GELU, tied head.
+//! GPT-2 (Radford et al. 2019): LayerNorm, learned positions, one map for queries, keys and values, GELU.
 
 use burn::tensor::{Int, Tensor, activation};
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::language_model::{Architecture, Forward, Norm};
 use super::load::hub::Checkpoint;
-use super::shape::{Attention, Kind, Shape, Slot, Stored};
+use super::shape::{Attention, Gain, Kind, Shape, Slot, Stored};
 use crate::{Error, Result};
 
 /// `config.json`, as far as it decides what is computed.
@@ -84,16 +84,12 @@ impl Gpt2Config {
             return Err(Error::data(format!("the model's counts do not fit together: {self:?}"))
                 .hint("check that config.json is the model's own"));
         }
-        let plain = self.activation_function == "gelu_new"
-            && self.tie_word_embeddings
-            && self.scale_attn_weights
-            && !self.scale_attn_by_inverse_layer_idx;
+        let plain =
+            self.activation_function == "gelu_new" && self.scale_attn_weights && !self.scale_attn_by_inverse_layer_idx;
         match plain {
             true => Ok(()),
-            false => Err(
-                Error::data("the model's activation, head or attention is not GPT-2's own")
-                    .hint("checkpoints such as openai-community/gpt2 are supported"),
-            ),
+            false => Err(Error::data("the model's activation or attention is not GPT-2's own")
+                .hint("checkpoints such as openai-community/gpt2 are supported")),
         }
     }
 
@@ -106,7 +102,7 @@ impl Gpt2Config {
         let part = |l: usize, (part, name): (usize, &&str)| {
             let map = |output, input| (Kind::Map(Stored::Conv1d), vec![output, input]);
             let (kind, shape) = match part {
-                LN_1 | LN_2 => (Kind::Gain, vec![width]),
+                LN_1 | LN_2 => (Kind::Gain(Gain::Whole), vec![width]),
                 QKV => map(3 * width, width),
                 PROJECTION => map(width, width),
                 UP => map(hidden, width),
@@ -122,13 +118,19 @@ impl Gpt2Config {
             slot("wpe.weight", Kind::Positions, vec![self.n_positions, width]),
         ];
         slots.extend((0..self.n_layer).flat_map(|l| PARTS.iter().enumerate().map(move |p| part(l, p))));
-        slots.push(slot("ln_f.weight", Kind::Gain, vec![width]));
+        slots.push(slot("ln_f.weight", Kind::Gain(Gain::Whole), vec![width]));
         slots.push(slot("ln_f.bias", Kind::Shift, vec![width]));
+        slots.extend((!self.tie_word_embeddings).then(|| Slot {
+            name: HEAD.into(),
+            shape: vec![self.vocab_size, width],
+            kind: Kind::Head,
+        }));
         let attention = Attention {
             heads: self.n_head,
             kv_heads: self.n_head,
             head_width: width / self.n_head,
-            rotary_base: None,
+            rotation: None,
+            window: None,
         };
         Shape {
             width,
@@ -139,6 +141,9 @@ impl Gpt2Config {
         }
     }
 }
+
+/// A head of its own.
+const HEAD: &str = "lm_head.weight";
 
 fn slot(name: &str, kind: Kind, shape: Vec<usize>) -> Slot {
     Slot {
@@ -152,7 +157,7 @@ impl Gpt2 {
     /// The model of a checkpoint.
     ///
     /// # Errors
-    /// Data: counts that do not fit, another activation, an untied head, a tensor that would be ignored.
+    /// Data: counts that do not fit, another activation.
     pub(super) fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         let config: Gpt2Config = checkpoint.config()?;
         config.check()?;
@@ -163,16 +168,18 @@ impl Gpt2 {
         Ok(gpt2)
     }
 
+    /// A tensor of a checkpoint that computes nothing: the hub's own files hold the causal mask too, and some the table again,
+    /// where it is the head.
+    pub(super) fn is_ignored(&self, name: &str) -> bool {
+        let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+        mask || (self.config.tie_word_embeddings && name == HEAD)
+    }
+
     fn norm(&self) -> Norm {
         Norm::Layer {
             epsilon: self.config.layer_norm_epsilon,
         }
     }
-}
-
-/// The hub's own files hold the causal mask too.
-pub fn is_mask(name: &str) -> bool {
-    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
 
 impl Architecture for Gpt2 {
@@ -199,7 +206,7 @@ impl Architecture for Gpt2 {
     }
 
     fn last(&self, x: Tensor<2>, f: &mut Forward) -> Tensor<2> {
-        f.norm(self.shape.slots.len() - 2, self.norm(), x)
+        f.norm(2 + self.config.n_layer * PARTS.len(), self.norm(), x)
     }
 
     fn config(&self) -> Value {
@@ -219,7 +226,7 @@ impl Architecture for Gpt2 {
             "n_positions": c.n_positions,
             "resid_pdrop": 0.0,
             "scale_attn_weights": true,
-            "tie_word_embeddings": true,
+            "tie_word_embeddings": c.tie_word_embeddings,
             "use_cache": true,
             "vocab_size": c.vocab_size,
         })

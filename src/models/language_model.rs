@@ -115,10 +115,10 @@ impl Weight {
     }
 }
 
-/// Cosines and sines of all positions, `[context, head_width / 2]` each, for the layers of one base and width.
+/// Cosines and sines of all positions, `[context, head_width / 2]` each, for the layers of one rotation and width.
 #[derive(Clone)]
 struct Angles {
-    base: Option<f64>,
+    rotation: Option<Arc<[f64]>>,
     head_width: usize,
     cos: Tensor<2>,
     sin: Tensor<2>,
@@ -127,11 +127,8 @@ struct Angles {
 impl Angles {
     fn new(attention: &Attention, context: usize, device: &Device) -> Self {
         let half = attention.head_width / 2;
-        let angle = |i: usize| match attention.rotary_base {
-            Some(base) => {
-                let (position, pair) = (i / half, i % half);
-                position as f64 / base.powf(2.0 * pair as f64 / attention.head_width as f64)
-            }
+        let angle = |i: usize| match &attention.rotation {
+            Some(of_pairs) => (i / half) as f64 / of_pairs[i % half],
             // Turned by nothing: exactly the same numbers.
             None => 0.0,
         };
@@ -140,7 +137,7 @@ impl Angles {
             Tensor::from_data(TensorData::new(values, [context, half]), device)
         };
         Angles {
-            base: attention.rotary_base,
+            rotation: attention.rotation.clone(),
             head_width: attention.head_width,
             cos: table(f64::cos),
             sin: table(f64::sin),
@@ -148,7 +145,7 @@ impl Angles {
     }
 
     fn are_of(&self, attention: &Attention) -> bool {
-        (self.base, self.head_width) == (attention.rotary_base, attention.head_width)
+        (&self.rotation, self.head_width) == (&attention.rotation, attention.head_width)
     }
 
     /// Of the first `len` positions, or of given ones.
@@ -322,10 +319,8 @@ impl LanguageModel {
         self.head_weight().clone()
     }
 
-    /// The table is the head too.
     fn head_weight(&self) -> &Tensor<2> {
-        let table = self.shape().slots.iter().position(|slot| slot.kind == Kind::Table);
-        self.weights[table.expect("a model has a table")].matrix()
+        self.weights[self.shape().head()].matrix()
     }
 }
 
@@ -369,6 +364,14 @@ impl Forward<'_> {
         self.apply.rows(slot, self.model.weights[slot].matrix(), tokens)
     }
 
+    /// `x [n, heads · width]`, each head normed by itself with the gain in `slot`.
+    pub fn norm_heads(&mut self, slot: usize, norm: Norm, x: Tensor<2>) -> Tensor<2> {
+        let [n, all] = x.dims();
+        let width = self.model.shape().slots[slot].len();
+        self.norm(slot, norm, x.reshape([n * all / width, width]))
+            .reshape([n, all])
+    }
+
     /// The rows of the table of positions in `slot`, one for each token at hand.
     pub fn positions(&mut self, slot: usize) -> Tensor<2> {
         let table = self.model.weights[slot].matrix();
@@ -384,15 +387,16 @@ impl Forward<'_> {
 
     /// What `q [n, heads · head_width]` sees of `k` and `v [n, kv_heads · head_width]`, and of the past.
     pub fn attend(&mut self, layer: usize, q: Tensor<2>, k: Tensor<2>, v: Tensor<2>) -> Tensor<2> {
-        let attention = self.model.shape().attention[layer];
+        let attention = &self.model.shape().attention[layer];
         let heads = Heads {
             rows: self.rows,
             tokens: self.tokens,
             heads: attention.heads,
             kv_heads: attention.kv_heads,
             head_width: attention.head_width,
+            window: attention.window,
         };
-        let angles = self.model.angles.iter().position(|angles| angles.are_of(&attention));
+        let angles = self.model.angles.iter().position(|angles| angles.are_of(attention));
         let rotary = &self.angles[angles.expect("each layer has its angles")];
         match &mut self.past {
             None => causal_attention(q, k, v, heads, rotary),

@@ -1,20 +1,22 @@
-//! Llama (Touvron et al. 2023): RMSNorm, rotary positions, grouped-query attention, SwiGLU, tied head.
+//! Llama (Touvron et al. 2023) and the families that differ from it by a bias, a norm or a head of its own: RMSNorm, rotary
+//! positions, grouped-query attention, SwiGLU. SmolLM2, Mistral, Qwen2.5 and Qwen3.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::fused::swiglu;
 use super::language_model::{Architecture, Forward, Norm};
 use super::load::gguf::Gguf;
-use super::shape::{Attention, Kind, Shape, Slot, Stored};
+use super::load::hub::{self, Checkpoint};
+use super::rotation::{self, Rope};
+use super::shape::{Attention, Gain, Kind, MAX_COUNT, Shape, Slot, Stored};
 use crate::{Error, Result};
 
-/// No count of a model's shape is larger: one that is comes from a broken file.
-const MAX_COUNT: usize = 1 << 20;
-
-/// Counts of the model.
+/// What decides what is computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
     pub layers: usize,
@@ -22,134 +24,331 @@ pub struct LlamaConfig {
     pub hidden: usize,
     pub heads: usize,
     pub kv_heads: usize,
+    pub head_width: usize,
     pub vocabulary: usize,
     /// Longest sequence in tokens.
     pub context: usize,
+    /// A token sees so many, itself among them; none: all before it.
+    pub window: Option<usize>,
+    /// The first layer that looks through the window.
+    pub windowed_from: usize,
     pub rope_base: f64,
+    /// Positions in which each pair of a head turns by a radian: those of `rope_base`, or scaled.
+    pub rotation: Arc<[f64]>,
     pub norm_epsilon: f64,
+    /// Something is added to queries, keys and values.
+    pub qkv_bias: bool,
+    /// Something is added to what attention gives.
+    pub o_bias: bool,
+    /// Queries and keys are normed, head by head.
+    pub head_norms: bool,
+    /// The table of tokens is the head too.
+    pub tied: bool,
 }
 
-/// A weight of a block: its name in checkpoints, and in GGUF.
-type Part = (&'static str, &'static str);
+/// `config.json`, as far as it decides what is computed.
+#[derive(Clone, Debug, Deserialize)]
+struct Declared {
+    model_type: String,
+    num_hidden_layers: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<Rope>,
+    rope_parameters: Option<Rope>,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    #[serde(default = "silu")]
+    hidden_act: String,
+    tie_word_embeddings: Option<bool>,
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
+}
 
-/// The weights of a block, in the order in which it applies them.
-const PARTS: [Part; 9] = [
-    ("input_layernorm", "attn_norm"),
-    ("self_attn.q_proj", "attn_q"),
-    ("self_attn.k_proj", "attn_k"),
-    ("self_attn.v_proj", "attn_v"),
-    ("self_attn.o_proj", "attn_output"),
-    ("post_attention_layernorm", "ffn_norm"),
-    ("mlp.gate_proj", "ffn_gate"),
-    ("mlp.up_proj", "ffn_up"),
-    ("mlp.down_proj", "ffn_down"),
-];
-const ATTENTION_NORM: usize = 0;
-const Q: usize = 1;
-const K: usize = 2;
-const V: usize = 3;
-const O: usize = 4;
-const MLP_NORM: usize = 5;
-const GATE: usize = 6;
-const UP: usize = 7;
-const DOWN: usize = 8;
+fn silu() -> String {
+    "silu".into()
+}
+
+/// `model_type` of the checkpoints that are read here.
+pub const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+
+/// `general.architecture` of the GGUFs that are read here: Mistral's is Llama's.
+pub const GGUF_FAMILIES: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+/// A weight of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    AttentionNorm,
+    Q,
+    QBias,
+    K,
+    KBias,
+    V,
+    VBias,
+    QNorm,
+    KNorm,
+    O,
+    OBias,
+    MlpNorm,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Part {
+    /// Its name in checkpoints, and in GGUF.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Part::AttentionNorm => ("input_layernorm.weight", "attn_norm.weight"),
+            Part::Q => ("self_attn.q_proj.weight", "attn_q.weight"),
+            Part::QBias => ("self_attn.q_proj.bias", "attn_q.bias"),
+            Part::K => ("self_attn.k_proj.weight", "attn_k.weight"),
+            Part::KBias => ("self_attn.k_proj.bias", "attn_k.bias"),
+            Part::V => ("self_attn.v_proj.weight", "attn_v.weight"),
+            Part::VBias => ("self_attn.v_proj.bias", "attn_v.bias"),
+            Part::QNorm => ("self_attn.q_norm.weight", "attn_q_norm.weight"),
+            Part::KNorm => ("self_attn.k_norm.weight", "attn_k_norm.weight"),
+            Part::O => ("self_attn.o_proj.weight", "attn_output.weight"),
+            Part::OBias => ("self_attn.o_proj.bias", "attn_output.bias"),
+            Part::MlpNorm => ("post_attention_layernorm.weight", "ffn_norm.weight"),
+            Part::Gate => ("mlp.gate_proj.weight", "ffn_gate.weight"),
+            Part::Up => ("mlp.up_proj.weight", "ffn_up.weight"),
+            Part::Down => ("mlp.down_proj.weight", "ffn_down.weight"),
+        }
+    }
+}
 
 /// The model.
 #[derive(Debug)]
 pub struct Llama {
     config: LlamaConfig,
+    /// The weights of a block, in the order in which it applies them.
+    parts: Vec<Part>,
     shape: Shape,
+    /// `config.json` of transformers.
+    json: Value,
 }
 
 impl LlamaConfig {
-    /// Reads the counts off a GGUF's metadata.
-    ///
-    /// # Errors
-    /// Counts that do not fit together.
+    /// Reads what a GGUF's metadata declares.
     fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let vocabulary = gguf.texts("tokenizer.ggml.tokens")?.len();
-        let config = LlamaConfig {
-            layers: gguf.count("llama.block_count")?,
-            width: gguf.count("llama.embedding_length")?,
-            hidden: gguf.count("llama.feed_forward_length")?,
-            heads: gguf.count("llama.attention.head_count")?,
-            kv_heads: gguf.count("llama.attention.head_count_kv")?,
-            vocabulary,
-            context: gguf.count("llama.context_length")?,
-            rope_base: gguf.number("llama.rope.freq_base")?,
-            norm_epsilon: gguf.number("llama.attention.layer_norm_rms_epsilon")?,
+        let family = gguf.text("general.architecture")?;
+        let key = |name: &str| format!("{family}.{name}");
+        let count = |name: &str| gguf.count(&key(name));
+        let (width, heads) = (count("embedding_length")?, count("attention.head_count")?);
+        let head_width = match count("attention.key_length") {
+            Ok(declared) => declared,
+            Err(_) => divided(width, heads),
         };
-        let c = &config;
-        let counts = [
-            c.layers,
-            c.width,
-            c.hidden,
-            c.heads,
-            c.kv_heads,
-            c.vocabulary,
-            c.context,
-        ];
-        // Short-circuits: without heads there is no head width.
-        let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
-            && c.width == c.head_width() * c.heads
-            && c.heads.is_multiple_of(c.kv_heads)
-            && c.head_width().is_multiple_of(2);
-        if !fits {
-            return Err(
-                Error::data(format!("the model's counts do not fit together: {config:?}"))
-                    .hint("use a Llama-family GGUF such as SmolLM2-135M-Instruct"),
-            );
-        }
-        let partial = gguf
-            .count("llama.rope.dimension_count")
-            .is_ok_and(|d| d != config.head_width());
-        let scaled = gguf.text("llama.rope.scaling.type").is_ok_and(|t| t != "none");
+        let partial = count("rope.dimension_count").is_ok_and(|d| d != head_width);
+        let scaled = gguf.text(&key("rope.scaling.type")).is_ok_and(|t| t != "none");
         if partial || scaled {
             return Err(
                 Error::data("the model rotates only a part of each head, or scales its positions")
-                    .hint("models with plain rotary positions are supported, such as SmolLM2"),
+                    .hint("models with plain rotary positions, or Llama 3's, are supported"),
             );
         }
-        Ok(config)
+        let config = LlamaConfig {
+            layers: count("block_count")?,
+            width,
+            hidden: count("feed_forward_length")?,
+            heads,
+            kv_heads: count("attention.head_count_kv")?,
+            head_width,
+            vocabulary: gguf.texts("tokenizer.ggml.tokens")?.len(),
+            context: count("context_length")?,
+            window: None,
+            windowed_from: 0,
+            rope_base: gguf.number(&key("rope.freq_base"))?,
+            rotation: Arc::new([]),
+            norm_epsilon: gguf.number(&key("attention.layer_norm_rms_epsilon"))?,
+            qkv_bias: gguf.has("blk.0.attn_q.bias"),
+            o_bias: gguf.has("blk.0.attn_output.bias"),
+            head_norms: gguf.has("blk.0.attn_q_norm.weight"),
+            tied: !gguf.has("output.weight"),
+        };
+        config.check()?;
+        let mut rotation = rotation::periods(config.rope_base, head_width);
+        // Llama 3's scaling is worked out in the file.
+        if gguf.has(FREQUENCIES) {
+            let factors = gguf.tensor(FREQUENCIES, &[head_width / 2])?;
+            rotation
+                .iter_mut()
+                .zip(factors)
+                .for_each(|(period, f)| *period *= f64::from(f));
+        }
+        Ok(LlamaConfig {
+            rotation: rotation.into(),
+            ..config
+        })
     }
 
-    /// Width of one head.
-    pub fn head_width(&self) -> usize {
-        self.width / self.heads
+    /// Reads what a checkpoint's `config.json` declares.
+    fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let d: Declared = checkpoint.config()?;
+        let (qwen2, qwen3) = (d.model_type == "qwen2", d.model_type == "qwen3");
+        if d.hidden_act != "silu" || d.mlp_bias {
+            return Err(Error::data(format!(
+                "the model's activation is `{}`{}, which a {} of this program has not",
+                d.hidden_act,
+                if d.mlp_bias { " with biases" } else { "" },
+                d.model_type
+            ))
+            .hint("docs/guide/models.md says which models can be read"));
+        }
+        let looks_through_a_window = match (qwen2 || qwen3, d.use_sliding_window) {
+            (true, uses) => uses == Some(true),
+            (false, uses) => uses != Some(false),
+        };
+        let window = d.sliding_window.filter(|_| looks_through_a_window);
+        let config = LlamaConfig {
+            layers: d.num_hidden_layers,
+            width: d.hidden_size,
+            hidden: d.intermediate_size,
+            heads: d.num_attention_heads,
+            kv_heads: d.num_key_value_heads.unwrap_or(d.num_attention_heads),
+            head_width: d
+                .head_dim
+                .unwrap_or_else(|| divided(d.hidden_size, d.num_attention_heads)),
+            vocabulary: d.vocab_size,
+            context: d.max_position_embeddings,
+            window,
+            windowed_from: match qwen2 || qwen3 {
+                true => d.max_window_layers.unwrap_or(0),
+                false => 0,
+            },
+            rope_base: d.rope_theta.unwrap_or(10_000.0),
+            rotation: Arc::new([]),
+            norm_epsilon: d.rms_norm_eps,
+            qkv_bias: qwen2 || d.attention_bias,
+            o_bias: !qwen2 && d.attention_bias,
+            head_norms: qwen3,
+            tied: d.tie_word_embeddings.unwrap_or_else(|| !checkpoint.has(HEAD)),
+        };
+        config.check()?;
+        let rope = d.rope_parameters.or(d.rope_scaling).unwrap_or_default();
+        Ok(LlamaConfig {
+            rotation: rope.periods(config.rope_base, config.head_width)?,
+            ..config
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let counts = [
+            self.layers,
+            self.width,
+            self.hidden,
+            self.heads,
+            self.kv_heads,
+            self.head_width,
+            self.vocabulary,
+            self.context,
+        ];
+        let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
+            && self.heads.is_multiple_of(self.kv_heads)
+            && self.head_width.is_multiple_of(2)
+            && self.heads * self.head_width <= MAX_COUNT;
+        match fits {
+            true => Ok(()),
+            false => Err(Error::data(format!("the model's counts do not fit together: {self:?}"))
+                .hint("check that its configuration is its own")),
+        }
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let all = [
+            (Part::AttentionNorm, true),
+            (Part::Q, true),
+            (Part::QBias, self.qkv_bias),
+            (Part::K, true),
+            (Part::KBias, self.qkv_bias),
+            (Part::V, true),
+            (Part::VBias, self.qkv_bias),
+            (Part::QNorm, self.head_norms),
+            (Part::KNorm, self.head_norms),
+            (Part::O, true),
+            (Part::OBias, self.o_bias),
+            (Part::MlpNorm, true),
+            (Part::Gate, true),
+            (Part::Up, true),
+            (Part::Down, true),
+        ];
+        all.into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(part, _)| part)
+            .collect()
     }
 
     /// What such a model declares.
     pub fn shape(&self) -> Shape {
-        let kv = self.kv_heads * self.head_width();
-        let part = |l: usize, (part, (name, _)): (usize, &Part)| {
+        let (q, kv) = (self.heads * self.head_width, self.kv_heads * self.head_width);
+        let of_part = |part: Part| {
             let map = |output, input| (Kind::Map(Stored::Linear), vec![output, input]);
-            let (kind, shape) = match part {
-                ATTENTION_NORM | MLP_NORM => (Kind::Gain, vec![self.width]),
-                Q | O => map(self.width, self.width),
-                K | V => map(kv, self.width),
-                GATE | UP => map(self.hidden, self.width),
-                _ => map(self.width, self.hidden),
-            };
-            slot(format!("model.layers.{l}.{name}.weight"), kind, shape)
+            let gain = |width| (Kind::Gain(Gain::Whole), vec![width]);
+            match part {
+                Part::AttentionNorm | Part::MlpNorm => gain(self.width),
+                Part::QNorm | Part::KNorm => gain(self.head_width),
+                Part::Q => map(q, self.width),
+                Part::K | Part::V => map(kv, self.width),
+                Part::O => map(self.width, q),
+                Part::Gate | Part::Up => map(self.hidden, self.width),
+                Part::Down => map(self.width, self.hidden),
+                Part::QBias => (Kind::Shift, vec![q]),
+                Part::KBias | Part::VBias => (Kind::Shift, vec![kv]),
+                Part::OBias => (Kind::Shift, vec![self.width]),
+            }
         };
-        let block = |l: usize| PARTS.iter().enumerate().map(move |p| part(l, p));
+        let parts = self.parts();
+        let slot_of = |layer: usize, part: Part| {
+            let (kind, shape) = of_part(part);
+            slot(format!("model.layers.{layer}.{}", part.names().0), kind, shape)
+        };
         let table = vec![self.vocabulary, self.width];
-        let mut slots = vec![slot("model.embed_tokens.weight", Kind::Table, table)];
-        slots.extend((0..self.layers).flat_map(block));
-        slots.push(slot("model.norm.weight", Kind::Gain, vec![self.width]));
+        let mut slots = vec![slot("model.embed_tokens.weight", Kind::Table, table.clone())];
+        slots.extend((0..self.layers).flat_map(|layer| parts.iter().map(move |part| slot_of(layer, *part))));
+        slots.push(slot("model.norm.weight", Kind::Gain(Gain::Whole), vec![self.width]));
+        slots.extend((!self.tied).then(|| slot(HEAD, Kind::Head, table)));
         let attention = Attention {
             heads: self.heads,
             kv_heads: self.kv_heads,
-            head_width: self.head_width(),
-            rotary_base: Some(self.rope_base),
+            head_width: self.head_width,
+            rotation: Some(self.rotation.clone()),
+            window: None,
+        };
+        let of_layer = |layer: usize| Attention {
+            window: self.window.filter(|_| layer >= self.windowed_from),
+            ..attention.clone()
         };
         Shape {
             width: self.width,
             vocabulary: self.vocabulary,
             context: self.context,
-            attention: vec![attention; self.layers],
+            attention: (0..self.layers).map(of_layer).collect(),
             slots,
         }
+    }
+}
+
+/// A head of its own, in checkpoints.
+const HEAD: &str = "lm_head.weight";
+
+/// What each pair's period is multiplied with, in a GGUF of Llama 3.
+const FREQUENCIES: &str = "rope_freqs.weight";
+
+/// `width / heads`, or 0 where that is no count: [`LlamaConfig::check`] refuses it.
+fn divided(width: usize, heads: usize) -> usize {
+    match heads > 0 && width.is_multiple_of(heads) {
+        true => width / heads,
+        false => 0,
     }
 }
 
@@ -161,16 +360,33 @@ fn slot(name: impl Into<String>, kind: Kind, shape: Vec<usize>) -> Slot {
     }
 }
 
-impl From<LlamaConfig> for Llama {
-    fn from(config: LlamaConfig) -> Self {
+impl Llama {
+    /// A model of these counts, whose `config.json` is `json`.
+    pub fn new(config: LlamaConfig, json: Value) -> Self {
         Llama {
             shape: config.shape(),
+            parts: config.parts(),
+            json,
             config,
         }
     }
-}
 
-impl Llama {
+    /// The model of a checkpoint.
+    ///
+    /// # Errors
+    /// Data: counts that do not fit, another activation, positions that are scaled in a way that is not known.
+    pub(super) fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Llama::new(
+            LlamaConfig::from_checkpoint(checkpoint)?,
+            hub::exported(checkpoint.json()),
+        ))
+    }
+
+    /// A tensor of a checkpoint that computes nothing: the table again, where it is the head.
+    pub(super) fn is_ignored(&self, name: &str) -> bool {
+        self.config.tied && name == HEAD
+    }
+
     /// Name and shape of each tensor of a GGUF that holds such a model.
     pub fn gguf_tensors(&self) -> Vec<(String, Vec<usize>)> {
         let slots = self.shape.slots.iter().enumerate();
@@ -180,36 +396,37 @@ impl Llama {
     /// The model of a GGUF.
     ///
     /// # Errors
-    /// Counts that do not fit, an untied head, a tensor that would be ignored.
+    /// Counts that do not fit, a tensor that would be ignored.
     pub(super) fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        if gguf.has("output.weight") {
-            return Err(Error::data("the model has a head of its own (output.weight)")
-                .hint("models with tied embeddings are supported, such as SmolLM2"));
-        }
-        let llama = Llama::from(LlamaConfig::from_gguf(gguf)?);
-        let applied: HashSet<String> = llama.gguf_tensors().into_iter().map(|(name, _)| name).collect();
+        let config = LlamaConfig::from_gguf(gguf)?;
+        let json = config.json(gguf.text("general.architecture")?, gguf.has(FREQUENCIES))?;
+        let llama = Llama::new(config, json);
+        let mut applied: HashSet<String> = llama.gguf_tensors().into_iter().map(|(name, _)| name).collect();
+        applied.insert(FREQUENCIES.into());
         match gguf.tensors().find(|name| !applied.contains(*name)) {
             None => Ok(llama),
             Some(name) => Err(Error::data(format!(
                 "the model has a tensor that this program does not apply: {name}"
             ))
-            .hint("models without biases and with plain rotary positions are supported, such as SmolLM2")),
+            .hint("docs/guide/models.md says which models can be read")),
         }
     }
 
-    /// The layer of a slot and what it is there; none of the table and of the last norm.
-    fn part(&self, slot: usize) -> Option<(usize, usize)> {
+    /// The layer of a slot and what it is there; none of the table, of the last norm and of the head.
+    fn part(&self, slot: usize) -> Option<(usize, Part)> {
+        let of_all = self.parts.len();
         let place = slot
             .checked_sub(1)
-            .filter(|place| *place < self.config.layers * PARTS.len())?;
-        Some((place / PARTS.len(), place % PARTS.len()))
+            .filter(|place| *place < self.config.layers * of_all)?;
+        Some((place / of_all, self.parts[place % of_all]))
     }
 
     fn gguf_name(&self, slot: usize) -> String {
-        match self.part(slot) {
-            Some((layer, part)) => format!("blk.{layer}.{}.weight", PARTS[part].1),
-            None if slot == 0 => "token_embd.weight".into(),
-            None => "output_norm.weight".into(),
+        match (self.part(slot), self.shape.slots[slot].kind) {
+            (Some((layer, part)), _) => format!("blk.{layer}.{}", part.names().1),
+            (None, Kind::Table) => "token_embd.weight".into(),
+            (None, Kind::Head) => "output.weight".into(),
+            (None, _) => "output_norm.weight".into(),
         }
     }
 
@@ -220,8 +437,11 @@ impl Llama {
     pub(super) fn read_gguf(&self, gguf: &Gguf, slot: usize) -> Result<Vec<f32>> {
         let shape = &self.shape.slots[slot].shape;
         let values = gguf.tensor(&self.gguf_name(slot), shape)?;
+        let interleaved = gguf.text("general.architecture")? == "llama";
         Ok(match self.part(slot) {
-            Some((_, Q | K)) => undo_interleaving(&values, self.config.head_width(), shape),
+            Some((_, Part::Q | Part::K | Part::QBias | Part::KBias)) if interleaved => {
+                undo_interleaving(&values, self.config.head_width, shape[0])
+            }
             _ => values,
         })
     }
@@ -237,49 +457,33 @@ impl Architecture for Llama {
     }
 
     fn block(&self, layer: usize, x: Tensor<2>, f: &mut Forward) -> Tensor<2> {
-        let slot = |part: usize| 1 + layer * PARTS.len() + part;
+        let slot = |part: Part| {
+            let place = self.parts.iter().position(|own| *own == part);
+            1 + layer * self.parts.len() + place.expect("the block has this part")
+        };
         let norm = self.norm();
-        let h = f.norm(slot(ATTENTION_NORM), norm, x.clone());
-        let q = f.map(slot(Q), h.clone());
-        let k = f.map(slot(K), h.clone());
-        let v = f.map(slot(V), h);
+        let h = f.norm(slot(Part::AttentionNorm), norm, x.clone());
+        let mut q = f.map(slot(Part::Q), h.clone());
+        let mut k = f.map(slot(Part::K), h.clone());
+        let v = f.map(slot(Part::V), h);
+        if self.config.head_norms {
+            q = f.norm_heads(slot(Part::QNorm), norm, q);
+            k = f.norm_heads(slot(Part::KNorm), norm, k);
+        }
         let mixed = f.attend(layer, q, k, v);
-        let x = x + f.map(slot(O), mixed);
-        let h = f.norm(slot(MLP_NORM), norm, x.clone());
-        let gate = f.map(slot(GATE), h.clone());
-        let up = f.map(slot(UP), h);
-        x + f.map(slot(DOWN), swiglu(gate, up))
+        let x = x + f.map(slot(Part::O), mixed);
+        let h = f.norm(slot(Part::MlpNorm), norm, x.clone());
+        let gate = f.map(slot(Part::Gate), h.clone());
+        let up = f.map(slot(Part::Up), h);
+        x + f.map(slot(Part::Down), swiglu(gate, up))
     }
 
     fn last(&self, x: Tensor<2>, f: &mut Forward) -> Tensor<2> {
-        f.norm(self.shape.slots.len() - 1, self.norm(), x)
+        f.norm(1 + self.config.layers * self.parts.len(), self.norm(), x)
     }
 
     fn config(&self) -> Value {
-        let c = &self.config;
-        json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "attention_bias": false,
-            "attention_dropout": 0.0,
-            "head_dim": c.head_width(),
-            "hidden_act": "silu",
-            "hidden_size": c.width,
-            "initializer_range": 0.02,
-            "intermediate_size": c.hidden,
-            "max_position_embeddings": c.context,
-            "mlp_bias": false,
-            "num_attention_heads": c.heads,
-            "num_hidden_layers": c.layers,
-            "num_key_value_heads": c.kv_heads,
-            "rms_norm_eps": epsilon(c.norm_epsilon),
-            // What transformers 4 and 5 name differently stands under both names.
-            "rope_parameters": { "rope_type": "default", "rope_theta": c.rope_base },
-            "rope_theta": c.rope_base,
-            "tie_word_embeddings": true,
-            "use_cache": true,
-            "vocab_size": c.vocabulary,
-        })
+        self.json.clone()
     }
 }
 
@@ -291,14 +495,86 @@ impl Llama {
     }
 }
 
+impl LlamaConfig {
+    /// `config.json` of a model that came as a GGUF of `family`, whose rotary positions are `scaled` or not.
+    ///
+    /// # Errors
+    /// Data: positions are scaled by numbers that are not Llama 3's.
+    fn json(&self, family: &str, scaled: bool) -> Result<Value> {
+        let class = match family {
+            "qwen2" => "Qwen2ForCausalLM",
+            "qwen3" => "Qwen3ForCausalLM",
+            _ => "LlamaForCausalLM",
+        };
+        let rope = match scaled {
+            false => json!({ "rope_type": "default", "rope_theta": self.rope_base }),
+            true => self.llama3()?,
+        };
+        let mut out = json!({
+            "architectures": [class],
+            "model_type": family,
+            "attention_bias": self.o_bias,
+            "attention_dropout": 0.0,
+            "head_dim": self.head_width,
+            "hidden_act": "silu",
+            "hidden_size": self.width,
+            "initializer_range": 0.02,
+            "intermediate_size": self.hidden,
+            "max_position_embeddings": self.context,
+            "mlp_bias": false,
+            "num_attention_heads": self.heads,
+            "num_hidden_layers": self.layers,
+            "num_key_value_heads": self.kv_heads,
+            "rms_norm_eps": epsilon(self.norm_epsilon),
+            // What transformers 4 and 5 name differently stands under both names.
+            "rope_parameters": rope,
+            "rope_theta": self.rope_base,
+            "tie_word_embeddings": self.tied,
+            "use_cache": true,
+            "vocab_size": self.vocabulary,
+        });
+        if scaled {
+            out["rope_scaling"] = out["rope_parameters"].clone();
+        }
+        Ok(out)
+    }
+
+    /// The scaling of Llama 3 that makes this rotation: a GGUF has what came of it alone. It is found among those of the usual
+    /// bounds, whose slowest pair says the factor.
+    fn llama3(&self) -> Result<Value> {
+        let base = self.rope_base;
+        let plain = rotation::periods(base, self.head_width);
+        let factor = plain
+            .last()
+            .zip(self.rotation.last())
+            .map_or(1.0, |(plain, own)| own / plain);
+        let of = |original: u32| {
+            json!({
+                "rope_type": "llama3", "rope_theta": base, "factor": (factor * 1e3).round() / 1e3, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": original,
+            })
+        };
+        let is_it = |declared: &Value| {
+            let rope: Rope = serde_json::from_value(declared.clone()).expect("it is whole");
+            let periods = rope.periods(base, self.head_width);
+            let near = |(a, b): (&f64, &f64)| (a / b - 1.0).abs() < 1e-4;
+            periods.is_ok_and(|periods| periods.iter().zip(self.rotation.iter()).all(near))
+        };
+        (4..20).rev().map(|power| of(1 << power)).find(is_it).ok_or_else(|| {
+            Error::data("the model scales its positions in a way that is not Llama 3's")
+                .hint("use the model's Hugging Face files in the place of its GGUF")
+        })
+    }
+}
+
 /// GGUF holds it as f32: 1e-5 comes back as 9.999999747378752e-6, which is the same f32.
 fn epsilon(value: f64) -> f64 {
     format!("{}", value as f32).parse().unwrap_or(value)
 }
 
 /// GGUF stores Q and K with each head's rows permuted for interleaved rotation: `[head_width / 2, 2]` becomes `[2, head_width / 2]`.
-fn undo_interleaving(w: &[f32], head: usize, shape: &[usize]) -> Vec<f32> {
-    let (heads, input) = (shape[0] / head, shape[1]);
+fn undo_interleaving(w: &[f32], head: usize, rows: usize) -> Vec<f32> {
+    let (heads, input) = (rows / head, w.len() / rows);
     let mut out = vec![0f32; w.len()];
     for h in 0..heads {
         for pair in 0..head / 2 {

@@ -7,12 +7,14 @@ pub mod bert;
 pub mod cache;
 pub mod device;
 pub mod fused;
+pub mod gemma3;
 pub mod gpt2;
 mod language_model;
 pub mod llama;
 pub mod load;
 pub mod lora;
 mod open;
+pub mod rotation;
 pub mod shape;
 pub mod weights;
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
-use super::gpt2::{self, Gpt2};
+use super::gemma3::Gemma3;
+use super::gpt2::Gpt2;
 use super::language_model::{Architecture, LanguageModel};
-use super::llama::Llama;
+use super::llama::{self, Llama};
 use super::load::gguf::Gguf;
 use super::load::hub::Checkpoint;
 use super::shape::Shape;
@@ -27,30 +28,48 @@ struct Recognised<'a> {
     values: Box<dyn Fn(usize) -> Result<Vec<f32>> + 'a>,
 }
 
-/// A family by its name in a kind of file.
-type Family<F> = (&'static str, for<'a> fn(&'a F) -> Result<Recognised<'a>>);
+/// Families by their names in a kind of file.
+type Families<F> = (&'static [&'static str], for<'a> fn(&'a F) -> Result<Recognised<'a>>);
 
 /// By `general.architecture`.
-const OF_GGUF: &[Family<Gguf>] = &[("llama", |gguf| {
-    let llama = Arc::new(Llama::from_gguf(gguf)?);
-    Ok(Recognised {
-        architecture: llama.clone(),
-        values: Box::new(move |slot| llama.read_gguf(gguf, slot)),
-    })
-})];
+const OF_GGUF: &[Families<Gguf>] = &[
+    (&llama::GGUF_FAMILIES, |gguf| {
+        let llama = Arc::new(Llama::from_gguf(gguf)?);
+        Ok(Recognised {
+            architecture: llama.clone(),
+            values: Box::new(move |slot| llama.read_gguf(gguf, slot)),
+        })
+    }),
+    (&["gemma3"], |gguf| {
+        let gemma = Arc::new(Gemma3::from_gguf(gguf)?);
+        Ok(Recognised {
+            architecture: gemma.clone(),
+            values: Box::new(move |slot| gemma.read_gguf(gguf, slot)),
+        })
+    }),
+];
 
 /// By `model_type`.
-const OF_CHECKPOINTS: &[Family<Checkpoint>] =
-    &[("gpt2", |c| under_its_names(c, Gpt2::from_checkpoint(c)?, gpt2::is_mask))];
+const OF_CHECKPOINTS: &[Families<Checkpoint>] = &[
+    (&["gpt2"], |c| {
+        under_its_names(c, Gpt2::from_checkpoint(c)?, Gpt2::is_ignored)
+    }),
+    (&["gemma3_text"], |c| {
+        under_its_names(c, Gemma3::from_checkpoint(c)?, Gemma3::is_ignored)
+    }),
+    (&llama::FAMILIES, |c| {
+        under_its_names(c, Llama::from_checkpoint(c)?, Llama::is_ignored)
+    }),
+];
 
 /// A checkpoint whose tensors have the names of the slots, with the first part or without it, and no other tensors but those
 /// that `ignored` says compute nothing.
-fn under_its_names(
+fn under_its_names<A: Architecture + 'static>(
     checkpoint: &Checkpoint,
-    architecture: impl Architecture + 'static,
-    ignored: fn(&str) -> bool,
+    architecture: A,
+    ignored: fn(&A, &str) -> bool,
 ) -> Result<Recognised<'_>> {
-    checkpoint.require_no_more_than(architecture.shape(), ignored)?;
+    checkpoint.require_no_more_than(architecture.shape(), |name| ignored(&architecture, name))?;
     let architecture = Arc::new(architecture);
     Ok(Recognised {
         architecture: architecture.clone(),
@@ -95,18 +114,18 @@ impl ModelFiles {
     }
 }
 
-fn family<F>(known: &[Family<F>], name: &str) -> Result<for<'a> fn(&'a F) -> Result<Recognised<'a>>> {
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+fn family<F>(known: &[Families<F>], name: &str) -> Result<for<'a> fn(&'a F) -> Result<Recognised<'a>>> {
+    let names: Vec<&str> = known.iter().flat_map(|(names, _)| *names).copied().collect();
     known
         .iter()
-        .find(|(own, _)| *own == name)
+        .find(|(own, _)| own.contains(&name))
         .map(|(_, open)| *open)
         .ok_or_else(|| {
             Error::data(format!(
                 "the model's architecture is `{name}`, not `{}`",
                 names.join("` or `")
             ))
-            .hint("docs/guide/settings.md says which models can be read; SmolLM2-135M-Instruct is one")
+            .hint("docs/guide/models.md says which models can be read; SmolLM2-135M-Instruct is one")
         })
 }
 

@@ -3,7 +3,12 @@
 //! Everything that is not the forward follows from this: the adapter, the flat vector that is trained, the names in files,
 //! operations, the cache and the memory plan.
 
+use std::sync::Arc;
+
 use crate::{Error, Result};
+
+/// No count of a model's shape is larger: one that is comes from a broken file.
+pub const MAX_COUNT: usize = 1 << 20;
 
 /// A weight.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,14 +23,16 @@ pub struct Slot {
 /// What a weight does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Rows by token, `[vocabulary, width]`: the embedding, which is the head too.
+    /// Rows by token, `[vocabulary, width]`: the embedding, which is the head too where there is no [`Kind::Head`].
     Table,
+    /// Rows by token, `[vocabulary, width]`: a head of its own. The last slot.
+    Head,
     /// Rows by position, `[context, width]`.
     Positions,
     /// A linear map, `[out, in]`.
     Map(Stored),
-    /// Multiplies what was normed, `[width]`.
-    Gain,
+    /// Multiplies what was normed, as wide as that is.
+    Gain(Gain),
     /// Is added to the output of the map or the norm before it.
     Shift,
 }
@@ -39,15 +46,26 @@ pub enum Stored {
     Conv1d,
 }
 
+/// How checkpoints store a gain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gain {
+    /// As it is.
+    Whole,
+    /// Less one, as Gemma does.
+    LessOne,
+}
+
 /// The attention of a layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     pub heads: usize,
     /// Heads of keys and values; divides `heads`.
     pub kv_heads: usize,
     pub head_width: usize,
-    /// Base of rotary positions; none where positions are not rotated.
-    pub rotary_base: Option<f64>,
+    /// Positions in which each pair of a head turns by a radian, `head_width / 2` of them; none where positions are not rotated.
+    pub rotation: Option<Arc<[f64]>>,
+    /// A token sees itself and those before it, so many in all; none: all of them.
+    pub window: Option<usize>,
 }
 
 /// The whole.
@@ -91,6 +109,7 @@ impl Slot {
     pub fn stored<'a>(&self, values: &'a [f32]) -> (Vec<usize>, std::borrow::Cow<'a, [f32]>) {
         match (self.kind, &self.shape[..]) {
             (Kind::Map(Stored::Conv1d), [out, input]) => (vec![*input, *out], transposed(values, *out, *input).into()),
+            (Kind::Gain(Gain::LessOne), _) => (self.shape.clone(), values.iter().map(|v| v - 1.0).collect()),
             _ => (self.shape.clone(), values.into()),
         }
     }
@@ -100,7 +119,8 @@ impl Shape {
     /// Refuses what no forward of this program computes.
     ///
     /// # Errors
-    /// Data: heads that do not divide, an odd width of a head, another table than the embedding's, too few positions.
+    /// Data: heads that do not divide, an odd width of a head, another table than the embedding's, a head that is not the last
+    /// slot, too few positions.
     pub fn check(&self) -> Result<()> {
         let of = |kind: Kind| self.slots.iter().filter(move |slot| slot.kind == kind);
         let heads = |a: &Attention| {
@@ -109,16 +129,39 @@ impl Shape {
                 && a.heads.is_multiple_of(a.kv_heads)
                 && a.head_width > 0
                 && a.head_width.is_multiple_of(2)
+                && a.rotation.as_ref().is_none_or(|r| r.len() == a.head_width / 2)
+                && a.window != Some(0)
         };
+        let table = [self.vocabulary, self.width];
+        let last = self.slots.len().saturating_sub(1);
+        let mut heads_of_their_own = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.kind == Kind::Head);
         let wrong = match () {
             () if !self.attention.iter().all(heads) => "its heads do not divide, or their width is odd",
             () if of(Kind::Table).count() != 1 => "it has not one table of tokens",
-            () if of(Kind::Table).any(|t| t.shape != [self.vocabulary, self.width]) => "its table has another shape",
+            () if of(Kind::Table).any(|t| t.shape != table) => "its table has another shape",
+            () if heads_of_their_own.any(|(at, head)| at != last || head.shape != table) => {
+                "its head has another shape, or is not the last"
+            }
             () if of(Kind::Positions).any(|p| p.shape[0] < self.context) => "it has fewer positions than its context",
             () => return Ok(()),
         };
         Err(Error::data(format!("the model's counts do not fit together: {wrong}"))
             .hint("check that its configuration is its own"))
+    }
+
+    /// The slot of the head's weights: its own, or the table's.
+    pub fn head(&self) -> usize {
+        let of = |kind: Kind| self.slots.iter().position(|slot| slot.kind == kind);
+        of(Kind::Head).or_else(|| of(Kind::Table)).expect("a model has a table")
+    }
+
+    /// Whether the head has weights of its own.
+    pub fn is_untied(&self) -> bool {
+        self.slots[self.head()].kind == Kind::Head
     }
 
     pub fn layers(&self) -> usize {

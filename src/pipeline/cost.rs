@@ -182,7 +182,8 @@ impl Reckoning<'_> {
         let equal = e.records.unwrap_or((4 * smallest).div_ceil(5)).min(smallest);
         let of_text = e.encoder_max_tokens.min(self.basis.longest_text);
         let of_drawn = e.encoder_max_tokens.min(self.drawn_tokens());
-        let mut fits = vec![(equal, of_text), (equal, of_drawn), (equal, of_drawn)];
+        // Of each arm a fit a seed, of all its records one.
+        let mut fits = [(equal, of_text), (equal, of_drawn), (equal, of_drawn)].repeat(e.seeds);
         fits.extend(e.all_synthetic.then_some((synthetic_records, of_drawn)));
         fits.extend((e.all_real == AllReal::Both).then_some((real, of_text)));
         let test_records = e.encoder_test_records.or(c.prepare.max_test_records).unwrap_or(real);
@@ -191,7 +192,7 @@ impl Reckoning<'_> {
             .iter()
             .map(|(records, length)| 3 * e.encoder_epochs * records * length + test_records * of_text)
             .sum();
-        (e.seeds * pieces) as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
+        pieces as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
     }
 
     fn rows_per_record(&self) -> usize {
@@ -225,7 +226,8 @@ impl Reckoning<'_> {
 
     fn passes_of_a_record(&self, synthetic: bool) -> usize {
         let c = self.config;
-        let judged = match c.sample.refine.is_on() && !(synthetic && c.lexicon.has_scorer()) {
+        // Where scorers judge synthetic records, the others are kept as drawn.
+        let judged = match c.sample.refine.is_on() && !c.lexicon.has_scorer() {
             true => self.judging(),
             false => 0,
         };
@@ -235,19 +237,23 @@ impl Reckoning<'_> {
     /// Passes through the model of records that are drawn to find how an arm is steered; 0 where nothing is to be found.
     fn passes_of_pilots(&self, synthetic: bool) -> usize {
         let (c, s) = (self.config, &self.config.sample);
-        let pilot = guide::pilot_size(s.records, self.basis.labels);
+        let pilot = |least, records| guide::pilot_size(least, records, self.basis.labels);
+        let records = match synthetic {
+            true => s.records,
+            false => s.zero_shot(),
+        };
         let is_found = |strength| matches!(strength, Strength::Found(_));
         let drawn = 1 + self.contrasts(synthetic);
         let tried = match (is_found(s.guidance), self.by_lexicon(synthetic)) {
-            (true, false) => drawn + self.judging(),
-            (_, true) if is_found(s.lexicon_weight) => drawn,
+            (true, false) => pilot(guide::GUIDED, records) * (drawn + self.judging()),
+            (_, true) if is_found(s.lexicon_weight) => pilot(guide::LIFTED, records) * drawn,
             _ => 0,
         };
         let domain = match synthetic && c.lexicon.is_on() && s.domain_weight > 0.0 {
-            true => drawn,
+            true => pilot(guide::LIFTED, records) * drawn,
             false => 0,
         };
-        pilot * (3 * tried + domain)
+        3 * tried + domain
     }
 
     /// The base and what the forward sees of it; then values, two moments, the sum in f64, the noised one, and each worker's

@@ -92,11 +92,15 @@ fn model_file(config: &RunConfig, assets: &Locations) -> Option<PathBuf> {
             .into_iter()
             .find(|s| s.name == config.model.asset)
             .and_then(|s| s.present)
-            .and_then(|p| gguf_in(&p.folder)),
+            .and_then(|p| model_in(&p.folder)),
     }
 }
 
-fn gguf_in(folder: &Path) -> Option<PathBuf> {
-    let files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
-    files.into_iter().find(|f| f.extension().is_some_and(|e| e == "gguf"))
+/// A GGUF in `folder`, else the folder itself where it is a checkpoint's.
+fn model_in(folder: &Path) -> Option<PathBuf> {
+    let mut files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
+    let gguf = files.find(|f| f.extension().is_some_and(|e| e == "gguf"));
+    // An encoder has no such file.
+    let checkpoint = folder.join("tokenizer_config.json").exists();
+    gguf.or_else(|| checkpoint.then(|| folder.to_path_buf()))
 }

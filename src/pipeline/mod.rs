@@ -96,7 +96,7 @@ impl<'a> Pipeline<'a> {
     fn language_model(&self) -> Result<(Vocabulary, LanguageModel)> {
         let c = &self.config;
         let file = assets::language_model(&c.model, &self.places.assets, self.progress)?;
-        let files = ModelFiles::open(&file.with_extension("gguf")?.path)?;
+        let files = ModelFiles::open(&file.language_model()?.path)?;
         let base = files.model(&device::choose(c.device)?)?;
         Ok((Vocabulary::of(&files)?, base))
     }
@@ -179,7 +179,11 @@ impl<'a> Pipeline<'a> {
             .map(|s| s.inputs)
             .unwrap_or_default();
         let mut named: Vec<PathBuf> = c.dataset.labels.iter().filter_map(|l| l.names_file.clone()).collect();
-        named.extend(c.model.path.clone());
+        if let Some(path) = &c.model.path {
+            // What has gone away counts as what it was.
+            let before = earlier.keys().filter(|file| file.starts_with(path)).cloned();
+            named.extend(assets::model_paths(path).unwrap_or_default().into_iter().chain(before));
+        }
         let held_out = c.dataset.test.as_ref().and_then(HeldOut::files);
         for (files, split) in [(c.dataset.train.as_ref(), Split::Train), (held_out, Split::Test)] {
             for path in files.into_iter().flat_map(Files::paths) {

@@ -28,7 +28,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let data = assets::dataset(&c.dataset, &p.places.assets, p.progress)?;
     let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let file = model.with_extension("gguf")?;
+    let file = model.language_model()?;
     let files = ModelFiles::open(&file.path)?;
     let vocabulary = Vocabulary::of(&files)?;
     let prompts = checks::prompts(c, &labels, files.shape()?.context, &vocabulary)?;

@@ -1,10 +1,11 @@
 //! Stage 3: synthetic records from the trained model, and zero-shot ones from the base model for comparison, by the same
-//! settings but for the lexicon: what was counted of private records steers and judges the synthetic ones alone.
+//! settings but for the lexicon: what was counted of private records steers and judges the synthetic ones alone. Zero-shot ones
+//! are guided by their labels in its place, and kept as drawn.
 
 use super::Pipeline;
 use super::arm::Source;
 use super::scorers::Scorers;
-use crate::config::{LabelPrior, NamedPrior, RefineAction, RefineConfig, Strength};
+use crate::config::{LabelPrior, NamedPrior, RefineAction, RefineConfig, RunConfig, Strength};
 use crate::documents::{Domain, Found, FoundWeight, Sampled, SampledLabel, ShardMetadata, Tried, TriedWeight};
 use crate::files::{read_json, write_atomically};
 use crate::models::LanguageModel;
@@ -101,8 +102,8 @@ pub fn sample_arm(
         _ => wanted,
     };
     let journals = [p.folder.journal(name), p.folder.score_journal(name)];
-    let mut arm = source.arm(name.into(), steered.steering, c.sample.refine.is_on(), journals)?;
-    let refine = against(&c.sample.refine, &source);
+    let refine = refine(c, name, &source);
+    let mut arm = source.arm(name.into(), steered.steering, refine.is_on(), journals)?;
     let refinement = Refinement::new(&refine, wanted, labels.len(), c.sample.seed);
     let (taken, outcome) = arm.fill(refinement)?;
     let texts = arm.texts();
@@ -117,7 +118,7 @@ pub fn sample_arm(
             })
         })
         .collect();
-    report(p, name, steered, &labels, &outcome, arm.blank())?;
+    report(p, name, steered, &labels, refine, &outcome, arm.blank())?;
     let schema = Schema {
         text: &c.dataset.text.written(),
         labels: &labels,
@@ -154,7 +155,7 @@ struct Steered {
 /// As declared, or found from records that the arm's model draws to try it, which are thrown away.
 fn steer(source: &Source, name: &str, wanted: &[usize], counted: Option<&Counted>) -> Result<Steered> {
     let s = &source.p.config.sample;
-    let pilot = guide::pilot(wanted, source.prompts.len());
+    let pilot = |least| guide::pilot(least, wanted, source.prompts.len());
     let mut out = Steered::default();
     let knows_more = counted.is_some_and(|counted| counted.lexicon.tells_labels());
     match s.guidance {
@@ -162,6 +163,7 @@ fn steer(source: &Source, name: &str, wanted: &[usize], counted: Option<&Counted
         // One of them is enough, and the lexicon knows more.
         Strength::Found(_) if knows_more && s.lexicon_weight != Strength::Fixed(0.0) => {}
         Strength::Found(_) => {
+            let pilot = pilot(guide::GUIDED);
             let (guidance, tried) = guide::find(&guide::GUIDANCE, guide::TARGET, |guidance| {
                 let steering = Steering {
                     guidance,
@@ -190,6 +192,7 @@ fn steer(source: &Source, name: &str, wanted: &[usize], counted: Option<&Counted
         Strength::Fixed(weight) => out.steering.lexicon_weight = weight,
         Strength::Found(_) => {
             let target = counted.shown.unwrap_or(guide::TARGET);
+            let pilot = pilot(guide::LIFTED);
             let (weight, tried) = guide::find(&guide::WEIGHTS, target, |lexicon_weight| {
                 let steering = Steering {
                     lexicon_weight,
@@ -227,11 +230,9 @@ fn note(p: &Pipeline, name: &str, (what, value): (&str, f64), (target, pilot): (
 /// How well the labels of pilot records show to the arm's judge: their mean posterior, and the mean length in tokens.
 fn shown(source: &Source, name: &str, pilot: &[usize], steering: Steering) -> Result<(f64, Option<f64>)> {
     let s = &source.p.config.sample;
-    // Against as many labels in every run: the fewer, the more certain the same records look.
     let scored = RefineConfig {
         action: RefineAction::Score,
         rounds: 1,
-        labels: RefineConfig::default().labels,
         ..s.refine.clone()
     };
     let what = format!("guidance {}", steering.guidance);
@@ -270,7 +271,7 @@ fn toward_domain(
     steered: &mut Steered,
 ) -> Result<Option<Evidence>> {
     let path = source.p.folder.domain();
-    let pilot = guide::pilot(wanted, source.prompts.len());
+    let pilot = guide::pilot(guide::LIFTED, wanted, source.prompts.len());
     let drawn = pilot_tokens(source, name, "domain", &pilot, steered.steering)?;
     steered.mean_tokens = mean_tokens(&drawn);
     let drawn: Vec<Vec<u32>> = drawn.into_iter().map(|(_, tokens)| tokens).collect();
@@ -317,6 +318,19 @@ fn pilot_tokens(
     places.into_iter().map(of).collect()
 }
 
+/// What becomes of an arm's records: as declared, but where synthetic ones are judged by what was learned privately, no other arm
+/// has a judge, and the model would have to read its records again under several labels: they are kept as drawn.
+fn refine(c: &RunConfig, name: &str, source: &Source) -> RefineConfig {
+    let kept_as_drawn = name != "synthetic" && c.lexicon.has_scorer() && c.sample.refine.action != RefineAction::Score;
+    match kept_as_drawn {
+        true => RefineConfig {
+            min_posterior: 0.0,
+            ..c.sample.refine.clone()
+        },
+        false => against(&c.sample.refine, source),
+    }
+}
+
 /// How records are judged: by scorers, who see all labels at once, or by the model, for which each label costs a pass.
 fn against(refine: &RefineConfig, source: &Source) -> RefineConfig {
     match source.scorers {
@@ -334,11 +348,11 @@ fn report(
     name: &str,
     steered: Steered,
     labels: &LabelSpace,
+    refine: RefineConfig,
     outcome: &Outcome,
     blank: usize,
 ) -> Result<()> {
     let sum = |part: fn(&LabelOutcome) -> usize| outcome.labels.iter().map(part).sum::<usize>();
-    let refine = &p.config.sample.refine;
     let (wanted, kept) = (sum(|l| l.wanted), sum(|l| l.kept));
     if kept == 0 {
         return Err(Error::data(format!(
@@ -359,7 +373,7 @@ fn report(
         relabelled: sum(|l| l.relabelled),
         missing: sum(|l| l.missing),
         blank,
-        refine: refine.clone(),
+        refine,
         rounds: outcome.rounds,
         agreement: outcome.agreement,
         mean_posterior: outcome.mean_posterior,
@@ -387,7 +401,7 @@ fn report(
             100.0 * agreement,
         ));
     }
-    if refine.is_on() {
+    if sampled.refine.is_on() {
         p.progress.note(&format!(
             "{}: {kept} of {wanted} records are kept, {} of {} drawn were dropped, {} bear another label than they were drawn for",
             name, sampled.dropped, sampled.drawn, sampled.relabelled

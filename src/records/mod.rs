@@ -1,5 +1,6 @@
 //! Labelled records: the declared label space, reading and cleaning, and what makes a dataset the same dataset.
 
+mod described;
 mod identity;
 mod labels;
 pub mod prompt;

@@ -4,12 +4,9 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::Tokenizer;
 
+use super::described;
 use crate::models::ModelFiles;
 use crate::models::load::gguf::Gguf;
 use crate::models::load::hub::Checkpoint;
@@ -20,8 +17,13 @@ use crate::{Error, Result};
 /// What stands in for a chat template where a model has none: the request, and the record on the next line.
 const PLAIN: &str = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}";
 
-/// GGUF's token type of control tokens.
-const CONTROL: i64 = 3;
+/// The same, behind the token that begins a text where the tokenizer puts one there by itself.
+fn plain(begins_with_bos: bool) -> String {
+    match begins_with_bos {
+        true => format!("{{{{ bos_token }}}}{PLAIN}"),
+        false => PLAIN.into(),
+    }
+}
 
 /// One record as the model sees it: prompt, then record, then (unless cut off) the end token.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,8 +101,15 @@ impl Vocabulary {
             unk: token("unk"),
             pad: token("pad"),
         };
-        let template = config["chat_template"].as_str().unwrap_or(PLAIN);
-        Ok(Vocabulary::new(prompts, control, special, template))
+        let in_a_file = std::fs::read_to_string(file("chat_template.jinja")).ok();
+        let template = config["chat_template"].as_str().or(in_a_file.as_deref());
+        let begins = |text: &str| Some(prompts.encode(text, true).ok()?.get_ids().first().copied());
+        let begins_with_bos = special
+            .bos
+            .as_ref()
+            .is_some_and(|bos| begins("a").flatten() == Some(bos.0));
+        let template = template.map_or_else(|| plain(begins_with_bos), str::to_string);
+        Ok(Vocabulary::new(prompts, control, special, &template))
     }
 
     fn new(prompts: Tokenizer, control: HashSet<u32>, special: SpecialTokens, chat_template: &str) -> Self {
@@ -120,42 +129,13 @@ impl Vocabulary {
         }
     }
 
-    /// Builds the byte-level BPE from a GGUF's own vocabulary and merges.
+    /// Builds the tokenizer that a GGUF describes.
+    ///
+    /// # Errors
+    /// Data: one of another kind, or that is broken.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let tokens = gguf.texts("tokenizer.ggml.tokens")?;
-        let kind = gguf.text("tokenizer.ggml.model")?;
-        let split = gguf.text("tokenizer.ggml.pre")?;
-        if kind != "gpt2" || !matches!(split, "smollm" | "gpt-2") {
-            return Err(Error::data(format!(
-                "the model's tokenizer is {kind}/{split}, which is not supported"
-            ))
-            .hint("models with SmolLM's or GPT-2's byte-level tokenizer work"));
-        }
-        let broken = |e: tokenizers::Error| Error::data(format!("the model's tokenizer cannot be built: {e}"));
-        let vocabulary = tokens.iter().zip(0u32..).map(|(t, i)| (t.clone(), i)).collect();
-        let merges = gguf.texts("tokenizer.ggml.merges")?;
-        let merges = merges
-            .iter()
-            .filter_map(|m| m.split_once(' '))
-            .map(|(a, b)| (a.into(), b.into()))
-            .collect();
-        let bpe = BPE::builder()
-            .vocab_and_merges::<Vocab>(vocabulary, merges)
-            .build()
-            .map_err(broken)?;
-        let mut prompts = Tokenizer::new(bpe);
-        let bytes = ByteLevel::new(false, false, true);
-        match split {
-            "smollm" => prompts.with_pre_tokenizer(Some(Sequence::new(vec![Digits::new(true).into(), bytes.into()]))),
-            _ => prompts.with_pre_tokenizer(Some(bytes)),
-        };
-        prompts.with_decoder(Some(bytes));
-        let types = gguf.integers("tokenizer.ggml.token_type")?;
-        let control = tokens.iter().zip(0u32..).zip(types).filter(|(_, t)| **t == CONTROL);
-        let (added, control): (Vec<AddedToken>, HashSet<u32>) = control
-            .map(|((t, id), _)| (AddedToken::from(t.clone(), true), id))
-            .unzip();
-        prompts.add_special_tokens(added).map_err(broken)?;
+        let (prompts, control) = described::tokenizer(gguf)?;
         let token = |role: &str| -> Result<Option<Token>> {
             let id = gguf.count(&format!("tokenizer.ggml.{role}_token_id"))?;
             Ok(tokens.get(id).map(|text| (id as u32, text.clone())))
@@ -169,8 +149,12 @@ impl Vocabulary {
             unk: optional("unknown"),
             pad: optional("padding"),
         };
-        let template = gguf.text("tokenizer.chat_template")?;
-        Ok(Vocabulary::new(prompts, control, special, template))
+        let begins_with_bos = gguf.flag("tokenizer.ggml.add_bos_token") == Some(true);
+        let template = match gguf.text("tokenizer.chat_template") {
+            Ok(template) => template.to_string(),
+            Err(_) => plain(begins_with_bos),
+        };
+        Ok(Vocabulary::new(prompts, control, special, &template))
     }
 
     /// The token that ends a record.

@@ -23,8 +23,11 @@ pub const GUIDANCE: [f64; 6] = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0];
 /// The β that are tried.
 pub const WEIGHTS: [f64; 6] = [0.0, 0.25, 0.5, 1.0, 2.0, 3.0];
 
-/// Records that are drawn to try one, unless there are more labels than half of that.
-const PILOT: usize = 128;
+/// Records that are drawn to try a β, at least: two of each label.
+pub const LIFTED: usize = 128;
+
+/// The same to try a γ: the model that judges them reads each under several labels, which takes longer than to draw it.
+pub const GUIDED: usize = 64;
 
 /// How much a label steers decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -113,14 +116,15 @@ pub fn find(
     Ok((value, tried))
 }
 
-/// How many records are drawn to try a γ, where `records` of `labels` labels are wanted.
-pub fn pilot_size(records: usize, labels: usize) -> usize {
-    PILOT.max(2 * labels).min(records)
+/// How many records are drawn to try a strength, at least `least` ([`LIFTED`] or [`GUIDED`]), where `records` of `labels` labels
+/// are wanted.
+pub fn pilot_size(least: usize, records: usize, labels: usize) -> usize {
+    least.max(2 * labels).min(records)
 }
 
 /// The labels of the pilot records, in the shares that they have of all records.
-pub fn pilot(wanted: &[usize], labels: usize) -> Vec<usize> {
-    let records = pilot_size(wanted.len(), labels);
+pub fn pilot(least: usize, wanted: &[usize], labels: usize) -> Vec<usize> {
+    let records = pilot_size(least, wanted.len(), labels);
     // By label: they take turns in `wanted`, and steps of a length could always meet the same.
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
@@ -156,12 +160,16 @@ mod tests {
     #[test]
     fn a_pilot_has_labels_in_the_shares_of_all_records() {
         let wanted: Vec<usize> = (0..770).map(|i| i / 10).collect();
-        let pilot = pilot(&wanted, 77);
+        let pilot = pilot(LIFTED, &wanted, 77);
         assert_eq!(pilot.len(), 154);
         assert!((0..77).all(|label| pilot.iter().filter(|l| **l == label).count() == 2));
-        assert_eq!(super::pilot(&[0, 0, 1], 2), [0, 0, 1]);
+        assert_eq!(super::pilot(LIFTED, &[0, 0, 1], 2), [0, 0, 1]);
         // Labels that take turns, of which steps of eight would meet one.
         let turns: Vec<usize> = (0..1024).map(|i| i % 2).collect();
-        assert_eq!(super::pilot(&turns, 2).iter().filter(|l| **l == 0).count(), PILOT / 2);
+        let pilot = super::pilot(GUIDED, &turns, 2);
+        assert_eq!(
+            (pilot.len(), pilot.iter().filter(|l| **l == 0).count()),
+            (GUIDED, GUIDED / 2)
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::tied::Tied;
+use super::tied::{Embedding, Head, Tied};
 use crate::models::fused::cpu::runs_here;
 
 /// Gradients gᵢ of one weight for each record i of a micro-batch.
@@ -19,6 +19,10 @@ pub enum Entry {
     Beginning { each: Tensor<2>, of: usize },
     /// Of an embedding that is the head too.
     Tied(Box<Tied>),
+    /// Of an embedding of `vocabulary` rows that is the embedding alone.
+    Embedding { embedding: Embedding, vocabulary: usize },
+    /// Of a head with weights of its own.
+    Head(Box<Head>),
 }
 
 impl Entry {
@@ -52,6 +56,8 @@ impl Entry {
                 pairs.sum_dim(2).sum_dim(1).reshape([left.dims()[0]])
             }
             Entry::Tied(tied) => tied.squares(),
+            Entry::Embedding { embedding, .. } => embedding.squares(),
+            Entry::Head(head) => head.squares(),
         }
     }
 
@@ -80,6 +86,8 @@ impl Entry {
                 Tensor::cat(vec![begun, rest], 0)
             }
             Entry::Tied(tied) => tied.sum(factors),
+            Entry::Embedding { embedding, vocabulary } => embedding.sum(vocabulary, factors),
+            Entry::Head(head) => head.sum(factors),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::gradients::Seconds;
 use super::objective::Objective;
 use super::taps::{Tap, Taps, Untapped};
-use super::tied::{Head, Tied};
+use super::tied::{Embedding, Head, Tied};
 use super::trainable::{Placed, Trains};
 use crate::models::Forward;
 use crate::records::Encoded;
@@ -75,6 +75,8 @@ impl Work<'_> {
         for tap in taps {
             self.enter(tap, &gradients, &mut head, &mut entries);
         }
+        // What the table did not take has weights of its own, behind all others.
+        entries.extend(head.map(|head| Entry::Head(Box::new(head))));
         self.done(entries, &loss.losses, begun, [forward, backward])
     }
 
@@ -127,7 +129,8 @@ impl Work<'_> {
             let (x, taps) = tapped(&|f| architecture.embed(tokens.clone(), f));
             collect(taps, &(x * Tensor::from_inner(gradient)).sum().backward());
         }
-        let entries = reversed.into_iter().rev().flatten().collect();
+        let mut entries: Vec<Entry> = reversed.into_iter().rev().flatten().collect();
+        entries.extend(head.map(|head| Entry::Head(Box::new(head))));
         let backward = begun.elapsed().as_secs_f64() - forward;
         self.done(entries, &loss.losses, begun, [forward, backward])
     }
@@ -159,11 +162,20 @@ impl Work<'_> {
         batch.weights(&self.objective.factors(&batch.means(losses), &batch.counts))
     }
 
-    fn tied(&self, head: Head, gradient: Tensor<2>) -> Entry {
-        Entry::Tied(Box::new(Tied::new(head, self.batch.tokens_by_record(), gradient)))
+    /// The table's, which are the head's too where that has none of its own: then it is taken.
+    fn of_table(&self, gradient: Tensor<2>, head: &mut Option<Head>) -> Entry {
+        let shape = self.placed.model.shape();
+        let embedding = Embedding::new(self.batch.tokens_by_record(), gradient);
+        match head.take_if(|_| !shape.is_untied()) {
+            Some(head) => Entry::Tied(Box::new(Tied::new(head, embedding))),
+            None => Entry::Embedding {
+                embedding,
+                vocabulary: shape.vocabulary,
+            },
+        }
     }
 
-    /// Adds the gradients of a tap's weights; the table's are the head's too, which is taken for it.
+    /// Adds the gradients of a tap's weights.
     fn enter(&self, tap: Tap, gradients: &Gradients, head: &mut Option<Head>, into: &mut Vec<Entry>) {
         match tap {
             Tap::Map { slot, input, tag } => {
@@ -186,8 +198,7 @@ impl Work<'_> {
             }
             Tap::Shift { tag } => into.push(self.summed(caught(&tag, gradients))),
             Tap::Table { tag } => {
-                let head = head.take().expect("a model has one table, which is its head");
-                into.push(self.tied(head, caught(&tag, gradients)));
+                into.push(self.of_table(caught(&tag, gradients), head));
             }
             Tap::Positions { context, tag } => {
                 let gradient = caught(&tag, gradients);

@@ -23,7 +23,7 @@ pub enum Tap {
     },
     /// What is added to each row.
     Shift { tag: Tensor<2> },
-    /// The embedding, which is the head too; its input are the tokens.
+    /// The embedding, which may be the head too; its input are the tokens.
     Table { tag: Tensor<2> },
     /// The table of positions, of so many rows; each row of the batch begins at its first.
     Positions { context: usize, tag: Tensor<2> },

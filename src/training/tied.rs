@@ -1,4 +1,5 @@
-//! Full fine-tuning of an embedding E that is the head too: its gradient comes from both ends of the model.
+//! Full fine-tuning of an embedding E and a head. Where E is the head too, its gradient comes from both ends of the model; where
+//! the head has weights of its own, each end is a gradient by itself.
 //!
 //! At the head, record i's gradient is gᵢᵀhᵢ of the logits' gradient g `[n, vocabulary]` and the hidden states h `[n, width]`;
 //! at the embedding, row x_t gains e_t, the gradient of the embedding's output. The squared norm of their sum has a
@@ -132,65 +133,122 @@ impl Head {
     }
 }
 
-/// Both ends.
-pub struct Tied {
-    head: Head,
+/// The embedding's end.
+pub struct Embedding {
     tokens: Tensor<2, Int>,
     gradient: Tensor<2>,
 }
 
+impl Embedding {
+    /// `tokens [records, T]` and the `gradient [records · T, width]` of their embeddings.
+    pub fn new(tokens: Tensor<2, Int>, gradient: Tensor<2>) -> Self {
+        Embedding { tokens, gradient }
+    }
+
+    /// Σ_{t,s} [x_t = x_s] e_t·e_s of each record, `[records]`.
+    pub fn squares(&self) -> Tensor<1> {
+        let records = self.tokens.dims()[0];
+        let square = |record: usize| {
+            let (e, same) = (self.of(record), self.same(record));
+            (e.clone().matmul(e.transpose()) * same).sum_dim(1).sum()
+        };
+        Tensor::cat((0..records).map(square).collect(), 0)
+    }
+
+    /// A record's `gradient [T, width]`.
+    fn of(&self, record: usize) -> Tensor<2> {
+        let [_, len] = self.tokens.dims();
+        self.gradient.clone().narrow(0, record * len, len)
+    }
+
+    /// 1 where two of a record's tokens are the same, `[T, T]`.
+    fn same(&self, record: usize) -> Tensor<2> {
+        let [_, len] = self.tokens.dims();
+        let ids = self.tokens.clone().narrow(0, record, 1);
+        ids.clone()
+            .transpose()
+            .expand([len, len])
+            .equal(ids.expand([len, len]))
+            .float()
+    }
+
+    /// Σᵢ factorsᵢ·gᵢ added to `sum [vocabulary, width]`; one factor where records are not bounded.
+    pub fn add_to(self, sum: Tensor<2>, factors: &[f32]) -> Tensor<2> {
+        let ([rows, len], [_, width]) = (self.tokens.dims(), self.gradient.dims());
+        let of_rows = match factors {
+            [one] => vec![*one; rows],
+            each => each.to_vec(),
+        };
+        let scale = Tensor::<1>::from_data(of_rows.as_slice(), &self.gradient.device()).reshape([rows, 1, 1]);
+        let e = (self.gradient.reshape([rows, len, width]) * scale).reshape([rows * len, width]);
+        sum.select_assign(0, self.tokens.reshape([rows * len]), e, IndexingUpdateOp::Add)
+    }
+
+    /// The same of a table of so many rows, flat.
+    pub fn sum(self, vocabulary: usize, factors: &[f32]) -> Tensor<1> {
+        let [_, width] = self.gradient.dims();
+        let none = Tensor::zeros([vocabulary, width], &self.gradient.device());
+        self.add_to(none, factors).flatten(0, 1)
+    }
+}
+
+/// Both ends.
+pub struct Tied {
+    head: Head,
+    embedding: Embedding,
+}
+
 impl Tied {
-    /// Joins the embedding's end: `tokens [records, T]` and the `gradient [records · T, width]` of their embeddings.
-    pub fn new(head: Head, tokens: Tensor<2, Int>, gradient: Tensor<2>) -> Self {
-        Tied { head, tokens, gradient }
+    /// Joins the ends.
+    pub fn new(head: Head, embedding: Embedding) -> Self {
+        Tied { head, embedding }
     }
 
     /// Squared norm of each record's gradient.
     pub fn squares(&self) -> Tensor<1> {
-        let Seen::Records(records) = &self.head.seen else {
-            unreachable!("norms are asked for where records are bounded");
-        };
-        let [_, len] = self.tokens.dims();
-        let (mut start, mut each) = (0, Vec::with_capacity(records.len()));
-        for (record, ((at_head, at_tokens), n)) in records.iter().zip(&self.head.counts).enumerate() {
+        let (mut start, mut cross) = (0, Vec::with_capacity(self.head.counts.len()));
+        for (record, ((_, at_tokens), n)) in self.head.records().iter().zip(&self.head.counts).enumerate() {
             let h = self.head.hidden.clone().narrow(0, start, *n);
-            let e = self.gradient.clone().narrow(0, record * len, len);
-            let ids = self.tokens.clone().narrow(0, record, 1);
-            let same = ids.clone().transpose().expand([len, len]).equal(ids.expand([len, len]));
-            let at_embedding = (e.clone().matmul(e.clone().transpose()) * same.float())
-                .sum_dim(1)
-                .sum();
-            let cross = (h.matmul(e.transpose()) * at_tokens.clone()).sum() * 2.0;
-            each.push(at_head.clone() + at_embedding + cross);
+            let e = self.embedding.of(record);
+            cross.push((h.matmul(e.transpose()) * at_tokens.clone()).sum() * 2.0);
             start += n;
         }
+        let all = self.head.squares() + self.embedding.squares() + Tensor::cat(cross, 0);
         // Rounding may leave less than nothing where both ends cancel.
-        Tensor::cat(each, 0).clamp_min(0.0)
+        all.clamp_min(0.0)
     }
 
     /// Σᵢ factorsᵢ·gᵢ, `[vocabulary · width]`; one factor where records are not bounded.
     pub fn sum(self, factors: &[f32]) -> Tensor<1> {
-        let [rows, len] = self.tokens.dims();
-        let width = self.gradient.dims()[1];
-        let device = self.gradient.device();
-        let of_rows: Vec<f32> = match &self.head.seen {
-            Seen::Records(_) => factors.to_vec(),
-            Seen::Sum(_) => vec![factors[0]; rows],
-        };
-        let at_head = match &self.head.seen {
-            Seen::Sum(sum) => sum.clone() * factors[0],
-            Seen::Records(_) => self.head.weighted(factors),
-        };
-        let scale = Tensor::<1>::from_data(of_rows.as_slice(), &device).reshape([rows, 1, 1]);
-        let e = (self.gradient.reshape([rows, len, width]) * scale).reshape([rows * len, width]);
-        let ids = self.tokens.reshape([rows * len]);
-        at_head.select_assign(0, ids, e, IndexingUpdateOp::Add).flatten(0, 1)
+        let at_head = self.head.weighted(factors);
+        self.embedding.add_to(at_head, factors).flatten(0, 1)
     }
 }
 
 impl Head {
-    /// Σᵢ factorsᵢ·gᵢᵀhᵢ, with the logits taken anew.
+    fn records(&self) -> &[(Tensor<1>, Tensor<2>)] {
+        match &self.seen {
+            Seen::Records(records) => records,
+            Seen::Sum(_) => unreachable!("norms are asked for where records are bounded"),
+        }
+    }
+
+    /// Squared norm of each record's gradient at the head, `[records]`.
+    pub fn squares(&self) -> Tensor<1> {
+        let squares = self.records().iter().map(|(square, _)| square.clone());
+        Tensor::cat(squares.collect(), 0)
+    }
+
+    /// Σᵢ factorsᵢ·gᵢᵀhᵢ, flat; one factor where records are not bounded.
+    pub fn sum(self, factors: &[f32]) -> Tensor<1> {
+        self.weighted(factors).flatten(0, 1)
+    }
+
+    /// Σᵢ factorsᵢ·gᵢᵀhᵢ, with the logits taken anew where records are bounded.
     fn weighted(&self, factors: &[f32]) -> Tensor<2> {
+        if let Seen::Sum(sum) = &self.seen {
+            return sum.clone() * factors[0];
+        }
         let of_rows = self.counts.iter().zip(factors).flat_map(|(n, f)| vec![*f; *n]);
         let weights: Vec<f32> = self.weights.iter().zip(of_rows).map(|(w, f)| w * f).collect();
         let rows = Rows {
@@ -235,7 +293,7 @@ mod tests {
         );
         let taped = Tensor::from_inner(hidden.clone()).require_grad();
         let (_, head) = Head::new(taped, &table, &batch, weights.clone(), true);
-        let tied = Tied::new(head, batch.tokens.clone().inner(), e.clone());
+        let tied = Tied::new(head, Embedding::new(batch.tokens.clone().inner(), e.clone()));
 
         let p = activation::softmax(hidden.clone().matmul(table.transpose()), 1);
         let [p, hidden, e] = [p, hidden, e].map(read);

@@ -214,7 +214,7 @@ mod caches {
             (link.as_path(), WEIGHTS.len() as u64)
         );
         assert_eq!(file.sha256, sha256(WEIGHTS));
-        assert_eq!(model.with_extension("gguf").unwrap(), file);
+        assert_eq!(&model.language_model().unwrap(), file);
         assert!(model.file("other.gguf").unwrap_err().to_string().contains("tiny.gguf"));
     }
 

@@ -141,6 +141,7 @@ fn rotary(shape: Heads) -> Rotary {
 
 fn heads(rows: usize, tokens: usize, kv_heads: usize, groups: usize) -> Heads {
     Heads {
+        window: None,
         rows,
         tokens,
         heads: kv_heads * groups,

@@ -25,6 +25,7 @@ mod lexicon;
 mod models;
 mod objective;
 mod page;
+mod parity;
 mod pipeline;
 mod privacy_cli;
 mod privacy_planner;

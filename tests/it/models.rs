@@ -381,10 +381,10 @@ fn another_tokenizer_is_refused() {
 
 #[test]
 fn a_tensor_of_unknown_type_is_refused_by_name() {
-    // After the name: the rank (4 bytes), two dimensions (16), then the type. 12 is Q4_K.
-    let message = refusal(patched("blk.1.ffn_up.weight", 20, &12u32.to_le_bytes()));
+    // After the name: the rank (4 bytes), two dimensions (16), then the type. 10 is Q2_K.
+    let message = refusal(patched("blk.1.ffn_up.weight", 20, &10u32.to_le_bytes()));
     assert!(
-        message.contains("blk.1.ffn_up.weight") && message.contains("type 12"),
+        message.contains("blk.1.ffn_up.weight") && message.contains("type 10"),
         "{message}"
     );
 }

@@ -9,6 +9,7 @@ use dpsynth::bench::{Subject, model_shape};
 use dpsynth::config::{DeviceChoice, Precision, RunConfig};
 use dpsynth::models::device;
 use dpsynth::models::llama::LlamaConfig;
+use dpsynth::models::rotation;
 use dpsynth::progress::Progress;
 
 use super::super::Ui;
@@ -129,11 +130,16 @@ impl Which {
 impl Shape {
     fn config(&self) -> LlamaConfig {
         let base = model_shape();
+        let (width, heads) = (self.width.unwrap_or(base.width), self.heads.unwrap_or(base.heads));
+        // What does not divide is refused before it is used.
+        let head_width = width / heads.max(1);
         LlamaConfig {
+            head_width,
+            rotation: rotation::periods(base.rope_base, head_width).into(),
             layers: self.layers.unwrap_or(base.layers),
-            width: self.width.unwrap_or(base.width),
+            width,
             hidden: self.hidden.unwrap_or(base.hidden),
-            heads: self.heads.unwrap_or(base.heads),
+            heads,
             kv_heads: self.kv_heads.unwrap_or(base.kv_heads),
             vocabulary: self.vocabulary.unwrap_or(base.vocabulary),
             ..base

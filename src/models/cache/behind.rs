@@ -100,7 +100,7 @@ impl Past for Behind<'_> {
         parts.into_par_iter().for_each(|part| {
             dispatch(
                 #[inline(always)]
-                || part.attend(width, wide, narrow),
+                || part.attend(shape, wide, narrow),
             )
         });
         Tensor::from_data(TensorData::new(out, dims), &device)
@@ -125,7 +125,8 @@ struct Part<'a> {
 
 impl Part<'_> {
     #[inline(always)]
-    fn attend(self, width: usize, wide: usize, narrow: usize) {
+    fn attend(self, shape: Heads, wide: usize, narrow: usize) {
+        let width = shape.head_width;
         let (half, n, kv_heads) = (width / 2, self.k.len() / narrow, narrow / width);
         let (group, scale) = (wide / kv_heads, 1.0 / (width as f32).sqrt());
         for t in 0..n {
@@ -145,15 +146,17 @@ impl Part<'_> {
                 own_values[to..to + width].copy_from_slice(&self.v[from..from + width]);
             }
             for t in 0..n {
-                let seen = (t + 1) * width;
+                let first = shape.first_seen(before / width + t) * width;
+                let of_prompt = first.min(before)..before;
+                let of_own = first.saturating_sub(before)..(t + 1) * width;
                 let stretches = [
                     Stretch {
-                        keys: &keys[head * before..][..before],
-                        values: &values[head * before..][..before],
+                        keys: &keys[head * before..][of_prompt.clone()],
+                        values: &values[head * before..][of_prompt],
                     },
                     Stretch {
-                        keys: &own_keys[..seen],
-                        values: &own_values[..seen],
+                        keys: &own_keys[of_own.clone()],
+                        values: &own_values[of_own],
                     },
                 ];
                 let heads = t * wide + head * group;

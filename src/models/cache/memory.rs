@@ -93,15 +93,17 @@ impl Memory {
                             let new = head * width..(head + 1) * width;
                             own_keys[at.held * width..][..width].copy_from_slice(&k[new.clone()]);
                             own_values[at.held * width..][..width].copy_from_slice(&v[new]);
-                            let seen = (at.held + 1) * width;
+                            let first = shape.first_seen(prompt / width + at.held) * width;
+                            let of_prompt = first.min(prompt)..prompt;
+                            let of_own = first.saturating_sub(prompt)..(at.held + 1) * width;
                             let stretches = [
                                 Stretch {
-                                    keys: &keys[head * prompt..][..prompt],
-                                    values: &values[head * prompt..][..prompt],
+                                    keys: &keys[head * prompt..][of_prompt.clone()],
+                                    values: &values[head * prompt..][of_prompt],
                                 },
                                 Stretch {
-                                    keys: &own_keys[..seen],
-                                    values: &own_values[..seen],
+                                    keys: &own_keys[of_own.clone()],
+                                    values: &own_values[of_own],
                                 },
                             ];
                             let group = head * per_group..(head + 1) * per_group;

@@ -18,8 +18,10 @@ pub(super) struct Tensors {
     capacity: usize,
     /// Steps so far.
     time: usize,
-    /// Prompt of each row, and true where a row may not look: `[rows, 1, 1, longest + capacity]`.
-    view: Option<(Tensor<1, Int>, Tensor<4, Bool>)>,
+    /// Windows through which layers look, each once.
+    windows: Vec<Option<usize>>,
+    /// Prompt of each row, and for each of the windows true where a row may not look: `[rows, 1, 1, longest + capacity]`.
+    view: Option<(Tensor<1, Int>, Vec<Tensor<4, Bool>>)>,
     device: Device,
 }
 
@@ -42,6 +44,12 @@ impl Tensors {
             };
             Tensor::cat(prompts.iter().map(one).collect(), 0)
         };
+        let mut windows: Vec<Option<usize>> = Vec::new();
+        for attention in &model.attention {
+            if !windows.contains(&attention.window) {
+                windows.push(attention.window);
+            }
+        }
         let empty = |l: usize| Some(Tensor::zeros(shape(l, rows, capacity), device));
         Tensors {
             prompts: (0..model.layers())
@@ -51,6 +59,7 @@ impl Tensors {
             longest,
             capacity,
             time: 0,
+            windows,
             view: None,
             device: device.clone(),
         }
@@ -59,17 +68,19 @@ impl Tensors {
     /// Says what each row sees in the step to come.
     pub(super) fn look(&mut self, at: &[Row], lengths: &[usize]) {
         let write = self.time % self.capacity;
-        let mut hidden = Vec::with_capacity(at.len() * (self.longest + self.capacity));
-        for row in at {
-            hidden.extend((0..self.longest).map(|column| column >= lengths[row.prompt]));
-            let age = |column: usize| (write + self.capacity - column) % self.capacity;
-            hidden.extend((0..self.capacity).map(|column| age(column) > row.held));
-        }
-        let shape = [at.len(), 1, 1, self.longest + self.capacity];
-        self.view = Some((
-            indices(at.iter().map(|r| r.prompt), &self.device),
-            Tensor::from_data(TensorData::new(hidden, shape), &self.device),
-        ));
+        let age = |column: usize| (write + self.capacity - column) % self.capacity;
+        let through = |window: &Option<usize>| {
+            let mut hidden = Vec::with_capacity(at.len() * (self.longest + self.capacity));
+            for row in at {
+                let (len, window) = (lengths[row.prompt], window.unwrap_or(usize::MAX));
+                hidden.extend((0..self.longest).map(|column| column >= len || len + row.held - column >= window));
+                hidden.extend((0..self.capacity).map(|column| age(column) > row.held || age(column) >= window));
+            }
+            let shape = [at.len(), 1, 1, self.longest + self.capacity];
+            Tensor::from_data(TensorData::new(hidden, shape), &self.device)
+        };
+        let hidden = self.windows.iter().map(through).collect();
+        self.view = Some((indices(at.iter().map(|r| r.prompt), &self.device), hidden));
     }
 
     pub(super) fn attend(
@@ -86,9 +97,12 @@ impl Tensors {
             heads,
             kv_heads,
             head_width: width,
+            window,
             ..
         } = shape;
         let (prompt, hidden) = self.view.clone().expect("a step looks first");
+        let through = self.windows.iter().position(|own| *own == window);
+        let hidden = hidden[through.expect("each layer has its window")].clone();
         // Each row has a position of its own: rows stand where a sequence's tokens would.
         let turned = |x: Tensor<2>, heads: usize| {
             let x = x.reshape([1, rows, heads, width]).swap_dims(1, 2);

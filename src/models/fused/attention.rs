@@ -12,9 +12,17 @@ pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_width: usize,
+    /// A token sees itself and those before it, so many in all; none: all of them.
+    pub window: Option<usize>,
 }
 
 impl Heads {
+    /// The first of the positions that a token at `position` sees.
+    #[inline(always)]
+    pub fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
     /// `[rows · tokens, heads · head_width]` as `[rows, heads, tokens, head_width]`.
     pub fn split(&self, x: Tensor<2>, heads: usize) -> Tensor<4> {
         x.reshape([self.rows, self.tokens, heads, self.head_width])
@@ -38,6 +46,7 @@ pub fn attention(
         heads,
         kv_heads,
         head_width,
+        ..
     } = shape;
     let seen = k.dims()[2];
     let groups = heads / kv_heads;

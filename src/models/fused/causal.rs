@@ -21,7 +21,7 @@ use super::gemm::{Matrix, add_product, product};
 use super::lanes::{Pass, dot, softmax, vectorised};
 use super::rotary::Rotary;
 
-/// Each token looks at itself and at those before it in its row.
+/// Each token looks at itself and at those before it in its row, as far as the window goes.
 ///
 /// `q [rows · tokens, heads · head_width]`, `k` and `v [rows · tokens, kv_heads · head_width]`, not yet rotated; gives
 /// the shape of `q`.
@@ -81,9 +81,26 @@ struct Group<'a> {
     k: Vec<f32>,
     /// `[tokens, width]`.
     v: Matrix<'a>,
-    heads: usize,
     tokens: usize,
     width: usize,
+    sees: Sees,
+}
+
+/// What a query row sees of the tokens up to its block's end.
+#[derive(Clone, Copy)]
+struct Sees {
+    /// Query rows of a token.
+    heads: usize,
+    shape: Heads,
+}
+
+impl Sees {
+    /// The tokens that query row `row` sees.
+    #[inline(always)]
+    fn of(self, row: usize) -> std::ops::Range<usize> {
+        let token = row / self.heads;
+        self.shape.first_seen(token)..token + 1
+    }
 }
 
 /// Some tokens' queries.
@@ -139,9 +156,12 @@ impl<'a> Inputs<'a> {
             q: rotated(self.part(self.q, group, heads * width), heads * width, scale),
             k: rotated(self.part(self.k, group, width), width, 1.0),
             v: Matrix::new(self.part(self.v, group, width), [tokens, width], kv_heads * width),
-            heads,
             tokens,
             width,
+            sees: Sees {
+                heads,
+                shape: self.shape,
+            },
         }
     }
 }
@@ -168,19 +188,20 @@ impl Pass<(&mut [f32], &[f32], (&[f32], &[f32]), [f32; 2])> for Turn {
     }
 }
 
-/// Scores of rows that see `seen` tokens into probabilities: row `r` of those from row `first` on looks at the first
-/// `r / heads + 1` of them.
+/// Scores of rows of `seen` tokens, the query rows from `first` on, into probabilities of what they see.
 struct CausalSoftmax;
 
-impl Pass<(&mut [f32], usize, usize, usize)> for CausalSoftmax {
+impl Pass<(&mut [f32], usize, usize, Sees)> for CausalSoftmax {
     type Output = ();
 
     #[inline(always)]
-    fn run((p, seen, first, heads): (&mut [f32], usize, usize, usize)) {
+    fn run((p, seen, first, sees): (&mut [f32], usize, usize, Sees)) {
         for (row, p) in p.chunks_exact_mut(seen).enumerate() {
-            let (live, after) = p.split_at_mut((first + row) / heads + 1);
-            softmax(live);
-            after.fill(0.0);
+            let live = sees.of(first + row);
+            let (before, after) = (live.start, live.end);
+            softmax(&mut p[live]);
+            p[..before].fill(0.0);
+            p[after..].fill(0.0);
         }
     }
 }
@@ -188,29 +209,31 @@ impl Pass<(&mut [f32], usize, usize, usize)> for CausalSoftmax {
 /// p ∘ (s − Σ p ∘ s) of each such row, in the place of s.
 struct CausalSoftmaxGradient;
 
-impl Pass<(&mut [f32], &[f32], usize, usize, usize)> for CausalSoftmaxGradient {
+impl Pass<(&mut [f32], &[f32], usize, usize, Sees)> for CausalSoftmaxGradient {
     type Output = ();
 
     #[inline(always)]
-    fn run((s, p, seen, first, heads): (&mut [f32], &[f32], usize, usize, usize)) {
+    fn run((s, p, seen, first, sees): (&mut [f32], &[f32], usize, usize, Sees)) {
         for (row, (s, p)) in s.chunks_exact_mut(seen).zip(p.chunks_exact(seen)).enumerate() {
-            let (live, after) = s.split_at_mut((first + row) / heads + 1);
-            let p = &p[..live.len()];
-            let mean = dot(live, p);
-            live.iter_mut().zip(p).for_each(|(s, p)| *s = p * (*s - mean));
-            after.fill(0.0);
+            let live = sees.of(first + row);
+            let (before, after) = (live.start, live.end);
+            let (own, p) = (&mut s[live.clone()], &p[live]);
+            let mean = dot(own, p);
+            own.iter_mut().zip(p).for_each(|(s, p)| *s = p * (*s - mean));
+            s[..before].fill(0.0);
+            s[after..].fill(0.0);
         }
     }
 }
 
 impl Group<'_> {
     fn queries(&self, block: &Block) -> &[f32] {
-        &self.q[block.first * self.heads * self.width..block.end * self.heads * self.width]
+        &self.q[block.first * self.sees.heads * self.width..block.end * self.sees.heads * self.width]
     }
 
     /// Rows of a block's scores, and the tokens that they see.
     fn scores(&self, block: &Block) -> [usize; 2] {
-        [(block.end - block.first) * self.heads, block.end]
+        [(block.end - block.first) * self.sees.heads, block.end]
     }
 
     /// softmax(q·kᵀ) of a block's queries over the tokens up to its end, zero for what comes after a query's token.
@@ -219,7 +242,7 @@ impl Group<'_> {
         let q = Matrix::new(self.queries(block), [rows, self.width], self.width);
         let k = Matrix::new(&self.k, [seen, self.width], self.width);
         product(p, q, k.transposed());
-        vectorised(CausalSoftmax, (p, seen, block.first * self.heads, self.heads));
+        vectorised(CausalSoftmax, (p, seen, block.first * self.sees.heads, self.sees));
     }
 
     /// Writes each token's mix of values to its part of the output.
@@ -232,7 +255,7 @@ impl Group<'_> {
             let mut mixed = vec![0f32; rows * self.width];
             product(&mut mixed, Matrix::new(&p, [rows, seen], seen), self.v.first_rows(seen));
             // The output second: `zip` takes from its first before it finds its second empty.
-            for (mixed, out) in mixed.chunks_exact(self.heads * self.width).zip(out.by_ref()) {
+            for (mixed, out) in mixed.chunks_exact(self.sees.heads * self.width).zip(out.by_ref()) {
                 out.copy_from_slice(mixed);
             }
         }
@@ -328,7 +351,7 @@ impl Inputs<'_> {
     ) {
         let group = self.group(index);
         let (width, tokens) = (group.width, group.tokens);
-        let each = group.heads * width;
+        let each = group.sees.heads * width;
         let gradient = self.part(gradient, index, each);
         let gradient: Vec<f32> = gradient
             .chunks(self.shape.kv_heads * each)
@@ -353,10 +376,10 @@ impl Inputs<'_> {
             );
             let mut scores = vec![0f32; rows * seen];
             product(&mut scores, g, group.v.first_rows(seen).transposed());
-            let first = block.first * group.heads;
+            let first = block.first * group.sees.heads;
             vectorised(
                 CausalSoftmaxGradient,
-                (&mut scores[..], &p[..], seen, first, group.heads),
+                (&mut scores[..], &p[..], seen, first, group.sees),
             );
             let scores = Matrix::new(&scores, [rows, seen], seen);
             add_product(&mut sum_k[..seen * width], scores.transposed(), q);

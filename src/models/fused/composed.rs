@@ -27,8 +27,12 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// As [`super::causal_attention`].
 pub fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, shape: Heads, rotary: &Rotary) -> Tensor<2> {
     let tokens = shape.tokens;
-    let after = Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, &q.device()).unsqueeze::<4>();
+    let mut hidden = Tensor::<2, Bool>::tril_mask([tokens, tokens], 0, &q.device());
+    if let Some(window) = shape.window.filter(|window| *window < tokens) {
+        let before = Tensor::<2, Bool>::triu_mask([tokens, tokens], 1 - window as i64, &q.device());
+        hidden = hidden.bool_or(before);
+    }
     let k = rotate(shape.split(k, shape.kv_heads), rotary);
     let v = shape.split(v, shape.kv_heads);
-    attention(q, k, v, shape, rotary, after)
+    attention(q, k, v, shape, rotary, hidden.unsqueeze::<4>())
 }

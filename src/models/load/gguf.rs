@@ -1,13 +1,11 @@
 //! Reads GGUF files (version 2 and 3): metadata and tensors, dequantised to f32.
 //!
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>; block layouts as ggml defines them.
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use half::{bf16, f16};
-use rayon::prelude::*;
-
+use super::blocks::{Format, NAMES};
 use crate::{Error, Result};
 
 /// Lists in lists, at most: a file must not decide how deep the reader's stack goes.
@@ -23,42 +21,6 @@ pub enum Value {
     Texts(Vec<String>),
     Integers(Vec<i64>),
     Floats(Vec<f64>),
-}
-
-/// How a tensor's numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    F32,
-    F16,
-    Bf16,
-    Q4_0,
-    Q4_1,
-    Q8_0,
-}
-
-impl Format {
-    fn from_id(id: u32) -> Option<Self> {
-        Some(match id {
-            0 => Format::F32,
-            1 => Format::F16,
-            2 => Format::Q4_0,
-            3 => Format::Q4_1,
-            8 => Format::Q8_0,
-            30 => Format::Bf16,
-            _ => return None,
-        })
-    }
-
-    /// (numbers, bytes) of one block.
-    fn block(self) -> (usize, usize) {
-        match self {
-            Format::F32 => (1, 4),
-            Format::F16 | Format::Bf16 => (1, 2),
-            Format::Q4_0 => (32, 18),
-            Format::Q4_1 => (32, 20),
-            Format::Q8_0 => (32, 34),
-        }
-    }
 }
 
 struct Entry {
@@ -163,6 +125,22 @@ impl Gguf {
         }
     }
 
+    /// A list of numbers, such as the tokenizer's scores.
+    pub fn numbers(&self, key: &str) -> Result<&[f64]> {
+        match self.metadata.get(key) {
+            Some(Value::Floats(t)) => Ok(t),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// A flag, such as `tokenizer.ggml.add_bos_token`; none where it is not declared.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        match self.metadata.get(key) {
+            Some(Value::Bool(b)) => Some(*b),
+            _ => None,
+        }
+    }
+
     /// Names of all tensors.
     pub fn tensors(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -184,7 +162,7 @@ impl Gguf {
             .hint("the file contradicts itself: fetch it again"));
         }
         let start = self.data_start + e.offset;
-        Ok(dequantize(e.format, &self.bytes[start..start + e.bytes]))
+        Ok(e.format.numbers(&self.bytes[start..start + e.bytes]))
     }
 }
 
@@ -218,8 +196,8 @@ fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
         shape.reverse();
         let id = r.u32()?;
         let offset = r.u64()? as usize;
-        let format = Format::from_id(id)
-            .ok_or_else(|| format!("tensor {name} has type {id}; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are supported"))?;
+        let format =
+            Format::from_id(id).ok_or_else(|| format!("tensor {name} has type {id}; {NAMES} are supported"))?;
         let (numbers, bytes) = format.block();
         let total = shape
             .iter()
@@ -238,45 +216,6 @@ fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
         );
     }
     Ok((metadata, tensors))
-}
-
-fn dequantize(format: Format, bytes: &[u8]) -> Vec<f32> {
-    let (numbers, block) = format.block();
-    let mut out = vec![0f32; bytes.len() / block * numbers];
-    let half_at = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32();
-    let job = |(b, o): (&[u8], &mut [f32])| match format {
-        Format::F32 => o[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-        Format::F16 => o[0] = half_at(b),
-        Format::Bf16 => o[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-        // d, then 32 nibbles: low halves first, then high halves.
-        Format::Q4_0 => {
-            let d = half_at(b);
-            for i in 0..16 {
-                o[i] = d * (f32::from(b[2 + i] & 15) - 8.0);
-                o[i + 16] = d * (f32::from(b[2 + i] >> 4) - 8.0);
-            }
-        }
-        // d, m, then 32 nibbles: d·q + m.
-        Format::Q4_1 => {
-            let (d, m) = (half_at(b), half_at(&b[2..]));
-            for i in 0..16 {
-                o[i] = d * f32::from(b[4 + i] & 15) + m;
-                o[i + 16] = d * f32::from(b[4 + i] >> 4) + m;
-            }
-        }
-        Format::Q8_0 => {
-            let d = half_at(b);
-            for i in 0..32 {
-                o[i] = d * f32::from(b[2 + i] as i8);
-            }
-        }
-    };
-    bytes
-        .par_chunks_exact(block)
-        .zip(out.par_chunks_exact_mut(numbers))
-        .with_min_len(1024)
-        .for_each(job);
-    out
 }
 
 struct Reader<'a> {

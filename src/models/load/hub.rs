@@ -1,20 +1,81 @@
-//! Reads the folder of a Hugging Face checkpoint: `config.json` and `model.safetensors`.
+//! Reads the folder of a Hugging Face checkpoint: `config.json`, and the tensors of `model.safetensors` or of the shards that
+//! `model.safetensors.index.json` names. One tensor at a time is held in memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::models::shape::{Kind, Shape, Slot, Stored, transposed};
+use super::shard::Shard;
+use crate::models::shape::{Gain, Kind, Shape, Slot, Stored, transposed};
 use crate::{Error, Result};
 
-/// An open checkpoint, held in memory.
+/// An open checkpoint.
 pub struct Checkpoint {
     folder: PathBuf,
     config: Value,
-    weights: Vec<u8>,
+    shards: Vec<Shard>,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    /// The file of each tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+const WHOLE: &str = "model.safetensors";
+/// Names the file of each tensor.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// The files of weights in `folder`: the whole, or the shards that an index names.
+///
+/// # Errors
+/// Data: an index that is damaged, or that names a file elsewhere.
+pub fn weight_files(folder: &Path) -> Result<Vec<String>> {
+    let index = folder.join(INDEX);
+    if folder.join(WHOLE).exists() || !index.exists() {
+        return Ok(vec![WHOLE.into()]);
+    }
+    let text = std::fs::read(&index).map_err(|e| Error::io("read", &index, e))?;
+    let damaged =
+        |what: String| Error::data(format!("{} is damaged: {what}", index.display())).hint("fetch the model again");
+    let Index { weight_map } = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let names: BTreeSet<String> = weight_map.into_values().collect();
+    let elsewhere = |name: &&String| Path::new(name).file_name().is_none_or(|own| own != name.as_str());
+    if let Some(name) = names.iter().find(elsewhere) {
+        return Err(damaged(format!("it names `{name}`, which is no file beside it")));
+    }
+    match names.iter().find(|name| !folder.join(name).exists()) {
+        Some(missing) => Err(
+            Error::data(format!("{} lacks `{missing}`, which its index names", folder.display()))
+                .hint("fetch all of the model's files"),
+        ),
+        None => Ok(names.into_iter().collect()),
+    }
+}
+
+/// `config.json` as it goes into an export: without what says how the base was stored or which tokens have a role, which an
+/// export says itself.
+pub fn exported(config: &Value) -> Value {
+    const OF_THE_FILES: [&str; 9] = [
+        "_name_or_path",
+        "auto_map",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "pad_token_id",
+        "quantization_config",
+        "torch_dtype",
+        "transformers_version",
+    ];
+    let mut out = config.as_object().cloned().unwrap_or_default();
+    out.retain(|key, _| !OF_THE_FILES.contains(&key.as_str()));
+    Value::Object(out)
 }
 
 /// A tensor's name without its first part: `h.0.ln_1.weight` of `transformer.h.0.ln_1.weight`. A name of two parts keeps
@@ -31,20 +92,18 @@ impl Checkpoint {
     /// # Errors
     /// Data: a file is missing or broken.
     pub fn open(folder: &Path) -> Result<Self> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|e| Error::io("read", &path, e))
-        };
-        let out = Checkpoint {
-            config: serde_json::from_slice(&read("config.json")?).map_err(|e| {
-                Error::data(format!("{} is damaged: {e}", folder.join("config.json").display()))
-                    .hint("fetch the model again")
-            })?,
-            weights: read("model.safetensors")?,
+        let path = folder.join("config.json");
+        let config = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let config = serde_json::from_slice(&config)
+            .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())).hint("fetch the model again"))?;
+        let shards = weight_files(folder)?
+            .into_iter()
+            .map(|name| Shard::open(folder.join(name)));
+        Ok(Checkpoint {
+            config,
+            shards: shards.collect::<Result<_>>()?,
             folder: folder.to_path_buf(),
-        };
-        out.tensors()?;
-        Ok(out)
+        })
     }
 
     /// Where it is.
@@ -74,26 +133,40 @@ impl Checkpoint {
     /// # Errors
     /// Data: the tensor is missing, has another shape, or numbers of a type that cannot be read.
     pub fn values(&self, slot: &Slot) -> Result<Vec<f32>> {
-        let tensors = self.tensors()?;
         // The hub's own files may leave out the first part of each name.
         let short = without_first(&slot.name).unwrap_or_default();
-        let view = tensors.tensor(&slot.name).or_else(|_| tensors.tensor(short));
-        let view = view.map_err(|_| self.wrong(&format!("has no tensor `{}`", slot.name)))?;
+        let held = |name: &'_ str| self.shards.iter().find_map(|shard| Some((shard, shard.tensor(name)?)));
+        let found = held(&slot.name).or_else(|| held(short));
+        let (shard, tensor) = found.ok_or_else(|| self.wrong(&format!("has no tensor `{}`", slot.name)))?;
         let (stored, turned) = match (slot.kind, &slot.shape[..]) {
             (Kind::Map(Stored::Conv1d), [out, input]) => (vec![*input, *out], true),
             _ => (slot.shape.clone(), false),
         };
-        if view.shape() != stored {
-            let found = view.shape();
+        if tensor.shape != stored {
+            let found = &tensor.shape;
             return Err(self.wrong(&format!("has `{}` of shape {found:?}, not {stored:?}", slot.name)));
         }
-        let dtype = view.dtype();
-        let values = floats(&view)
+        let dtype = tensor.dtype;
+        let data = shard.read(tensor)?;
+        let mut values = floats(dtype, &data)
             .ok_or_else(|| self.wrong(&format!("has `{}` as {dtype:?}, which cannot be read", slot.name)))?;
+        if slot.kind == Kind::Gain(Gain::LessOne) {
+            values.iter_mut().for_each(|gain| *gain += 1.0);
+        }
         Ok(match turned {
             true => transposed(&values, stored[0], stored[1]),
             false => values,
         })
+    }
+
+    /// Whether it holds the tensor under this very name.
+    pub fn has(&self, name: &str) -> bool {
+        self.shards.iter().any(|shard| shard.tensor(name).is_some())
+    }
+
+    /// All of `config.json`.
+    pub fn json(&self) -> &Value {
+        &self.config
     }
 
     /// Refuses a tensor that is none of the model's slots, with or without `prefix`, and not `ignored` either.
@@ -105,32 +178,22 @@ impl Checkpoint {
             let known = |own: &str| own == name || without_first(own) == Some(name);
             shape.slots.iter().any(|slot| known(&slot.name))
         };
-        match self
-            .tensors()?
-            .names()
-            .into_iter()
-            .find(|name| !applied(name) && !ignored(name))
-        {
+        let mut names = self.shards.iter().flat_map(Shard::names);
+        match names.find(|name| !applied(name) && !ignored(name)) {
             Some(name) => Err(self.wrong(&format!("has a tensor that this program does not apply: {name}"))),
             None => Ok(()),
         }
     }
 
-    fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.weights)
-            .map_err(|e| self.wrong(&format!("has a model.safetensors that is none: {e}")))
-    }
-
     fn wrong(&self, what: &str) -> Error {
         Error::data(format!("the checkpoint {} {what}", self.folder.display()))
-            .hint("check that config.json and model.safetensors belong together, and fetch them again")
+            .hint("check that its files belong together, and fetch them again")
     }
 }
 
 /// A tensor's numbers; none where they are of a type that cannot be read.
-pub fn floats(view: &TensorView) -> Option<Vec<f32>> {
-    let data = view.data();
-    Some(match view.dtype() {
+pub fn floats(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
+    Some(match dtype {
         Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         Dtype::F16 => (data.as_chunks().0.iter())
             .map(|b| f16::from_le_bytes(*b).to_f32())

@@ -1,4 +1,6 @@
 //! File formats that hold weights.
 
+pub mod blocks;
 pub mod gguf;
 pub mod hub;
+pub mod shard;

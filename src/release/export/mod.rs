@@ -94,7 +94,7 @@ impl Export {
         let facts = cleared.facts();
         let (config, f) = (&facts.config, &facts.config.finetune);
         let file = assets::language_model(&config.model, locations, progress)?;
-        let file = file.with_extension("gguf")?;
+        let file = file.language_model()?;
         file.require(&facts.base_model.sha256)?;
         let files = ModelFiles::open(&file.path)?;
         let vocabulary = Vocabulary::of(&files)?;
