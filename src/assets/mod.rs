@@ -35,6 +35,12 @@ use repository::Repository;
 /// What an encoder's folder must hold.
 const ENCODER_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
 
+/// What the folder of a causal model's checkpoint must hold, besides its weights.
+const CHECKPOINT: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+
+/// What it may hold besides.
+const BESIDE: [&str; 2] = ["chat_template.jinja", "generation_config.json"];
+
 /// A model's files on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelFiles {
@@ -225,18 +231,52 @@ impl Registry {
     }
 }
 
-/// The language model that a configuration names: `model.path` if given, else `model.asset`.
+/// The language model that a configuration names: `model.path` if given, else `model.repo`, else `model.asset`.
 ///
 /// # Errors
 /// As [`Registry::fetch_model`] and [`ModelFiles::local`].
 pub fn language_model(config: &ModelConfig, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
-    match &config.path {
-        Some(path) => {
-            let names = checkpoint_files(path)?;
-            ModelFiles::local(path, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    let local = |path: &Path| {
+        let names = checkpoint_files(path)?;
+        ModelFiles::local(path, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    match (&config.path, &config.repo) {
+        (Some(path), _) => local(path),
+        (None, Some(repo)) => {
+            let (place, path) = Repository::language_model(repo, locations, progress)?;
+            Ok(ModelFiles {
+                name: repo.clone(),
+                place,
+                ..local(&path)?
+            })
         }
-        None => Registry::built_in().fetch_model(&config.asset, locations, progress),
+        (None, None) => Registry::built_in().fetch_model(&config.asset, locations, progress),
     }
+}
+
+/// Where the language model that a configuration names is on this machine, if it is. Goes by names, and downloads nothing.
+pub fn model_on_disk(config: &ModelConfig, locations: &Locations) -> Option<PathBuf> {
+    match (&config.path, &config.repo) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(repo)) => {
+            let (repo, revision) = repo.split_once('@').unwrap_or((repo, "main"));
+            model_in(&locations.snapshot(hf_hub::RepoType::Model, repo, revision)?)
+        }
+        (None, None) => {
+            let known = Registry::built_in().status(locations);
+            let own = known.into_iter().find(|s| s.name == config.asset)?;
+            model_in(&own.present?.folder)
+        }
+    }
+}
+
+/// A GGUF in `folder`, else the folder itself where it is a checkpoint's.
+fn model_in(folder: &Path) -> Option<PathBuf> {
+    let mut files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
+    let gguf = files.find(|f| f.extension().is_some_and(|e| e == "gguf"));
+    // An encoder has no such file.
+    let checkpoint = folder.join("tokenizer_config.json").exists();
+    gguf.or_else(|| checkpoint.then(|| folder.to_path_buf()))
 }
 
 /// The files of a language model at `path` that decide what it is: itself, or those of the folder of a checkpoint.
@@ -255,18 +295,16 @@ pub fn model_paths(path: &Path) -> Result<Vec<PathBuf>> {
 
 /// Names of the files in the folder of a checkpoint that decide what the model is; none of what is no folder.
 fn checkpoint_files(folder: &Path) -> Result<Vec<String>> {
-    const WANTED: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
-    const OPTIONAL: [&str; 2] = ["chat_template.jinja", "generation_config.json"];
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    if let Some(missing) = WANTED.iter().find(|name| !folder.join(name).exists()) {
+    if let Some(missing) = CHECKPOINT.iter().find(|name| !folder.join(name).exists()) {
         return Err(Error::usage(format!("the folder {} has no {missing}", folder.display())).hint(
             "name a GGUF file, or the folder of a Hugging Face checkpoint: config.json, tokenizer.json, tokenizer_config.json and safetensors",
         ));
     }
-    let there = OPTIONAL.iter().filter(|name| folder.join(name).exists());
-    let mut out: Vec<String> = WANTED.iter().chain(there).map(|name| (*name).to_string()).collect();
+    let there = BESIDE.iter().filter(|name| folder.join(name).exists());
+    let mut out: Vec<String> = CHECKPOINT.iter().chain(there).map(|name| (*name).to_string()).collect();
     out.extend(weight_files(folder)?);
     if folder.join(INDEX).exists() {
         out.push(INDEX.into());

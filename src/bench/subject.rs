@@ -69,11 +69,7 @@ impl Subject {
         let labels = LabelSpace::from_config(&config.dataset.labels)?;
         let texts = prompt::prompts(&config.prompt, &labels, vocabulary.chat_template())?;
         Ok(Subject {
-            name: config
-                .model
-                .path
-                .as_ref()
-                .map_or_else(|| config.model.asset.clone(), |path| path.display().to_string()),
+            name: config.model.name(),
             model: files.model(device)?,
             prompts: texts.iter().map(|t| vocabulary.prompt(t)).collect::<Result<_>>()?,
             end: vocabulary.end(),

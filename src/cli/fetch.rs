@@ -2,7 +2,8 @@
 
 use clap::Args;
 use dpsynth::Result;
-use dpsynth::assets::{Locations, Registry};
+use dpsynth::assets::{self, Locations, Registry};
+use dpsynth::config::ModelConfig;
 use serde_json::json;
 
 use super::Ui;
@@ -13,7 +14,8 @@ use super::Ui;
 /// same files, asks pip. A run does the same by itself; this command is for machines that lose their internet later.
 #[derive(Args)]
 pub struct Fetch {
-    /// Names of models or datasets, for example `smollm2-135m-instruct imdb`; `dpsynth doctor` lists all
+    /// Names of models or datasets, for example `smollm2-135m-instruct imdb`; `dpsynth doctor` lists all. `ORG/NAME` is a language
+    /// model's repository on the hub
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Prints one JSON object a name
@@ -26,7 +28,17 @@ impl Fetch {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let (registry, locations) = (Registry::built_in(), Locations::from_env());
         for name in &self.names {
-            let (place, files) = registry.fetch(name, &locations, ui)?;
+            let (place, files) = match name.contains('/') {
+                true => {
+                    let repo = ModelConfig {
+                        repo: Some(name.clone()),
+                        ..ModelConfig::default()
+                    };
+                    let model = assets::language_model(&repo, &locations, ui)?;
+                    (model.place, model.files)
+                }
+                false => registry.fetch(name, &locations, ui)?,
+            };
             if self.json {
                 let files: Vec<_> = files
                     .iter()

@@ -161,7 +161,7 @@ impl Plan {
             (Some(_), None) => {
                 return Err(
                     Error::usage("how much can be done in a time is known once the model is here")
-                        .hint(format!("dpsynth fetch {}", config.model.asset)),
+                        .hint(format!("dpsynth fetch {}", config.model.name())),
                 );
             }
         };
@@ -200,7 +200,7 @@ impl Plan {
             }
             None => out.push(format!(
                 "memory and time   known once the model is here: dpsynth fetch {}",
-                config.model.asset
+                config.model.name()
             )),
         }
         ui.print(&out.join("\n"))

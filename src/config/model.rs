@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 
 /// Which language model is fine-tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(from = "Declared")]
 pub struct ModelConfig {
     /// Name of a model in `pipelines/assets.toml`.
     pub asset: String,
-    /// A local file that is used instead; its sha256 is recorded, not checked.
+    /// A GGUF, or the folder of a Hugging Face checkpoint, that is used instead; its sha256 is recorded, not checked.
     pub path: Option<PathBuf>,
+    /// A repository on the Hugging Face hub that is used instead, `ORG/NAME` or `ORG/NAME@REVISION`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
 }
 
 impl Default for ModelConfig {
@@ -19,6 +22,95 @@ impl Default for ModelConfig {
         ModelConfig {
             asset: "smollm2-135m-instruct".into(),
             path: None,
+            repo: None,
         }
+    }
+}
+
+impl ModelConfig {
+    /// What a person calls it.
+    pub fn name(&self) -> String {
+        match (&self.path, &self.repo) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(repo)) => repo.clone(),
+            (None, None) => self.asset.clone(),
+        }
+    }
+
+    /// What may be said of it elsewhere: a path is the machine's.
+    pub fn public_name(&self) -> String {
+        match &self.path {
+            Some(_) => "local".into(),
+            None => self.name(),
+        }
+    }
+}
+
+/// `[model]` as it is written: its keys, or one text that says which of them is meant.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a model's name, path or repository, or a table such as { path = \"model.gguf\" }"
+)]
+enum Declared {
+    Named(String),
+    Keys(Keys),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    asset: Option<String>,
+    #[serde(alias = "gguf")]
+    path: Option<PathBuf>,
+    repo: Option<String>,
+}
+
+impl From<Declared> for ModelConfig {
+    fn from(declared: Declared) -> Self {
+        let none = ModelConfig::default();
+        match declared {
+            Declared::Keys(keys) => ModelConfig {
+                asset: keys.asset.unwrap_or(none.asset),
+                path: keys.path,
+                repo: keys.repo,
+            },
+            // `./folder`, `/models/x`, `~/x` and `x.gguf` are paths, `ORG/NAME` is a repository.
+            Declared::Named(named) if named.starts_with(['.', '/', '~']) || named.ends_with(".gguf") => ModelConfig {
+                path: Some(named.into()),
+                ..none
+            },
+            Declared::Named(named) if named.contains('/') => ModelConfig {
+                repo: Some(named),
+                ..none
+            },
+            Declared::Named(asset) => ModelConfig { asset, ..none },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_says_which_model_is_meant() {
+        let model = |toml: &str| -> ModelConfig {
+            let table: toml::Table = toml::from_str(toml).expect("TOML");
+            table["model"].clone().try_into().expect("a model")
+        };
+        let own = |path: &str| ModelConfig {
+            path: Some(path.into()),
+            ..ModelConfig::default()
+        };
+        assert_eq!(model("model = './folder'"), own("./folder"));
+        assert_eq!(model("model = 'models/x.gguf'"), own("models/x.gguf"));
+        assert_eq!(model("model = { gguf = 'x.gguf' }"), own("x.gguf"));
+        assert_eq!(model("[model]\npath = 'x'"), own("x"));
+        assert_eq!(
+            model("model = 'Qwen/Qwen3-0.6B'").repo.as_deref(),
+            Some("Qwen/Qwen3-0.6B")
+        );
+        assert_eq!(model("model = 'gemma-3-270m'").asset, "gemma-3-270m");
     }
 }

@@ -248,6 +248,16 @@ impl BaseModel {
                 sha256,
             };
         }
+        if let Some(named) = &config.model.repo {
+            let (repo, revision) = named.split_once('@').unwrap_or((named, "main"));
+            return BaseModel {
+                name: repo.into(),
+                repo: Some(repo.into()),
+                revision: Some(revision.into()),
+                license: None,
+                sha256,
+            };
+        }
         let (registry, name) = (Registry::built_in(), &config.model.asset);
         let hub = registry.hub(name);
         BaseModel {

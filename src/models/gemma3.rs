@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::fused::geglu;
 use super::language_model::{Architecture, Forward, Norm};
 use super::load::gguf::Gguf;
 use super::load::hub::{self, Checkpoint};
@@ -399,7 +400,7 @@ impl Architecture for Gemma3 {
         let h = f.norm(slot(MLP_NORM), norm, x.clone());
         let gate = f.map(slot(GATE), h.clone());
         let up = f.map(slot(UP), h);
-        let down = f.map(slot(DOWN), activation::gelu_approximate(gate) * up);
+        let down = f.map(slot(DOWN), geglu(gate, up));
         x + f.norm(slot(AFTER_MLP), norm, down)
     }
 

@@ -135,7 +135,7 @@ fn facts(d: &Data) -> Vec<String> {
     out.push(format!("{} labels", d.labels.len()));
     out.push(match &c.model.path {
         Some(path) => format!("base model {}", path.file_name().unwrap_or_default().to_string_lossy()),
-        None => format!("base model {}", c.model.asset),
+        None => format!("base model {}", c.model.name()),
     });
     out
 }

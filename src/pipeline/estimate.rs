@@ -1,7 +1,5 @@
 //! What `dpsynth plan` says before any data is touched: the plan of a run, and what it will take here.
 
-use std::path::{Path, PathBuf};
-
 use burn::tensor::Device;
 use serde::Serialize;
 
@@ -9,7 +7,7 @@ use super::checks;
 use super::cost::{Basis, Cost, Reckoning};
 use super::rates::Rates;
 use crate::Result;
-use crate::assets::{Locations, Registry};
+use crate::assets::{self, Locations};
 use crate::config::RunConfig;
 use crate::models::{ModelFiles, device};
 use crate::privacy::Guarantee;
@@ -39,7 +37,7 @@ pub struct Estimate {
 /// As [`privacy_plan`]; settings that cannot be run; a model that is broken; what `rates` says.
 pub fn estimate(
     config: &RunConfig,
-    assets: &Locations,
+    locations: &Locations,
     longest_text: usize,
     rates: impl FnOnce(&Device) -> Result<Rates>,
 ) -> Result<Estimate> {
@@ -47,7 +45,7 @@ pub fn estimate(
     let warnings = checks::configuration(config)?;
     let labels = LabelSpace::from_config(&config.dataset.labels)?;
     let device = device::choose(config.device)?;
-    let basis = match model_file(config, assets) {
+    let basis = match assets::model_on_disk(&config.model, locations) {
         Some(path) => {
             let files = ModelFiles::open(&path)?;
             let shape = files.shape()?;
@@ -82,25 +80,4 @@ pub fn respent(config: &RunConfig, trained_parameters: usize) -> Result<(Offer, 
     let request = plan_request(config);
     let own = Offer::of(&request, trained_parameters)?;
     Ok((own, Proposal::new(&request, trained_parameters, own.draws()).ok()))
-}
-
-fn model_file(config: &RunConfig, assets: &Locations) -> Option<PathBuf> {
-    match &config.model.path {
-        Some(path) => Some(path.clone()),
-        None => Registry::built_in()
-            .status(assets)
-            .into_iter()
-            .find(|s| s.name == config.model.asset)
-            .and_then(|s| s.present)
-            .and_then(|p| model_in(&p.folder)),
-    }
-}
-
-/// A GGUF in `folder`, else the folder itself where it is a checkpoint's.
-fn model_in(folder: &Path) -> Option<PathBuf> {
-    let mut files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
-    let gguf = files.find(|f| f.extension().is_some_and(|e| e == "gguf"));
-    // An encoder has no such file.
-    let checkpoint = folder.join("tokenizer_config.json").exists();
-    gguf.or_else(|| checkpoint.then(|| folder.to_path_buf()))
 }

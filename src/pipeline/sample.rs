@@ -47,7 +47,7 @@ fn shard_metadata(p: &Pipeline) -> Result<ShardMetadata> {
     Ok(ShardMetadata {
         guarantee: guarantee(&p.folder)?.ok_or_else(|| Error::other("the trained model has no guarantee beside it"))?,
         run: p.folder.name().to_string(),
-        base_model: p.config.model.asset.clone(),
+        base_model: p.config.model.public_name(),
     })
 }
 

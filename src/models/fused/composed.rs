@@ -24,6 +24,11 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * up
 }
 
+/// As [`super::geglu`].
+pub fn geglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    activation::gelu_approximate(gate) * up
+}
+
 /// As [`super::causal_attention`].
 pub fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, shape: Heads, rotary: &Rotary) -> Tensor<2> {
     let tokens = shape.tokens;

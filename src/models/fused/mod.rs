@@ -17,6 +17,6 @@ mod rotary;
 pub use attention::{Heads, attention};
 pub use causal::causal_attention;
 pub use composed::layer_norm;
-pub use gate::swiglu;
+pub use gate::{geglu, swiglu};
 pub use norm::rms_norm;
 pub use rotary::{Rotary, rotate};

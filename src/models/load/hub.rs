@@ -28,7 +28,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-const WHOLE: &str = "model.safetensors";
+/// All tensors in one file.
+pub const WHOLE: &str = "model.safetensors";
 /// Names the file of each tensor.
 pub const INDEX: &str = "model.safetensors.index.json";
 
