@@ -129,24 +129,47 @@ pub fn question(config: &PromptConfig, text: &str, template: &ChatTemplate) -> R
 
 /// Each user turn in a conversation of its own.
 fn chats(config: &PromptConfig, turns: Vec<String>, template: &ChatTemplate) -> Result<Vec<String>> {
+    let render = |user: String| {
+        let system = config.system.iter().map(|s| message("system", s));
+        render(template, system.chain([message("user", &user)]).collect(), true)
+    };
+    turns.into_iter().map(render).collect()
+}
+
+/// What stands behind an assistant's turn in a conversation, up to whatever comes next.
+///
+/// # Errors
+/// Usage: a template that does not render.
+pub fn after_a_turn(template: &ChatTemplate) -> Result<String> {
+    // Nothing that a template would take away, or take for its own.
+    const TURN: &str = "ab12";
+    let text = render(
+        template,
+        [message("user", "a"), message("assistant", TURN)].into_iter().collect(),
+        false,
+    )?;
+    Ok(text
+        .rsplit_once(TURN)
+        .map_or(String::new(), |(_, after)| after.to_string()))
+}
+
+fn message(role: &'static str, content: &str) -> Value {
+    Value::from_pairs([("role", role), ("content", content)])
+}
+
+fn render(template: &ChatTemplate, messages: Value, add_generation_prompt: bool) -> Result<String> {
     // Chat templates are written for transformers: blocks trimmed, optional parts (`tools`) undefined.
     let mut chats = Environment::new();
     let trimmed = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     chats.set_syntax(trimmed.expect("the delimiters are the usual ones"));
     let chat = chats.template_from_str(&template.text).map_err(|e| bad_template(&e))?;
-    let render = |user: String| {
-        let message = |role: &'static str, content: &str| Value::from_pairs([("role", role), ("content", content)]);
-        let system = config.system.iter().map(|s| message("system", s));
-        let messages: Value = system.chain([message("user", &user)]).collect();
-        let text = chat.render(context! {
-            messages,
-            add_generation_prompt => true,
-            bos_token => &template.bos_token,
-            eos_token => &template.eos_token,
-        });
-        text.map_err(|e| bad_template(&e))
-    };
-    turns.into_iter().map(render).collect()
+    let text = chat.render(context! {
+        messages,
+        add_generation_prompt,
+        bos_token => &template.bos_token,
+        eos_token => &template.eos_token,
+    });
+    text.map_err(|e| bad_template(&e))
 }
 
 fn bad_template(error: &minijinja::Error) -> Error {

@@ -11,7 +11,7 @@ use crate::models::ModelFiles;
 use crate::models::load::gguf::Gguf;
 use crate::models::load::hub::Checkpoint;
 use crate::records::Record;
-use crate::records::prompt::ChatTemplate;
+use crate::records::prompt::{self, ChatTemplate};
 use crate::{Error, Result};
 
 /// What stands in for a chat template where a model has none: the request, and the record on the next line.
@@ -54,7 +54,7 @@ pub type Token = (u32, String);
 /// The tokens with a role.
 #[derive(Clone, Debug)]
 pub struct SpecialTokens {
-    /// Ends a record.
+    /// Ends a record: what closes a turn in the chat template, else what ends a document.
     pub eos: Token,
     pub bos: Option<Token>,
     pub unk: Option<Token>,
@@ -116,12 +116,17 @@ impl Vocabulary {
         let mut records = prompts.clone();
         records.set_encode_special_tokens(true);
         let text = |token: Option<&Token>| token.map(|(_, text)| text.clone()).unwrap_or_default();
+        let chat_template = ChatTemplate {
+            text: chat_template.to_string(),
+            bos_token: text(special.bos.as_ref()),
+            eos_token: text(Some(&special.eos)),
+        };
+        let special = SpecialTokens {
+            eos: closing(&prompts, &control, &chat_template).unwrap_or(special.eos),
+            ..special
+        };
         Vocabulary {
-            chat_template: ChatTemplate {
-                text: chat_template.to_string(),
-                bos_token: text(special.bos.as_ref()),
-                eos_token: text(Some(&special.eos)),
-            },
+            chat_template,
             prompts,
             records,
             control,
@@ -236,6 +241,13 @@ impl Vocabulary {
             .decode(tokens, true)
             .map_err(|e| Error::other(format!("the sampled tokens cannot be decoded: {e}")))
     }
+}
+
+/// The control token with which the template closes a turn: some models' is another than the one that ends a document.
+fn closing(prompts: &Tokenizer, control: &HashSet<u32>, template: &ChatTemplate) -> Option<Token> {
+    let after = encode(prompts, &prompt::after_a_turn(template).ok()?).ok()?;
+    let token = after.into_iter().find(|token| control.contains(token))?;
+    Some((token, prompts.id_to_token(token)?))
 }
 
 /// As much of a text as `max_tokens` tokens can come of, up to a blank, where words are split in any case: tokenising a text

@@ -130,6 +130,23 @@ fn interval_of_a_single_seed_does_not_exist() {
     assert_eq!(Interval::over_seeds(&[]), None);
 }
 
+/// 800 of 1,000 right: √(0.8 · 0.2 / 1000) · 1.96 = 0.0248.
+#[test]
+fn interval_of_one_fit_is_over_the_test_records() {
+    let truth = (0..1000).map(|i| i % 2);
+    let predicted: Vec<usize> = (0..1000).map(|i| if i < 800 { i % 2 } else { 1 - i % 2 }).collect();
+    let fit = Confusion::new(truth, &predicted, 2);
+    let interval = Interval::of_one(&fit, Confusion::accuracy);
+    assert_eq!((interval.mean, interval.seeds), (0.8, 1));
+    for half in [interval.mean - interval.low, interval.high - interval.mean] {
+        assert!((half - 0.0248).abs() < 0.004, "{interval:?}");
+    }
+    assert_eq!(Interval::of_one(&fit, Confusion::accuracy), interval);
+    assert_eq!(Confusion::of_rows(&fit.rows()), fit);
+    let nothing = Interval::of_one(&Confusion::new([], &[], 2), Confusion::accuracy);
+    assert_eq!((nothing.low, nothing.high), (0.0, 0.0));
+}
+
 // ---- linear classifier
 
 #[test]
@@ -539,8 +556,13 @@ fn all_synthetic_records_and_other_sizes_stand_beside_the_equal_ones() {
             .iter()
             .all(|r| r.classifier == Classifier::Linear && r.accuracy.seeds == 2)
     );
-    // 8 at equal sizes, 4 and 2 on all, and of the curve what is new: 2 · (15, 15, 60, 100).
-    assert_eq!(fits.len(), 8 + 4 + 2 + 8);
+    // 8 at equal sizes, 2 and 1 on all, and of the curve what is new: 2 · (15, 15, 60, 100) less the one on all synthetic.
+    assert_eq!(fits.len(), 8 + 2 + 1 + 8 - 1);
+    let once = utility.all_synthetic.iter().chain(&utility.all_real);
+    assert!(
+        once.map(|r| r.accuracy)
+            .all(|i| i.seeds == 1 && i.low <= i.mean && i.mean <= i.high)
+    );
     let at_48 = utility
         .size_curve
         .iter()

@@ -331,6 +331,16 @@ fn patched(key: &str, skip: usize, with: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// As with Gemma's chat models: what ends a document is not what closes a turn.
+#[test]
+fn a_record_ends_as_the_template_closes_a_turn() {
+    let vocabulary = |bytes| Vocabulary::from_gguf(&Gguf::parse("model.gguf".into(), bytes).unwrap()).unwrap();
+    assert_eq!(vocabulary(gguf_bytes()).end(), 2);
+    let other = vocabulary(patched("tokenizer.ggml.eos_token_id", 4, &0u32.to_le_bytes()));
+    assert_eq!(other.special().eos, (2, "<|im_end|>".to_string()));
+    assert_eq!(other.chat_template().eos_token, "<|endoftext|>");
+}
+
 #[test]
 fn a_gguf_cut_short_anywhere_is_refused() {
     let whole = gguf_bytes();
