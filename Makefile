@@ -27,7 +27,7 @@ build:
 # MODEL names another model: an asset, ./folder, file.gguf or ORG/NAME on the hub.
 # ARGS passes flags on: make pipeline DATASET=imdb ARGS="--profile full --set finetune.epsilon=3"
 pipeline: build
-	$(PROGRAM) run pipelines/$(DATASET).toml $(if $(MODEL),--set model=$(MODEL)) $(ARGS)
+	$(PROGRAM) run pipelines/$(DATASET).toml $(if $(filter command,$(firstword $(origin MODEL))),--set 'model=$(MODEL)') $(ARGS)
 
 # The same build profile as `make pipeline`: the heavy dependencies compile once. The documentation's examples go first,
 # since they hold that sampling and noise cannot be had without a plan (P1), and nextest does not run them.

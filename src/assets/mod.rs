@@ -39,7 +39,7 @@ const ENCODER_FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer
 const CHECKPOINT: [&str; 3] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
 
 /// What it may hold besides.
-const BESIDE: [&str; 2] = ["chat_template.jinja", "generation_config.json"];
+const BESIDE: [&str; 1] = ["chat_template.jinja"];
 
 /// A model's files on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +71,8 @@ impl ModelFiles {
         let config = self.files.iter().find(|file| file.name == "config.json");
         let folder = match config.and_then(|config| config.path.parent()) {
             Some(folder) if !self.files.iter().any(is_gguf) => folder,
+            // Named by its path, it is what it is.
+            _ if self.place == Place::Local && self.files.len() == 1 => return Ok(self.files[0].clone()),
             _ => return self.find("gguf", is_gguf).cloned(),
         };
         let mut lines: Vec<String> = self
@@ -254,14 +256,24 @@ pub fn language_model(config: &ModelConfig, locations: &Locations, progress: &dy
     }
 }
 
+/// Refuses a name of a language model that can be none's. Looks at no file.
+///
+/// # Errors
+/// Usage: an asset that is not known or no language model, or what is no repository's name.
+pub fn require_language_model(config: &ModelConfig) -> Result<()> {
+    match (&config.path, &config.repo) {
+        (Some(_), None) => Ok(()),
+        (Some(_), Some(_)) => Err(Error::usage("`model.path` and `model.repo` are both given").hint("leave one out")),
+        (None, Some(named)) => repository::parts(named).map(drop),
+        (None, None) => Registry::built_in().require_language_model(&config.asset),
+    }
+}
+
 /// Where the language model that a configuration names is on this machine, if it is. Goes by names, and downloads nothing.
 pub fn model_on_disk(config: &ModelConfig, locations: &Locations) -> Option<PathBuf> {
     match (&config.path, &config.repo) {
         (Some(path), _) => Some(path.clone()),
-        (None, Some(repo)) => {
-            let (repo, revision) = repo.split_once('@').unwrap_or((repo, "main"));
-            model_in(&locations.snapshot(hf_hub::RepoType::Model, repo, revision)?)
-        }
+        (None, Some(repo)) => Repository::language_model_on_disk(repo, locations).ok().flatten(),
         (None, None) => {
             let known = Registry::built_in().status(locations);
             let own = known.into_iter().find(|s| s.name == config.asset)?;

@@ -158,6 +158,30 @@ impl Registry {
         self.model(name).map(drop)
     }
 
+    /// # Errors
+    /// Usage: there is no language model of that name.
+    pub fn require_language_model(&self, name: &str) -> Result<()> {
+        let is_one = |entry: &ModelEntry| {
+            let has = |end: &str| entry.files.iter().any(|file| file.name.ends_with(end));
+            has(".gguf") || has("tokenizer_config.json")
+        };
+        let models = || {
+            self.models
+                .iter()
+                .filter(|(_, entry)| is_one(entry))
+                .map(|(name, _)| name.as_str())
+        };
+        if models().any(|known| known == name) {
+            return Ok(());
+        }
+        // What lies beside is named by its path.
+        match !name.is_empty() && std::path::Path::new(name).exists() {
+            true => Err(Error::usage(format!("there is no model named `{name}`"))
+                .hint(format!("`./{name}` names what lies here"))),
+            false => Err(unknown("language model", name, models())),
+        }
+    }
+
     pub(super) fn model(&self, name: &str) -> Result<&ModelEntry> {
         self.models
             .get(name)

@@ -1,4 +1,5 @@
-//! Files of a dataset repository on the Hugging Face hub: `hf://datasets/ORG/NAME/PATTERN`, at a revision `NAME@REVISION`.
+//! Repositories on the Hugging Face hub: files of a dataset, `hf://datasets/ORG/NAME/PATTERN`, at a revision `NAME@REVISION`, and
+//! language models, `ORG/NAME`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -65,25 +66,12 @@ impl Repository {
     /// Usage: no repository's name, or several GGUFs and no checkpoint. Other: the hub cannot be reached, and the cache does not
     /// hold the model.
     pub fn language_model(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<(Place, PathBuf)> {
-        let (repo, revision) = named.split_once('@').unwrap_or((named, "main"));
-        if repo.split('/').filter(|part| !part.is_empty()).count() != 2 {
-            return Err(Error::usage(format!("`{named}` does not name a repository"))
-                .hint("model = \"ORG/NAME\" does, \"./folder\" and \"file.gguf\" name files"));
-        }
-        let from = HubRepo {
-            repo: repo.into(),
-            revision: revision.into(),
-        };
-        let kind = RepoType::Model;
-        let snapshot = || locations.snapshot(kind, &from.repo, &from.revision);
-        let held = |folder: &Path| model_among(named, &beneath(folder)).ok().flatten();
+        let (kind, from) = (RepoType::Model, parts(named)?);
         // What the cache holds whole is not asked for again.
-        if let Some((folder, model)) = snapshot().and_then(|folder| Some((folder.clone(), held(&folder)?)))
-            && model.files.iter().all(|name| folder.join(name).is_file())
-            && model.is_whole(&folder)
-        {
-            return Ok((Place::HubCache, folder.join(model.at)));
+        if let Some(there) = Repository::language_model_on_disk(named, locations)? {
+            return Ok((Place::HubCache, there));
         }
+        let snapshot = || locations.snapshot(kind, &from.repo, &from.revision);
         let nowhere = |why: &str| {
             Error::other(format!("the model {named} cannot be had: {why}")).hint(format!(
                 "HF_TOKEN gives access to what is private or gated, once its terms are accepted on the hub; where there is internet `dpsynth run` with the same model fetches it into {}, which can be copied here",
@@ -103,6 +91,19 @@ impl Repository {
         hub::download(locations, hub, kind, &from, &missing, progress).map_err(|why| nowhere(&why))?;
         let folder = snapshot().ok_or_else(|| nowhere("it did not come whole"))?;
         Ok((Place::Hub, folder.join(model.at)))
+    }
+
+    /// The same where the Hugging Face cache holds it whole.
+    ///
+    /// # Errors
+    /// Usage: no repository's name, or several GGUFs and no checkpoint.
+    pub fn language_model_on_disk(named: &str, locations: &Locations) -> Result<Option<PathBuf>> {
+        let from = parts(named)?;
+        let Some(folder) = locations.snapshot(RepoType::Model, &from.repo, &from.revision) else {
+            return Ok(None);
+        };
+        let found = model_among(named, &beneath(&folder))?.filter(|model| model.is_whole(&folder));
+        Ok(found.map(|model| folder.join(model.at)))
     }
 
     /// The files on this machine, downloaded where they are not in the Hugging Face cache yet.
@@ -192,6 +193,23 @@ impl Repository {
     }
 }
 
+/// A model's repository by its name, `ORG/NAME` or `ORG/NAME@REVISION`.
+///
+/// # Errors
+/// Usage: it is none.
+pub(super) fn parts(named: &str) -> Result<HubRepo> {
+    let (repo, revision) = named.split_once('@').unwrap_or((named, "main"));
+    let both: Vec<&str> = repo.split('/').collect();
+    match both[..] {
+        [org, name] if ![org, name, revision].contains(&"") => Ok(HubRepo {
+            repo: repo.into(),
+            revision: revision.into(),
+        }),
+        _ => Err(Error::usage(format!("`{named}` does not name a repository"))
+            .hint("model = \"ORG/NAME\" does, \"./folder\" and \"file.gguf\" name files")),
+    }
+}
+
 /// The files of a model among those of a repository, and where among them it is: a file, or the folder.
 struct Model {
     files: Vec<String>,
@@ -209,10 +227,8 @@ impl Model {
 fn model_among(named: &str, names: &[String]) -> Result<Option<Model>> {
     let is_there = |name: &&&str| names.iter().any(|own| own == **name);
     let gguf = |name: &&String| name.ends_with(".gguf") && !name.split('/').any(|part| part == "..");
-    let weights = |name: &&String| {
-        let shard = name.starts_with("model-") && name.ends_with(".safetensors") && !name.contains('/');
-        shard || *name == WHOLE || *name == INDEX
-    };
+    // An index may name them as it likes; which of them it names is seen once it is here.
+    let weights = |name: &&String| (name.ends_with(".safetensors") && !name.contains('/')) || *name == INDEX;
     if CHECKPOINT.iter().all(|name| is_there(&name)) && names.iter().any(|name| weights(&name)) {
         let described = CHECKPOINT.iter().chain(&BESIDE).filter(is_there);
         let described = described.map(|name| (*name).to_string());

@@ -119,8 +119,8 @@ fn scores(runs: &[Standing]) -> comfy_table::Table {
                     }
                     (Column::AllSynthetic, Some(r)) => format!(
                         "{}\n{}\n{} records",
-                        show::mean(&r.accuracy),
-                        show::mean(&r.macro_f1),
+                        show::whole(&r.accuracy),
+                        show::whole(&r.macro_f1),
                         r.records
                     ),
                 });

@@ -28,7 +28,7 @@ impl Fetch {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let (registry, locations) = (Registry::built_in(), Locations::from_env());
         for name in &self.names {
-            let (place, files) = match name.contains('/') {
+            let (place, files) = match name.contains('/') && !name.starts_with(['.', '/', '~']) {
                 true => {
                     let repo = ModelConfig {
                         repo: Some(name.clone()),

@@ -248,6 +248,11 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     files.flat_map(Files::paths_mut).for_each(&resolve);
     let names = dataset.labels.iter_mut().filter_map(|l| l.names_file.as_mut());
     names.for_each(&resolve);
+    if let (Some(path), Some(home)) = (&mut config.model.path, std::env::var_os("HOME"))
+        && let Ok(below) = path.strip_prefix("~")
+    {
+        *path = Path::new(&home).join(below);
+    }
     config.model.path.as_mut().map(&resolve);
     config.evaluate.encoder_path.as_mut().map(&resolve);
     folders = folders

@@ -80,6 +80,12 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// Whether records of other arms than the synthetic one are kept as drawn: where synthetic ones are judged by what was
+    /// learned privately, no other arm has a judge but the model, which would read its records again under several labels.
+    pub fn keeps_others_as_drawn(&self) -> bool {
+        self.lexicon.has_scorer() && self.sample.refine.action != RefineAction::Score
+    }
+
     /// Tokens of a drawn record, at most.
     pub fn drawn_tokens(&self) -> usize {
         self.sample.max_tokens.unwrap_or(self.prepare.max_tokens)

@@ -11,6 +11,10 @@ pub struct PromptConfig {
     pub system: Option<String>,
     /// User turn, a template over the label columns: "Write a movie review that is {{ label }}."
     pub user: String,
+    /// What stands before a record where the model has no chat template, over the label columns, line's end and all:
+    /// "{{ label }} movie review:\n"; default: `user`, and a line's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
     /// The same turn without any label, "Write a movie review.": what `sample.guidance_contrast = "marginal"` contrasts
     /// with. Only sampling uses it, so that it may change after training.
     #[serde(default, skip_serializing_if = "Option::is_none")]

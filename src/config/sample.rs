@@ -171,8 +171,8 @@ impl Default for SampleConfig {
     }
 }
 
-/// Refinement: the model that drew a record scores it under all labels. Free of privacy cost, and done alike to the
-/// trained model's records and to the zero-shot ones.
+/// Refinement: the lexicon's scorers, or the model that drew a record, score it under its label and others. Free of privacy cost.
+/// By scorers synthetic records alone are judged; by the model, zero-shot ones too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table such as { min_posterior = 0.7 }")]
 pub struct RefineConfig {

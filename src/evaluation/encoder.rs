@@ -88,7 +88,7 @@ impl TextEncoder {
             )));
         }
         let truncation = TruncationParams {
-            max_length: max_tokens.min(config.max_position_embeddings),
+            max_length: max_tokens.min(config.longest()),
             ..Default::default()
         };
         tokenizer

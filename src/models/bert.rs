@@ -1,4 +1,5 @@
-//! The BERT encoder (Devlin et al. 2019) and DistilBERT (Sanh et al. 2019), read from Hugging Face checkpoints.
+//! The BERT encoder (Devlin et al. 2019), DistilBERT (Sanh et al. 2019) and RoBERTa (Liu et al. 2019), read from Hugging Face
+//! checkpoints.
 //!
 //! One text segment, no dropout, no pooler: [`Bert::forward`] gives the last hidden states. Hidden states travel as
 //! `[batch · tokens, hidden]`, so that every linear map is one 2-D product.
@@ -10,16 +11,16 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation, module};
-use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use super::load::hub::floats;
 use crate::{Error, Result};
 
 /// The sizes of an encoder as `config.json` has them; DistilBERT's names are read too.
 #[derive(Clone, Debug, Deserialize)]
 pub struct BertConfig {
-    /// `bert` or `distilbert`.
+    /// `bert`, `distilbert` or `roberta`.
     pub model_type: ModelType,
     /// Number of word pieces.
     pub vocab_size: usize,
@@ -35,8 +36,11 @@ pub struct BertConfig {
     /// Width of the feed-forward layer.
     #[serde(alias = "hidden_dim")]
     pub intermediate_size: usize,
-    /// Longest text in word pieces.
+    /// Rows of the table of positions.
     pub max_position_embeddings: usize,
+    /// RoBERTa's first position comes behind this number.
+    #[serde(default)]
+    pub pad_token_id: Option<usize>,
     /// Added to the variance in layer normalisation.
     #[serde(default = "default_epsilon")]
     pub layer_norm_eps: f64,
@@ -58,6 +62,8 @@ fn default_epsilon() -> f64 {
 pub enum ModelType {
     Bert,
     DistilBert,
+    #[serde(alias = "xlm-roberta")]
+    Roberta,
 }
 
 /// The feed-forward layer's nonlinearity.
@@ -91,8 +97,12 @@ impl BertConfig {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let config: BertConfig = serde_json::from_str(&text).map_err(|e| {
             Error::data(format!("{} does not describe a BERT encoder: {e}", path.display()))
-                .hint("encoders of type `bert` and `distilbert` in Hugging Face layout can be used")
+                .hint("encoders of type `bert`, `distilbert` and `roberta` in Hugging Face layout can be used")
         })?;
+        if config.longest() == 0 {
+            return Err(Error::data(format!("{}: there are no positions", path.display()))
+                .hint("check that the file belongs to the checkpoint"));
+        }
         if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(Error::data(format!(
                 "{}: {} attention heads do not divide a hidden size of {}",
@@ -103,6 +113,19 @@ impl BertConfig {
             .hint("check that the file belongs to the checkpoint"));
         }
         Ok(config)
+    }
+
+    /// Longest text in word pieces.
+    pub fn longest(&self) -> usize {
+        self.max_position_embeddings.saturating_sub(self.first_position())
+    }
+
+    /// The row of the table of positions that the first word piece has.
+    fn first_position(&self) -> usize {
+        match self.model_type {
+            ModelType::Bert | ModelType::DistilBert => 0,
+            ModelType::Roberta => self.pad_token_id.unwrap_or(1).saturating_add(1),
+        }
     }
 }
 
@@ -168,7 +191,7 @@ impl Bert {
         let bytes = std::fs::read(weights).map_err(|e| Error::io("read", weights, e))?;
         let checkpoint = Checkpoint::open(&bytes, weights, device)?;
         let names = match config.model_type {
-            ModelType::Bert => &BERT,
+            ModelType::Bert | ModelType::Roberta => &BERT,
             ModelType::DistilBert => &DISTILBERT,
         };
         Ok(Bert {
@@ -219,6 +242,7 @@ impl Embeddings {
             "embeddings.position_embeddings.weight",
             &[config.max_position_embeddings, width],
         )?;
+        positions.drain(..config.first_position() * width);
         if let Some(segments) = checkpoint.optional("embeddings.token_type_embeddings.weight")? {
             for row in positions.chunks_exact_mut(width) {
                 for (p, s) in row.iter_mut().zip(&segments) {
@@ -229,7 +253,7 @@ impl Embeddings {
         let words = [config.vocab_size, width];
         Ok(Embeddings {
             words: checkpoint.parameter(checkpoint.values("embeddings.word_embeddings.weight", &words)?, words),
-            positions: checkpoint.parameter(positions, [config.max_position_embeddings, width]),
+            positions: checkpoint.parameter(positions, [config.longest(), width]),
             norm: LayerNorm::load(config, "embeddings.LayerNorm", checkpoint)?,
         })
     }
@@ -419,6 +443,7 @@ impl<'a> Checkpoint<'a> {
                 let short = full
                     .strip_prefix("bert.")
                     .or_else(|| full.strip_prefix("distilbert."))
+                    .or_else(|| full.strip_prefix("roberta."))
                     .unwrap_or(full);
                 // Checkpoints that were made from TensorFlow ones keep its names of the layer norm.
                 let short = short
@@ -455,22 +480,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn decode(&self, name: &str, dtype: Dtype, data: &[u8]) -> Result<Vec<f32>> {
-        Ok(match dtype {
-            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => data
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f16::from_le_bytes(*b).to_f32())
-                .collect(),
-            Dtype::BF16 => data
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| bf16::from_le_bytes(*b).to_f32())
-                .collect(),
-            other => return Err(self.wrong(format!("has `{name}` as {other:?}, which cannot be read"))),
-        })
+        floats(dtype, data).ok_or_else(|| self.wrong(format!("has `{name}` as {dtype:?}, which cannot be read")))
     }
 
     fn parameter<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {

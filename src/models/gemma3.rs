@@ -2,7 +2,6 @@
 //! look through a window between layers that look at everything, each kind with rotary positions of its own, scaled embeddings,
 //! tied head.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
@@ -11,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::fused::geglu;
 use super::language_model::{Architecture, Forward, Norm};
+use super::llama;
 use super::load::gguf::Gguf;
 use super::load::hub::{self, Checkpoint};
 use super::rotation::{self, Rope};
-use super::shape::{Attention, Gain, Kind, MAX_COUNT, Shape, Slot, Stored};
+use super::shape::{self, Attention, Gain, Kind, MAX_COUNT, MAX_HEAD, MAX_LAYERS, Shape, Slot, Stored};
 use crate::{Error, Result};
 
 /// Each sixth layer looks at everything, where no pattern is given.
@@ -69,6 +69,7 @@ struct Declared {
     final_logit_softcapping: Option<f64>,
     #[serde(default)]
     use_bidirectional_attention: bool,
+    tie_word_embeddings: Option<bool>,
 }
 
 /// The rotary positions of both kinds of layers, in transformers 5.
@@ -130,11 +131,14 @@ impl Gemma3Config {
         let plain = d.hidden_activation == "gelu_pytorch_tanh"
             && !d.attention_bias
             && !d.use_bidirectional_attention
+            && d.tie_word_embeddings != Some(false)
             && d.attn_logit_softcapping.is_none()
             && d.final_logit_softcapping.is_none();
         if !plain {
-            return Err(Error::data("the model's activation or attention is not Gemma 3's own")
-                .hint("checkpoints such as google/gemma-3-270m are supported"));
+            return Err(
+                Error::data("the model's activation, attention or head is not Gemma 3's own")
+                    .hint("checkpoints such as google/gemma-3-270m are supported"),
+            );
         }
         let counts = Counts {
             layers: d.num_hidden_layers,
@@ -149,7 +153,7 @@ impl Gemma3Config {
             None => (1..=d.num_hidden_layers)
                 .map(|layer| layer.is_multiple_of(pattern))
                 .collect(),
-            Some(kinds) => kinds.iter().map(|kind| kind == "full_attention").collect::<Vec<_>>(),
+            Some(kinds) => shape::look_at_all(&kinds, d.num_hidden_layers)?,
         };
         let [of_global, of_local] = match d.rope_parameters {
             Some(ropes) => [ropes.full_attention, ropes.sliding_attention],
@@ -159,7 +163,7 @@ impl Gemma3Config {
             width: d.hidden_size,
             hidden: d.intermediate_size,
             vocabulary: d.vocab_size,
-            context: d.max_position_embeddings,
+            context: shape::usable(d.max_position_embeddings),
             norm_epsilon: d.rms_norm_eps,
             query_scalar: d.query_pre_attn_scalar,
             attention: counts.attention(
@@ -183,9 +187,11 @@ impl Gemma3Config {
         };
         counts.check()?;
         let global: Vec<bool> = (1..=counts.layers).map(|layer| layer.is_multiple_of(PATTERN)).collect();
+        let factor = gguf.number(&key("rope.scaling.factor")).unwrap_or(1.0);
         let slowed = match gguf.text(&key("rope.scaling.type")) {
-            Err(_) | Ok("none") => 1.0,
-            Ok("linear") => gguf.number(&key("rope.scaling.factor"))?,
+            Ok("none") => 1.0,
+            // As llama.cpp has it, a factor without a type is linear.
+            Err(_) | Ok("linear") => factor,
             Ok(other) => {
                 return Err(Error::data(format!(
                     "the model scales its positions by `{other}`, which is not known"
@@ -201,10 +207,13 @@ impl Gemma3Config {
             width: count("embedding_length")?,
             hidden: count("feed_forward_length")?,
             vocabulary: gguf.texts("tokenizer.ggml.tokens")?.len(),
-            context: count("context_length")?,
+            context: shape::usable(count("context_length")?),
             norm_epsilon: gguf.number(&key("attention.layer_norm_rms_epsilon"))?,
-            // Gemma 3 up to 12 billion weights; 27 billion have another, and a GGUF says neither.
-            query_scalar: counts.head_width as f64,
+            // A GGUF does not say it. Gemma 3 of 27 billion weights, whose layers are 62, has another than the others.
+            query_scalar: match counts.layers {
+                62 => count("embedding_length")? as f64 / counts.heads as f64,
+                _ => counts.head_width as f64,
+            },
             attention: counts.attention(
                 &global,
                 periods.into_iter().map(|period| period * slowed).collect(),
@@ -217,8 +226,15 @@ impl Gemma3Config {
     fn checked(self) -> Result<Self> {
         let counts = [self.width, self.hidden, self.vocabulary, self.context];
         let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
-            && self.query_scalar > 0.0
-            && self.query_scalar.is_finite();
+            && [self.query_scalar, self.norm_epsilon]
+                .iter()
+                .all(|n| *n > 0.0 && n.is_finite())
+            && self
+                .attention
+                .iter()
+                .flat_map(|a| a.rotation.iter())
+                .flat_map(|r| r.iter())
+                .all(|p| *p > 0.0 && p.is_finite());
         match fits {
             true => Ok(self),
             false => Err(wrong_counts(&self)),
@@ -240,13 +256,17 @@ impl Gemma3Config {
                 DOWN => map(self.width, self.hidden),
                 _ => gain(self.width),
             };
-            slot(format!("model.layers.{l}.{name}.weight"), kind, shape)
+            Slot::new(format!("model.layers.{l}.{name}.weight"), kind, shape)
         };
         let block = |l: usize| PARTS.iter().enumerate().map(move |p| part(l, p));
         let table = vec![self.vocabulary, self.width];
-        let mut slots = vec![slot("model.embed_tokens.weight", Kind::Table, table)];
+        let mut slots = vec![Slot::new("model.embed_tokens.weight", Kind::Table, table)];
         slots.extend((0..self.attention.len()).flat_map(block));
-        slots.push(slot("model.norm.weight", Kind::Gain(Gain::LessOne), vec![self.width]));
+        slots.push(Slot::new(
+            "model.norm.weight",
+            Kind::Gain(Gain::LessOne),
+            vec![self.width],
+        ));
         Shape {
             width: self.width,
             vocabulary: self.vocabulary,
@@ -270,7 +290,10 @@ struct Counts {
 impl Counts {
     fn check(&self) -> Result<()> {
         let counts = [self.layers, self.heads, self.kv_heads, self.head_width, self.window];
-        let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n)) && self.heads * self.head_width <= MAX_COUNT;
+        let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
+            && self.heads * self.head_width <= MAX_COUNT
+            && self.layers <= MAX_LAYERS
+            && self.head_width <= MAX_HEAD;
         match fits {
             true => Ok(()),
             false => Err(wrong_counts(self)),
@@ -296,14 +319,6 @@ impl Counts {
 fn wrong_counts(counts: &dyn std::fmt::Debug) -> Error {
     Error::data(format!("the model's counts do not fit together: {counts:?}"))
         .hint("check that its configuration is its own")
-}
-
-fn slot(name: impl Into<String>, kind: Kind, shape: Vec<usize>) -> Slot {
-    Slot {
-        name: name.into(),
-        shape,
-        kind,
-    }
 }
 
 impl Gemma3 {
@@ -339,14 +354,12 @@ impl Gemma3 {
         let config = Gemma3Config::from_gguf(gguf)?;
         let json = config.json(gguf);
         let gemma = Gemma3::new(config, json);
-        let applied: HashSet<String> = (0..gemma.shape.slots.len()).map(|slot| gemma.gguf_name(slot)).collect();
-        match gguf.tensors().find(|name| !applied.contains(*name)) {
-            None => Ok(gemma),
-            Some(name) => Err(Error::data(format!(
-                "the model has a tensor that this program does not apply: {name}"
-            ))
-            .hint("Gemma 3 with text alone and a tied head is supported")),
-        }
+        let slots = gemma.shape.slots.iter().enumerate();
+        let tensors: Vec<_> = slots
+            .map(|(i, slot)| (gemma.gguf_name(i), slot.shape.clone()))
+            .collect();
+        gguf.require_exactly(&tensors, &[])?;
+        Ok(gemma)
     }
 
     fn gguf_name(&self, slot: usize) -> String {
@@ -423,9 +436,17 @@ impl Gemma3Config {
         });
         let kinds: Vec<&str> = kinds.collect();
         let base = gguf.number("gemma3.rope.freq_base").unwrap_or(GLOBAL_BASE);
-        let global = match gguf.number("gemma3.rope.scaling.factor") {
-            Ok(factor) => json!({ "rope_type": "linear", "factor": factor, "rope_theta": base }),
-            Err(_) => json!({ "rope_type": "default", "rope_theta": base }),
+        // As it was computed: the fastest pair turns once a position, or a factor slower.
+        let first = |a: &Attention| a.rotation.as_ref().and_then(|r| r.first().copied());
+        let factor = self
+            .attention
+            .iter()
+            .find(|a| a.window.is_none())
+            .and_then(first)
+            .unwrap_or(1.0);
+        let global = match factor == 1.0 {
+            false => json!({ "rope_type": "linear", "factor": factor, "rope_theta": base }),
+            true => json!({ "rope_type": "default", "rope_theta": base }),
         };
         json!({
             "architectures": ["Gemma3ForCausalLM"],
@@ -443,7 +464,7 @@ impl Gemma3Config {
             "num_hidden_layers": self.attention.len(),
             "num_key_value_heads": a.kv_heads,
             "query_pre_attn_scalar": self.query_scalar,
-            "rms_norm_eps": format!("{}", self.norm_epsilon as f32).parse().unwrap_or(self.norm_epsilon),
+            "rms_norm_eps": llama::epsilon(self.norm_epsilon),
             // What transformers 4 and 5 name differently stands under both names.
             "rope_parameters": {
                 "full_attention": global,

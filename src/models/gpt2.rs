@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::language_model::{Architecture, Forward, Norm};
 use super::load::hub::Checkpoint;
-use super::shape::{Attention, Gain, Kind, Shape, Slot, Stored};
+use super::shape::{self, Attention, Gain, Kind, MAX_LAYERS, Shape, Slot, Stored};
 use crate::{Error, Result};
 
 /// `config.json`, as far as it decides what is computed.
@@ -79,7 +79,10 @@ impl Gpt2Config {
         ];
         let fits = counts.iter().all(|n| (1..=1 << 20).contains(n))
             && self.n_embd.is_multiple_of(2 * self.n_head)
-            && (1..=1 << 20).contains(&self.hidden());
+            && (1..=1 << 20).contains(&self.hidden())
+            && self.n_layer <= MAX_LAYERS
+            && self.layer_norm_epsilon > 0.0
+            && self.layer_norm_epsilon.is_finite();
         if !fits {
             return Err(Error::data(format!("the model's counts do not fit together: {self:?}"))
                 .hint("check that config.json is the model's own"));
@@ -135,7 +138,7 @@ impl Gpt2Config {
         Shape {
             width,
             vocabulary: self.vocab_size,
-            context: self.n_positions,
+            context: shape::usable(self.n_positions),
             attention: vec![attention; self.n_layer],
             slots,
         }

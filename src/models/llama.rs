@@ -1,7 +1,6 @@
 //! Llama (Touvron et al. 2023) and the families that differ from it by a bias, a norm or a head of its own: RMSNorm, rotary
 //! positions, grouped-query attention, SwiGLU. SmolLM2, Mistral, Qwen2.5 and Qwen3.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
@@ -13,7 +12,7 @@ use super::language_model::{Architecture, Forward, Norm};
 use super::load::gguf::Gguf;
 use super::load::hub::{self, Checkpoint};
 use super::rotation::{self, Rope};
-use super::shape::{Attention, Gain, Kind, MAX_COUNT, Shape, Slot, Stored};
+use super::shape::{self, Attention, Gain, Kind, MAX_COUNT, MAX_HEAD, MAX_LAYERS, Shape, Slot, Stored};
 use crate::{Error, Result};
 
 /// What decides what is computed.
@@ -28,10 +27,8 @@ pub struct LlamaConfig {
     pub vocabulary: usize,
     /// Longest sequence in tokens.
     pub context: usize,
-    /// A token sees so many, itself among them; none: all before it.
-    pub window: Option<usize>,
-    /// The first layer that looks through the window.
-    pub windowed_from: usize,
+    /// By layer: a token sees so many, itself among them; none: all before it. Layers without an entry see all.
+    pub windows: Vec<Option<usize>>,
     pub rope_base: f64,
     /// Positions in which each pair of a head turns by a radian: those of `rope_base`, or scaled.
     pub rotation: Arc<[f64]>,
@@ -72,6 +69,32 @@ struct Declared {
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
+}
+
+impl Declared {
+    /// What each layer looks through: of Mistral and Qwen alone, with the defaults of transformers.
+    fn windows(&self, checkpoint: &Checkpoint) -> Result<Vec<Option<usize>>> {
+        const OF_MISTRAL: usize = 4096;
+        const BEFORE_WINDOWS_OF_QWEN: usize = 28;
+        let qwen = self.model_type.starts_with("qwen");
+        let window = match self.model_type.as_str() {
+            "mistral" if checkpoint.json().get("sliding_window").is_none() => Some(OF_MISTRAL),
+            "mistral" => self.sliding_window,
+            _ if qwen && self.use_sliding_window == Some(true) => self.sliding_window,
+            _ => None,
+        };
+        let before = if qwen {
+            self.max_window_layers.unwrap_or(BEFORE_WINDOWS_OF_QWEN)
+        } else {
+            0
+        };
+        let all = match &self.layer_types {
+            None => (0..self.num_hidden_layers).map(|layer| layer < before).collect(),
+            Some(kinds) => shape::look_at_all(kinds, self.num_hidden_layers)?,
+        };
+        Ok(all.into_iter().map(|all| window.filter(|_| !all)).collect())
+    }
 }
 
 fn silu() -> String {
@@ -150,7 +173,10 @@ impl LlamaConfig {
             Err(_) => divided(width, heads),
         };
         let partial = count("rope.dimension_count").is_ok_and(|d| d != head_width);
-        let scaled = gguf.text(&key("rope.scaling.type")).is_ok_and(|t| t != "none");
+        let scaled = gguf.text(&key("rope.scaling.type")).is_ok_and(|t| t != "none")
+            || gguf
+                .number(&key("rope.scaling.factor"))
+                .is_ok_and(|factor| factor != 1.0);
         if partial || scaled {
             return Err(
                 Error::data("the model rotates only a part of each head, or scales its positions")
@@ -162,13 +188,12 @@ impl LlamaConfig {
             width,
             hidden: count("feed_forward_length")?,
             heads,
-            kv_heads: count("attention.head_count_kv")?,
+            kv_heads: count("attention.head_count_kv").unwrap_or(heads),
             head_width,
             vocabulary: gguf.texts("tokenizer.ggml.tokens")?.len(),
-            context: count("context_length")?,
-            window: None,
-            windowed_from: 0,
-            rope_base: gguf.number(&key("rope.freq_base"))?,
+            context: shape::usable(count("context_length")?),
+            windows: Vec::new(),
+            rope_base: gguf.number(&key("rope.freq_base")).unwrap_or(10_000.0),
             rotation: Arc::new([]),
             norm_epsilon: gguf.number(&key("attention.layer_norm_rms_epsilon"))?,
             qkv_bias: gguf.has("blk.0.attn_q.bias"),
@@ -177,6 +202,18 @@ impl LlamaConfig {
             tied: !gguf.has("output.weight"),
         };
         config.check()?;
+        // What transformers' classes have, so that an export is the same model there.
+        let own = match family {
+            "qwen2" => config.qkv_bias && !config.o_bias && !config.head_norms,
+            "qwen3" => config.head_norms && config.qkv_bias == config.o_bias,
+            _ => !config.head_norms && config.qkv_bias == config.o_bias,
+        };
+        if !own {
+            return Err(
+                Error::data(format!("the model has biases or norms that a {family} has not"))
+                    .hint("use the model's Hugging Face files in the place of its GGUF"),
+            );
+        }
         let mut rotation = rotation::periods(config.rope_base, head_width);
         // Llama 3's scaling is worked out in the file.
         if gguf.has(FREQUENCIES) {
@@ -205,11 +242,6 @@ impl LlamaConfig {
             ))
             .hint("docs/guide/models.md says which models can be read"));
         }
-        let looks_through_a_window = match (qwen2 || qwen3, d.use_sliding_window) {
-            (true, uses) => uses == Some(true),
-            (false, uses) => uses != Some(false),
-        };
-        let window = d.sliding_window.filter(|_| looks_through_a_window);
         let config = LlamaConfig {
             layers: d.num_hidden_layers,
             width: d.hidden_size,
@@ -220,12 +252,8 @@ impl LlamaConfig {
                 .head_dim
                 .unwrap_or_else(|| divided(d.hidden_size, d.num_attention_heads)),
             vocabulary: d.vocab_size,
-            context: d.max_position_embeddings,
-            window,
-            windowed_from: match qwen2 || qwen3 {
-                true => d.max_window_layers.unwrap_or(0),
-                false => 0,
-            },
+            context: shape::usable(d.max_position_embeddings),
+            windows: Vec::new(),
             rope_base: d.rope_theta.unwrap_or(10_000.0),
             rotation: Arc::new([]),
             norm_epsilon: d.rms_norm_eps,
@@ -235,9 +263,11 @@ impl LlamaConfig {
             tied: d.tie_word_embeddings.unwrap_or_else(|| !checkpoint.has(HEAD)),
         };
         config.check()?;
+        let windows = d.windows(checkpoint)?;
         let rope = d.rope_parameters.or(d.rope_scaling).unwrap_or_default();
         Ok(LlamaConfig {
             rotation: rope.periods(config.rope_base, config.head_width)?,
+            windows,
             ..config
         })
     }
@@ -254,6 +284,11 @@ impl LlamaConfig {
             self.context,
         ];
         let fits = counts.iter().all(|n| (1..=MAX_COUNT).contains(n))
+            && self.layers <= MAX_LAYERS
+            && self.head_width <= MAX_HEAD
+            && [self.rope_base, self.norm_epsilon]
+                .iter()
+                .all(|n| *n > 0.0 && n.is_finite())
             && self.heads.is_multiple_of(self.kv_heads)
             && self.head_width.is_multiple_of(2)
             && self.heads * self.head_width <= MAX_COUNT;
@@ -310,13 +345,17 @@ impl LlamaConfig {
         let parts = self.parts();
         let slot_of = |layer: usize, part: Part| {
             let (kind, shape) = of_part(part);
-            slot(format!("model.layers.{layer}.{}", part.names().0), kind, shape)
+            Slot::new(format!("model.layers.{layer}.{}", part.names().0), kind, shape)
         };
         let table = vec![self.vocabulary, self.width];
-        let mut slots = vec![slot("model.embed_tokens.weight", Kind::Table, table.clone())];
+        let mut slots = vec![Slot::new("model.embed_tokens.weight", Kind::Table, table.clone())];
         slots.extend((0..self.layers).flat_map(|layer| parts.iter().map(move |part| slot_of(layer, *part))));
-        slots.push(slot("model.norm.weight", Kind::Gain(Gain::Whole), vec![self.width]));
-        slots.extend((!self.tied).then(|| slot(HEAD, Kind::Head, table)));
+        slots.push(Slot::new(
+            "model.norm.weight",
+            Kind::Gain(Gain::Whole),
+            vec![self.width],
+        ));
+        slots.extend((!self.tied).then(|| Slot::new(HEAD, Kind::Head, table)));
         let attention = Attention {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -325,7 +364,7 @@ impl LlamaConfig {
             window: None,
         };
         let of_layer = |layer: usize| Attention {
-            window: self.window.filter(|_| layer >= self.windowed_from),
+            window: self.windows.get(layer).copied().flatten(),
             ..attention.clone()
         };
         Shape {
@@ -352,14 +391,6 @@ fn divided(width: usize, heads: usize) -> usize {
     }
 }
 
-fn slot(name: impl Into<String>, kind: Kind, shape: Vec<usize>) -> Slot {
-    Slot {
-        name: name.into(),
-        shape,
-        kind,
-    }
-}
-
 impl Llama {
     /// A model of these counts, whose `config.json` is `json`.
     pub fn new(config: LlamaConfig, json: Value) -> Self {
@@ -376,15 +407,17 @@ impl Llama {
     /// # Errors
     /// Data: counts that do not fit, another activation, positions that are scaled in a way that is not known.
     pub(super) fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        Ok(Llama::new(
-            LlamaConfig::from_checkpoint(checkpoint)?,
-            hub::exported(checkpoint.json()),
-        ))
+        let config = LlamaConfig::from_checkpoint(checkpoint)?;
+        let mut json = hub::exported(checkpoint.json());
+        // Where it is not said, the tensors say it.
+        json["tie_word_embeddings"] = config.tied.into();
+        Ok(Llama::new(config, json))
     }
 
-    /// A tensor of a checkpoint that computes nothing: the table again, where it is the head.
+    /// A tensor of a checkpoint that computes nothing: the table again, where it is the head, and what older ones hold of rotary
+    /// positions.
     pub(super) fn is_ignored(&self, name: &str) -> bool {
-        self.config.tied && name == HEAD
+        (self.config.tied && name == HEAD) || name.ends_with("rotary_emb.inv_freq")
     }
 
     /// Name and shape of each tensor of a GGUF that holds such a model.
@@ -401,15 +434,8 @@ impl Llama {
         let config = LlamaConfig::from_gguf(gguf)?;
         let json = config.json(gguf.text("general.architecture")?, gguf.has(FREQUENCIES))?;
         let llama = Llama::new(config, json);
-        let mut applied: HashSet<String> = llama.gguf_tensors().into_iter().map(|(name, _)| name).collect();
-        applied.insert(FREQUENCIES.into());
-        match gguf.tensors().find(|name| !applied.contains(*name)) {
-            None => Ok(llama),
-            Some(name) => Err(Error::data(format!(
-                "the model has a tensor that this program does not apply: {name}"
-            ))
-            .hint("docs/guide/models.md says which models can be read")),
-        }
+        gguf.require_exactly(&llama.gguf_tensors(), &[FREQUENCIES])?;
+        Ok(llama)
     }
 
     /// The layer of a slot and what it is there; none of the table, of the last norm and of the head.
@@ -568,7 +594,7 @@ impl LlamaConfig {
 }
 
 /// GGUF holds it as f32: 1e-5 comes back as 9.999999747378752e-6, which is the same f32.
-fn epsilon(value: f64) -> f64 {
+pub(super) fn epsilon(value: f64) -> f64 {
     format!("{}", value as f32).parse().unwrap_or(value)
 }
 

@@ -69,6 +69,7 @@ fn under_its_names<A: Architecture + 'static>(
     architecture: A,
     ignored: fn(&A, &str) -> bool,
 ) -> Result<Recognised<'_>> {
+    checkpoint.require(architecture.shape())?;
     checkpoint.require_no_more_than(architecture.shape(), |name| ignored(&architecture, name))?;
     let architecture = Arc::new(architecture);
     Ok(Recognised {
@@ -94,7 +95,9 @@ impl ModelFiles {
     /// # Errors
     /// Data: another family, or counts that do not fit together.
     pub fn shape(&self) -> Result<Shape> {
-        Ok(self.recognised()?.architecture.shape().clone())
+        let shape = self.recognised()?.architecture.shape().clone();
+        shape.check()?;
+        Ok(shape)
     }
 
     /// The model, its weights on `device`.

@@ -42,7 +42,7 @@ impl Rope {
         given(Some(base), "rope_theta")?;
         if self.partial_rotary_factor.is_some_and(|part| part != 1.0) {
             return Err(Error::data("the model rotates only a part of each head")
-                .hint("models that rotate whole heads are supported, such as Llama, Qwen or SmolLM2"));
+                .hint("models that rotate whole heads are supported"));
         }
         let plain = periods(base, head_width);
         match self.rope_type.as_deref().unwrap_or("default") {

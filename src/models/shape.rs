@@ -10,6 +10,15 @@ use crate::{Error, Result};
 /// No count of a model's shape is larger: one that is comes from a broken file.
 pub const MAX_COUNT: usize = 1 << 20;
 
+/// Layers of a model, at most: tables are made of what a file declares.
+pub const MAX_LAYERS: usize = 1 << 10;
+
+/// Width of a head, at most.
+pub const MAX_HEAD: usize = 1 << 12;
+
+/// Tokens that a model is asked to look at, at most: no text here is longer, and there is a table of all positions.
+pub const MAX_CONTEXT: usize = 1 << 15;
+
 /// A weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
@@ -82,6 +91,15 @@ pub struct Shape {
 }
 
 impl Slot {
+    /// A weight by its name in checkpoints.
+    pub fn new(name: impl Into<String>, kind: Kind, shape: Vec<usize>) -> Self {
+        Slot {
+            name: name.into(),
+            shape,
+            kind,
+        }
+    }
+
     /// `[in, out]` of a linear map; none of another weight.
     pub fn map(&self) -> Option<[usize; 2]> {
         match self.kind {
@@ -130,7 +148,6 @@ impl Shape {
                 && a.head_width > 0
                 && a.head_width.is_multiple_of(2)
                 && a.rotation.as_ref().is_none_or(|r| r.len() == a.head_width / 2)
-                && a.window != Some(0)
         };
         let table = [self.vocabulary, self.width];
         let last = self.slots.len().saturating_sub(1);
@@ -140,6 +157,7 @@ impl Shape {
             .enumerate()
             .filter(|(_, slot)| slot.kind == Kind::Head);
         let wrong = match () {
+            () if self.attention.iter().any(|a| a.window == Some(0)) => "a layer looks through a window of no token",
             () if !self.attention.iter().all(heads) => "its heads do not divide, or their width is odd",
             () if of(Kind::Table).count() != 1 => "it has not one table of tokens",
             () if of(Kind::Table).any(|t| t.shape != table) => "its table has another shape",
@@ -193,6 +211,34 @@ impl Shape {
     pub fn held_per_token(&self) -> usize {
         self.attention.iter().map(|a| 2 * a.kv_heads * a.head_width).sum()
     }
+}
+
+/// Tokens that a model is asked to look at, of the `declared` ones; a number that is no count stays, to be refused.
+pub fn usable(declared: usize) -> usize {
+    match declared <= MAX_COUNT {
+        true => declared.min(MAX_CONTEXT),
+        false => declared,
+    }
+}
+
+/// Which layers look at all tokens, by the `layer_types` of `config.json`.
+///
+/// # Errors
+/// Data: another number of layers, or a kind that is not known.
+pub fn look_at_all(kinds: &[String], layers: usize) -> Result<Vec<bool>> {
+    let wrong = |what: String| Error::data(what).hint("check that config.json is the model's own");
+    if kinds.len() != layers {
+        return Err(wrong(format!(
+            "`layer_types` names {} layers, the model has {layers}",
+            kinds.len()
+        )));
+    }
+    let kind = |kind: &String| match kind.as_str() {
+        "full_attention" => Ok(true),
+        "sliding_attention" => Ok(false),
+        other => Err(wrong(format!("`layer_types` names `{other}`, which is not known"))),
+    };
+    kinds.iter().map(kind).collect()
 }
 
 /// `v [rows, columns]` as `[columns, rows]`.

@@ -1,7 +1,12 @@
 //! What can be refused is refused before anything is read or charged: `dpsynth plan` and every run look here first.
 
+use burn::tensor::{Int, Tensor, TensorData};
+
 use crate::Result;
 use crate::config::{LabelPrior, RunConfig};
+use crate::models::shape::Shape;
+use crate::models::{LanguageModel, Plain, read};
+use crate::records::prompt::Form;
 use crate::records::{LabelSpace, Question, Vocabulary, prompt};
 use crate::sampling::prior;
 use crate::tables::short;
@@ -14,8 +19,11 @@ use crate::{Error, assets};
 pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     c.dataset.check()?;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
-    prompt::distinct_turns(&c.prompt, &labels)?;
+    for form in [Form::Turn, Form::Beginning] {
+        prompt::distinct_turns(&c.prompt, &labels, form)?;
+    }
     prompt::without_labels(&c.prompt)?;
+    assets::require_language_model(&c.model)?;
     if c.evaluate.encoder && c.evaluate.encoder_path.is_none() {
         assets::Registry::built_in().require_model(&c.evaluate.encoder_asset)?;
     }
@@ -42,15 +50,35 @@ pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     })
 }
 
-/// The prompt of each joint label, in tokens, for a model of so long a context.
+/// The prompt of each joint label, in tokens, for a model of this shape.
 ///
 /// # Errors
 /// Usage: a label's name that the model would take for a control token, or prompts and records longer than its context.
-pub fn prompts(c: &RunConfig, labels: &LabelSpace, context: usize, vocabulary: &Vocabulary) -> Result<Vec<Vec<u32>>> {
+/// Data: a tokenizer with tokens that are none of the model's.
+pub fn prompts(c: &RunConfig, labels: &LabelSpace, shape: &Shape, vocabulary: &Vocabulary) -> Result<Vec<Vec<u32>>> {
+    let context = shape.context;
+    let unknown = |token: u32| {
+        Error::data(format!(
+            "the tokenizer has token {token}, the model has {} of them",
+            shape.vocabulary
+        ))
+        .hint("the tokenizer is another model's: check that the files belong together")
+    };
+    // Found before any record is read: which record holds such a token is private.
+    if let Some(token) = vocabulary.largest().filter(|token| *token as usize >= shape.vocabulary) {
+        return Err(unknown(token));
+    }
     prompt::marginal(&c.prompt, vocabulary.chat_template())?;
     control_tokens(c, labels, vocabulary)?;
     let requests = prompt::prompts(&c.prompt, labels, vocabulary.chat_template())?;
     let prompts: Vec<Vec<u32>> = requests.iter().map(|t| vocabulary.prompt(t)).collect::<Result<_>>()?;
+    if let Some(token) = prompts
+        .iter()
+        .flatten()
+        .find(|token| **token as usize >= shape.vocabulary)
+    {
+        return Err(unknown(*token));
+    }
     let mut around = prompts.iter().map(Vec::len).max().unwrap_or(0);
     if c.finetune.objective.label_words > 0.0 {
         around = around.max(Question::new(&c.prompt, labels, vocabulary)?.most_tokens());
@@ -61,12 +89,30 @@ pub fn prompts(c: &RunConfig, labels: &LabelSpace, context: usize, vocabulary: &
             "a prompt and {} tokens make {longest}, the model's context is {context}",
             c.prepare.max_tokens
         ))
-        .hint(format!(
-            "--set prepare.max_tokens={}",
-            context - (longest - c.prepare.max_tokens).min(context - 1)
-        )));
+        .hint(match context.checked_sub(around).filter(|room| *room > 0) {
+            Some(room) => format!("--set prepare.max_tokens={room}"),
+            None => format!("the prompt alone is {around} tokens long: a shorter `prompt.user`, or another model"),
+        }));
     }
     Ok(prompts)
+}
+
+/// Refuses a model that makes no numbers of a prompt, before anything is charged: no record would add to what is trained.
+///
+/// # Errors
+/// Data: its logits are not finite.
+pub fn computes(model: &LanguageModel, prompts: &[Vec<u32>]) -> Result<()> {
+    let Some(prompt) = prompts.first().filter(|prompt| !prompt.is_empty()) else {
+        return Ok(());
+    };
+    let ids: Vec<i32> = prompt.iter().map(|token| *token as i32).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, prompt.len()]), &model.device());
+    let last = model.hidden(ids, None, &mut Plain).narrow(0, prompt.len() - 1, 1);
+    match read(model.logits(last)).iter().all(|logit| logit.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::data("the model makes no numbers of its first prompt")
+            .hint("its weights or its config.json are damaged: fetch it again")),
+    }
 }
 
 /// A name that fills a prompt is text: it must not end the user's turn or begin another.
@@ -84,8 +130,9 @@ fn control_tokens(c: &RunConfig, labels: &LabelSpace, vocabulary: &Vocabulary) -
         }
     }
     // A template may make one of a name that holds none: {{ label | lower }}.
-    let own = vocabulary.control_tokens(&c.prompt.user)?;
-    for (label, turn) in prompt::turns(&c.prompt, labels)?.iter().enumerate() {
+    let form = vocabulary.chat_template().form;
+    let own = vocabulary.control_tokens(prompt::request(&c.prompt, form))?;
+    for (label, turn) in prompt::turns(&c.prompt, labels, form)?.iter().enumerate() {
         if vocabulary.control_tokens(turn)? > own {
             return refused(&labels.name(label));
         }

@@ -226,8 +226,11 @@ impl Reckoning<'_> {
 
     fn passes_of_a_record(&self, synthetic: bool) -> usize {
         let c = self.config;
-        // Where scorers judge synthetic records, the others are kept as drawn.
-        let judged = match c.sample.refine.is_on() && !c.lexicon.has_scorer() {
+        let by_the_model = match synthetic {
+            true => !c.lexicon.has_scorer(),
+            false => !c.keeps_others_as_drawn(),
+        };
+        let judged = match c.sample.refine.is_on() && by_the_model {
             true => self.judging(),
             false => 0,
         };

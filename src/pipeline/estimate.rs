@@ -49,7 +49,7 @@ pub fn estimate(
         Some(path) => {
             let files = ModelFiles::open(&path)?;
             let shape = files.shape()?;
-            checks::prompts(config, &labels, shape.context, &Vocabulary::of(&files)?)?;
+            checks::prompts(config, &labels, &shape, &Vocabulary::of(&files)?)?;
             let rates = rates(&device)?;
             Some(Basis {
                 shape,

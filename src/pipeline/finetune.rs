@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::warm_start::WarmStart;
-use super::{Pipeline, account, direct, lexicon};
+use super::{Pipeline, account, checks, direct, lexicon};
 use crate::files::write_atomically;
 use crate::models::device;
 use crate::privacy::{COPY_GATE, Guarantee, LABELS, PrivateRun, find_ledger};
@@ -28,6 +28,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let units = table::units(&p.folder, c.dataset.max_records_per_unit())?;
     let (vocabulary, model) = p.language_model()?;
     let device = model.device();
+    checks::computes(&model, &preparation.prompts)?;
     let objective = Objective::of(c, &preparation.prompts, &vocabulary)?;
 
     WarmStart {

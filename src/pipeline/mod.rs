@@ -38,6 +38,7 @@ use crate::models::device;
 use crate::models::{LanguageModel, ModelFiles};
 use crate::progress::Progress;
 use crate::records::Vocabulary;
+use crate::run::Preparation;
 use crate::run::keys::{key, section, stages};
 use crate::run::stamp::{self, Stamp};
 use crate::run::{Places, RunFolder, RunPaths, Stage, report};
@@ -96,7 +97,10 @@ impl<'a> Pipeline<'a> {
     fn language_model(&self) -> Result<(Vocabulary, LanguageModel)> {
         let c = &self.config;
         let file = assets::language_model(&c.model, &self.places.assets, self.progress)?;
-        let files = ModelFiles::open(&file.language_model()?.path)?;
+        let file = file.language_model()?;
+        // A repository's branch may have moved on, or a file have been exchanged.
+        file.require(&Preparation::read(&self.folder)?.model_sha256)?;
+        let files = ModelFiles::open(&file.path)?;
         let base = files.model(&device::choose(c.device)?)?;
         Ok((Vocabulary::of(&files)?, base))
     }

@@ -31,7 +31,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let file = model.language_model()?;
     let files = ModelFiles::open(&file.path)?;
     let vocabulary = Vocabulary::of(&files)?;
-    let prompts = checks::prompts(c, &labels, files.shape()?.context, &vocabulary)?;
+    let prompts = checks::prompts(c, &labels, &files.shape()?, &vocabulary)?;
     for told in [Some(&data.train), data.test.as_ref()].into_iter().flatten() {
         if let Some(missing) = missing_shards(told) {
             p.progress.note(&format!("warning: {missing}"));

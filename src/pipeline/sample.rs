@@ -318,11 +318,9 @@ fn pilot_tokens(
     places.into_iter().map(of).collect()
 }
 
-/// What becomes of an arm's records: as declared, but where synthetic ones are judged by what was learned privately, no other arm
-/// has a judge, and the model would have to read its records again under several labels: they are kept as drawn.
+/// What becomes of an arm's records: as declared, or kept as drawn ([`RunConfig::keeps_others_as_drawn`]).
 fn refine(c: &RunConfig, name: &str, source: &Source) -> RefineConfig {
-    let kept_as_drawn = name != "synthetic" && c.lexicon.has_scorer() && c.sample.refine.action != RefineAction::Score;
-    match kept_as_drawn {
+    match name != "synthetic" && c.keeps_others_as_drawn() {
         true => RefineConfig {
             min_posterior: 0.0,
             ..c.sample.refine.clone()

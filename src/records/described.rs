@@ -62,10 +62,8 @@ pub fn tokenizer(gguf: &Gguf) -> Result<(Tokenizer, HashSet<u32>)> {
         .map(|(token, id)| (AddedToken::from(token, true), id))
         .unzip();
     tokenizer.add_special_tokens(added).map_err(broken)?;
-    if kind == "llama" {
-        let added = of_type(OF_THE_USER).map(|(token, _)| AddedToken::from(token, false).normalized(false));
-        tokenizer.add_tokens(added.collect::<Vec<_>>()).map_err(broken)?;
-    }
+    let added = of_type(OF_THE_USER).map(|(token, _)| AddedToken::from(token, false).normalized(false));
+    tokenizer.add_tokens(added.collect::<Vec<_>>()).map_err(broken)?;
     Ok((tokenizer, control))
 }
 

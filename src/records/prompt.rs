@@ -20,6 +20,17 @@ pub struct ChatTemplate {
     pub bos_token: String,
     /// The same for `eos_token`.
     pub eos_token: String,
+    /// How what stands before a record is put.
+    pub form: Form,
+}
+
+/// How what stands before a record is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As a user's turn in a chat, `prompt.user`.
+    Turn,
+    /// As the beginning of a text, `prompt.plain`, for a model without a chat template.
+    Beginning,
 }
 
 /// The text before the record, for each joint label: the model's own chat template around the configured turns.
@@ -27,15 +38,15 @@ pub struct ChatTemplate {
 /// # Errors
 /// A prompt or template that does not render, or a prompt that names no label column.
 pub fn prompts(config: &PromptConfig, labels: &LabelSpace, template: &ChatTemplate) -> Result<Vec<String>> {
-    chats(config, distinct_turns(config, labels)?, template)
+    chats(config, distinct_turns(config, labels, template.form)?, template)
 }
 
 /// What the user asks for, for each joint label, and no two of them alike.
 ///
 /// # Errors
 /// Usage: one that does not render, or two that are the same.
-pub fn distinct_turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> {
-    let out = turns(config, labels)?;
+pub fn distinct_turns(config: &PromptConfig, labels: &LabelSpace, form: Form) -> Result<Vec<String>> {
+    let out = turns(config, labels, form)?;
     let mut first = HashMap::new();
     let same = out
         .iter()
@@ -44,21 +55,46 @@ pub fn distinct_turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<
     if let Some((one, other)) = same {
         // Such labels could not be told apart, by guidance and by the objective least of all.
         return Err(Error::usage(format!(
-            "`prompt.user` says the same for the labels `{}` and `{}`: {:?}",
+            "`{}` says the same for the labels `{}` and `{}`: {:?}",
+            key(config, form),
             labels.name(one),
             labels.name(other),
-            config.user
+            request(config, form)
         ))
         .hint(format!("name all label columns in it: {}", variables(labels))));
     }
     Ok(out)
 }
 
-/// What the user asks for, for each joint label: the configured turn alone.
+/// The template of what stands before a record.
+pub fn request(config: &PromptConfig, form: Form) -> &str {
+    match (form, &config.plain) {
+        (Form::Beginning, Some(plain)) => plain,
+        _ => &config.user,
+    }
+}
+
+/// The setting that [`request`] is.
+fn key(config: &PromptConfig, form: Form) -> &'static str {
+    match (form, &config.plain) {
+        (Form::Beginning, Some(_)) => "prompt.plain",
+        _ => "prompt.user",
+    }
+}
+
+/// A request that was not written as the beginning of a text ends its line there.
+fn put(text: String, is_beginning: bool, form: Form) -> String {
+    match form == Form::Beginning && !is_beginning {
+        true => text + "\n",
+        false => text,
+    }
+}
+
+/// What the user asks for, for each joint label: the configured turn alone, or the beginning of a text.
 ///
 /// # Errors
 /// One that does not render.
-pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> {
+pub fn turns(config: &PromptConfig, labels: &LabelSpace, form: Form) -> Result<Vec<String>> {
     let turn = |label: usize| {
         let parts = labels.parts(label);
         // By the column's name in the file, whatever it is: {{ row["Class Index"] }}.
@@ -66,12 +102,20 @@ pub fn turns(config: &PromptConfig, labels: &LabelSpace) -> Result<Vec<String>> 
         let row = Value::from_pairs(sources.zip(parts.iter().map(|(_, name)| *name)));
         let parts = parts.iter().map(|(column, name)| (*column, Value::from(*name)));
         // A column may be called `row` itself.
-        turn(&config.user, Value::from_pairs([("row", row)].into_iter().chain(parts)))
+        let text = turn(
+            request(config, form),
+            Value::from_pairs([("row", row)].into_iter().chain(parts)),
+        )?;
+        Ok(put(text, config.plain.is_some(), form))
     };
     let turns: std::result::Result<Vec<String>, minijinja::Error> = (0..labels.len()).map(turn).collect();
     turns.map_err(|e| {
-        Error::usage(format!("`prompt.user` {:?} does not render: {e}", config.user))
-            .hint(format!("it may use {}", variables(labels)))
+        Error::usage(format!(
+            "`{}` {:?} does not render: {e}",
+            key(config, form),
+            request(config, form)
+        ))
+        .hint(format!("it may use {}", variables(labels)))
     })
 }
 
@@ -92,7 +136,7 @@ fn variables(labels: &LabelSpace) -> String {
 pub fn marginal(config: &PromptConfig, template: &ChatTemplate) -> Result<Option<String>> {
     match without_labels(config)? {
         None => Ok(None),
-        Some(turn) => Ok(chats(config, vec![turn], template)?.pop()),
+        Some(turn) => Ok(chats(config, vec![put(turn, false, template.form)], template)?.pop()),
     }
 }
 
@@ -122,7 +166,7 @@ pub fn question(config: &PromptConfig, text: &str, template: &ChatTemplate) -> R
         ))
         .hint("it has {{ text }} where the record goes, and nothing else to fill in")
     })?;
-    Ok(chats(config, vec![turn], template)?
+    Ok(chats(config, vec![put(turn, false, template.form)], template)?
         .pop()
         .expect("one turn, one conversation"))
 }
@@ -162,10 +206,19 @@ fn render(template: &ChatTemplate, messages: Value, add_generation_prompt: bool)
     let mut chats = Environment::new();
     let trimmed = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     chats.set_syntax(trimmed.expect("the delimiters are the usual ones"));
+    chats.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    chats.add_function(
+        "raise_exception",
+        |why: String| -> std::result::Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, why))
+        },
+    );
     let chat = chats.template_from_str(&template.text).map_err(|e| bad_template(&e))?;
     let text = chat.render(context! {
         messages,
         add_generation_prompt,
+        // A record is not thought over.
+        enable_thinking => false,
         bos_token => &template.bos_token,
         eos_token => &template.eos_token,
     });

@@ -11,11 +11,11 @@ use crate::models::ModelFiles;
 use crate::models::load::gguf::Gguf;
 use crate::models::load::hub::Checkpoint;
 use crate::records::Record;
-use crate::records::prompt::{self, ChatTemplate};
+use crate::records::prompt::{self, ChatTemplate, Form};
 use crate::{Error, Result};
 
-/// What stands in for a chat template where a model has none: the request, and the record on the next line.
-const PLAIN: &str = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}";
+/// What stands in for a chat template where a model has none: what stands before a record, as it is put.
+const PLAIN: &str = "{% for message in messages %}{{ message['content'] }}{% if message['role'] == 'system' and message['content'] %}{{ '\n' }}{% endif %}{% endfor %}";
 
 /// The same, behind the token that begins a text where the tokenizer puts one there by itself.
 fn plain(begins_with_bos: bool) -> String {
@@ -80,7 +80,12 @@ impl Vocabulary {
         let broken = |name: &str, e: &dyn std::fmt::Display| {
             Error::data(format!("{} cannot be read: {e}", file(name).display())).hint("fetch the model again")
         };
-        let prompts = Tokenizer::from_file(file("tokenizer.json")).map_err(|e| broken("tokenizer.json", &e))?;
+        let mut prompts = Tokenizer::from_file(file("tokenizer.json")).map_err(|e| broken("tokenizer.json", &e))?;
+        // As transformers does: what was cut or filled up when the file was saved says nothing of a text here.
+        prompts
+            .with_truncation(None)
+            .map_err(|e| broken("tokenizer.json", &e))?
+            .with_padding(None);
         let name = "tokenizer_config.json";
         let text = std::fs::read_to_string(file(name)).map_err(|e| Error::io("read", &file(name), e))?;
         let config: Value = serde_json::from_str(&text).map_err(|e| broken(name, &e))?;
@@ -102,22 +107,41 @@ impl Vocabulary {
             pad: token("pad"),
         };
         let in_a_file = std::fs::read_to_string(file("chat_template.jinja")).ok();
-        let template = config["chat_template"].as_str().or(in_a_file.as_deref());
+        let named = |templates: &'_ Value| {
+            let all = templates.as_array()?.iter();
+            all.filter(|t| t["name"] == "default")
+                .find_map(|t| t["template"].as_str())
+                .map(str::to_string)
+        };
+        let inside = &config["chat_template"];
+        let template = in_a_file
+            .or_else(|| inside.as_str().map(str::to_string))
+            .or_else(|| named(inside));
         let begins = |text: &str| Some(prompts.encode(text, true).ok()?.get_ids().first().copied());
         let begins_with_bos = special
             .bos
             .as_ref()
             .is_some_and(|bos| begins("a").flatten() == Some(bos.0));
-        let template = template.map_or_else(|| plain(begins_with_bos), str::to_string);
-        Ok(Vocabulary::new(prompts, control, special, &template))
+        Ok(Vocabulary::new(prompts, control, special, template, begins_with_bos))
     }
 
-    fn new(prompts: Tokenizer, control: HashSet<u32>, special: SpecialTokens, chat_template: &str) -> Self {
+    /// `begins_with_bos`: the tokenizer puts its first token before a text by itself.
+    fn new(
+        prompts: Tokenizer,
+        control: HashSet<u32>,
+        special: SpecialTokens,
+        chat_template: Option<String>,
+        begins_with_bos: bool,
+    ) -> Self {
         let mut records = prompts.clone();
         records.set_encode_special_tokens(true);
         let text = |token: Option<&Token>| token.map(|(_, text)| text.clone()).unwrap_or_default();
         let chat_template = ChatTemplate {
-            text: chat_template.to_string(),
+            form: match chat_template {
+                Some(_) => Form::Turn,
+                None => Form::Beginning,
+            },
+            text: chat_template.unwrap_or_else(|| plain(begins_with_bos)),
             bos_token: text(special.bos.as_ref()),
             eos_token: text(Some(&special.eos)),
         };
@@ -154,12 +178,18 @@ impl Vocabulary {
             unk: optional("unknown"),
             pad: optional("padding"),
         };
-        let begins_with_bos = gguf.flag("tokenizer.ggml.add_bos_token") == Some(true);
-        let template = match gguf.text("tokenizer.chat_template") {
-            Ok(template) => template.to_string(),
-            Err(_) => plain(begins_with_bos),
-        };
-        Ok(Vocabulary::new(prompts, control, special, &template))
+        let scored = gguf.text("tokenizer.ggml.model").is_ok_and(|kind| kind == "llama");
+        let begins_with_bos = gguf.flag("tokenizer.ggml.add_bos_token").unwrap_or(scored);
+        let template = gguf.text("tokenizer.chat_template").ok().map(str::to_string);
+        Ok(Vocabulary::new(prompts, control, special, template, begins_with_bos))
+    }
+
+    /// The largest token that a text can hold, or that ends one; none where there are none.
+    pub fn largest(&self) -> Option<u32> {
+        let written = self.prompts.get_added_tokens_decoder().into_iter();
+        let written = written.filter(|(_, token)| !token.special).map(|(id, _)| id);
+        let ordinary = self.prompts.get_vocab(false).into_values();
+        ordinary.chain(written).chain([self.end()]).max()
     }
 
     /// The token that ends a record.

@@ -152,7 +152,7 @@ impl Embedding {
             let (e, same) = (self.of(record), self.same(record));
             (e.clone().matmul(e.transpose()) * same).sum_dim(1).sum()
         };
-        Tensor::cat((0..records).map(square).collect(), 0)
+        Tensor::cat((0..records).map(square).collect(), 0).clamp_min(0.0)
     }
 
     /// A record's `gradient [T, width]`.

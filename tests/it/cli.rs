@@ -165,10 +165,7 @@ fn a_plan_for_no_time_is_refused() {
     plan("plan_no_hours", &["0"]);
     plan("plan_negative_hours", &["-1"]);
     plan("plan_too_few_hours", &["1e-9"]);
-    plan(
-        "plan_hours_without_model",
-        &["1", "--set", "model.asset=all-minilm-l6-v2"],
-    );
+    plan("plan_hours_without_model", &["1", "--set", "model=nobody/nothing"]);
 }
 
 #[test]
@@ -393,7 +390,7 @@ fn a_result_is_the_same_in_a_pipe_a_file_and_a_terminal() {
             "--profile",
             "quick",
             "--set",
-            "model.asset=all-minilm-l6-v2",
+            "model=nobody/nothing",
         ],
     ] {
         let piped = place.ok(arguments);

@@ -247,6 +247,11 @@ fn distilbert_in_half_precision_agrees_with_pytorch() {
 }
 
 #[test]
+fn roberta_agrees_with_pytorch() {
+    assert_agrees_with_pytorch("bert_roberta");
+}
+
+#[test]
 fn padding_changes_no_hidden_state_and_no_mean() {
     let files = EncoderFiles::in_folder(&fixture("bert"));
     let device = Device::flex();
@@ -556,8 +561,8 @@ fn all_synthetic_records_and_other_sizes_stand_beside_the_equal_ones() {
             .iter()
             .all(|r| r.classifier == Classifier::Linear && r.accuracy.seeds == 2)
     );
-    // 8 at equal sizes, 2 and 1 on all, and of the curve what is new: 2 · (15, 15, 60, 100) less the one on all synthetic.
-    assert_eq!(fits.len(), 8 + 2 + 1 + 8 - 1);
+    // 8 at equal sizes, 2 and 1 on all, and of the curve what is new: 2 · (15, 15, 60, 60, 100) less the one on all synthetic.
+    assert_eq!(fits.len(), 8 + 2 + 1 + 10 - 1);
     let once = utility.all_synthetic.iter().chain(&utility.all_real);
     assert!(
         once.map(|r| r.accuracy)

@@ -561,6 +561,7 @@ fn prompts_equal_transformers_chat_template() {
         let config = PromptConfig {
             system,
             user: "Write a film review that is {{ label }}.".into(),
+            plain: None,
             marginal: None,
             question: None,
         };

@@ -258,6 +258,7 @@ fn a_question_holds_the_text_and_is_answered_by_the_labels_words() {
     let label: LabelConfig = toml::from_str("column = \"label\"\nnames = [\"poor\", \"very good\"]").unwrap();
     let labels = LabelSpace::from_config(&[label]).unwrap();
     let prompt = |question: Option<&str>| PromptConfig {
+        plain: None,
         system: None,
         user: "{{ label }}".into(),
         marginal: None,

@@ -315,6 +315,24 @@ fn tokens_of_scored_pieces_are_those_of_sentence_piece() {
     // Control tokens are read where a prompt has them; a model without a template begins with its own first token.
     assert_eq!(vocabulary.prompt("<s>").expect("tokens").len(), 1);
     assert!(vocabulary.chat_template().text.starts_with("{{ bos_token }}"));
+    // It is asked by `prompt.plain` as it stands, else by the request and a line's end.
+    let labels: Vec<dpsynth::config::LabelConfig> =
+        serde_json::from_str(r#"[{"column": "label", "names": ["bad", "good"]}]"#).expect("labels");
+    let labels = dpsynth::records::LabelSpace::from_config(&labels).expect("labels");
+    let asked = |plain: Option<&str>, system: Option<&str>| {
+        let config = dpsynth::config::PromptConfig {
+            system: system.map(str::to_string),
+            user: "A {{ label }} review.".into(),
+            plain: plain.map(str::to_string),
+            marginal: None,
+            question: None,
+        };
+        let made = dpsynth::records::prompt::prompts(&config, &labels, vocabulary.chat_template());
+        made.expect("prompts").swap_remove(1)
+    };
+    assert_eq!(asked(None, Some("")), "<s>A good review.\n");
+    assert_eq!(asked(None, Some("Reviews.")), "<s>Reviews.\nA good review.\n");
+    assert_eq!(asked(Some("{{ label }}:"), None), "<s>good:");
 }
 
 #[test]
@@ -367,4 +385,73 @@ fn a_missing_shard_a_wrong_shape_and_a_shard_elsewhere_are_told_by_name() {
     fresh();
     edit("config.json", "\"default\"", "\"yarn\"");
     assert!(refused().contains("yarn"));
+    // What declares too much is refused before anything is made of it.
+    for (from, to) in [
+        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1048576"),
+        ("\"head_dim\": 6", "\"head_dim\": 262144"),
+        ("\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": -5.0"),
+        ("\"rope_theta\": 1000.0", "\"rope_theta\": 0.0"),
+        ("\"full_attention\",\n", ""),
+        ("full_attention", "chunked_attention"),
+    ] {
+        fresh();
+        edit("config.json", from, to);
+        refused();
+    }
+    fresh();
+    edit(
+        "config.json",
+        "\"max_position_embeddings\": 48",
+        "\"max_position_embeddings\": 1048576",
+    );
+    assert_eq!(
+        LanguageModel::open(copy.path(), &Device::flex())
+            .expect("a model")
+            .shape()
+            .context,
+        1 << 15
+    );
+    fresh();
+    edit("model.safetensors.index.json", "model-0000", "none-0000");
+    assert!(refused().contains("none-0000"));
+}
+
+/// Tokens that the model has not were found in a training worker, after the charge, by their numbers.
+#[test]
+fn a_tokenizer_of_another_model_was_found_in_private_records() {
+    let copy = tempfile::tempdir().expect("a folder");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(beside("llama3").join(file), copy.path().join(file)).expect("copies");
+    }
+    let other = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(other.join(file), copy.path().join(file)).expect("copies");
+    }
+    let place = crate::common::Place::new();
+    let said = place.call(&[
+        "plan",
+        "tiny.toml",
+        "--profile",
+        "quick",
+        "--set",
+        &format!("model={}", copy.path().display()),
+    ]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stderr.contains("the tokenizer has token"), "{said:?}");
+}
+
+/// Chat templates call methods of Python's texts, and refuse in words of their own.
+#[test]
+fn templates_that_call_pythons_methods_did_not_render() {
+    let vocabulary = Vocabulary::from_gguf(&Gguf::open(&beside("pieces.gguf")).expect("opens")).expect("a tokenizer");
+    let template = |text: &str| dpsynth::records::prompt::ChatTemplate {
+        text: text.into(),
+        ..vocabulary.chat_template().clone()
+    };
+    let after = |text: &str| dpsynth::records::prompt::after_a_turn(&template(text));
+    let python = "{% for m in messages %}{% if m['content'].strip().startswith('ab') %}{{ m.content.split('x')[0] }}!\
+                  {% endif %}{% endfor %}{% if enable_thinking is defined and enable_thinking is false %}?{% endif %}";
+    assert_eq!(after(python).expect("renders"), "!?");
+    let error = after("{{ raise_exception('no assistant here') }}").unwrap_err();
+    assert!(error.to_string().contains("no assistant here"), "{error}");
 }

@@ -2,7 +2,7 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::blocks::{Format, NAMES};
@@ -81,7 +81,8 @@ impl Gguf {
     }
 
     fn missing(&self, key: &str) -> Error {
-        Error::data(format!("{} has no usable `{key}`", self.name)).hint("is it a Llama-family model in GGUF?")
+        Error::data(format!("{} has no usable `{key}`", self.name))
+            .hint("docs/guide/models.md says which models can be read")
     }
 
     /// A text value, such as `general.architecture`.
@@ -141,6 +142,28 @@ impl Gguf {
         }
     }
 
+    /// Refuses a file without these tensors, or with others beside them, but for what `ignored` names.
+    ///
+    /// # Errors
+    /// Data: the first of them.
+    pub fn require_exactly(&self, tensors: &[(String, Vec<usize>)], ignored: &[&str]) -> Result<()> {
+        for (name, shape) in tensors {
+            self.require(name, shape)?;
+        }
+        let known: HashSet<&str> = tensors
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .chain(ignored.iter().copied())
+            .collect();
+        match self.tensors().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::data(format!(
+                "the model has a tensor that this program does not apply: {name}"
+            ))
+            .hint("docs/guide/models.md says which models can be read")),
+        }
+    }
+
     /// Names of all tensors.
     pub fn tensors(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -151,16 +174,29 @@ impl Gguf {
         self.tensors.contains_key(tensor)
     }
 
-    /// The tensor as f32, row-major, checked against `shape` (outermost dimension first).
-    pub fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    fn entry(&self, tensor: &str, shape: &[usize]) -> Result<&Entry> {
         let e = self.tensors.get(tensor).ok_or_else(|| self.missing(tensor))?;
-        if e.shape != shape {
-            return Err(Error::data(format!(
+        match e.shape == shape {
+            true => Ok(e),
+            false => Err(Error::data(format!(
                 "{}: tensor {tensor} has shape {:?}, the model's configuration wants {shape:?}",
                 self.name, e.shape
             ))
-            .hint("the file contradicts itself: fetch it again"));
+            .hint("the file contradicts itself: fetch it again")),
         }
+    }
+
+    /// Refuses a file that lacks the tensor, or has it in another shape. No values are read.
+    ///
+    /// # Errors
+    /// Data, as [`Self::tensor`].
+    pub fn require(&self, tensor: &str, shape: &[usize]) -> Result<()> {
+        self.entry(tensor, shape).map(drop)
+    }
+
+    /// The tensor as f32, row-major, checked against `shape` (outermost dimension first).
+    pub fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let e = self.entry(tensor, shape)?;
         let start = self.data_start + e.offset;
         Ok(e.format.numbers(&self.bytes[start..start + e.bytes]))
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorInfo};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,6 +47,9 @@ pub fn weight_files(folder: &Path) -> Result<Vec<String>> {
         |what: String| Error::data(format!("{} is damaged: {what}", index.display())).hint("fetch the model again");
     let Index { weight_map } = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
     let names: BTreeSet<String> = weight_map.into_values().collect();
+    if names.is_empty() {
+        return Err(damaged("it names no file".into()));
+    }
     let elsewhere = |name: &&String| Path::new(name).file_name().is_none_or(|own| own != name.as_str());
     if let Some(name) = names.iter().find(elsewhere) {
         return Err(damaged(format!("it names `{name}`, which is no file beside it")));
@@ -129,34 +132,49 @@ impl Checkpoint {
         serde_json::from_value(self.config.clone()).map_err(|e| self.wrong(&format!("has another config.json: {e}")))
     }
 
-    /// The values of a slot, as a forward has them.
+    /// Refuses a checkpoint that lacks one of these slots, or has it in another shape. No values are read.
     ///
     /// # Errors
-    /// Data: the tensor is missing, has another shape, or numbers of a type that cannot be read.
-    pub fn values(&self, slot: &Slot) -> Result<Vec<f32>> {
+    /// Data: the first of them.
+    pub fn require(&self, shape: &Shape) -> Result<()> {
+        shape.slots.iter().try_for_each(|slot| self.tensor(slot).map(drop))
+    }
+
+    /// Where a slot's tensor is, and its shape as it is stored.
+    fn tensor(&self, slot: &Slot) -> Result<(&Shard, &TensorInfo)> {
         // The hub's own files may leave out the first part of each name.
         let short = without_first(&slot.name).unwrap_or_default();
         let held = |name: &'_ str| self.shards.iter().find_map(|shard| Some((shard, shard.tensor(name)?)));
         let found = held(&slot.name).or_else(|| held(short));
         let (shard, tensor) = found.ok_or_else(|| self.wrong(&format!("has no tensor `{}`", slot.name)))?;
-        let (stored, turned) = match (slot.kind, &slot.shape[..]) {
-            (Kind::Map(Stored::Conv1d), [out, input]) => (vec![*input, *out], true),
-            _ => (slot.shape.clone(), false),
+        let stored = match (slot.kind, &slot.shape[..]) {
+            (Kind::Map(Stored::Conv1d), [out, input]) => vec![*input, *out],
+            _ => slot.shape.clone(),
         };
-        if tensor.shape != stored {
-            let found = &tensor.shape;
-            return Err(self.wrong(&format!("has `{}` of shape {found:?}, not {stored:?}", slot.name)));
+        match tensor.shape == stored {
+            true => Ok((shard, tensor)),
+            false => Err(self.wrong(&format!(
+                "has `{}` of shape {:?}, not {stored:?}",
+                slot.name, tensor.shape
+            ))),
         }
+    }
+
+    /// The values of a slot, as a forward has them.
+    ///
+    /// # Errors
+    /// Data: the tensor is missing, has another shape, or numbers of a type that cannot be read.
+    pub fn values(&self, slot: &Slot) -> Result<Vec<f32>> {
+        let (shard, tensor) = self.tensor(slot)?;
         let dtype = tensor.dtype;
-        let data = shard.read(tensor)?;
-        let mut values = floats(dtype, &data)
+        let mut values = floats(dtype, &shard.read(tensor)?)
             .ok_or_else(|| self.wrong(&format!("has `{}` as {dtype:?}, which cannot be read", slot.name)))?;
         if slot.kind == Kind::Gain(Gain::LessOne) {
             values.iter_mut().for_each(|gain| *gain += 1.0);
         }
-        Ok(match turned {
-            true => transposed(&values, stored[0], stored[1]),
-            false => values,
+        Ok(match slot.kind {
+            Kind::Map(Stored::Conv1d) => transposed(&values, tensor.shape[0], tensor.shape[1]),
+            _ => values,
         })
     }
 

@@ -15,7 +15,7 @@ pub fn render(sources: &Sources) -> Result<String> {
     let (facts, options) = (sources.facts, sources.options);
     let config = &facts.config;
     let labels = LabelSpace::from_config(&config.dataset.labels)?;
-    let turns = prompt::turns(&config.prompt, &labels)?;
+    let turns = prompt::turns(&config.prompt, &labels, sources.vocabulary.chat_template().form)?;
     template::render(
         include_str!("../templates/model_card.md"),
         &json!({

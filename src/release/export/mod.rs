@@ -81,7 +81,7 @@ struct Sources<'a> {
     model: &'a LanguageModel,
     vocabulary: &'a Vocabulary,
     /// File name of the base model.
-    file: &'a str,
+    file: Option<&'a str>,
     options: Options,
 }
 
@@ -99,14 +99,16 @@ impl Export {
         let files = ModelFiles::open(&file.path)?;
         let vocabulary = Vocabulary::of(&files)?;
         let base = files.model(&device::choose(crate::config::DeviceChoice::Cpu)?)?;
+        let own = file.path.file_name().unwrap_or_default().to_string_lossy();
         let sources = Sources {
             facts,
             model: &base,
             vocabulary: &vocabulary,
-            // A local file's name is the machine's.
-            file: &match facts.base_model.repo {
-                Some(_) => file.path.file_name().unwrap_or_default().to_string_lossy(),
-                None => "the base model.gguf".into(),
+            file: match (file.path.is_dir(), &facts.base_model.repo) {
+                (true, _) => None,
+                (false, Some(_)) => Some(&own),
+                // A local file's name is the machine's.
+                (false, None) => Some("the base model.gguf"),
             },
             options,
         };
@@ -168,7 +170,7 @@ impl Export {
 }
 
 const TRAINED: &str = "what private training paid for";
-const UNTRAINED: &str = "the base model as it is published, dequantised";
+const UNTRAINED: &str = "the base model as it is published, in another element type where it was stored in one";
 const OF_THE_BASE: &str = "the base model's own, and settings of the run";
 
 impl Sources<'_> {
