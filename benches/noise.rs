@@ -105,7 +105,7 @@ fn main() {
 /// SmolLM2-135M where it lies on this machine or can be fetched, else the tiny fixture.
 fn model() -> (&'static str, LanguageModel) {
     let found = language_model(&ModelConfig::default(), &Locations::from_env(), &Silent);
-    let (name, path) = match found.and_then(|files| Ok(files.with_extension("gguf")?.path.clone())) {
+    let (name, path) = match found.and_then(|files| Ok(files.language_model()?.path)) {
         Ok(path) => ("SmolLM2-135M", path),
         Err(_) => ("tiny fixture", "tests/fixtures/llama/model.gguf".into()),
     };

@@ -52,7 +52,7 @@ fn identity(x: f32) -> (f32, f32) {
 #[inline(always)]
 fn inside_gelu(x: f32) -> (f32, f32) {
     // 2·√(2/π)
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     const CUBE: f32 = 0.044_715;
     let square = CUBE * x * x;
     (TWICE * x * (1.0 + square), TWICE * (1.0 + 3.0 * square))
