@@ -440,6 +440,58 @@ fn a_tokenizer_of_another_model_was_found_in_private_records() {
     assert!(said.stderr.contains("the tokenizer has token"), "{said:?}");
 }
 
+/// A repository's branch is no name of bytes: between two stages other weights may stand behind it.
+#[test]
+fn a_repository_that_moved_under_a_run_was_drawn_from() {
+    let place = crate::common::Place::new();
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2");
+    let repository = place.path("hf/hub/models--someone--model");
+    let snapshot = |commit: &str, change: u8| {
+        let folder = repository.join("snapshots").join(commit);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for file in [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "model.safetensors",
+        ] {
+            let mut bytes = std::fs::read(fixture.join(file)).expect("reads");
+            if file == "model.safetensors" {
+                // A low bit of the last value.
+                let last = bytes.len() - 4;
+                bytes[last] ^= change;
+            }
+            std::fs::write(folder.join(file), bytes).expect("writes");
+        }
+    };
+    let points_to = |commit: &str| {
+        std::fs::create_dir_all(repository.join("refs")).expect("a folder");
+        std::fs::write(repository.join("refs/main"), commit).expect("writes");
+    };
+    snapshot("aaaa", 0);
+    snapshot("bbbb", 1);
+    points_to("aaaa");
+    let stage = |stage: &str| {
+        let mut command = place.command(&[stage, "tiny.toml", "--profile", "quick", "--set", "model=someone/model"]);
+        let command = command.env("HF_HOME", place.path("hf")).env("HF_HUB_OFFLINE", "1");
+        crate::common::Said::from(command.output().expect("starts"))
+    };
+    let prepared = stage("prepare");
+    assert_eq!(prepared.code, Some(0), "{prepared:?}");
+    points_to("bbbb");
+    for next in ["finetune", "finetune"] {
+        let said = stage(next);
+        assert_eq!(said.code, Some(3), "{said:?}");
+        assert!(said.stderr.contains("is not the model that was trained"), "{said:?}");
+    }
+    let untouched = !place.path("ledgers").exists() || place.ledgers() == 0;
+    assert!(untouched, "nothing is charged");
+    points_to("aaaa");
+    assert_eq!(stage("finetune").code, Some(0));
+    points_to("bbbb");
+    assert_eq!(stage("sample").code, Some(3));
+}
+
 /// Chat templates call methods of Python's texts, and refuse in words of their own.
 #[test]
 fn templates_that_call_pythons_methods_did_not_render() {
