@@ -75,16 +75,13 @@ impl ModelFiles {
             _ if self.place == Place::Local && self.files.len() == 1 => return Ok(self.files[0].clone()),
             _ => return self.find("gguf", is_gguf).cloned(),
         };
-        let mut lines: Vec<String> = self
-            .files
-            .iter()
-            .map(|f| format!("{}  {}\n", f.sha256, f.name))
-            .collect();
-        lines.sort_by(|a, b| a.split("  ").last().cmp(&b.split("  ").last()));
+        let mut by_name: Vec<&AssetFile> = self.files.iter().collect();
+        by_name.sort_by(|a, b| a.name.cmp(&b.name));
+        let lines: String = by_name.iter().map(|f| format!("{}  {}\n", f.sha256, f.name)).collect();
         Ok(AssetFile {
             name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             path: folder.to_path_buf(),
-            sha256: sha256(lines.concat().as_bytes()),
+            sha256: sha256(lines.as_bytes()),
             bytes: self.files.iter().map(|f| f.bytes).sum(),
         })
     }

@@ -237,7 +237,7 @@ impl Gemma3Config {
                 .all(|p| *p > 0.0 && p.is_finite());
         match fits {
             true => Ok(self),
-            false => Err(wrong_counts(&self)),
+            false => Err(shape::wrong_counts(&self)),
         }
     }
 
@@ -296,7 +296,7 @@ impl Counts {
             && self.head_width <= MAX_HEAD;
         match fits {
             true => Ok(()),
-            false => Err(wrong_counts(self)),
+            false => Err(shape::wrong_counts(self)),
         }
     }
 
@@ -314,11 +314,6 @@ impl Counts {
         };
         (0..self.layers).map(of_layer).collect()
     }
-}
-
-fn wrong_counts(counts: &dyn std::fmt::Debug) -> Error {
-    Error::data(format!("the model's counts do not fit together: {counts:?}"))
-        .hint("check that its configuration is its own")
 }
 
 impl Gemma3 {

@@ -123,11 +123,8 @@ impl Gpt2Config {
         slots.extend((0..self.n_layer).flat_map(|l| PARTS.iter().enumerate().map(move |p| part(l, p))));
         slots.push(slot("ln_f.weight", Kind::Gain(Gain::Whole), vec![width]));
         slots.push(slot("ln_f.bias", Kind::Shift, vec![width]));
-        slots.extend((!self.tie_word_embeddings).then(|| Slot {
-            name: HEAD.into(),
-            shape: vec![self.vocab_size, width],
-            kind: Kind::Head,
-        }));
+        let head = || Slot::new(HEAD, Kind::Head, vec![self.vocab_size, width]);
+        slots.extend((!self.tie_word_embeddings).then(head));
         let attention = Attention {
             heads: self.n_head,
             kv_heads: self.n_head,
@@ -149,11 +146,7 @@ impl Gpt2Config {
 const HEAD: &str = "lm_head.weight";
 
 fn slot(name: &str, kind: Kind, shape: Vec<usize>) -> Slot {
-    Slot {
-        name: format!("transformer.{name}"),
-        shape,
-        kind,
-    }
+    Slot::new(format!("transformer.{name}"), kind, shape)
 }
 
 impl Gpt2 {

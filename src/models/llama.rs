@@ -294,8 +294,7 @@ impl LlamaConfig {
             && self.heads * self.head_width <= MAX_COUNT;
         match fits {
             true => Ok(()),
-            false => Err(Error::data(format!("the model's counts do not fit together: {self:?}"))
-                .hint("check that its configuration is its own")),
+            false => Err(shape::wrong_counts(self)),
         }
     }
 

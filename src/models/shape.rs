@@ -213,6 +213,12 @@ impl Shape {
     }
 }
 
+/// What is said of counts of a family that do not fit together.
+pub fn wrong_counts(counts: &dyn std::fmt::Debug) -> Error {
+    Error::data(format!("the model's counts do not fit together: {counts:?}"))
+        .hint("check that its configuration is its own")
+}
+
 /// Tokens that a model is asked to look at, of the `declared` ones; a number that is no count stays, to be refused.
 pub fn usable(declared: usize) -> usize {
     match declared <= MAX_COUNT {

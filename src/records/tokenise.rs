@@ -117,11 +117,11 @@ impl Vocabulary {
         let template = in_a_file
             .or_else(|| inside.as_str().map(str::to_string))
             .or_else(|| named(inside));
-        let begins = |text: &str| Some(prompts.encode(text, true).ok()?.get_ids().first().copied());
-        let begins_with_bos = special
-            .bos
-            .as_ref()
-            .is_some_and(|bos| begins("a").flatten() == Some(bos.0));
+        let first = prompts
+            .encode("a", true)
+            .ok()
+            .and_then(|e| e.get_ids().first().copied());
+        let begins_with_bos = special.bos.as_ref().is_some_and(|bos| first == Some(bos.0));
         Ok(Vocabulary::new(prompts, control, special, template, begins_with_bos))
     }
 

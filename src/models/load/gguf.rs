@@ -148,7 +148,7 @@ impl Gguf {
     /// Data: the first of them.
     pub fn require_exactly(&self, tensors: &[(String, Vec<usize>)], ignored: &[&str]) -> Result<()> {
         for (name, shape) in tensors {
-            self.require(name, shape)?;
+            self.entry(name, shape)?;
         }
         let known: HashSet<&str> = tensors
             .iter()
@@ -184,14 +184,6 @@ impl Gguf {
             ))
             .hint("the file contradicts itself: fetch it again")),
         }
-    }
-
-    /// Refuses a file that lacks the tensor, or has it in another shape. No values are read.
-    ///
-    /// # Errors
-    /// Data, as [`Self::tensor`].
-    pub fn require(&self, tensor: &str, shape: &[usize]) -> Result<()> {
-        self.entry(tensor, shape).map(drop)
     }
 
     /// The tensor as f32, row-major, checked against `shape` (outermost dimension first).
