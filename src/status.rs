@@ -284,6 +284,9 @@ fn next(s: &Status) -> Next {
             // Not where another version of the program wrote the configuration, or the folder was renamed.
             command: run_in(&s.folder).ok().map(|_| format!("dpsynth run {folder}")),
         },
+        (None, _) if s.stages.iter().all(|of| of.stage != Stage::Finetune.name()) => {
+            nothing("use the classifier: internal/dp_direct/checkpoint.safetensors, its guarantee beside it")
+        }
         (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
         (None, None) => audit("try to break the run's own claim"),
         (None, Some(a)) if !a.current => audit("the audit was of other files: audit again"),

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{DatasetConfig, EvaluateConfig, Files, ModelConfig};
+use crate::config::{DatasetConfig, Files, ModelConfig, Named};
 use crate::hash::{sha256, sha256_file};
-use crate::models::load::hub::{INDEX, weight_files};
+use crate::models::load::hub::{INDEX, WHOLE, weight_files};
 use crate::progress::Progress;
 use crate::tables::{self, Split};
 use crate::{Error, Result};
@@ -266,17 +266,44 @@ pub fn require_language_model(config: &ModelConfig) -> Result<()> {
     }
 }
 
-/// Where the language model that a configuration names is on this machine, if it is. Goes by names, and downloads nothing.
-pub fn model_on_disk(config: &ModelConfig, locations: &Locations) -> Option<PathBuf> {
+/// How much of a language model can be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// All of it: a GGUF, or the folder of a checkpoint.
+    Whole(PathBuf),
+    /// Its `config.json` alone.
+    Declared(PathBuf),
+}
+
+/// What is here of the language model that a configuration names. Of a repository that is not here, `config.json` is fetched
+/// where the hub answers, and nothing else.
+///
+/// # Errors
+/// Usage: several GGUFs, or what is no repository's name.
+pub fn known_model(config: &ModelConfig, locations: &Locations, progress: &dyn Progress) -> Result<Option<Known>> {
     match (&config.path, &config.repo) {
-        (Some(path), _) => Some(path.clone()),
-        (None, Some(repo)) => Repository::language_model_on_disk(repo, locations).ok().flatten(),
-        (None, None) => {
-            let known = Registry::built_in().status(locations);
-            let own = known.into_iter().find(|s| s.name == config.asset)?;
-            model_in(&own.present?.folder)
+        (Some(path), _) if path.extension().is_some_and(|e| e == "json") => Ok(Some(Known::Declared(path.clone()))),
+        (Some(path), _) => {
+            let declared = path.join("config.json");
+            let has_weights = path.join(WHOLE).exists() || path.join(INDEX).exists();
+            Ok(Some(match declared.is_file() && !has_weights {
+                true => Known::Declared(declared),
+                false => Known::Whole(path.clone()),
+            }))
         }
+        (None, Some(repo)) => match Repository::language_model_on_disk(repo, locations)? {
+            Some(whole) => Ok(Some(Known::Whole(whole))),
+            None => Ok(Repository::declared(repo, locations, progress)?.map(Known::Declared)),
+        },
+        (None, None) => Ok(asset_on_disk(&config.asset, locations).map(Known::Whole)),
     }
+}
+
+/// Where the language model `asset` is on this machine, if it is. Goes by names, and downloads nothing.
+fn asset_on_disk(asset: &str, locations: &Locations) -> Option<PathBuf> {
+    let known = Registry::built_in().status(locations);
+    let own = known.into_iter().find(|s| s.name == asset)?;
+    model_in(&own.present?.folder)
 }
 
 /// A GGUF in `folder`, else the folder itself where it is a checkpoint's.
@@ -321,42 +348,51 @@ fn checkpoint_files(folder: &Path) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// The encoder that a configuration names: `evaluate.encoder_path` if given, else `evaluate.encoder_asset`.
+/// The encoder `named`: a folder, a name in `pipelines/assets.toml`, or a repository on the hub.
 ///
 /// # Errors
-/// As [`Registry::fetch_model`] and [`ModelFiles::local`].
-pub fn encoder(config: &EvaluateConfig, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
-    match &config.encoder_path {
-        Some(path) => ModelFiles::local(path, &ENCODER_FILES),
-        None => Registry::built_in().fetch_model(&config.encoder_asset, locations, progress),
+/// As [`Registry::fetch_model`], [`ModelFiles::local`] and [`Repository::encoder`].
+pub fn encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
+    let local = |folder: &Path| ModelFiles::local(folder, &ENCODER_FILES);
+    match Named::of(named) {
+        Named::Path(folder) => local(&folder),
+        // A folder's name alone was read before.
+        _ if Path::new(named).is_dir() => local(Path::new(named)),
+        Named::Repository(repo) => {
+            let (place, folder) = Repository::encoder(&repo, locations, progress)?;
+            Ok(ModelFiles {
+                name: repo,
+                place,
+                ..local(&folder)?
+            })
+        }
+        Named::Asset(asset) => Registry::built_in().fetch_model(&asset, locations, progress),
     }
 }
 
-/// The sentence encoder `named`: a folder, or a name in `pipelines/assets.toml`.
-///
-/// # Errors
-/// As [`encoder`].
-pub fn sentence_encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
-    match Path::new(named) {
-        folder if folder.is_dir() => ModelFiles::local(folder, &ENCODER_FILES),
-        _ => Registry::built_in().fetch_model(named, locations, progress),
-    }
-}
-
-/// Whether the sentence encoder `named` is on this machine.
+/// Whether the encoder `named` is on this machine.
 pub fn is_here(named: &str, locations: &Locations) -> bool {
     let known = |s: &Status| s.name == named && s.present.is_some();
-    Path::new(named).is_dir() || Registry::built_in().status(locations).iter().any(known)
+    let fetched = |repo: &str| Repository::encoder_on_disk(repo, locations).is_ok_and(|folder| folder.is_some());
+    match Named::of(named) {
+        _ if Path::new(named).is_dir() => true,
+        Named::Path(_) => false,
+        Named::Repository(repo) => fetched(&repo),
+        Named::Asset(_) => Registry::built_in().status(locations).iter().any(known),
+    }
 }
 
-/// Refuses an encoder that is neither a folder nor known.
+/// Refuses a name of an encoder that can be none's. Fetches nothing.
 ///
 /// # Errors
-/// Usage: it is not known.
+/// Usage: it is not known, or no repository's name.
 pub fn require_encoder(named: &str) -> Result<()> {
-    match Path::new(named).is_dir() {
-        true => Ok(()),
-        false => Registry::built_in().require_model(named),
+    match Named::of(named) {
+        _ if Path::new(named).is_dir() => Ok(()),
+        Named::Path(folder) => Err(Error::usage(format!("there is no folder {}", folder.display()))
+            .hint("an encoder's folder holds config.json, model.safetensors and tokenizer.json")),
+        Named::Repository(repo) => repository::parts(&repo).map(drop),
+        Named::Asset(asset) => Registry::built_in().require_model(&asset),
     }
 }
 

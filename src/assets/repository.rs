@@ -10,7 +10,7 @@ use hf_hub::RepoType;
 use super::fetch::Place;
 use super::locations::Locations;
 use super::registry::HubRepo;
-use super::{BESIDE, CHECKPOINT, hub};
+use super::{BESIDE, CHECKPOINT, ENCODER_FILES, hub};
 use crate::models::load::hub::{INDEX, WHOLE, weight_files};
 use crate::progress::Progress;
 use crate::tables::Split;
@@ -71,26 +71,38 @@ impl Repository {
         if let Some(there) = Repository::language_model_on_disk(named, locations)? {
             return Ok((Place::HubCache, there));
         }
-        let snapshot = || locations.snapshot(kind, &from.repo, &from.revision);
-        let nowhere = |why: &str| {
-            Error::other(format!("the model {named} cannot be had: {why}")).hint(format!(
-                "HF_TOKEN gives access to what is private or gated, once its terms are accepted on the hub; where there is internet `dpsynth run` with the same model fetches it into {}, which can be copied here",
-                locations.hub_cache.display()
-            ))
-        };
+        let nowhere = |why: &str| nowhere(named, why, locations);
         let hub = locations.hub.as_ref().ok_or_else(|| nowhere("HF_HUB_OFFLINE is set"))?;
         let names = hub::list(locations, hub, kind, &from).map_err(|why| nowhere(&why))?;
         let model = model_among(named, &names)?.ok_or_else(|| {
             Error::data(format!("the repository {named} holds no language model"))
                 .hint("it needs config.json, tokenizer.json, tokenizer_config.json and safetensors, or a GGUF")
         })?;
-        let missing: Vec<&str> = (model.files.iter())
-            .filter(|name| !snapshot().is_some_and(|folder| folder.join(name).is_file()))
-            .map(String::as_str)
-            .collect();
-        hub::download(locations, hub, kind, &from, &missing, progress).map_err(|why| nowhere(&why))?;
-        let folder = snapshot().ok_or_else(|| nowhere("it did not come whole"))?;
+        let folder = fetched(named, &model.files, locations, progress)?;
         Ok((Place::Hub, folder.join(model.at)))
+    }
+
+    /// The encoder of a repository: `config.json`, `tokenizer.json` and `model.safetensors`. Downloaded where it is not in the
+    /// Hugging Face cache yet.
+    ///
+    /// # Errors
+    /// As [`Repository::language_model`].
+    pub fn encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<(Place, PathBuf)> {
+        if let Some(there) = Repository::encoder_on_disk(named, locations)? {
+            return Ok((Place::HubCache, there));
+        }
+        let files = ENCODER_FILES.map(String::from);
+        Ok((Place::Hub, fetched(named, &files, locations, progress)?))
+    }
+
+    /// The same where the Hugging Face cache holds it whole.
+    ///
+    /// # Errors
+    /// Usage: no repository's name.
+    pub fn encoder_on_disk(named: &str, locations: &Locations) -> Result<Option<PathBuf>> {
+        let from = parts(named)?;
+        let folder = locations.snapshot(RepoType::Model, &from.repo, &from.revision);
+        Ok(folder.filter(|folder| ENCODER_FILES.iter().all(|name| folder.join(name).is_file())))
     }
 
     /// The same where the Hugging Face cache holds it whole.
@@ -104,6 +116,26 @@ impl Repository {
         };
         let found = model_among(named, &beneath(&folder))?.filter(|model| model.is_whole(&folder));
         Ok(found.map(|model| folder.join(model.at)))
+    }
+
+    /// `config.json` of a repository's language model, out of the Hugging Face cache or from the hub; none where it is in
+    /// neither, or the hub does not answer.
+    ///
+    /// # Errors
+    /// Usage: no repository's name.
+    pub fn declared(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<Option<PathBuf>> {
+        const CONFIG: &str = "config.json";
+        let (kind, from) = (RepoType::Model, parts(named)?);
+        let there = || {
+            let folder = locations.snapshot(kind, &from.repo, &from.revision)?;
+            Some(folder.join(CONFIG)).filter(|path| path.is_file())
+        };
+        if let (None, Some(hub)) = (there(), &locations.hub)
+            && let Err(why) = hub::download(locations, hub, kind, &from, &[CONFIG], progress)
+        {
+            progress.note(&format!("the hub was not asked about {named}: {why}"));
+        }
+        Ok(there())
     }
 
     /// The files on this machine, downloaded where they are not in the Hugging Face cache yet.
@@ -191,6 +223,27 @@ impl Repository {
         out.sort();
         out
     }
+}
+
+fn nowhere(named: &str, why: &str, locations: &Locations) -> Error {
+    Error::other(format!("the model {named} cannot be had: {why}")).hint(format!(
+        "HF_TOKEN gives access to what is private or gated, once its terms are accepted on the hub; where there is internet `dpsynth run` with the same model fetches it into {}, which can be copied here",
+        locations.hub_cache.display()
+    ))
+}
+
+/// The folder of a model's repository in the Hugging Face cache, with these files in it.
+fn fetched(named: &str, files: &[String], locations: &Locations, progress: &dyn Progress) -> Result<PathBuf> {
+    let (kind, from) = (RepoType::Model, parts(named)?);
+    let snapshot = || locations.snapshot(kind, &from.repo, &from.revision);
+    let nowhere = |why: &str| nowhere(named, why, locations);
+    let hub = locations.hub.as_ref().ok_or_else(|| nowhere("HF_HUB_OFFLINE is set"))?;
+    let missing: Vec<&str> = (files.iter())
+        .filter(|name| !snapshot().is_some_and(|folder| folder.join(name).is_file()))
+        .map(String::as_str)
+        .collect();
+    hub::download(locations, hub, kind, &from, &missing, progress).map_err(|why| nowhere(&why))?;
+    snapshot().ok_or_else(|| nowhere("it did not come whole"))
 }
 
 /// A model's repository by its name, `ORG/NAME` or `ORG/NAME@REVISION`.

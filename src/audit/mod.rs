@@ -147,7 +147,7 @@ impl Audit<'_> {
         let file = file.language_model()?;
         file.require(&preparation.model_sha256)?;
         let files = ModelFiles::open(&file.path)?;
-        let model = files.model(&device)?;
+        let model = trainable::base(c, &files, &device)?;
         let units = table::units(self.folder, self.config.dataset.max_records_per_unit())?.load()?;
         let initial = trainable::begun(c, &model, &self.folder.warm_start())?;
         if paid::began_elsewhere(initial.values(), &preparation.ledger(), self.folder, self.places)? {
@@ -222,7 +222,7 @@ impl Audit<'_> {
                     .to_string(),
             );
         }
-        let encoder = match echoes && self.config.evaluate.encoder {
+        let encoder = match echoes && self.config.evaluate.encoder.is_on() {
             true => Some(self.encoder(&device)?),
             false => None,
         };
@@ -280,7 +280,7 @@ impl Audit<'_> {
 
     fn encoder(&self, device: &Device) -> Result<SentenceEncoder> {
         let c = &self.config.evaluate;
-        let files = assets::encoder(c, &self.places.assets, self.progress)?;
+        let files = assets::encoder(&c.encoder_name(), &self.places.assets, self.progress)?;
         SentenceEncoder::open(&EncoderFiles::of(&files)?, c.encoder_max_tokens, device)
     }
 

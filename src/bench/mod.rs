@@ -13,4 +13,4 @@ pub mod subject;
 mod synthetic;
 pub mod train;
 
-pub use subject::{Subject, model_shape};
+pub use subject::{Subject, model_shape, of_counts};

@@ -1,22 +1,24 @@
 //! What is measured: a model on a device, and the public prompts before its records.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 
 use super::synthetic;
 use crate::assets::{self, Locations};
 use crate::config::RunConfig;
-use crate::models::llama::LlamaConfig;
-use crate::models::rotation;
-use crate::models::{LanguageModel, ModelFiles};
+use crate::models::llama::{Llama, LlamaConfig};
+use crate::models::{Architecture, LanguageModel, ModelFiles, nf4, rotation};
 use crate::progress::Progress;
 use crate::records::{Encoded, LabelSpace, Vocabulary, prompt};
+use crate::training::trainable;
 use crate::{Error, Result};
 
 /// The end token of a model that has no vocabulary of its own.
 const SYNTHETIC_END: u32 = 2;
 
-/// Random weights are made for no larger model.
-const MOST_PARAMETERS: usize = 4_000_000_000;
+/// Random weights of no more bytes are made.
+const MOST_BYTES: usize = 16_000_000_000;
 
 /// The shape of SmolLM2-135M.
 pub fn model_shape() -> LlamaConfig {
@@ -69,18 +71,35 @@ impl Subject {
         let texts = prompt::prompts(&config.prompt, &labels, vocabulary.chat_template())?;
         Ok(Subject {
             name: config.model.name(),
-            model: files.model(device)?,
+            model: trainable::base(&config.finetune, &files, device)?,
             prompts: texts.iter().map(|t| vocabulary.prompt(t)).collect::<Result<_>>()?,
             end: vocabulary.end(),
         })
     }
 
-    /// A model of this shape with random weights, and two prompts of `prompt_tokens` made-up tokens.
+    /// A model of random weights, its maps `packed` or not, and two prompts of `prompt_tokens` made-up tokens.
     ///
     /// # Errors
-    /// Usage: counts that do not fit together, no token, or more than the context.
-    pub fn synthetic(shape: &LlamaConfig, prompt_tokens: usize, device: &Device) -> Result<Self> {
-        check(shape)?;
+    /// Usage: counts that do not fit together, no token, or more than the context; too many weights.
+    pub fn synthetic(
+        architecture: Arc<dyn Architecture>,
+        packed: bool,
+        prompt_tokens: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        let shape = architecture.shape().clone();
+        let in_maps = shape.over_maps(|input, output| input * output);
+        let bytes = match packed {
+            true => 4 * (shape.parameters() - in_maps) + nf4::Nf4::bytes(in_maps),
+            false => 4 * shape.parameters(),
+        };
+        if bytes > MOST_BYTES {
+            return Err(refused(format!(
+                "{:.1} GB of weights are more than the {:.0} that are made up here",
+                bytes as f64 / 1e9,
+                MOST_BYTES as f64 / 1e9
+            )));
+        }
         if !(1..shape.context).contains(&prompt_tokens) {
             return Err(refused(format!(
                 "a prompt of {prompt_tokens} tokens leaves no room in a context of {}",
@@ -90,7 +109,7 @@ impl Subject {
         let prompt = |label: usize| made_up(label, prompt_tokens, shape.vocabulary);
         Ok(Subject {
             name: "synthetic".into(),
-            model: ModelFiles::Gguf(synthetic::gguf(shape)?).model(device)?,
+            model: synthetic::model(architecture, packed, device)?,
             prompts: (0..2).map(prompt).collect(),
             end: SYNTHETIC_END.min(shape.vocabulary as u32 - 1),
         })
@@ -140,7 +159,15 @@ fn made_up(seed: usize, count: usize, vocabulary: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Counts that a person chose, refused before gigabytes are made of them.
+/// The family of these counts, which a person chose.
+///
+/// # Errors
+/// Usage: counts that do not fit together.
+pub fn of_counts(counts: LlamaConfig) -> Result<Arc<dyn Architecture>> {
+    check(&counts)?;
+    Ok(Arc::new(Llama::new(counts, serde_json::Value::Null)))
+}
+
 fn check(c: &LlamaConfig) -> Result<()> {
     let counts = [
         ("layers", c.layers, 1024),
@@ -163,12 +190,6 @@ fn check(c: &LlamaConfig) -> Result<()> {
     }
     if !heads.is_multiple_of(kv_heads) {
         return Err(refused(format!("{kv_heads} heads of keys do not divide {heads} heads")));
-    }
-    let parameters = c.shape().parameters();
-    if parameters > MOST_PARAMETERS {
-        return Err(refused(format!(
-            "a model of {parameters} parameters is more than the {MOST_PARAMETERS} that are made up here"
-        )));
     }
     Ok(())
 }

@@ -323,7 +323,7 @@ pub fn measure(
     let f = &setting.finetune;
     let model = &subject.model;
     let trained = match f.method {
-        Method::Lora => Trained::Lora { rank: f.rank },
+        Method::Lora | Method::Qlora => Trained::Lora { rank: f.rank },
         Method::Full => Trained::Full,
     };
     let records = bench.units.all();

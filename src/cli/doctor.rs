@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::assets::{self, Locations, Registry, Status};
+use dpsynth::machine;
 use dpsynth::models::device;
 use serde::Serialize;
-use sysinfo::{Disks, System};
+use sysinfo::Disks;
 
 use super::Ui;
 
@@ -68,7 +69,7 @@ impl Doctor {
 
 impl Findings {
     fn collect(runs_dir: PathBuf, locations: &Locations) -> Self {
-        let (memory_bytes, memory_free_bytes) = memory().unzip();
+        let (memory_bytes, memory_free_bytes) = machine::memory().unzip();
         let hub_name = locations
             .hub
             .as_ref()
@@ -187,17 +188,6 @@ fn nvidia_driver() -> bool {
     ["/proc/driver/nvidia/version", "/dev/nvidia0"]
         .iter()
         .any(|path| Path::new(path).exists())
-}
-
-/// Total and available memory; inside a container its limits.
-fn memory() -> Option<(u64, u64)> {
-    let mut system = System::new().ok()?;
-    system.refresh_memory();
-    let (total, free) = (system.total_memory(), system.available_memory());
-    match system.cgroup_limits() {
-        Some(limits) if limits.total_memory > 0 => Some((total.min(limits.total_memory), free.min(limits.free_memory))),
-        _ => Some((total, free)),
-    }
 }
 
 /// Free space on the disk that `folder` is on or would be made on.

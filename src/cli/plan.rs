@@ -1,11 +1,14 @@
 //! `dpsynth plan`: what a run will spend and cost, and what it might better be.
 
+use burn::tensor::Device;
 use clap::Args;
-use dpsynth::assets::Locations;
-use dpsynth::config::{Profile, RunConfig};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use dpsynth::assets::{Known, Locations};
+use dpsynth::config::{Method, Precision, Profile, RunConfig, Task};
+use dpsynth::machine::gpus::{self, Gpu};
 use dpsynth::pipeline::checks;
 use dpsynth::pipeline::cost::{Cost, Spending};
-use dpsynth::pipeline::estimate::{Estimate, estimate, respent};
+use dpsynth::pipeline::estimate::{Estimate, Fits, estimate, respent};
 use dpsynth::pipeline::hours::{Hours, Spent, spend};
 use dpsynth::pipeline::rates::Rates;
 use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
@@ -29,9 +32,18 @@ pub struct Plan {
     /// Says how to spend this time on a whole run, in hours, evaluation included
     #[arg(long, value_name = "H", allow_negative_numbers = true)]
     hours: Option<f64>,
+    /// Says whether the model fits into this GPU's memory, in the place of this machine's
+    #[arg(long, value_name = "NAME", conflicts_with = "hours", value_parser = gpu())]
+    gpu: Option<Gpu>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// By its name.
+fn gpu() -> impl TypedValueParser<Value = Gpu> {
+    PossibleValuesParser::new(gpus::GPUS.map(|gpu| gpu.name))
+        .map(|name| gpus::named(&name).expect("it has a name here"))
 }
 
 #[derive(Serialize)]
@@ -146,24 +158,20 @@ impl Plan {
         let hours = self.hours.map(Hours::new).transpose()?;
         let (config, profile) = self.which.load()?;
         let (places, longest) = (Locations::from_env(), self.which.longest_text()?);
-        let e = match hours {
-            None => estimate(&config, &places, longest, |device| Ok(Rates::guessed(device)))?,
-            Some(_) => {
-                let stop = interrupts()?;
-                estimate(&config, &places, longest, |device| {
-                    Rates::measured(&config, device, &places, stop, ui)
-                })?
-            }
+        let not_here = || {
+            Error::usage("how much can be done in a time is known once the model is here")
+                .hint(format!("dpsynth fetch {}", config.model.name()))
         };
+        let rates = |device: &Device, known: &Known| match (hours, known) {
+            (None, _) => Ok(Rates::guessed(device)),
+            (Some(_), Known::Whole(_)) => Rates::measured(&config, device, &places, interrupts()?, ui),
+            (Some(_), Known::Declared(_)) => Err(not_here()),
+        };
+        let e = estimate(&config, &places, longest, self.gpu, rates, ui)?;
         let spent = match (hours, &e.basis) {
             (None, _) => None,
             (Some(hours), Some(basis)) => Some((spend(&config, basis, hours)?, hours)),
-            (Some(_), None) => {
-                return Err(
-                    Error::usage("how much can be done in a time is known once the model is here")
-                        .hint(format!("dpsynth fetch {}", config.model.name())),
-                );
-            }
+            (Some(_), None) => return Err(not_here()),
         };
         let warnings = match &spent {
             None => e.warnings.clone(),
@@ -190,21 +198,63 @@ impl Plan {
             ),
             format!("noise multiplier  {:.4}", p.number("noise_multiplier")),
         ];
-        match &e.cost {
-            Some(c) => {
+        match (&e.cost, &e.fits) {
+            (Some(c), _) => {
                 out.push(cost(c, hours.is_some()));
                 out.push(match &proposal {
                     Some((proposal, spent)) => proposal.text(spent, profile),
                     None => format!("planner           {}", advice(&config, c)?),
                 });
             }
-            None => out.push(format!(
+            (None, Some(fits)) => out.push(format!(
+                "memory, at most   {:.1} GB training",
+                fits.training_memory_bytes / 1e9
+            )),
+            (None, None) if config.task == Task::Classify => {
+                out.push("memory and time   are not estimated for a classifier".to_string());
+            }
+            (None, None) => out.push(format!(
                 "memory and time   known once the model is here: dpsynth fetch {}",
                 config.model.name()
             )),
         }
+        // What is here and fits needs no table of what else would.
+        if let Some(fits) = e
+            .fits
+            .as_ref()
+            .filter(|fits| self.gpu.is_some() || !e.is_here || !fits.trains())
+        {
+            out.push(ways(fits));
+        }
         ui.print(&out.join("\n"))
     }
+}
+
+/// Which ways to train fit.
+fn ways(fits: &Fits) -> String {
+    let cell = |method: Method, precision: Precision| {
+        let way = fits
+            .ways
+            .iter()
+            .find(|way| (way.method, way.precision) == (method, precision));
+        way.map_or(String::new(), |way| match way.micro_batch_size {
+            0 => format!("too large: {:.1} GB", way.least_bytes / 1e9),
+            most => format!("{most} at once"),
+        })
+    };
+    let mut table = table(["training", "f32", "bf16"], 1..);
+    for (name, method) in [("lora", Method::Lora), ("qlora", Method::Qlora), ("full", Method::Full)] {
+        let [f32, bf16] = [Precision::F32, Precision::Bf16].map(|precision| cell(method, precision));
+        table.add_row([name.to_string(), f32, bf16]);
+    }
+    format!(
+        "records that fit into {:.1} GB {}, by finetune.method and finetune.precision:\n{table}",
+        fits.memory_bytes / 1e9,
+        match fits.of {
+            "here" => "of memory here".to_string(),
+            gpu => format!("of a GPU ({gpu})"),
+        }
+    )
 }
 
 fn cost(c: &Cost, measured: bool) -> String {

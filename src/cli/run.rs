@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
-use dpsynth::config::{self, Profile, RunConfig};
+use dpsynth::config::{self, Profile, RunConfig, Task};
 use dpsynth::models::device;
 use dpsynth::page;
 use dpsynth::pipeline::Pipeline;
@@ -138,9 +138,12 @@ fn with_pipeline(which: &Which, output: &Output, ui: &Ui, work: impl FnOnce(&Pip
     let pipeline = Pipeline::open(config, profile, &places, interrupts()?, ui)?;
     let outcome = work(&pipeline);
     let report = pipeline.report();
+    // A classifier has no page: what there is to see is a line.
+    let draws = pipeline.config().task == Task::Synthesise;
     let page = report
         .as_ref()
         .ok()
+        .filter(|_| draws)
         .map(|report| page::write_internal(pipeline.folder(), pipeline.config(), report, &places.ledgers));
     outcome?;
     let report = report?;

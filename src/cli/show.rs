@@ -1,7 +1,7 @@
 //! Results as text for a terminal.
 
 use comfy_table::{ContentArrangement, Table};
-use dpsynth::config::RunConfig;
+use dpsynth::config::{RunConfig, Task};
 use dpsynth::documents::{Report, Sampled};
 use dpsynth::evaluation::metrics::Interval;
 use dpsynth::evaluation::{Reference, UtilityRow};
@@ -124,6 +124,10 @@ fn to_look_at(report: &Report, config: &RunConfig, folder: &RunFolder) -> Vec<St
         Some(next) => out.push(format!(
             "next: dpsynth {} {run} (`dpsynth run {run}` does all that is left)",
             next.name()
+        )),
+        None if config.task == Task::Classify => out.push(format!(
+            "classifier: {}",
+            folder.direct("checkpoint.safetensors").display()
         )),
         None => out.push(format!("next: dpsynth audit {run}, which tries to break the claim")),
     }

@@ -26,6 +26,9 @@ pub struct DatasetConfig {
     /// Column that holds the text.
     #[serde(default = "default_text")]
     pub text: TextColumn,
+    /// Column that holds the second text of a pair: a record is then both, with `␟` (U+241F) between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_text: Option<String>,
     /// One or more label columns, each with its declared (public) values.
     pub labels: Vec<LabelConfig>,
     /// Who is protected: default, each record; or everything that shares a value of a column, such as a person's records.
@@ -77,6 +80,7 @@ impl Default for DatasetConfig {
             train: None,
             test: None,
             text: default_text(),
+            second_text: None,
             labels: Vec::new(),
             unit: None,
             public_size: 0,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::QualityConfig;
-use super::rules::{self, refuse};
+use super::rules::{self, is_default, refuse};
 use crate::Result;
 
 /// What an evaluation may compare with besides.
@@ -32,6 +32,23 @@ pub enum AllReal {
     Both,
 }
 
+/// Whether an encoder judges besides the linear classifier, and which.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "true, false, or an encoder's name, `./folder` or repository")]
+pub enum Judge {
+    /// The one that `encoder_path` or `encoder_asset` names, or none.
+    Switch(bool),
+    /// By its name: an asset, `./folder`, or `ORG/NAME` on the hub.
+    Named(String),
+}
+
+impl Judge {
+    /// Whether one judges.
+    pub fn is_on(&self) -> bool {
+        *self != Judge::Switch(false)
+    }
+}
+
 /// How the arm `non_private` is trained, besides what `finetune` says of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table such as { epochs = 1 }")]
@@ -53,8 +70,40 @@ impl Default for NonPrivateConfig {
     }
 }
 
-/// Softmax regression on frozen sentence vectors, trained by the same private step as the language model: epsilon, delta,
-/// unit, clipping and noise are those of `finetune`.
+/// What of an encoder `dp_direct` trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectMethod {
+    /// Nothing: softmax regression on its frozen sentence vectors.
+    #[default]
+    Features,
+    /// Factors of low rank beside every linear map, and a head.
+    Lora,
+    /// All weights, and a head.
+    Full,
+    /// What is added after maps and norms, and a head (Ben Zaken et al. 2022).
+    Bitfit,
+    /// A head of two layers alone.
+    LastLayer,
+    /// Keys and values before those of the text, in each layer, and a head (Li and Liang 2021).
+    Prefix,
+}
+
+impl DirectMethod {
+    /// AdamW's step size where none is given: larger where little is trained.
+    fn learning_rate(self) -> f64 {
+        match self {
+            DirectMethod::Features => 0.1,
+            DirectMethod::Lora => 1e-3,
+            DirectMethod::Full => 5e-4,
+            DirectMethod::Bitfit | DirectMethod::LastLayer => 5e-3,
+            DirectMethod::Prefix => 1e-2,
+        }
+    }
+}
+
+/// A classifier, trained by the same private step as the language model: epsilon, delta, unit, clipping and noise are those of
+/// `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table such as { steps = 40 }")]
 pub struct DpDirectConfig {
@@ -62,8 +111,46 @@ pub struct DpDirectConfig {
     pub expected_batch_size: Option<u64>,
     /// Number of steps; default: that of `finetune`.
     pub steps: Option<u64>,
+    /// AdamW's step size; default: 0.1 on frozen vectors, 1e-3 of LoRA, 5e-4 of all weights, 5e-3 of `"bitfit"` and
+    /// `"last-layer"`, 1e-2 of `"prefix"`.
+    pub learning_rate: Option<f64>,
+    /// `"features"`, `"lora"`, `"full"`, `"bitfit"`, `"last-layer"` or `"prefix"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub method: DirectMethod,
+    /// The encoder, named as `evaluate.encoder` is; default: that one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub encoder: Option<String>,
+    /// LoRA rank, and its scale: the factors' output is multiplied by alpha / rank.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rank: Option<usize>,
+    /// See `rank`; default: the rank.
+    #[serde(skip_serializing_if = "is_default")]
+    pub alpha: Option<f64>,
+    /// Keys and values before the text's, of `"prefix"`; default: 8.
+    #[serde(skip_serializing_if = "is_default")]
+    pub prefix_tokens: Option<usize>,
+}
+
+impl DpDirectConfig {
     /// AdamW's step size.
-    pub learning_rate: f64,
+    pub fn learning_rate(&self) -> f64 {
+        self.learning_rate.unwrap_or_else(|| self.method.learning_rate())
+    }
+
+    /// LoRA's rank.
+    pub fn rank(&self) -> usize {
+        self.rank.unwrap_or(16)
+    }
+
+    /// LoRA's scale, times the rank.
+    pub fn alpha(&self) -> f64 {
+        self.alpha.unwrap_or(self.rank() as f64)
+    }
+
+    /// Keys and values before the text's.
+    pub fn prefix_tokens(&self) -> usize {
+        self.prefix_tokens.unwrap_or(8)
+    }
 }
 
 impl Default for DpDirectConfig {
@@ -71,7 +158,12 @@ impl Default for DpDirectConfig {
         DpDirectConfig {
             expected_batch_size: None,
             steps: None,
-            learning_rate: 0.1,
+            learning_rate: None,
+            method: DirectMethod::default(),
+            encoder: None,
+            rank: None,
+            alpha: None,
+            prefix_tokens: None,
         }
     }
 }
@@ -99,8 +191,9 @@ pub struct EvaluateConfig {
     pub non_private: NonPrivateConfig,
     /// Number of seeds behind each interval.
     pub seeds: usize,
-    /// Trains an encoder besides the linear classifier.
-    pub encoder: bool,
+    /// Trains an encoder besides the linear classifier: `true`, or the one that is named, such as
+    /// `"distilbert-base-uncased"`.
+    pub encoder: Judge,
     /// Name of the encoder in `pipelines/assets.toml`.
     pub encoder_asset: String,
     /// A local folder with `config.json`, `model.safetensors` and `tokenizer.json`, used instead.
@@ -125,6 +218,20 @@ impl EvaluateConfig {
         self.arms.contains(&arm)
     }
 
+    /// What names the encoder, whether it judges or only reads.
+    pub fn encoder_name(&self) -> String {
+        match (&self.encoder, &self.encoder_path) {
+            (Judge::Named(named), _) => named.clone(),
+            (Judge::Switch(_), Some(path)) => path.display().to_string(),
+            (Judge::Switch(_), None) => self.encoder_asset.clone(),
+        }
+    }
+
+    /// What names the encoder of `dp_direct`.
+    pub fn direct_encoder(&self) -> String {
+        self.dp_direct.encoder.clone().unwrap_or_else(|| self.encoder_name())
+    }
+
     /// Whether models are trained on the real records beside the run's own.
     pub fn trains_references(&self) -> bool {
         self.asks(ExtraArm::DpDirect) || self.asks(ExtraArm::NonPrivate)
@@ -142,7 +249,7 @@ impl Default for EvaluateConfig {
             dp_direct: DpDirectConfig::default(),
             non_private: NonPrivateConfig::default(),
             seeds: 3,
-            encoder: true,
+            encoder: Judge::Switch(true),
             encoder_asset: "all-minilm-l6-v2".into(),
             encoder_path: None,
             encoder_max_tokens: 256,
@@ -163,7 +270,8 @@ impl EvaluateConfig {
     pub fn check(&self) -> Result<()> {
         rules::above_zero(&[
             ("evaluate.encoder_learning_rate", self.encoder_learning_rate),
-            ("evaluate.dp_direct.learning_rate", self.dp_direct.learning_rate),
+            ("evaluate.dp_direct.learning_rate", self.dp_direct.learning_rate()),
+            ("evaluate.dp_direct.alpha", self.dp_direct.alpha()),
             ("evaluate.non_private.learning_rate", self.non_private.learning_rate),
         ])?;
         rules::at_least_one(&[
@@ -178,6 +286,8 @@ impl EvaluateConfig {
         rules::at_least_one_if_given(&[
             ("evaluate.records", self.records),
             ("evaluate.encoder_test_records", self.encoder_test_records),
+            ("evaluate.dp_direct.rank", self.dp_direct.rank),
+            ("evaluate.dp_direct.prefix_tokens", self.dp_direct.prefix_tokens),
             ("evaluate.dp_direct.steps", steps(self.dp_direct.steps)),
             (
                 "evaluate.dp_direct.expected_batch_size",

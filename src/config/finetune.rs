@@ -22,8 +22,17 @@ pub enum Clipping {
 pub enum Method {
     /// Factors of low rank beside every linear map (Hu et al. 2021).
     Lora,
+    /// The same beside weights that stay in a few bits each (Dettmers et al. 2023): as a GGUF packs them, else in NF4.
+    Qlora,
     /// All weights.
     Full,
+}
+
+impl Method {
+    /// Whether factors of low rank are trained.
+    pub fn is_low_rank(self) -> bool {
+        self != Method::Full
+    }
 }
 
 /// Element type of the linear maps' products in training. Norms, sums and the optimizer are f32 or wider in any case.
@@ -118,7 +127,7 @@ impl Default for WarmStartConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FinetuneConfig {
-    /// `"lora"` or `"full"`.
+    /// `"lora"`, `"qlora"` or `"full"`.
     pub method: Method,
     /// `"f32"` or `"bf16"`.
     pub precision: Precision,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Files, HeldOut, RunConfig};
+use super::{Files, HeldOut, Judge, Named, RunConfig};
 use crate::tables::{Split, find, is_pattern};
 use crate::{Error, Result};
 
@@ -248,13 +248,25 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     files.flat_map(Files::paths_mut).for_each(&resolve);
     let names = dataset.labels.iter_mut().filter_map(|l| l.names_file.as_mut());
     names.for_each(&resolve);
-    if let (Some(path), Some(home)) = (&mut config.model.path, std::env::var_os("HOME"))
-        && let Ok(below) = path.strip_prefix("~")
-    {
-        *path = Path::new(&home).join(below);
+    let model = |path: &mut PathBuf| {
+        if let (Ok(below), Some(home)) = (path.strip_prefix("~"), std::env::var_os("HOME")) {
+            *path = Path::new(&home).join(below);
+        }
+        resolve(path);
+    };
+    config.model.path.as_mut().map(&model);
+    config.evaluate.encoder_path.as_mut().map(&model);
+    let judge = match &mut config.evaluate.encoder {
+        Judge::Named(named) => Some(named),
+        Judge::Switch(_) => None,
+    };
+    let direct = config.evaluate.dp_direct.encoder.as_mut();
+    for named in judge.into_iter().chain(direct).chain(&mut config.lexicon.encoder) {
+        if let Named::Path(mut path) = Named::of(named) {
+            model(&mut path);
+            *named = path.to_string_lossy().into_owned();
+        }
     }
-    config.model.path.as_mut().map(&resolve);
-    config.evaluate.encoder_path.as_mut().map(&resolve);
     folders = folders
         .iter()
         .map(|folder| {

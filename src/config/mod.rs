@@ -8,6 +8,7 @@ mod finetune;
 mod lexicon;
 mod load;
 mod model;
+mod names;
 mod prepare;
 mod prompt;
 mod quality;
@@ -24,11 +25,12 @@ pub use crate::tables::Escape;
 pub use audit::AuditConfig;
 pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig, is_population};
 pub use draft::draft;
-pub use evaluate::{AllReal, DpDirectConfig, EvaluateConfig, ExtraArm, NonPrivateConfig};
+pub use evaluate::{AllReal, DirectMethod, DpDirectConfig, EvaluateConfig, ExtraArm, Judge, NonPrivateConfig};
 pub use finetune::{Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
 pub use lexicon::LexiconConfig;
 pub use load::{Profile, load, resolved};
 pub use model::ModelConfig;
+pub use names::Named;
 pub use prepare::PrepareConfig;
 pub use prompt::PromptConfig;
 pub use quality::QualityConfig;
@@ -40,12 +42,26 @@ pub use sample::{
 
 use crate::{Error, Result};
 
+/// What comes of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Records, drawn from a language model that was trained privately.
+    #[default]
+    Synthesise,
+    /// A classifier, trained privately on the real records: the arm `dp_direct` and nothing else.
+    Classify,
+}
+
 /// Everything a run depends on. A run's folder holds the resolved value as `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// Name of the run; its folder is `<runs_dir>/<name>-<profile>`.
     pub name: String,
+    /// What comes of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub task: Task,
     /// Where the models compute.
     #[serde(default)]
     pub device: DeviceChoice,
@@ -55,6 +71,7 @@ pub struct RunConfig {
     #[serde(default)]
     pub model: ModelConfig,
     /// How a label becomes a request to the model.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub prompt: PromptConfig,
     /// Reading, cleaning and tokenising.
     #[serde(default)]
@@ -119,6 +136,23 @@ impl RunConfig {
     /// Settings of different sections.
     fn together(&self) -> Result<()> {
         let (f, total) = (&self.finetune, self.dataset.total_epsilon);
+        match self.task {
+            Task::Classify if self.evaluate.arms != [ExtraArm::DpDirect] => {
+                return refuse(
+                    "evaluate.arms",
+                    "[\"dp_direct\"] where `task` is \"classify\"",
+                    format!("{:?}", self.evaluate.arms),
+                );
+            }
+            Task::Synthesise if self.prompt.user.trim().is_empty() => {
+                return refuse(
+                    "prompt.user",
+                    "a request to the model over the label columns",
+                    "nothing",
+                );
+            }
+            _ => {}
+        }
         if self.sample.guidance_contrast == Contrast::Marginal && self.prompt.marginal.is_none() {
             return Err(Error::usage(
                 "`sample.guidance_contrast` is \"marginal\" and there is no prompt without a label",
@@ -138,7 +172,8 @@ impl RunConfig {
             )
             .hint("finetune.label_histogram_epsilon = 0.1 takes it from the run's epsilon"));
         }
-        if self.evaluate.asks(ExtraArm::DpDirect) && total.is_none_or(|total| total <= f.epsilon) {
+        let twice = self.task == Task::Synthesise && self.evaluate.asks(ExtraArm::DpDirect);
+        if twice && total.is_none_or(|total| total <= f.epsilon) {
             // Refused now, not after training and sampling.
             return Err(Error::usage(format!(
                 "the arm `dp_direct` spends budget a second time, and the dataset's total is {}",

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::Named;
+
 /// Which language model is fine-tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Declared")]
@@ -75,16 +77,17 @@ impl From<Declared> for ModelConfig {
                 path: keys.path,
                 repo: keys.repo,
             },
-            // `./folder`, `/models/x`, `~/x` and `x.gguf` are paths, `ORG/NAME` is a repository.
-            Declared::Named(named) if named.starts_with(['.', '/', '~']) || named.ends_with(".gguf") => ModelConfig {
-                path: Some(named.into()),
-                ..none
+            Declared::Named(named) => match Named::of(&named) {
+                Named::Path(path) => ModelConfig {
+                    path: Some(path),
+                    ..none
+                },
+                Named::Repository(repo) => ModelConfig {
+                    repo: Some(repo),
+                    ..none
+                },
+                Named::Asset(asset) => ModelConfig { asset, ..none },
             },
-            Declared::Named(named) if named.contains('/') => ModelConfig {
-                repo: Some(named),
-                ..none
-            },
-            Declared::Named(asset) => ModelConfig { asset, ..none },
         }
     }
 }
@@ -112,5 +115,10 @@ mod tests {
             Some("Qwen/Qwen3-0.6B")
         );
         assert_eq!(model("model = 'gemma-3-270m'").asset, "gemma-3-270m");
+        assert_eq!(model("model = 'gpt2'").repo.as_deref(), Some("openai-community/gpt2"));
+        assert_eq!(
+            model("model = 'gpt2@607a30d'").repo.as_deref(),
+            Some("openai-community/gpt2@607a30d")
+        );
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How a label becomes a request to the model, through the model's own chat template.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptConfig {
     /// System turn; default: the one the chat template brings.

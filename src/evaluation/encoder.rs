@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{EncodeInput, Encoding, Tokenizer, TruncationParams};
 
 use super::Example;
 use super::linear::argmax;
@@ -16,6 +16,7 @@ use crate::assets::ModelFiles;
 use crate::config::EvaluateConfig;
 use crate::machine::workers::Workers;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
+use crate::records::PAIR;
 use crate::{Error, Result};
 
 /// The head starts from nothing, the encoder from a checkpoint: the head's learning rate is this many times higher.
@@ -98,16 +99,53 @@ impl TextEncoder {
         Ok(TextEncoder(tokenizer))
     }
 
-    /// The ids of each text, at least one.
-    pub(super) fn encode<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<u32>>> {
-        let texts: Vec<&str> = texts.into_iter().collect();
-        let encodings = self.0.encode_batch_fast(texts, true).map_err(|e| {
-            Error::data(format!("the encoder's tokenizer refused a text: {e}")).hint("check that the texts are UTF-8")
-        })?;
-        let ids = encodings.iter().map(|e| e.get_ids().to_vec());
-        // A tokenizer without special tokens makes nothing of an empty text.
-        Ok(ids.map(|ids| if ids.is_empty() { vec![0] } else { ids }).collect())
+    /// The pieces of each text, at least one.
+    pub(super) fn encode<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Pieces>> {
+        let inputs: Vec<EncodeInput> = texts.into_iter().map(input).collect();
+        let encodings = self.0.encode_batch_fast(inputs, true).map_err(refused)?;
+        Ok(encodings.iter().map(Pieces::of).collect())
     }
+
+    /// The same of one text, on the caller's thread.
+    pub(super) fn pieces(&self, text: &str) -> Result<Pieces> {
+        Ok(Pieces::of(&self.0.encode_fast(input(text), true).map_err(refused)?))
+    }
+}
+
+/// A text in word pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pieces {
+    /// At least one.
+    pub ids: Vec<u32>,
+    /// Where the second text of a pair begins; behind all of them where there is none.
+    pub second: usize,
+}
+
+impl Pieces {
+    fn of(encoding: &Encoding) -> Self {
+        // A tokenizer without special tokens makes nothing of an empty text.
+        let ids = match encoding.get_ids() {
+            [] => vec![0],
+            ids => ids.to_vec(),
+        };
+        let second = encoding.get_type_ids().iter().position(|id| *id == 1);
+        Pieces {
+            second: second.unwrap_or(ids.len()),
+            ids,
+        }
+    }
+}
+
+/// A text, or the two of a pair.
+fn input(text: &str) -> EncodeInput<'_> {
+    match text.split_once(PAIR) {
+        Some((first, second)) => (first, second).into(),
+        None => text.into(),
+    }
+}
+
+fn refused(e: tokenizers::Error) -> Error {
+    Error::data(format!("the encoder's tokenizer refused a text: {e}")).hint("check that the texts are UTF-8")
 }
 
 #[derive(Module, Debug)]
@@ -242,7 +280,7 @@ impl Fitting<'_> {
                 let gradients = |part: &&[usize]| {
                     // Leaves of its own: graphs that share one wait for each other.
                     let (bert, head) = (bert.clone().fork(&autodiff), head.clone().fork(&autodiff));
-                    let tokens = TokenBatch::new(&select(&rows, part), &autodiff);
+                    let tokens = batch_of(&rows, part, &autodiff);
                     let labels: Vec<usize> = part.iter().map(|&i| examples[i].label).collect();
                     let share = part.len() as f64 / batch.len() as f64;
                     let loss = cross_entropy(logits(&bert, &head, &tokens), &labels, &autodiff) * share;
@@ -275,16 +313,16 @@ impl Fitting<'_> {
 /// What `forward` makes of each row of token ids, rows of similar length together; `each_batch` hears the number done, as often
 /// as each of the workers has had a batch.
 pub(super) fn vectors(
-    rows: &[Vec<u32>],
+    rows: &[Pieces],
     device: &Device,
     workers: &Workers,
     forward: impl Fn(&TokenBatch) -> Tensor<2> + Sync,
     each_batch: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let mut by_length: Vec<usize> = (0..rows.len()).collect();
-    by_length.sort_by_key(|&i| rows[i].len());
+    by_length.sort_by_key(|&i| rows[i].ids.len());
     let of = |batch: &&[usize]| -> Result<Vec<Vec<f32>>> {
-        let out = forward(&TokenBatch::new(&select(rows, batch), device));
+        let out = forward(&batch_of(rows, batch, device));
         let [_, width] = out.dims();
         let out: Vec<f32> = out.try_into_vec_as().map_err(|e| {
             Error::other(format!("the device gave no values back: {e}")).hint("try again with `device = \"cpu\"`")
@@ -306,12 +344,14 @@ pub(super) fn vectors(
     Ok(all)
 }
 
-fn select<'a>(rows: &'a [Vec<u32>], batch: &[usize]) -> Vec<&'a [u32]> {
-    batch.iter().map(|&i| rows[i].as_slice()).collect()
+fn batch_of(rows: &[Pieces], batch: &[usize], device: &Device) -> TokenBatch {
+    let ids: Vec<&[u32]> = batch.iter().map(|&i| rows[i].ids.as_slice()).collect();
+    let second: Vec<usize> = batch.iter().map(|&i| rows[i].second).collect();
+    TokenBatch::new(&ids, device).with_second(&second)
 }
 
 /// Mean of −log p(label).
-fn cross_entropy(logits: Tensor<2>, labels: &[usize], device: &Device) -> Tensor<1> {
+pub(super) fn cross_entropy(logits: Tensor<2>, labels: &[usize], device: &Device) -> Tensor<1> {
     let labels: Vec<i32> = labels.iter().map(|&l| l as i32).collect();
     let count = labels.len();
     let labels: Tensor<2, Int> = Tensor::from_data(TensorData::new(labels, [count, 1]), device);
@@ -326,11 +366,11 @@ fn schedule(done: usize, total: usize) -> f64 {
 }
 
 /// Every row once, in batches of `size` rows of similar length, in random order.
-fn shuffled_batches(rows: &[Vec<u32>], size: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+fn shuffled_batches(rows: &[Pieces], size: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.shuffle(rng);
     for group in order.chunks_mut(size * BATCHES_SORTED_TOGETHER) {
-        group.sort_by_key(|&i| rows[i].len());
+        group.sort_by_key(|&i| rows[i].ids.len());
     }
     let mut batches: Vec<Vec<usize>> = order.chunks(size).map(<[usize]>::to_vec).collect();
     batches.shuffle(rng);

@@ -100,6 +100,10 @@ pub fn training(facts: &Facts) -> Vec<String> {
     let f = &facts.config.finetune;
     let trained = match f.method {
         Method::Lora => format!("in factors of low rank ({}) beside its linear maps", f.rank),
+        Method::Qlora => format!(
+            "in factors of low rank ({}) beside its linear maps, which stay in a few bits a weight",
+            f.rank
+        ),
         Method::Full => "in all its weights".into(),
     };
     let mut out = Vec::new();

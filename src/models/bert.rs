@@ -1,9 +1,10 @@
 //! The BERT encoder (Devlin et al. 2019), DistilBERT (Sanh et al. 2019) and RoBERTa (Liu et al. 2019), read from Hugging Face
 //! checkpoints.
 //!
-//! One text segment, no dropout, no pooler: [`Bert::forward`] gives the last hidden states. Hidden states travel as
+//! No dropout, no pooler: [`Bert::forward`] gives the last hidden states. Hidden states travel as
 //! `[batch · tokens, hidden]`, so that every linear map is one 2-D product.
 
+pub mod classifier;
 mod gelu;
 
 use std::collections::HashMap;
@@ -136,6 +137,8 @@ pub struct TokenBatch {
     pub ids: Tensor<2, Int>,
     /// `[batch, tokens]`, true where a row is padded; `None` where no row is.
     pub padding: Option<Tensor<2, Bool>>,
+    /// `[batch, tokens, 1]`, 1 in the second text of a pair; `None` where no row is a pair.
+    pub second: Option<Tensor<3>>,
 }
 
 impl TokenBatch {
@@ -155,6 +158,22 @@ impl TokenBatch {
                 .contains(&true)
                 .then(|| Tensor::from_data(TensorData::new(padding, [batch, longest]), device)),
             ids: Tensor::from_data(TensorData::new(ids, [batch, longest]), device),
+            second: None,
+        }
+    }
+
+    /// The same rows, of which each is a second text from its `starts` on.
+    pub fn with_second(self, starts: &[usize]) -> Self {
+        let [batch, tokens] = self.ids.dims();
+        if starts.iter().all(|start| *start >= tokens) {
+            return self;
+        }
+        let is_second = |i: usize| f32::from(u8::from(i % tokens >= starts[i / tokens]));
+        let values: Vec<f32> = (0..batch * tokens).map(is_second).collect();
+        let second = Tensor::from_data(TensorData::new(values, [batch, tokens, 1]), &self.ids.device());
+        TokenBatch {
+            second: Some(second),
+            ..self
         }
     }
 
@@ -217,7 +236,7 @@ impl Bert {
             .padding
             .clone()
             .map(|p| p.float().mul_scalar(-1e9).reshape([rows, 1, 1, tokens]));
-        let mut x = self.embeddings.forward(batch.ids.clone());
+        let mut x = self.embeddings.forward(batch);
         for layer in &self.layers {
             x = layer.forward(x, [rows, tokens], bias.as_ref());
         }
@@ -230,8 +249,10 @@ impl Bert {
 struct Embeddings {
     /// `[vocabulary, hidden]`.
     words: Param<Tensor<2>>,
-    /// `[positions, hidden]`, with the first segment's vector added, since there is only one segment.
+    /// `[positions, hidden]`, with the first segment's vector added.
     positions: Param<Tensor<2>>,
+    /// `[1, hidden]`: the second segment's vector less the first's; none where segments have none.
+    second: Option<Param<Tensor<2>>>,
     norm: LayerNorm,
 }
 
@@ -243,7 +264,12 @@ impl Embeddings {
             &[config.max_position_embeddings, width],
         )?;
         positions.drain(..config.first_position() * width);
+        let mut second = None;
         if let Some(segments) = checkpoint.optional("embeddings.token_type_embeddings.weight")? {
+            if let Some(of_second) = segments.get(width..2 * width) {
+                let less = of_second.iter().zip(&segments).map(|(second, first)| second - first);
+                second = Some(checkpoint.parameter(less.collect(), [1, width]));
+            }
             for row in positions.chunks_exact_mut(width) {
                 for (p, s) in row.iter_mut().zip(&segments) {
                     *p += s;
@@ -254,14 +280,18 @@ impl Embeddings {
         Ok(Embeddings {
             words: checkpoint.parameter(checkpoint.values("embeddings.word_embeddings.weight", &words)?, words),
             positions: checkpoint.parameter(positions, [config.longest(), width]),
+            second,
             norm: LayerNorm::load(config, "embeddings.LayerNorm", checkpoint)?,
         })
     }
 
-    /// `[batch, tokens]` → `[batch · tokens, hidden]`.
-    fn forward(&self, ids: Tensor<2, Int>) -> Tensor<2> {
-        let [rows, tokens] = ids.dims();
-        let words = module::embedding(self.words.val(), ids);
+    /// `[batch · tokens, hidden]`.
+    fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
+        let [rows, tokens] = batch.ids.dims();
+        let mut words = module::embedding(self.words.val(), batch.ids.clone());
+        if let (Some(is_second), Some(second)) = (&batch.second, &self.second) {
+            words = words + is_second.clone() * second.val().unsqueeze::<3>();
+        }
         let [_, _, width] = words.dims();
         let positions = self.positions.val().slice([0..tokens, 0..width]).unsqueeze::<3>();
         self.norm.forward((words + positions).reshape([rows * tokens, width]))
@@ -279,9 +309,18 @@ struct Layer {
     up: Linear,
     down: Linear,
     output_norm: LayerNorm,
+    /// Where a classifier trains one.
+    prefix: Option<Prefix>,
     heads: usize,
     #[module(skip)]
     activation: Activation,
+}
+
+/// Keys and values, `[tokens, hidden]` each, that every token of every text sees before the text's own.
+#[derive(Module, Debug)]
+struct Prefix {
+    keys: Param<Tensor<2>>,
+    values: Param<Tensor<2>>,
 }
 
 impl Layer {
@@ -298,9 +337,22 @@ impl Layer {
             up: linear(names.up, width, wide)?,
             down: linear(names.down, wide, width)?,
             output_norm: norm(names.output_norm)?,
+            prefix: None,
             heads: config.num_attention_heads,
             activation: config.hidden_act,
         })
+    }
+
+    /// All linear maps.
+    fn maps(&mut self) -> [&mut Linear; 6] {
+        [
+            &mut self.query,
+            &mut self.key,
+            &mut self.value,
+            &mut self.attention_output,
+            &mut self.up,
+            &mut self.down,
+        ]
     }
 
     /// `[batch · tokens, hidden]` to the same shape; `bias` is `[batch, 1, 1, tokens]`.
@@ -322,12 +374,22 @@ impl Layer {
         let split = |y: Tensor<2>| y.reshape([rows, tokens, self.heads, head]).swap_dims(1, 2);
         let query = split(self.query.forward(x.clone())) / (head as f64).sqrt();
         let key = split(self.key.forward(x.clone()));
-        let value = split(self.value.forward(x));
-        let scores = query.matmul(key.swap_dims(2, 3));
-        let scores = match bias {
-            Some(bias) => scores + bias.clone(),
-            None => scores,
+        let mut value = split(self.value.forward(x));
+        let seen = |key: Tensor<4>| query.clone().matmul(key.swap_dims(2, 3));
+        let mut scores = match bias {
+            Some(bias) => seen(key) + bias.clone(),
+            None => seen(key),
         };
+        if let Some(prefix) = &self.prefix {
+            // No row's padding hides it.
+            let of_rows = |p: &Param<Tensor<2>>| {
+                let [tokens, _] = p.dims();
+                let heads = p.val().reshape([1, tokens, self.heads, head]).swap_dims(1, 2);
+                heads.repeat_dim(0, rows)
+            };
+            scores = Tensor::cat(vec![seen(of_rows(&prefix.keys)), scores], 3);
+            value = Tensor::cat(vec![of_rows(&prefix.values), value], 2);
+        }
         activation::softmax(scores, 3)
             .matmul(value)
             .swap_dims(1, 2)
@@ -340,6 +402,16 @@ impl Layer {
 struct Linear {
     weight: Param<Tensor<2>>,
     bias: Param<Tensor<1>>,
+    /// Where a classifier trains factors beside it.
+    lora: Option<Lora>,
+}
+
+/// What a map gains: scale · (x·A)·B, of A `[input, rank]` and B `[rank, output]`.
+#[derive(Module, Debug)]
+struct Lora {
+    a: Param<Tensor<2>>,
+    b: Param<Tensor<2>>,
+    scale: f64,
 }
 
 impl Linear {
@@ -353,11 +425,16 @@ impl Linear {
         Ok(Linear {
             weight: checkpoint.parameter(weight, [input, output]),
             bias: checkpoint.parameter(bias, [output]),
+            lora: None,
         })
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        module::linear(x, self.weight.val(), Some(self.bias.val()))
+        let y = module::linear(x.clone(), self.weight.val(), Some(self.bias.val()));
+        match &self.lora {
+            Some(lora) => y + x.matmul(lora.a.val()).matmul(lora.b.val()) * lora.scale,
+            None => y,
+        }
     }
 }
 

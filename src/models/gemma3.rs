@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::fused::geglu;
 use super::language_model::{Architecture, Forward, Norm};
 use super::llama;
+use super::load::Held;
 use super::load::gguf::Gguf;
 use super::load::hub::{self, Checkpoint};
 use super::rotation::{self, Rope};
@@ -336,11 +337,6 @@ impl Gemma3 {
         ))
     }
 
-    /// A tensor of a checkpoint that computes nothing: the table again, which is the head.
-    pub(super) fn is_ignored(&self, name: &str) -> bool {
-        name == "lm_head.weight"
-    }
-
     /// The model of a GGUF.
     ///
     /// # Errors
@@ -371,8 +367,9 @@ impl Gemma3 {
     ///
     /// # Errors
     /// A tensor that is missing, or has another shape.
-    pub(super) fn read_gguf(&self, gguf: &Gguf, slot: usize) -> Result<Vec<f32>> {
-        gguf.tensor(&self.gguf_name(slot), &self.shape.slots[slot].shape)
+    pub(super) fn read_gguf(&self, gguf: &Gguf, slot: usize) -> Result<Held> {
+        let held = gguf.tensor(&self.gguf_name(slot), &self.shape.slots[slot].shape)?;
+        Ok(Held::Blocks(held))
     }
 
     fn norm(&self) -> Norm {
@@ -418,6 +415,11 @@ impl Architecture for Gemma3 {
 
     fn config(&self) -> Value {
         self.json.clone()
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        // The table again, which is the head.
+        name == "lm_head.weight"
     }
 }
 

@@ -164,13 +164,6 @@ impl Gpt2 {
         Ok(gpt2)
     }
 
-    /// A tensor of a checkpoint that computes nothing: the hub's own files hold the causal mask too, and some the table again,
-    /// where it is the head.
-    pub(super) fn is_ignored(&self, name: &str) -> bool {
-        let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-        mask || (self.config.tie_word_embeddings && name == HEAD)
-    }
-
     fn norm(&self) -> Norm {
         Norm::Layer {
             epsilon: self.config.layer_norm_epsilon,
@@ -226,5 +219,12 @@ impl Architecture for Gpt2 {
             "use_cache": true,
             "vocab_size": c.vocab_size,
         })
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        // The hub's own files hold the causal mask too, and some the table again,
+        // where it is the head.
+        let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+        mask || (self.config.tie_word_embeddings && name == HEAD)
     }
 }

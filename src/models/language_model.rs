@@ -10,7 +10,9 @@ use rayon::prelude::*;
 
 use super::cache::Past;
 use super::fused::{Heads, Rotary, causal_attention, layer_norm, rms_norm};
-use super::shape::{Attention, Shape};
+use super::load::Held;
+use super::packed::Packed;
+use super::shape::{Attention, Shape, Slot};
 use super::{read, shape::Kind};
 use crate::Result;
 
@@ -31,6 +33,11 @@ pub trait Architecture: std::fmt::Debug + Send + Sync {
 
     /// `config.json` of transformers, without element types and token numbers.
     fn config(&self) -> serde_json::Value;
+
+    /// Whether a checkpoint's tensor of this name computes nothing.
+    fn ignores(&self, _tensor: &str) -> bool {
+        false
+    }
 }
 
 /// How weights are applied: plainly when sampling; when training, so that their gradients are seen.
@@ -89,6 +96,8 @@ impl Norm {
 enum Weight {
     Vector(Tensor<1>),
     Matrix(Tensor<2>),
+    /// A linear map's.
+    Packed(Packed),
 }
 
 impl Weight {
@@ -100,16 +109,26 @@ impl Weight {
         }
     }
 
-    fn vector(&self) -> &Tensor<1> {
-        match self {
-            Weight::Vector(w) => w,
-            Weight::Matrix(_) => unreachable!("the slot is a vector's"),
+    /// A linear map packed, else as it is.
+    fn packed(held: Held, slot: &Slot, device: &Device) -> Self {
+        match slot.map() {
+            Some([input, output]) => Weight::Packed(Packed::new(held, [output, input], device)),
+            None => Weight::new(held.numbers(), &slot.shape, device),
         }
     }
 
-    fn matrix(&self) -> &Tensor<2> {
+    fn vector(&self) -> &Tensor<1> {
         match self {
-            Weight::Matrix(w) => w,
+            Weight::Vector(w) => w,
+            _ => unreachable!("the slot is a vector's"),
+        }
+    }
+
+    /// Unpacked where it is packed.
+    fn matrix(&self) -> Tensor<2> {
+        match self {
+            Weight::Matrix(w) => w.clone(),
+            Weight::Packed(packed) => packed.unpacked(),
             Weight::Vector(_) => unreachable!("the slot is a matrix's"),
         }
     }
@@ -171,16 +190,37 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// A model of `architecture` whose weights `values` gives, slot by slot.
-    pub(super) fn new(
+    /// A model of `architecture` whose weights `held` gives, slot by slot.
+    pub(crate) fn new(
         architecture: Arc<dyn Architecture>,
-        values: impl Fn(usize) -> Result<Vec<f32>>,
+        held: impl Fn(usize) -> Result<Held>,
         device: &Device,
+    ) -> Result<Self> {
+        LanguageModel::of(architecture, device, |i, slot| {
+            Ok(Weight::new(held(i)?.numbers(), &slot.shape, device))
+        })
+    }
+
+    /// The same, its linear maps in a few bits a weight: those that their file packs as they are, others in NF4.
+    pub(crate) fn packed(
+        architecture: Arc<dyn Architecture>,
+        held: impl Fn(usize) -> Result<Held>,
+        device: &Device,
+    ) -> Result<Self> {
+        LanguageModel::of(architecture, device, |i, slot| {
+            Ok(Weight::packed(held(i)?, slot, device))
+        })
+    }
+
+    fn of(
+        architecture: Arc<dyn Architecture>,
+        device: &Device,
+        weight: impl Fn(usize, &Slot) -> Result<Weight>,
     ) -> Result<Self> {
         let shape = architecture.shape();
         shape.check()?;
-        let weight = |(slot, w): (usize, &super::shape::Slot)| Ok(Weight::new(values(slot)?, &w.shape, device));
-        let weights = shape.slots.iter().enumerate().map(weight).collect::<Result<_>>()?;
+        let weights = shape.slots.iter().enumerate().map(|(i, slot)| weight(i, slot));
+        let weights = weights.collect::<Result<_>>()?;
         let mut angles: Vec<Angles> = Vec::new();
         for attention in &shape.attention {
             if !angles.iter().any(|known| known.are_of(attention)) {
@@ -206,7 +246,20 @@ impl LanguageModel {
 
     /// Where the weights live.
     pub fn device(&self) -> Device {
-        self.head_weight().device()
+        self.head().device()
+    }
+
+    /// Whether its linear maps are packed: a forward unpacks each where it is applied.
+    pub fn is_packed(&self) -> bool {
+        self.weights.iter().any(|weight| matches!(weight, Weight::Packed(_)))
+    }
+
+    /// The same model with whole numbers in its maps, for many forwards.
+    pub fn unpacked(&self) -> Self {
+        match self.is_packed() {
+            true => self.with_maps(|_, weight| weight),
+            false => self.clone(),
+        }
     }
 
     /// All weights, one after the other, in the order of [`Shape::slots`].
@@ -215,7 +268,7 @@ impl LanguageModel {
         for weight in &self.weights {
             out.extend(match weight {
                 Weight::Vector(w) => read(w.clone()),
-                Weight::Matrix(w) => read(w.clone()),
+                other => read(other.matrix()),
             });
         }
         out
@@ -246,8 +299,8 @@ impl LanguageModel {
         let mut out = self.clone();
         let slots = &self.shape().slots;
         let changed = |(slot, weight): (usize, &mut Weight)| {
-            if let (Kind::Map(_), Weight::Matrix(w)) = (slots[slot].kind, weight) {
-                *w = change(slot, w.clone());
+            if slots[slot].map().is_some() {
+                *weight = Weight::Matrix(change(slot, weight.matrix()));
             }
         };
         match self.device() == Device::flex() {
@@ -260,14 +313,27 @@ impl LanguageModel {
 
     /// The same model with its maps in another element type, for products of that type.
     pub fn maps_in(&self, dtype: DType) -> Self {
-        self.with_maps(|_, w| w.cast(dtype))
+        if !self.is_packed() {
+            return self.with_maps(|_, w| w.cast(dtype));
+        }
+        let mut out = self.clone();
+        for weight in &mut out.weights {
+            if let Weight::Packed(packed) = weight {
+                *packed = packed.into_type(dtype);
+            }
+        }
+        out
     }
 
     /// Bytes of the weights that a forward pass reads: all maps and the head.
     pub fn bytes_read(&self) -> usize {
-        let bytes = |w: &Tensor<2>| w.shape().num_elements() * w.dtype().size();
-        let maps = self.shape().maps().map(|(slot, _)| bytes(self.weights[slot].matrix()));
-        bytes(self.head_weight()) + maps.sum::<usize>()
+        let bytes = |weight: &Weight| match weight {
+            Weight::Vector(_) => 0,
+            Weight::Matrix(w) => w.shape().num_elements() * w.dtype().size(),
+            Weight::Packed(packed) => packed.bytes(),
+        };
+        let maps = self.shape().maps().map(|(slot, _)| bytes(&self.weights[slot]));
+        bytes(&self.weights[self.shape().head()]) + maps.sum::<usize>()
     }
 
     /// The last hidden states `[rows · tokens, width]` of `tokens [rows, tokens]`, normed for the head.
@@ -316,10 +382,6 @@ impl LanguageModel {
 
     /// The head's weights `[vocabulary, width]`, for losses that never build all logits.
     pub fn head(&self) -> Tensor<2> {
-        self.head_weight().clone()
-    }
-
-    fn head_weight(&self) -> &Tensor<2> {
         self.weights[self.shape().head()].matrix()
     }
 }
@@ -339,7 +401,7 @@ pub struct Forward<'a> {
 impl Forward<'_> {
     /// `x [n, in]` through the map in `slot`, and shifted where a shift follows it.
     pub fn map(&mut self, slot: usize, x: Tensor<2>) -> Tensor<2> {
-        let y = self.apply.map(slot, self.model.weights[slot].matrix(), x);
+        let y = self.apply.map(slot, &self.model.weights[slot].matrix(), x);
         self.shifted(slot, y)
     }
 
@@ -361,7 +423,7 @@ impl Forward<'_> {
 
     /// Rows `tokens [n]` of the table in `slot`.
     pub fn embed(&mut self, slot: usize, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.apply.rows(slot, self.model.weights[slot].matrix(), tokens)
+        self.apply.rows(slot, &self.model.weights[slot].matrix(), tokens)
     }
 
     /// `x [n, heads · width]`, each head normed by itself with the gain in `slot`.
@@ -382,7 +444,7 @@ impl Forward<'_> {
                 row.unsqueeze::<2>().repeat_dim(0, self.rows).flatten(0, 1)
             }
         };
-        self.apply.rows(slot, table, positions)
+        self.apply.rows(slot, &table, positions)
     }
 
     /// What `q [n, heads · head_width]` sees of `k` and `v [n, kv_heads · head_width]`, and of the past.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::fused::swiglu;
 use super::language_model::{Architecture, Forward, Norm};
+use super::load::Held;
 use super::load::gguf::Gguf;
 use super::load::hub::{self, Checkpoint};
 use super::rotation::{self, Rope};
@@ -217,7 +218,7 @@ impl LlamaConfig {
         let mut rotation = rotation::periods(config.rope_base, head_width);
         // Llama 3's scaling is worked out in the file.
         if gguf.has(FREQUENCIES) {
-            let factors = gguf.tensor(FREQUENCIES, &[head_width / 2])?;
+            let factors = gguf.tensor(FREQUENCIES, &[head_width / 2])?.numbers();
             rotation
                 .iter_mut()
                 .zip(factors)
@@ -260,7 +261,7 @@ impl LlamaConfig {
             qkv_bias: qwen2 || d.attention_bias,
             o_bias: !qwen2 && d.attention_bias,
             head_norms: qwen3,
-            tied: d.tie_word_embeddings.unwrap_or_else(|| !checkpoint.has(HEAD)),
+            tied: (d.tie_word_embeddings).unwrap_or_else(|| checkpoint.has_weights() && !checkpoint.has(HEAD)),
         };
         config.check()?;
         let windows = d.windows(checkpoint)?;
@@ -413,12 +414,6 @@ impl Llama {
         Ok(Llama::new(config, json))
     }
 
-    /// A tensor of a checkpoint that computes nothing: the table again, where it is the head, and what older ones hold of rotary
-    /// positions.
-    pub(super) fn is_ignored(&self, name: &str) -> bool {
-        (self.config.tied && name == HEAD) || name.ends_with("rotary_emb.inv_freq")
-    }
-
     /// Name and shape of each tensor of a GGUF that holds such a model.
     pub fn gguf_tensors(&self) -> Vec<(String, Vec<usize>)> {
         let slots = self.shape.slots.iter().enumerate();
@@ -455,20 +450,20 @@ impl Llama {
         }
     }
 
-    /// The values of a slot.
+    /// What the file holds of a slot.
     ///
     /// # Errors
     /// A tensor that is missing, or has another shape.
-    pub(super) fn read_gguf(&self, gguf: &Gguf, slot: usize) -> Result<Vec<f32>> {
+    pub(super) fn read_gguf(&self, gguf: &Gguf, slot: usize) -> Result<Held> {
         let shape = &self.shape.slots[slot].shape;
-        let values = gguf.tensor(&self.gguf_name(slot), shape)?;
+        let held = gguf.tensor(&self.gguf_name(slot), shape)?;
         let interleaved = gguf.text("general.architecture")? == "llama";
-        Ok(match self.part(slot) {
+        Ok(Held::Blocks(match self.part(slot) {
             Some((_, Part::Q | Part::K | Part::QBias | Part::KBias)) if interleaved => {
-                undo_interleaving(&values, self.config.head_width, shape[0])
+                held.reordered(shape[0], |row| interleaved_row(row, self.config.head_width))
             }
-            _ => values,
-        })
+            _ => held,
+        }))
     }
 }
 
@@ -509,6 +504,12 @@ impl Architecture for Llama {
 
     fn config(&self) -> Value {
         self.json.clone()
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        // The table again, where it is the head, and what older ones hold of rotary
+        // positions.
+        (self.config.tied && name == HEAD) || name.ends_with("rotary_emb.inv_freq")
     }
 }
 
@@ -597,18 +598,10 @@ pub(super) fn epsilon(value: f64) -> f64 {
     format!("{}", value as f32).parse().unwrap_or(value)
 }
 
-/// GGUF stores Q and K with each head's rows permuted for interleaved rotation: `[head_width / 2, 2]` becomes `[2, head_width / 2]`.
-fn undo_interleaving(w: &[f32], head: usize, rows: usize) -> Vec<f32> {
-    let (heads, input) = (rows / head, w.len() / rows);
-    let mut out = vec![0f32; w.len()];
-    for h in 0..heads {
-        for pair in 0..head / 2 {
-            for part in 0..2 {
-                let from = (h * head + pair * 2 + part) * input;
-                let to = (h * head + part * (head / 2) + pair) * input;
-                out[to..to + input].copy_from_slice(&w[from..from + input]);
-            }
-        }
-    }
-    out
+/// Where a row of Q or K stands in a GGUF, whose heads are permuted for interleaved rotation: `[2, head_width / 2]` became
+/// `[head_width / 2, 2]`.
+fn interleaved_row(row: usize, head: usize) -> usize {
+    let (start, within) = (row / head * head, row % head);
+    let (part, pair) = (within / (head / 2), within % (head / 2));
+    start + pair * 2 + part
 }

@@ -13,7 +13,9 @@ mod language_model;
 pub mod llama;
 pub mod load;
 pub mod lora;
+pub mod nf4;
 mod open;
+pub mod packed;
 pub mod rotation;
 pub mod shape;
 pub mod weights;
@@ -22,7 +24,7 @@ use burn::tensor::{Tensor, Transaction};
 
 pub(crate) use language_model::Forward;
 pub use language_model::{Apply, Architecture, LanguageModel, Norm, Plain};
-pub use open::ModelFiles;
+pub use open::{ModelFiles, declared};
 
 /// A tensor's values on the host.
 pub fn read<const D: usize>(t: Tensor<D>) -> Vec<f32> {

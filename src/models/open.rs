@@ -9,6 +9,7 @@ use super::gemma3::Gemma3;
 use super::gpt2::Gpt2;
 use super::language_model::{Architecture, LanguageModel};
 use super::llama::{self, Llama};
+use super::load::Held;
 use super::load::gguf::Gguf;
 use super::load::hub::Checkpoint;
 use super::shape::Shape;
@@ -25,57 +26,55 @@ pub enum ModelFiles {
 /// A model that was recognised, and how its files give the values of each slot.
 struct Recognised<'a> {
     architecture: Arc<dyn Architecture>,
-    values: Box<dyn Fn(usize) -> Result<Vec<f32>> + 'a>,
+    held: Box<dyn Fn(usize) -> Result<Held> + 'a>,
 }
 
-/// Families by their names in a kind of file.
-type Families<F> = (&'static [&'static str], for<'a> fn(&'a F) -> Result<Recognised<'a>>);
+/// Families by their names in a kind of file, and what is made of it.
+type Families<F, T> = (&'static [&'static str], fn(&F) -> Result<T>);
+
+/// How a GGUF gives the numbers of a slot.
+type OfSlot = Box<dyn Fn(&Gguf, usize) -> Result<Held>>;
 
 /// By `general.architecture`.
-const OF_GGUF: &[Families<Gguf>] = &[
+const OF_GGUF: &[Families<Gguf, (Arc<dyn Architecture>, OfSlot)>] = &[
     (&llama::GGUF_FAMILIES, |gguf| {
         let llama = Arc::new(Llama::from_gguf(gguf)?);
-        Ok(Recognised {
-            architecture: llama.clone(),
-            values: Box::new(move |slot| llama.read_gguf(gguf, slot)),
-        })
+        Ok((llama.clone(), Box::new(move |gguf, slot| llama.read_gguf(gguf, slot))))
     }),
     (&["gemma3"], |gguf| {
         let gemma = Arc::new(Gemma3::from_gguf(gguf)?);
-        Ok(Recognised {
-            architecture: gemma.clone(),
-            values: Box::new(move |slot| gemma.read_gguf(gguf, slot)),
-        })
+        Ok((gemma.clone(), Box::new(move |gguf, slot| gemma.read_gguf(gguf, slot))))
     }),
 ];
 
-/// By `model_type`.
-const OF_CHECKPOINTS: &[Families<Checkpoint>] = &[
-    (&["gpt2"], |c| {
-        under_its_names(c, Gpt2::from_checkpoint(c)?, Gpt2::is_ignored)
-    }),
-    (&["gemma3_text"], |c| {
-        under_its_names(c, Gemma3::from_checkpoint(c)?, Gemma3::is_ignored)
-    }),
-    (&llama::FAMILIES, |c| {
-        under_its_names(c, Llama::from_checkpoint(c)?, Llama::is_ignored)
-    }),
+/// By `model_type`: what its `config.json` declares.
+const OF_CHECKPOINTS: &[Families<Checkpoint, Arc<dyn Architecture>>] = &[
+    (&["gpt2"], |c| Ok(Arc::new(Gpt2::from_checkpoint(c)?))),
+    (&["gemma3_text"], |c| Ok(Arc::new(Gemma3::from_checkpoint(c)?))),
+    (&llama::FAMILIES, |c| Ok(Arc::new(Llama::from_checkpoint(c)?))),
 ];
 
 /// A checkpoint whose tensors have the names of the slots, with the first part or without it, and no other tensors but those
-/// that `ignored` says compute nothing.
-fn under_its_names<A: Architecture + 'static>(
-    checkpoint: &Checkpoint,
-    architecture: A,
-    ignored: fn(&A, &str) -> bool,
-) -> Result<Recognised<'_>> {
+/// that compute nothing.
+fn under_its_names(checkpoint: &Checkpoint) -> Result<Recognised<'_>> {
+    let architecture = family(OF_CHECKPOINTS, checkpoint.model_type()?)?(checkpoint)?;
     checkpoint.require(architecture.shape())?;
-    checkpoint.require_no_more_than(architecture.shape(), |name| ignored(&architecture, name))?;
-    let architecture = Arc::new(architecture);
+    checkpoint.require_no_more_than(architecture.shape(), |name| architecture.ignores(name))?;
     Ok(Recognised {
         architecture: architecture.clone(),
-        values: Box::new(move |slot| checkpoint.values(&architecture.shape().slots[slot])),
+        held: Box::new(move |slot| Ok(Held::Numbers(checkpoint.values(&architecture.shape().slots[slot])?))),
     })
+}
+
+/// What the `config.json` at `path` declares; no weight is looked for.
+///
+/// # Errors
+/// Data: it is missing or broken, of another family, or its counts do not fit together.
+pub fn declared(path: &Path) -> Result<Arc<dyn Architecture>> {
+    let checkpoint = Checkpoint::declared(path)?;
+    let architecture = family(OF_CHECKPOINTS, checkpoint.model_type()?)?(&checkpoint)?;
+    architecture.shape().check()?;
+    Ok(architecture)
 }
 
 impl ModelFiles {
@@ -105,19 +104,34 @@ impl ModelFiles {
     /// # Errors
     /// As [`ModelFiles::shape`]; a tensor that is missing or does not fit.
     pub fn model(&self, device: &Device) -> Result<LanguageModel> {
-        let Recognised { architecture, values } = self.recognised()?;
-        LanguageModel::new(architecture, values, device)
+        let Recognised { architecture, held } = self.recognised()?;
+        LanguageModel::new(architecture, held, device)
+    }
+
+    /// The same with its linear maps in a few bits a weight: as their file packs them, else in NF4.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::model`].
+    pub fn packed_model(&self, device: &Device) -> Result<LanguageModel> {
+        let Recognised { architecture, held } = self.recognised()?;
+        LanguageModel::packed(architecture, held, device)
     }
 
     fn recognised(&self) -> Result<Recognised<'_>> {
         match self {
-            ModelFiles::Gguf(gguf) => family(OF_GGUF, gguf.text("general.architecture")?)?(gguf),
-            ModelFiles::Checkpoint(checkpoint) => family(OF_CHECKPOINTS, checkpoint.model_type()?)?(checkpoint),
+            ModelFiles::Gguf(gguf) => {
+                let (architecture, of_slot) = family(OF_GGUF, gguf.text("general.architecture")?)?(gguf)?;
+                Ok(Recognised {
+                    architecture,
+                    held: Box::new(move |slot| of_slot(gguf, slot)),
+                })
+            }
+            ModelFiles::Checkpoint(checkpoint) => under_its_names(checkpoint),
         }
     }
 }
 
-fn family<F>(known: &[Families<F>], name: &str) -> Result<for<'a> fn(&'a F) -> Result<Recognised<'a>>> {
+fn family<F, T>(known: &[Families<F, T>], name: &str) -> Result<fn(&F) -> Result<T>> {
     let names: Vec<&str> = known.iter().flat_map(|(names, _)| *names).copied().collect();
     known
         .iter()

@@ -17,7 +17,7 @@ use super::texts::{Arm, Counted, samples};
 use super::tradeoff;
 use super::view::{Block, Section, Table, View};
 use crate::Result;
-use crate::config::{Method, RunConfig};
+use crate::config::{Named, RunConfig};
 use crate::documents::{Lexicon, Sampled};
 use crate::evaluation::Example;
 use crate::facts::attacks::Attacks;
@@ -130,7 +130,10 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
             ("lexicon.max_norm", c.lexicon.max_norm.to_string()),
             ("lexicon.scorer_steps", c.lexicon.scorer_steps.to_string()),
             ("lexicon.scorer_tokens", c.lexicon.scorer_tokens.to_string()),
-            ("lexicon.encoder", c.lexicon.encoder().unwrap_or("none").to_string()),
+            (
+                "lexicon.encoder",
+                Named::of(c.lexicon.encoder().unwrap_or("none")).public().to_string(),
+            ),
             ("lexicon.encoder_max_tokens", c.lexicon.encoder_max_tokens.to_string()),
             ("sample.lexicon_weight", named(&s.lexicon_weight)),
             ("sample.domain_weight", s.domain_weight.to_string()),
@@ -139,7 +142,7 @@ pub fn declared(c: &RunConfig) -> Vec<(&'static str, String)> {
     if c.audit.holdout > 0.0 {
         out.push(("audit.holdout", c.audit.holdout.to_string()));
     }
-    if f.method == Method::Lora {
+    if f.method.is_low_rank() {
         out.insert(4, ("finetune.rank", f.rank.to_string()));
     }
     out

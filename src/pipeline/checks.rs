@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Result;
-use crate::config::{LabelPrior, RunConfig};
+use crate::config::{ExtraArm, LabelPrior, RunConfig, Task};
 use crate::models::shape::Shape;
 use crate::models::{LanguageModel, Plain, read};
 use crate::records::prompt::Form;
@@ -19,13 +19,19 @@ use crate::{Error, assets};
 pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     c.dataset.check()?;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
+    if c.evaluate.asks(ExtraArm::DpDirect) {
+        assets::require_encoder(&c.evaluate.direct_encoder())?;
+    }
+    if c.task == Task::Classify {
+        return Ok(Vec::new());
+    }
     for form in [Form::Turn, Form::Beginning] {
         prompt::distinct_turns(&c.prompt, &labels, form)?;
     }
     prompt::without_labels(&c.prompt)?;
     assets::require_language_model(&c.model)?;
-    if c.evaluate.encoder && c.evaluate.encoder_path.is_none() {
-        assets::Registry::built_in().require_model(&c.evaluate.encoder_asset)?;
+    if c.evaluate.encoder.is_on() {
+        assets::require_encoder(&c.evaluate.encoder_name())?;
     }
     if let Some(encoder) = c.lexicon.encoder() {
         assets::require_encoder(encoder)?;

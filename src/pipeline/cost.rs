@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use serde::Serialize;
 
+use super::footprint::Footprint;
 use super::rates::Rates;
 use crate::config::{AllReal, Method, RunConfig, Strength};
 use crate::machine::workers::Workers;
@@ -12,9 +13,6 @@ use crate::training::trainable;
 
 /// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
 const PROMPT_TOKENS: usize = 40;
-/// Bytes held for a token in training, over the bytes of all linear maps' inputs and outputs; measured once with
-/// SmolLM2-135M on two cores (docs/results.md).
-const TAPE_FACTOR: f64 = 1.1;
 /// Operations of an encoder of MiniLM's size for a word piece: one is taken for granted.
 pub const OF_A_WORD_PIECE: f64 = 21e6;
 
@@ -78,8 +76,16 @@ pub struct Reckoning<'a> {
 pub fn passes(config: &RunConfig) -> f64 {
     match config.finetune.method {
         Method::Lora => 2.0,
+        // Each block's forward is taken twice.
+        Method::Qlora => 3.0,
         Method::Full => 3.5,
     }
+}
+
+/// Tokens that a record takes in training, all the rows of its objective together, where there are so many labels.
+pub fn tokens_per_record(config: &RunConfig, labels: usize) -> f64 {
+    let rows = config.finetune.objective.rows_per_record(labels);
+    (rows * (PROMPT_TOKENS + config.prepare.max_tokens)) as f64
 }
 
 impl Reckoning<'_> {
@@ -174,7 +180,7 @@ impl Reckoning<'_> {
     /// Seconds for the encoder's fits and what they are tested on; those of the linear classifier are nothing beside them.
     pub fn evaluate_s(&self, synthetic_records: usize) -> f64 {
         let (c, e) = (self.config, &self.config.evaluate);
-        if !e.encoder {
+        if !e.encoder.is_on() {
             return 0.0;
         }
         let real = c.dataset.public_size as usize;
@@ -195,13 +201,9 @@ impl Reckoning<'_> {
         pieces as f64 * OF_A_WORD_PIECE / self.basis.rates.reading
     }
 
-    fn rows_per_record(&self) -> usize {
-        self.config.finetune.objective.rows_per_record(self.basis.labels)
-    }
-
     /// Tokens that a record takes in training, all the rows of its objective together.
     fn tokens_per_record(&self) -> f64 {
-        (self.rows_per_record() * (PROMPT_TOKENS + self.config.prepare.max_tokens)) as f64
+        tokens_per_record(self.config, self.basis.labels)
     }
 
     fn by_lexicon(&self, synthetic: bool) -> bool {
@@ -259,16 +261,14 @@ impl Reckoning<'_> {
         3 * tried + domain
     }
 
-    /// The base and what the forward sees of it; then values, two moments, the sum in f64, the noised one, and each worker's
-    /// own; then what a micro-batch of each worker holds.
     fn training_memory(&self) -> f64 {
-        let f = &self.config.finetune;
-        let workers = Workers::on(&self.basis.device).count();
-        let tape = self.basis.shape.over_maps(|input, output| input + output);
-        let at_once = (workers * f.micro_batch_size) as f64 * self.tokens_per_record();
-        8.0 * self.basis.shape.parameters() as f64
-            + (24.0 + 4.0 * workers as f64) * trainable::count(f, &self.basis.shape) as f64
-            + at_once * 4.0 * tape as f64 * TAPE_FACTOR
+        Footprint {
+            shape: &self.basis.shape,
+            finetune: &self.config.finetune,
+            workers: Workers::on(&self.basis.device).count(),
+            tokens_per_record: self.tokens_per_record(),
+        }
+        .bytes()
     }
 
     /// The base, the tuned model, and its copy by columns; then keys, values and logits of what is drawn at once.

@@ -2,19 +2,26 @@
 //!
 //! What it leaves stays when the evaluation is done anew: it was paid for.
 
+use burn::tensor::Device;
+
 use super::{Pipeline, account};
-use crate::assets::ModelFiles;
-use crate::config::ExtraArm;
+
+use crate::assets::{self, ModelFiles};
+use crate::config::{DirectMethod, ExtraArm, Task};
 use crate::documents;
 use crate::evaluation::direct::{Bound, Direct, Softmax};
+use crate::evaluation::direct_encoder::{self, DirectEncoder};
 use crate::evaluation::embed::SentenceEncoder;
+use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
 use crate::files::write_atomically;
-use crate::privacy::{Guarantee, PlanRequest, PrivacyPlan, RunRecord, find_ledger};
+use crate::models::bert::classifier::Trained;
+use crate::models::device;
+use crate::privacy::{Guarantee, PrivacyPlan, RunRecord, find_ledger};
 use crate::records::{LabelSpace, Record, Units};
 use crate::run::Preparation;
-use crate::run::plan_request;
+use crate::run::direct_request;
 use crate::run::{stamp, table, trained_on};
 use crate::training::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -22,31 +29,122 @@ use crate::{Error, Result};
 /// Version of what is trained here; raised when its meaning changes.
 const DIRECT: u32 = 1;
 
+/// What is trained, with the encoder that it reads by.
+enum Learner {
+    /// Softmax regression on frozen vectors.
+    Features(SentenceEncoder),
+    /// The encoder's own weights.
+    Weights(Box<DirectEncoder>),
+}
+
+/// An encoder, and what of it is trained for so many labels.
+struct Subject {
+    model: ModelFiles,
+    learner: Learner,
+    num_labels: usize,
+}
+
+impl Subject {
+    fn open(p: &Pipeline) -> Result<Self> {
+        let (e, direct) = (&p.config.evaluate, &p.config.evaluate.dp_direct);
+        let num_labels = LabelSpace::from_config(&p.config.dataset.labels)?.len();
+        let model = assets::encoder(&e.direct_encoder(), &p.places.assets, p.progress)?;
+        let (files, device) = (EncoderFiles::of(&model)?, device::choose(p.config.device)?);
+        let weights = |trained| -> Result<Learner> {
+            let encoder = DirectEncoder::open(&files, e.encoder_max_tokens, num_labels, trained, &device)?;
+            Ok(Learner::Weights(Box::new(encoder)))
+        };
+        let learner = match direct.method {
+            DirectMethod::Features => Learner::Features(SentenceEncoder::open(&files, e.encoder_max_tokens, &device)?),
+            DirectMethod::Lora => weights(Trained::Lora {
+                rank: direct.rank(),
+                alpha: direct.alpha(),
+            })?,
+            DirectMethod::Full => weights(Trained::Full)?,
+            DirectMethod::Bitfit => weights(Trained::BitFit)?,
+            DirectMethod::LastLayer => weights(Trained::LastLayer)?,
+            DirectMethod::Prefix => weights(Trained::Prefix {
+                tokens: direct.prefix_tokens(),
+            })?,
+        };
+        Ok(Subject {
+            model,
+            learner,
+            num_labels,
+        })
+    }
+
+    /// Values that are trained.
+    fn len(&self) -> usize {
+        match &self.learner {
+            Learner::Features(sentences) => Softmax::len(self.num_labels, sentences.width()),
+            Learner::Weights(encoder) => encoder.initial().len(),
+        }
+    }
+
+    /// The classifier as far as it is trained.
+    fn saved(&self, p: &Pipeline) -> Result<Option<Checkpoint>> {
+        let checkpoint = p.folder.direct("checkpoint.safetensors");
+        let load = || Checkpoint::load(&checkpoint, self.len(), 0.0);
+        checkpoint.exists().then(load).transpose()
+    }
+
+    fn predict(
+        &self,
+        values: Vec<f32>,
+        test: &[Example],
+        each: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<usize>> {
+        match &self.learner {
+            Learner::Features(sentences) => {
+                let model = Softmax::of(sentences.width(), values);
+                let vectors = sentences.embed(test.iter().map(|e| e.text.as_str()), each)?;
+                Ok(vectors.iter().map(|v| model.predict(v)).collect())
+            }
+            Learner::Weights(encoder) => encoder.predict(&values, test, each),
+        }
+    }
+}
+
+/// What is trained, for people.
+fn what(method: DirectMethod) -> String {
+    let trained = match method {
+        DirectMethod::Features => {
+            return "softmax regression on frozen sentence vectors, trained privately on the real records".into();
+        }
+        DirectMethod::Lora => "factors of low rank beside an encoder's maps",
+        DirectMethod::Full => "all weights of an encoder",
+        DirectMethod::Bitfit => "an encoder's biases",
+        DirectMethod::LastLayer => "a head of two layers on a frozen encoder",
+        DirectMethod::Prefix => "keys and values before an encoder's own",
+    };
+    format!("{trained}, trained privately on the real records")
+}
+
 /// Tests the classifier that [`train`] left.
 ///
 /// # Errors
 /// Usage: there is none yet.
-pub fn test(p: &Pipeline, sentences: &SentenceEncoder, test: &[Example], num_labels: usize) -> Result<Reference> {
+pub fn test(p: &Pipeline, test: &[Example]) -> Result<Reference> {
     let path = p.folder.direct("privacy.json");
     if !path.exists() {
         return Err(Error::usage("dp_direct is not trained yet").hint("`dpsynth references` trains it"));
     }
     let guarantee: Guarantee = documents::read(&path)?;
-    let model = saved(p, sentences, num_labels)?;
+    let subject = Subject::open(p)?;
+    let model = subject.saved(p)?;
     let model = model.ok_or_else(|| Error::data("dp_direct has a guarantee and no classifier beside it"))?;
-    let model = Softmax::of(sentences.width(), model.values);
     let task = p
         .progress
         .begin("test of dp_direct", test.len() as u64, crate::progress::Unit::Records);
-    let vectors = sentences.embed(test.iter().map(|e| e.text.as_str()), &mut |texts| {
+    let predicted = subject.predict(model.values, test, &mut |texts| {
         task.set(texts as u64, "");
         p.check_stop("testing dp_direct")
     })?;
-    let predicted: Vec<usize> = vectors.iter().map(|v| model.predict(v)).collect();
-    let confusion = Confusion::new(test.iter().map(|e| e.label), &predicted, num_labels);
+    let confusion = Confusion::new(test.iter().map(|e| e.label), &predicted, subject.num_labels);
     Ok(Reference {
         name: ReferenceName::DpDirect,
-        what: "softmax regression on frozen sentence vectors, trained privately on the real records".into(),
+        what: what(p.config.evaluate.dp_direct.method),
         test_records: test.len(),
         accuracy: confusion.accuracy(),
         macro_f1: confusion.macro_f1(),
@@ -55,29 +153,19 @@ pub fn test(p: &Pipeline, sentences: &SentenceEncoder, test: &[Example], num_lab
     })
 }
 
-/// The classifier as far as it is trained.
-fn saved(p: &Pipeline, sentences: &SentenceEncoder, num_labels: usize) -> Result<Option<Checkpoint>> {
-    let checkpoint = p.folder.direct("checkpoint.safetensors");
-    let len = Softmax::len(num_labels, sentences.width());
-    checkpoint
-        .exists()
-        .then(|| Checkpoint::load(&checkpoint, len, 0.0))
-        .transpose()
-}
-
 /// Trains the classifier, unless it is trained.
 ///
 /// # Errors
 /// Budget: the dataset's total epsilon does not allow a second run (P8). Usage: it was trained with other settings.
-pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) -> Result<()> {
-    let num_labels = LabelSpace::from_config(&p.config.dataset.labels)?.len();
+pub fn train(p: &Pipeline) -> Result<()> {
     let c = &p.config;
-    let plan = PrivacyPlan::calibrate(&request(p))?;
+    let subject = Subject::open(p)?;
+    let plan = PrivacyPlan::calibrate(&direct_request(&p.config))?;
     let preparation = Preparation::read(&p.folder)?;
-    let settings = settings(p, encoder, &preparation.dataset_hash);
+    let settings = settings(p, &subject.model, &preparation.dataset_hash);
     require_same(p, &settings)?;
     let checkpoint = p.folder.direct("checkpoint.safetensors");
-    let resume = saved(p, sentences, num_labels)?;
+    let resume = subject.saved(p)?;
     if resume.is_some() && p.folder.direct("privacy.json").exists() {
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
         return Ok(());
@@ -88,32 +176,53 @@ pub fn train(p: &Pipeline, encoder: &ModelFiles, sentences: &SentenceEncoder) ->
     if let Some(saved) = &resume
         && let Some(steps) = account::check(&ledger, &run_id, saved, &checkpoint)?
     {
-        return write_guarantee(p, plan.statement(steps));
+        return write_guarantee(p, plan.statement(steps), saved.on_gpu);
     }
-    p.progress.note(&format!(
-        "dp_direct spends budget of its own, besides the language model's: {}",
-        plan.statement(plan.steps())
-    ));
+    let spends = match c.task {
+        Task::Synthesise => "dp_direct spends budget of its own, besides the language model's",
+        Task::Classify => "training a classifier",
+    };
+    p.progress.note(&format!("{spends}: {}", plan.statement(plan.steps())));
     let records = table::read_records(&p.folder.train_records())?;
     let units = units(records, c.dataset.max_records_per_unit());
+    let on_gpu = matches!(subject.learner, Learner::Weights(_)) && device::choose(c.device)? != Device::flex()
+        || resume.as_ref().is_some_and(|saved| saved.on_gpu);
     let mut run = plan.begin(ledger, &run_id, units.len())?;
     account::belong(p, &preparation, belonging)?;
     write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
-    let training = Direct {
-        units: &units,
-        num_labels,
-        encoder: sentences,
-        bound: Bound {
-            clipping: c.finetune.clipping,
-            max_grad_norm: c.finetune.max_grad_norm,
-        },
-        learning_rate: c.evaluate.dp_direct.learning_rate,
-        checkpoint: &checkpoint,
-        stop: p.stop,
-        progress: p.progress,
+    let bound = Bound {
+        clipping: c.finetune.clipping,
+        max_grad_norm: c.finetune.max_grad_norm,
     };
-    training.train(&mut run, resume)?;
-    write_guarantee(p, run.statement())?;
+    let learning_rate = c.evaluate.dp_direct.learning_rate();
+    match &subject.learner {
+        Learner::Features(sentences) => {
+            let training = Direct {
+                units: &units,
+                num_labels: subject.num_labels,
+                encoder: sentences,
+                bound,
+                learning_rate,
+                checkpoint: &checkpoint,
+                stop: p.stop,
+                progress: p.progress,
+            };
+            training.train(&mut run, resume)?;
+        }
+        Learner::Weights(encoder) => {
+            let training = direct_encoder::Training {
+                units: &units,
+                bound,
+                learning_rate,
+                checkpoint: &checkpoint,
+                checkpoint_every: c.finetune.checkpoint_every,
+                stop: p.stop,
+                progress: p.progress,
+            };
+            encoder.train(&training, &mut run, resume)?;
+        }
+    }
+    write_guarantee(p, run.statement(), on_gpu)?;
     run.end()?;
     Ok(())
 }
@@ -134,7 +243,7 @@ pub fn planned(p: &Pipeline) -> Result<Option<Planned>> {
         return Ok(None);
     }
     Ok(Some(Planned {
-        plan: PrivacyPlan::calibrate(&request(p))?,
+        plan: PrivacyPlan::calibrate(&direct_request(&p.config))?,
         run: run_id(p)?,
     }))
 }
@@ -156,7 +265,7 @@ pub fn give_back(p: &Pipeline) -> Result<()> {
     };
     let waits = |record: &RunRecord| record.run == run && !record.has_charged() && !record.ended;
     if view.runs.iter().any(waits) {
-        let plan = PrivacyPlan::calibrate(&request(p))?;
+        let plan = PrivacyPlan::calibrate(&direct_request(&p.config))?;
         let (ledger, _) = account::open(p, &preparation, &plan)?;
         ledger.give_back(&run)?;
         std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
@@ -166,18 +275,6 @@ pub fn give_back(p: &Pipeline) -> Result<()> {
 
 fn run_id(p: &Pipeline) -> Result<String> {
     account::run_id(&p.folder.direct("run-id"), &format!("{}-dp-direct", p.folder.name()))
-}
-
-/// The run's own epsilon, delta, unit, noise and bound, with steps and batches of `evaluate.dp_direct`.
-fn request(p: &Pipeline) -> PlanRequest {
-    let (c, direct) = (&p.config, &p.config.evaluate.dp_direct);
-    let request = plan_request(c);
-    PlanRequest {
-        expected_batch_size: direct.expected_batch_size.unwrap_or(request.expected_batch_size),
-        steps: direct.steps.unwrap_or(request.steps),
-        beside: Vec::new(),
-        ..request
-    }
 }
 
 /// What the trained classifier depends on: with other settings it would be another run, and another charge.
@@ -221,7 +318,7 @@ fn units(records: Vec<Record>, max_records: usize) -> Units<Example> {
     Units::of_groups(examples.collect(), &unit_of, max_records)
 }
 
-fn write_guarantee(p: &Pipeline, guarantee: Guarantee) -> Result<()> {
-    let guarantee = guarantee.told(false);
+fn write_guarantee(p: &Pipeline, guarantee: Guarantee, on_gpu: bool) -> Result<()> {
+    let guarantee = guarantee.told(on_gpu);
     write_atomically(&p.folder.direct("privacy.json"), stamp::text(&guarantee).as_bytes())
 }

@@ -4,8 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::journal::Journal;
 use super::{Pipeline, direct, posterior, quality};
-use crate::config::ExtraArm;
-use crate::evaluation::embed::SentenceEncoder;
+use crate::config::{ExtraArm, Task};
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::quality::Sides;
 use crate::evaluation::{Arm, ArmName, Comparison, Example, Finished, Utility, tstr};
@@ -18,24 +17,34 @@ use crate::{Result, assets};
 pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
+    if c.task == Task::Classify {
+        let test = examples(table::read_records(&p.folder.test_records())?);
+        let utility = Utility {
+            references: vec![direct::test(p, &test)?],
+            ..Utility::default()
+        };
+        return write_atomically(&p.folder.utility(), stamp::text(&utility).as_bytes());
+    }
     let real = examples(table::read_records(&p.folder.train_records())?);
     let test = examples(table::read_records(&p.folder.test_records())?);
     let synthetic = sampled(p, "synthetic")?;
     let zero_shot = sampled(p, "zero_shot")?;
     let asked = |arm: ExtraArm| c.evaluate.asks(arm);
     let device = device::choose(c.device)?;
-    let model = match c.evaluate.encoder || asked(ExtraArm::DpDirect) {
-        true => Some(assets::encoder(&c.evaluate, &p.places.assets, p.progress)?),
+    let model = match c.evaluate.encoder.is_on() {
+        true => Some(assets::encoder(
+            &c.evaluate.encoder_name(),
+            &p.places.assets,
+            p.progress,
+        )?),
         false => None,
     };
-    let files = model.as_ref().map(EncoderFiles::of).transpose()?;
+    let encoder = model.as_ref().map(EncoderFiles::of).transpose()?;
     let tested = &test[..c.evaluate.encoder_test_records.unwrap_or(usize::MAX).min(test.len())];
     let mut references = Vec::new();
-    if let (true, Some(files)) = (asked(ExtraArm::DpDirect), &files) {
-        let sentences = SentenceEncoder::open(files, c.evaluate.encoder_max_tokens, &device)?;
-        references.push(direct::test(p, &sentences, tested, labels.len())?);
+    if asked(ExtraArm::DpDirect) {
+        references.push(direct::test(p, tested)?);
     }
-    let encoder = files.filter(|_| c.evaluate.encoder);
     if asked(ExtraArm::ModelPosterior) {
         references.extend(posterior::run(p, labels.len())?);
     }

@@ -11,6 +11,7 @@ mod direct;
 pub mod estimate;
 mod evaluate;
 mod finetune;
+pub mod footprint;
 pub mod hours;
 mod journal;
 mod lexicon;
@@ -43,6 +44,7 @@ use crate::run::keys::{key, section, stages};
 use crate::run::stamp::{self, Stamp};
 use crate::run::{Places, RunFolder, RunPaths, Stage, report};
 use crate::tables::{self, Split};
+use crate::training::trainable;
 use crate::{Error, Result};
 
 /// A run whose folder is open and locked.
@@ -101,7 +103,7 @@ impl<'a> Pipeline<'a> {
         // A repository's branch may have moved on, or a file have been exchanged.
         file.require(&Preparation::read(&self.folder)?.model_sha256)?;
         let files = ModelFiles::open(&file.path)?;
-        let base = files.model(&device::choose(c.device)?)?;
+        let base = trainable::base(&c.finetune, &files, &device::choose(c.device)?)?;
         Ok((Vocabulary::of(&files)?, base))
     }
 

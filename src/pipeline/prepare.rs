@@ -7,7 +7,7 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::{Pipeline, checks};
-use crate::config::HeldOut;
+use crate::config::{HeldOut, Task};
 use crate::files::write_atomically;
 use crate::models::ModelFiles;
 use crate::progress::Unit;
@@ -27,11 +27,10 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let c = &p.config;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     let data = assets::dataset(&c.dataset, &p.places.assets, p.progress)?;
-    let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
-    let file = model.language_model()?;
-    let files = ModelFiles::open(&file.path)?;
-    let vocabulary = Vocabulary::of(&files)?;
-    let prompts = checks::prompts(c, &labels, &files.shape()?, &vocabulary)?;
+    let language = match c.task {
+        Task::Synthesise => Some(Language::of(p, &labels)?),
+        Task::Classify => None,
+    };
     for told in [Some(&data.train), data.test.as_ref()].into_iter().flatten() {
         if let Some(missing) = missing_shards(told) {
             p.progress.note(&format!("warning: {missing}"));
@@ -42,7 +41,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
         Some(HeldOut::Share(share)) => Some(share),
         _ => None,
     };
-    let mut training = TrainingRecords::new(p, &vocabulary, &prompts)?;
+    let mut training = TrainingRecords::new(p, language.as_ref())?;
     let mut held_out = HeldOutRecords::new(c.prepare.max_test_records, labels.len());
     let mut audit = AuditRecords::new(p, labels.len())?;
     let train = reading(
@@ -145,10 +144,34 @@ pub fn run(p: &Pipeline) -> Result<()> {
         test_kept,
         shared_texts,
         cut,
-        prompts,
-        model_sha256: file.sha256.clone(),
+        model_sha256: language.as_ref().map_or(String::new(), |l| l.sha256.clone()),
+        prompts: language.map_or(Vec::new(), |l| l.prompts),
     };
     write_atomically(&p.folder.preparation(), stamp::text(&preparation).as_bytes())
+}
+
+/// What records become for the language model.
+struct Language {
+    vocabulary: Vocabulary,
+    /// Of each label, in tokens.
+    prompts: Vec<Vec<u32>>,
+    /// Of the model.
+    sha256: String,
+}
+
+impl Language {
+    fn of(p: &Pipeline, labels: &LabelSpace) -> Result<Self> {
+        let c = &p.config;
+        let model = assets::language_model(&c.model, &p.places.assets, p.progress)?;
+        let file = model.language_model()?;
+        let files = ModelFiles::open(&file.path)?;
+        let vocabulary = Vocabulary::of(&files)?;
+        Ok(Language {
+            prompts: checks::prompts(c, labels, &files.shape()?, &vocabulary)?,
+            vocabulary,
+            sha256: file.sha256,
+        })
+    }
 }
 
 type Row<'a> = dyn FnMut(Option<&str>, Option<[u8; 32]>, Option<Record>) -> Result<()> + 'a;
@@ -203,10 +226,9 @@ fn share_of(hash: &[u8; 32]) -> f64 {
     first as f64 / 2f64.powi(64)
 }
 
-/// Records that train, tokenised as they come.
+/// Records that train, tokenised as they come where a language model reads them.
 struct TrainingRecords<'a> {
-    vocabulary: &'a Vocabulary,
-    prompts: &'a [Vec<u32>],
+    language: Option<(&'a Language, TokenWriter)>,
     max_tokens: usize,
     identity: TextHashes,
     rows: TextHashes,
@@ -214,15 +236,14 @@ struct TrainingRecords<'a> {
     units: UnitNumbers,
     waiting: Vec<Record>,
     records: RecordWriter,
-    tokens: TokenWriter,
     cut: usize,
 }
 
 impl<'a> TrainingRecords<'a> {
-    fn new(p: &Pipeline, vocabulary: &'a Vocabulary, prompts: &'a [Vec<u32>]) -> Result<Self> {
+    fn new(p: &Pipeline, language: Option<&'a Language>) -> Result<Self> {
+        let tokens = |language| -> Result<_> { Ok((language, TokenWriter::new(&p.folder.tokens())?)) };
         Ok(TrainingRecords {
-            vocabulary,
-            prompts,
+            language: language.map(tokens).transpose()?,
             max_tokens: p.config.prepare.max_tokens,
             identity: TextHashes::default(),
             rows: TextHashes::default(),
@@ -230,7 +251,6 @@ impl<'a> TrainingRecords<'a> {
             units: UnitNumbers::new(p.config.dataset.unit.is_some()),
             waiting: Vec::new(),
             records: RecordWriter::new(&p.folder.train_records())?,
-            tokens: TokenWriter::new(&p.folder.tokens())?,
             cut: 0,
         })
     }
@@ -246,19 +266,23 @@ impl<'a> TrainingRecords<'a> {
     }
 
     fn tokenise(&mut self) -> Result<()> {
-        let encoded = self.vocabulary.records(&self.waiting, self.prompts, self.max_tokens)?;
-        for (record, encoded) in self.waiting.drain(..).zip(encoded) {
-            self.cut += usize::from(encoded.tokens.last() != Some(&self.vocabulary.end()));
-            self.tokens.add(record.unit, encoded)?;
-            self.records.add(record)?;
+        if let Some((language, tokens)) = &mut self.language {
+            let vocabulary = &language.vocabulary;
+            let encoded = vocabulary.records(&self.waiting, &language.prompts, self.max_tokens)?;
+            for (record, encoded) in self.waiting.iter().zip(encoded) {
+                self.cut += usize::from(encoded.tokens.last() != Some(&vocabulary.end()));
+                tokens.add(record.unit, encoded)?;
+            }
         }
-        Ok(())
+        self.waiting.drain(..).try_for_each(|record| self.records.add(record))
     }
 
     /// The dataset's identity, how many records were cut, and the texts.
     fn finish(mut self) -> Result<(String, usize, TextHashes)> {
         self.tokenise()?;
-        self.tokens.finish()?;
+        if let Some((_, tokens)) = self.language {
+            tokens.finish()?;
+        }
         self.records.finish()?;
         Ok((self.identity.content_hash()?, self.cut, self.texts))
     }

@@ -112,7 +112,7 @@ fn reading(config: &RunConfig, locations: &Locations, progress: &dyn Progress) -
     else {
         return Ok(None);
     };
-    let model = assets::sentence_encoder(named, locations, progress)?;
+    let model = assets::encoder(named, locations, progress)?;
     let most = config.lexicon.encoder_max_tokens;
     let encoder = Encoder::open(&EncoderFiles::of(&model)?, most)?;
     let text = "so ".repeat(most);

@@ -4,20 +4,14 @@
 //! measures.
 
 use super::{Pipeline, direct, non_private};
+use crate::Result;
 use crate::config::ExtraArm;
-use crate::evaluation::embed::SentenceEncoder;
-use crate::evaluation::encoder::EncoderFiles;
-use crate::models::device;
-use crate::{Result, assets};
 
 pub fn run(p: &Pipeline) -> Result<()> {
     let e = &p.config.evaluate;
     if e.asks(ExtraArm::DpDirect) {
         // First, so that a budget that does not allow it is known before hours of work.
-        let model = assets::encoder(e, &p.places.assets, p.progress)?;
-        let device = device::choose(p.config.device)?;
-        let sentences = SentenceEncoder::open(&EncoderFiles::of(&model)?, e.encoder_max_tokens, &device)?;
-        direct::train(p, &model, &sentences)?;
+        direct::train(p)?;
     }
     if e.asks(ExtraArm::NonPrivate) {
         non_private::run(p)?;

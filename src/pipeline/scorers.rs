@@ -86,7 +86,7 @@ pub fn encoder(p: &Pipeline) -> Result<Encoder> {
     let l = &p.config.lexicon;
     let named = l.encoder();
     let named = named.ok_or_else(|| Error::usage("`lexicon.encoder` names no encoder"))?;
-    let model = assets::sentence_encoder(named, &p.places.assets, p.progress)?;
+    let model = assets::encoder(named, &p.places.assets, p.progress)?;
     Encoder::open(&EncoderFiles::of(&model)?, l.encoder_max_tokens)
 }
 

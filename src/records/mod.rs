@@ -12,6 +12,6 @@ mod units;
 pub use identity::{FixedSample, Sorted, TextHashes, content_hash, fixed_sample, shared, text_hash};
 pub use labels::{LabelColumn, LabelSpace, RawLabel};
 pub use question::Question;
-pub use read::{ReadReport, Reader, Record, RowRead, UnitNumbers, read};
+pub use read::{PAIR, ReadReport, Reader, Record, RowRead, UnitNumbers, read};
 pub use tokenise::{Encoded, Vocabulary};
 pub use units::{Drawable, Units};

@@ -13,6 +13,9 @@ use crate::config::{DatasetConfig, PrepareConfig};
 use crate::tables::{Declared, Place, Table, Value, Wanted, short, whole};
 use crate::{Error, Result};
 
+/// Stands between the two texts of a pair, as the symbol for a unit's end.
+pub const PAIR: char = '\u{241F}';
+
 /// A labelled text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -133,7 +136,12 @@ impl Reader<'_> {
         let labels = 1..1 + self.labels.columns().len();
         table.rows(&wanted, &mut |row| {
             let mut values = row.values;
-            let raw = self.text(path, row.place, std::mem::replace(&mut values[0], Value::Missing))?;
+            let mut raw = self.text(path, row.place, &mut values[0])?;
+            if self.dataset.second_text.is_some() {
+                let last = values.len() - 1;
+                let second = self.text(path, row.place, &mut values[last])?;
+                raw = raw.zip(second).map(|(first, second)| format!("{first}{PAIR}{second}"));
+            }
             tally.look(raw.as_deref(), &values[labels.clone()]);
             let text = raw
                 .as_deref()
@@ -175,7 +183,7 @@ impl Reader<'_> {
         Ok(table.size())
     }
 
-    /// The text, the labels, then the unit where there is one.
+    /// The text, the labels, then the unit and the second text where there are such.
     fn columns(&self) -> Result<Vec<&str>> {
         let mut columns = vec![self.dataset.text.column.as_str()];
         columns.extend(self.labels.columns().iter().map(|c| c.source()));
@@ -196,12 +204,22 @@ impl Reader<'_> {
             }
             columns.push(&unit.column);
         }
+        if let Some(second) = &self.dataset.second_text {
+            if columns.contains(&second.as_str()) {
+                return Err(Error::usage(format!(
+                    "column `{}` is declared the second text of a pair, and something else too",
+                    short(second)
+                ))
+                .hint("`dataset.second_text` names a column of its own"));
+            }
+            columns.push(second);
+        }
         Ok(columns)
     }
 
     /// The text of a row; none where it is blank.
-    fn text(&self, path: &Path, place: Place, value: Value) -> Result<Option<String>> {
-        match value {
+    fn text(&self, path: &Path, place: Place, value: &mut Value) -> Result<Option<String>> {
+        match std::mem::replace(value, Value::Missing) {
             Value::Missing => Ok(None),
             Value::Text(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
             other => Err(Error::data(format!(

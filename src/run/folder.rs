@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use super::{Stage, stamp};
-use crate::config::{self, DatasetConfig, ExtraArm, Profile, RunConfig};
+use crate::config::{self, DatasetConfig, ExtraArm, Profile, RunConfig, Task};
 use crate::evaluation::ReferenceName;
 use crate::files::write_atomically;
 use crate::sampling::shards;
@@ -348,6 +348,7 @@ impl RunPaths {
                 let non_private = asks(ExtraArm::NonPrivate).then(|| self.shards(NON_PRIVATE));
                 direct.into_iter().chain(non_private).collect()
             }
+            Stage::Evaluate if config.is_some_and(|c| c.task == Task::Classify) => vec![self.utility()],
             Stage::Evaluate => vec![self.utility(), self.quality()],
         }
     }

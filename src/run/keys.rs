@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Stage, folder, stamp};
-use crate::config::{ExtraArm, RunConfig};
+use crate::config::{ExtraArm, Judge, RunConfig, Task};
 
 /// Version of what `prepare` writes; raised when its meaning changes.
 const PREPARED: u32 = 1;
@@ -51,7 +51,11 @@ pub fn section(config: &RunConfig, stage: Stage) -> String {
         Stage::References => {
             let e = &config.evaluate;
             let trained = [ExtraArm::DpDirect, ExtraArm::NonPrivate].map(|arm| e.asks(arm));
-            let encoder = (&e.encoder_asset, &e.encoder_path, e.encoder_max_tokens);
+            let asset = match &e.encoder {
+                Judge::Named(named) => named,
+                Judge::Switch(_) => &e.encoder_asset,
+            };
+            let encoder = (asset, &e.encoder_path, e.encoder_max_tokens);
             stamp::text(&(trained, &e.dp_direct, &e.non_private, encoder))
         }
         Stage::Evaluate => stamp::text(&config.evaluate),
@@ -60,6 +64,10 @@ pub fn section(config: &RunConfig, stage: Stage) -> String {
 
 /// The stages that `config` has, in order.
 pub fn stages(config: &RunConfig) -> Vec<Stage> {
-    let has = |stage: &Stage| *stage != Stage::References || config.evaluate.trains_references();
+    let has = |stage: &Stage| match (stage, config.task) {
+        (Stage::References, _) => config.evaluate.trains_references(),
+        (Stage::Finetune | Stage::Sample, task) => task == Task::Synthesise,
+        (Stage::Prepare | Stage::Evaluate, _) => true,
+    };
     Stage::ALL.into_iter().filter(has).collect()
 }

@@ -30,5 +30,5 @@ pub use evidence::{Counted, evidence_of, lexicon_of, lifting_of, steering_of};
 pub use folder::{NON_PRIVATE, RunFolder, RunPaths, trained_on};
 pub use locate::run_in;
 pub use places::Places;
-pub use plan::{plan_request, privacy_plan, unit};
+pub use plan::{direct_request, plan_request, privacy_plan, unit};
 pub use preparation::Preparation;

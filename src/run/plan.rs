@@ -54,6 +54,18 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
     }
 }
 
+/// What the reference `dp_direct` asks a plan for: the run's own epsilon, delta, unit, noise and bound, with steps and batches of
+/// `evaluate.dp_direct`.
+pub fn direct_request(config: &RunConfig) -> PlanRequest {
+    let (request, direct) = (plan_request(config), &config.evaluate.dp_direct);
+    PlanRequest {
+        expected_batch_size: direct.expected_batch_size.unwrap_or(request.expected_batch_size),
+        steps: direct.steps.unwrap_or(request.steps),
+        beside: Vec::new(),
+        ..request
+    }
+}
+
 /// Who is protected, as `config` declares it.
 pub fn unit(config: &RunConfig) -> Unit {
     match &config.dataset.unit {

@@ -96,7 +96,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
             None
         },
         records,
-        ledger: if done.contains(&Stage::Finetune) {
+        ledger: if done.contains(&Stage::Finetune) || done.contains(&Stage::References) {
             spent(folder, ledgers)?
         } else {
             None

@@ -168,7 +168,7 @@ impl Decoder {
         check_room(model, longest, settings.max_tokens)?;
         let model = match way {
             Way::Memory => model.with_maps(|_, w| by_columns(w)),
-            Way::Tensors => model.clone(),
+            Way::Tensors => model.unpacked(),
         };
         let head = match way {
             Way::Memory => by_columns(model.head()),

@@ -59,12 +59,13 @@ impl Scorer {
 
     /// The same by the ways of another kind of device, so that what a GPU computes can be tested without one.
     pub fn by(way: Way, model: &LanguageModel, prompts: &[Vec<u32>]) -> Self {
+        let model = model.unpacked();
         Scorer {
             by: match way {
-                Way::Memory => by_memory(model, prompts),
+                Way::Memory => by_memory(&model, prompts),
                 Way::Tensors => By::Tensors,
             },
-            model: model.clone(),
+            model,
             prompts: prompts.to_vec(),
         }
     }

@@ -28,7 +28,8 @@ impl Pass {
     /// The gradients of `objective`. `bounded`: record by record; else of all records as one, which is the plain sum.
     ///
     /// With `checkpointed`, only each block's input is kept, and its forward is taken again before its backward (Chen et
-    /// al. 2016); what is then held of a block are its gradients, small with LoRA.
+    /// al. 2016); what is then held of a block are its gradients, small with LoRA. So it is always where weights are packed: a
+    /// block's alone are unpacked at a time.
     pub fn new(
         placed: &Placed,
         objective: &Objective,
@@ -45,7 +46,7 @@ impl Pass {
             bounded,
             batch,
         };
-        match checkpointed {
+        match checkpointed || placed.model.is_packed() {
             true => work.block_by_block(),
             false => work.at_once(),
         }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Device};
 
 use crate::Result;
 use crate::config::{FinetuneConfig, Method, Precision};
-use crate::models::LanguageModel;
 use crate::models::lora::{Adapter, Factors};
 use crate::models::shape::Shape;
 use crate::models::weights::Weights;
+use crate::models::{LanguageModel, ModelFiles};
 
 /// One flat vector, since that is what clipping, noise and the optimizer act on, and what it means to a model.
 pub trait Trainable: std::fmt::Debug + Send + Sync {
@@ -54,15 +54,26 @@ pub enum Trains {
 /// How many values `config` trains in a model of this shape.
 pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
     match config.method {
-        Method::Lora => config.rank * shape.over_maps(|input, output| input + output),
+        Method::Lora | Method::Qlora => config.rank * shape.over_maps(|input, output| input + output),
         Method::Full => shape.parameters(),
+    }
+}
+
+/// The model in `files` as `config` trains it or beside it.
+///
+/// # Errors
+/// As [`ModelFiles::model`].
+pub fn base(config: &FinetuneConfig, files: &ModelFiles, device: &Device) -> Result<LanguageModel> {
+    match config.method {
+        Method::Qlora => files.packed_model(device),
+        Method::Lora | Method::Full => files.model(device),
     }
 }
 
 /// The public initial values of what `config` trains.
 pub fn initial(config: &FinetuneConfig, base: &LanguageModel) -> Box<dyn Trainable> {
     match config.method {
-        Method::Lora => Box::new(Adapter::new(base.shape(), config.rank, config.alpha, 0)),
+        Method::Lora | Method::Qlora => Box::new(Adapter::new(base.shape(), config.rank, config.alpha, 0)),
         Method::Full => Box::new(Weights::of(base)),
     }
 }
@@ -84,7 +95,7 @@ pub fn begun(config: &FinetuneConfig, model: &LanguageModel, path: &Path) -> Res
 /// Data: the file is broken, or another model's.
 pub fn load(config: &FinetuneConfig, base: &LanguageModel, path: &Path) -> Result<Box<dyn Trainable>> {
     Ok(match config.method {
-        Method::Lora => Box::new(Adapter::load(path, base.shape(), config.rank, config.alpha)?),
+        Method::Lora | Method::Qlora => Box::new(Adapter::load(path, base.shape(), config.rank, config.alpha)?),
         Method::Full => Box::new(Weights::load(path, base)?),
     })
 }
@@ -99,8 +110,8 @@ impl Trainable for Adapter {
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
-        // In bf16 a merged weight would round the adapter away.
-        let merged = precision == Precision::F32;
+        // In bf16 a merged weight would round the adapter away; packed ones have no room for it.
+        let merged = precision == Precision::F32 && !base.is_packed();
         let model = match merged {
             true => Trainable::merged(self, base),
             false => base.maps_in(dtype(precision)),

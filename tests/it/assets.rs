@@ -959,13 +959,16 @@ mod configuration {
             encoder_path: Some(folder),
             ..EvaluateConfig::default()
         };
-        let error = assets::encoder(&config, &home.locations, &Silent).unwrap_err();
+        let error = assets::encoder(&config.encoder_name(), &home.locations, &Silent).unwrap_err();
         assert!(error.to_string().contains("config.json"), "{error}");
         for name in ["config.json", "model.safetensors", "tokenizer.json"] {
             home.put_in_own_cache("mine", name, name.as_bytes());
         }
         assert_eq!(
-            assets::encoder(&config, &home.locations, &Silent).unwrap().files.len(),
+            assets::encoder(&config.encoder_name(), &home.locations, &Silent)
+                .unwrap()
+                .files
+                .len(),
             3
         );
     }

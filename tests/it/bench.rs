@@ -220,7 +220,7 @@ fn shapes_that_cannot_be_are_refused() {
                 "--kv-heads",
                 "512",
             ],
-            "parameters",
+            "GB of weights",
         ),
         (vec!["bench", "account", "--delta", "2"], "delta"),
         (vec!["bench", "train", "nowhere.toml"], "nowhere.toml"),

@@ -30,6 +30,7 @@ mod pipeline;
 mod privacy_cli;
 mod privacy_planner;
 mod private_loop;
+mod qlora;
 mod quality;
 mod records;
 mod release;

@@ -305,7 +305,7 @@ fn an_adapter_of_another_rank_or_cut_short_is_refused() {
 // ---------------------------------------------------------------------------------------------- broken files
 
 fn open(bytes: Vec<u8>) -> Result<(), Error> {
-    let gguf = Gguf::parse("model.gguf".into(), bytes)?;
+    let gguf = Gguf::parse("model.gguf", bytes)?;
     Vocabulary::from_gguf(&gguf)?;
     ModelFiles::Gguf(gguf).model(&Device::flex()).map(drop)
 }
@@ -334,7 +334,7 @@ fn patched(key: &str, skip: usize, with: &[u8]) -> Vec<u8> {
 /// As with Gemma's chat models: what ends a document is not what closes a turn.
 #[test]
 fn a_record_ends_as_the_template_closes_a_turn() {
-    let vocabulary = |bytes| Vocabulary::from_gguf(&Gguf::parse("model.gguf".into(), bytes).unwrap()).unwrap();
+    let vocabulary = |bytes| Vocabulary::from_gguf(&Gguf::parse("model.gguf", bytes).unwrap()).unwrap();
     assert_eq!(vocabulary(gguf_bytes()).end(), 2);
     let other = vocabulary(patched("tokenizer.ggml.eos_token_id", 4, &0u32.to_le_bytes()));
     assert_eq!(other.special().eos, (2, "<|im_end|>".to_string()));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::common::Place;
 use burn::tensor::Device;
 use dpsynth::bench::model_shape;
 use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
@@ -360,4 +361,60 @@ fn no_review_is_drawn_that_is_negative_with_many_stars_or_positive_with_few() {
         let occurs = (sentiment == "positive") == (stars.parse::<u32>().expect("a number") > 5);
         assert_eq!(count, if occurs { 100 } else { 0 }, "{parts:?}");
     }
+}
+
+/// What `plan` says of a model of which nothing but its `config.json` is here.
+#[test]
+fn a_model_is_planned_by_its_config_alone() {
+    let place = Place::new();
+    let folder = place.path("7b");
+    std::fs::create_dir(&folder).expect("a folder");
+    let config = r#"{"model_type":"llama","hidden_size":4096,"intermediate_size":11008,"num_hidden_layers":32,
+        "num_attention_heads":32,"vocab_size":32000,"max_position_embeddings":4096,"rms_norm_eps":1e-5}"#;
+    std::fs::write(folder.join("config.json"), config).expect("writes");
+    let plan = ["plan", "tiny.toml", "--profile", "quick", "--set", "model=./7b"];
+    let json = |more: &[&str]| -> serde_json::Value {
+        let said = place.ok(&[&plan[..], &["--json"], more].concat());
+        serde_json::from_str(&said.stdout).expect("JSON")
+    };
+    let of = |found: &serde_json::Value, method: &str, precision: &str, key: &str| {
+        let ways = found["fits"]["ways"].as_array().expect("ways").clone();
+        let way = ways
+            .iter()
+            .find(|way| way["method"] == method && way["precision"] == precision);
+        way.expect("a way")[key].as_f64().expect("a number")
+    };
+    let h200 = json(&["--gpu", "h200"]);
+    assert_eq!(h200["fits"]["of"], "h200");
+    assert!(h200["cost"].is_null(), "how fast another machine is, is not known");
+    // 6.7 billion weights: 3.5 GB in NF4, 27 in f32; all of them in training six times that and more.
+    let [packed, whole, all] = ["qlora", "lora", "full"].map(|method| of(&h200, method, "f32", "least_bytes") / 1e9);
+    assert!(
+        (5.0..9.0).contains(&packed) && (50.0..60.0).contains(&whole) && all > 200.0,
+        "{packed} {whole} {all}"
+    );
+    assert!(of(&h200, "lora", "bf16", "least_bytes") < 1e9 * whole);
+    let fits = |gpu: &str, method: &str| of(&json(&["--gpu", gpu]), method, "f32", "micro_batch_size");
+    assert!(fits("h200", "lora") > 0.0 && fits("rtx-4090", "qlora") > 0.0 && fits("t4", "qlora") > 0.0);
+    assert_eq!((fits("rtx-4090", "lora"), fits("h200", "full")), (0.0, 0.0));
+    let said = place.ok(&[&plan[..], &["--gpu", "rtx-4090"]].concat()).stdout;
+    assert!(
+        said.contains("rtx-4090") && said.contains("at once") && said.contains("too large"),
+        "{said}"
+    );
+    let here = json(&[]);
+    assert_eq!(here["fits"]["of"], "here");
+    assert!(
+        here["cost"]["parameters"].as_u64() == Some(6_738_415_616),
+        "{}",
+        here["cost"]
+    );
+    let refused = place.call(&[&plan[..], &["--hours", "1"]].concat());
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let refused = place.call(&["plan", "tiny.toml", "--gpu", "abacus"]);
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("h100"),
+        "{}",
+        refused.stderr
+    );
 }

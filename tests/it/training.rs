@@ -373,8 +373,8 @@ fn model_with_a_token_that_overflows() -> (LanguageModel, Adapter) {
     let (tokens, width) = (plain.shape().vocabulary, plain.shape().width);
     // The embedding is the first tensor; Q8_0 blocks are a half-precision scale and 32 bytes.
     let length = tokens * width / 32 * 34;
-    let whole = Gguf::parse("model".into(), bytes.clone()).unwrap();
-    let wanted = whole.tensor("token_embd.weight", &[tokens, width]).unwrap();
+    let whole = Gguf::parse("model", bytes.clone()).unwrap();
+    let wanted = whole.tensor("token_embd.weight", &[tokens, width]).unwrap().numbers();
     let start = (0..bytes.len() - length).step_by(32).rfind(|at| {
         let scale = half::f16::from_le_bytes([bytes[*at], bytes[at + 1]]).to_f32();
         (0..32).all(|i| scale * f32::from(bytes[at + 2 + i] as i8) == wanted[i])
@@ -383,7 +383,7 @@ fn model_with_a_token_that_overflows() -> (LanguageModel, Adapter) {
     for token in 0..tokens {
         bytes[start + token * width / 32 * 34 + 2] = if token == 9 { 127 } else { 0 };
     }
-    let files = ModelFiles::Gguf(Gguf::parse("model".into(), bytes).unwrap());
+    let files = ModelFiles::Gguf(Gguf::parse("model", bytes).unwrap());
     let model = files.model(&Device::flex()).unwrap();
     let mut adapter = adapter(&plain);
     // V of the first block: A [width, 2], then B [2, 32].

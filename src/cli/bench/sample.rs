@@ -53,7 +53,7 @@ impl Sample {
             seed: sample.seed,
             precision: self.dtype.map_or(Precision::F32, DtypeName::precision),
         };
-        let subject = self.which.subject(config.as_ref(), ui)?;
+        let subject = self.which.subject(config.as_ref(), false, ui)?;
         let found = measure(&subject, &setting, stop, ui)?;
         match self.which.json {
             true => ui.print_json(&found),

@@ -41,6 +41,9 @@ pub struct Train {
     /// Trains all weights
     #[arg(long)]
     full: bool,
+    /// Keeps the weights that are not trained in a few bits each: LoRA beside NF4, or beside what a GGUF packs
+    #[arg(long, conflicts_with = "full")]
+    qlora: bool,
     /// Keeps of each block its input alone and computes the rest anew: less memory, more time
     #[arg(long)]
     activation_checkpointing: bool,
@@ -62,9 +65,13 @@ impl Train {
     /// Measures and prints.
     pub fn run(self, ui: &Ui) -> Result<()> {
         let stop = interrupts()?;
-        let config = self.which.config()?;
+        let mut config = self.which.config()?;
         let setting = self.setting(config.as_ref());
-        let subject = self.which.subject(config.as_ref(), ui)?;
+        if let Some(config) = &mut config {
+            config.finetune = setting.finetune.clone();
+        }
+        let packed = setting.finetune.method == Method::Qlora;
+        let subject = self.which.subject(config.as_ref(), packed, ui)?;
         if let Some(way) = self.peak_of {
             let arm = match way {
                 Way::Private => Arm::Private,
@@ -88,8 +95,10 @@ impl Train {
         finetune.rank = self.rank.unwrap_or(finetune.rank);
         finetune.precision = self.dtype.map_or(finetune.precision, DtypeName::precision);
         finetune.activation_checkpointing |= self.activation_checkpointing;
-        if self.full {
-            finetune.method = Method::Full;
+        match (self.full, self.qlora) {
+            (true, _) => finetune.method = Method::Full,
+            (_, true) => finetune.method = Method::Qlora,
+            _ => {}
         }
         Setting {
             records: self.records,
@@ -191,6 +200,7 @@ fn table(m: &Measurement) -> String {
     );
     let method = match m.method {
         Method::Lora => "LoRA",
+        Method::Qlora => "QLoRA",
         Method::Full => "full fine-tuning",
     };
     format!(

@@ -1,15 +1,15 @@
 //! Which model and which shapes are measured.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::assets::Locations;
-use dpsynth::bench::{Subject, model_shape};
+use dpsynth::bench::{Subject, model_shape, of_counts};
 use dpsynth::config::{DeviceChoice, Precision, RunConfig};
-use dpsynth::models::device;
 use dpsynth::models::llama::LlamaConfig;
-use dpsynth::models::rotation;
+use dpsynth::models::{Architecture, declared, device, rotation};
 use dpsynth::progress::Progress;
 
 use super::super::Ui;
@@ -64,6 +64,9 @@ struct Shape {
     /// Tokens there are
     #[arg(long, value_name = "N", help_heading = SHAPE)]
     vocabulary: Option<usize>,
+    /// A config.json, or its folder, whose shape is taken in the place of all these
+    #[arg(long, value_name = "FILE", help_heading = SHAPE, conflicts_with_all = ["layers", "width", "hidden", "heads", "kv_heads", "vocabulary"])]
+    shape_of: Option<PathBuf>,
     /// Tokens before each record
     #[arg(long, value_name = "N", help_heading = SHAPE, default_value_t = 40)]
     prompt_tokens: usize,
@@ -109,7 +112,9 @@ impl Which {
     }
 
     /// The model, loaded.
-    pub fn subject(&self, config: Option<&RunConfig>, ui: &Ui) -> Result<Subject> {
+    ///
+    /// `packed`: without a configuration, whether its maps lie in NF4.
+    pub fn subject(&self, config: Option<&RunConfig>, packed: bool, ui: &Ui) -> Result<Subject> {
         let choice = match self.device {
             Some(DeviceName::Auto) => DeviceChoice::Auto,
             Some(DeviceName::Cpu) => DeviceChoice::Cpu,
@@ -122,12 +127,20 @@ impl Which {
         }
         match config {
             Some(config) => Subject::of_config(config, &device, &Locations::from_env(), ui),
-            None => Subject::synthetic(&self.shape.config(), self.shape.prompt_tokens, &device),
+            None => Subject::synthetic(self.shape.architecture()?, packed, self.shape.prompt_tokens, &device),
         }
     }
 }
 
 impl Shape {
+    fn architecture(&self) -> Result<Arc<dyn Architecture>> {
+        match &self.shape_of {
+            None => of_counts(self.config()),
+            Some(folder) if folder.is_dir() => declared(&folder.join("config.json")),
+            Some(file) => declared(file),
+        }
+    }
+
     fn config(&self) -> LlamaConfig {
         let base = model_shape();
         let (width, heads) = (self.width.unwrap_or(base.width), self.heads.unwrap_or(base.heads));

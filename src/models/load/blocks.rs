@@ -20,6 +20,31 @@ pub enum Format {
     Q6K,
 }
 
+/// Numbers as a file packs them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blocks {
+    pub format: Format,
+    /// Whole blocks.
+    pub bytes: Vec<u8>,
+}
+
+impl Blocks {
+    /// The numbers.
+    pub fn numbers(&self) -> Vec<f32> {
+        self.format.numbers(&self.bytes)
+    }
+
+    /// The same rows in another order: row `i` is what row `from(i)` was, of `rows` in all, whole blocks each.
+    pub fn reordered(&self, rows: usize, from: impl Fn(usize) -> usize) -> Self {
+        let row = self.bytes.len() / rows;
+        let bytes = (0..rows).flat_map(|i| &self.bytes[from(i) * row..][..row]).copied();
+        Blocks {
+            format: self.format,
+            bytes: bytes.collect(),
+        }
+    }
+}
+
 /// For people.
 pub const NAMES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K";
 
@@ -40,6 +65,11 @@ impl Format {
             30 => Format::Bf16,
             _ => return None,
         })
+    }
+
+    /// Whether a number takes less than 16 bits.
+    pub fn is_packed(self) -> bool {
+        self.block().0 > 1
     }
 
     /// (numbers, bytes) of one block.

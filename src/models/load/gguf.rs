@@ -3,9 +3,11 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use super::blocks::{Format, NAMES};
+use super::blocks::{Blocks, Format, NAMES};
 use crate::{Error, Result};
 
 /// Lists in lists, at most: a file must not decide how deep the reader's stack goes.
@@ -31,49 +33,79 @@ struct Entry {
     bytes: usize,
 }
 
-/// A GGUF file held in memory.
+/// Where the tensors lie.
+enum Source {
+    Memory(Vec<u8>),
+    /// Read where they lie, one at a time: the file may be larger than memory.
+    File(PathBuf),
+}
+
+/// Bytes of a file that are read at first, to find its header whole in them; then twice as many, and so on.
+const FIRST: u64 = 1 << 20;
+
+/// A GGUF file.
 pub struct Gguf {
     name: String,
-    bytes: Vec<u8>,
+    source: Source,
     data_start: usize,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Entry>,
 }
 
 impl Gguf {
-    /// Reads and checks the file: a tensor that reaches beyond its end is refused here, not when it is used.
+    /// Reads and checks the header: a tensor that reaches beyond the file's end is refused here, not when it is used.
+    ///
+    /// # Errors
+    /// Data: the file is missing, cut short, or none of this format.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read the model", path, e))?;
+        let unreadable = |e| Error::io("read the model", path, e);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let len = file.metadata().map_err(unreadable)?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Gguf::parse(name, bytes)
+        let (mut bytes, mut wanted) = (Vec::new(), FIRST);
+        loop {
+            let more = wanted - bytes.len() as u64;
+            file.by_ref().take(more).read_to_end(&mut bytes).map_err(unreadable)?;
+            match Gguf::of(&name, &bytes, len, Source::File(path.to_path_buf())) {
+                // It was too little of it.
+                Err(Unread::Short) if bytes.len() as u64 == wanted && wanted < len => wanted *= 2,
+                read => return read.map_err(|e| e.of(&name, len)),
+            }
+        }
     }
 
     /// The same from bytes; `name` stands in messages.
-    pub fn parse(name: String, bytes: Vec<u8>) -> Result<Self> {
-        let broken = |what: String| {
-            Error::data(format!("{name} is not a usable GGUF file: {what}"))
-                .hint("it may not be whole: copy or download it again")
-        };
-        let mut r = Reader { bytes: &bytes, at: 0 };
-        let (metadata, tensors) = read_header(&mut r).map_err(&broken)?;
+    ///
+    /// # Errors
+    /// As [`Gguf::open`].
+    pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Self> {
+        let len = bytes.len() as u64;
+        let header = Gguf::of(name, &bytes, len, Source::Memory(Vec::new())).map_err(|e| e.of(name, len))?;
+        Ok(Gguf {
+            source: Source::Memory(bytes),
+            ..header
+        })
+    }
+
+    /// `bytes` begin a file of `len` bytes.
+    fn of(name: &str, bytes: &[u8], len: u64, source: Source) -> Reading<Self> {
+        let mut r = Reader { bytes, at: 0 };
+        let (metadata, tensors) = read_header(&mut r)?;
         let alignment = match metadata.get("general.alignment") {
             Some(Value::Integer(a)) if *a > 0 => *a as usize,
             _ => 32,
         };
         let data_start = r.at.checked_next_multiple_of(alignment);
-        let data_start = data_start.ok_or_else(|| broken(format!("alignment {alignment} is too large")))?;
+        let data_start = data_start.ok_or_else(|| format!("alignment {alignment} is too large"))?;
         for (tensor, e) in &tensors {
             let end = data_start.checked_add(e.offset).and_then(|s| s.checked_add(e.bytes));
-            if end.is_none_or(|end| end > bytes.len()) {
-                return Err(broken(format!(
-                    "it is cut short in tensor {tensor} ({} bytes in all)",
-                    bytes.len()
-                )));
+            if end.is_none_or(|end| end as u64 > len) {
+                return Err(format!("it is cut short in tensor {tensor} ({len} bytes in all)").into());
             }
         }
         Ok(Gguf {
-            name,
-            bytes,
+            name: name.to_string(),
+            source,
             data_start,
             metadata,
             tensors,
@@ -186,23 +218,69 @@ impl Gguf {
         }
     }
 
-    /// The tensor as f32, row-major, checked against `shape` (outermost dimension first).
-    pub fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// The tensor as it is packed, row after row, checked against `shape` (outermost dimension first).
+    ///
+    /// # Errors
+    /// Data: it is missing, has another shape, or cannot be read any more.
+    pub fn tensor(&self, tensor: &str, shape: &[usize]) -> Result<Blocks> {
         let e = self.entry(tensor, shape)?;
         let start = self.data_start + e.offset;
-        Ok(e.format.numbers(&self.bytes[start..start + e.bytes]))
+        let bytes = match &self.source {
+            Source::Memory(bytes) => bytes[start..start + e.bytes].to_vec(),
+            Source::File(path) => {
+                let mut bytes = vec![0; e.bytes];
+                let read = |out: &mut [u8]| {
+                    let mut file = File::open(path)?;
+                    file.seek(SeekFrom::Start(start as u64))?;
+                    file.read_exact(out)
+                };
+                read(&mut bytes).map_err(|e| Error::io("read the model", path, e))?;
+                bytes
+            }
+        };
+        Ok(Blocks {
+            format: e.format,
+            bytes,
+        })
     }
 }
 
+/// Why a header was not read.
+enum Unread {
+    /// The bytes end before it does.
+    Short,
+    Broken(String),
+}
+
+impl Unread {
+    /// For a file of `len` bytes.
+    fn of(self, name: &str, len: u64) -> Error {
+        let what = match self {
+            Unread::Short => format!("it is cut short in its header ({len} bytes in all)"),
+            Unread::Broken(what) => what,
+        };
+        Error::data(format!("{name} is not a usable GGUF file: {what}"))
+            .hint("it may not be whole: copy or download it again")
+    }
+}
+
+impl<T: Into<String>> From<T> for Unread {
+    fn from(what: T) -> Self {
+        Unread::Broken(what.into())
+    }
+}
+
+type Reading<T> = std::result::Result<T, Unread>;
+
 type Header = (BTreeMap<String, Value>, BTreeMap<String, Entry>);
 
-fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
+fn read_header(r: &mut Reader) -> Reading<Header> {
     if r.take(4)? != b"GGUF" {
         return Err("it does not begin with GGUF".into());
     }
     let version = r.u32()?;
     if !(2..=3).contains(&version) {
-        return Err(format!("version {version} is not known"));
+        return Err(format!("version {version} is not known").into());
     }
     let (tensor_count, value_count) = (r.u64()?, r.u64()?);
     let mut metadata = BTreeMap::new();
@@ -227,10 +305,12 @@ fn read_header(r: &mut Reader) -> std::result::Result<Header, String> {
         let format =
             Format::from_id(id).ok_or_else(|| format!("tensor {name} has type {id}; {NAMES} are supported"))?;
         let (numbers, bytes) = format.block();
+        // A row is whole blocks.
+        let rows_are_whole = shape.last().is_none_or(|row| row % numbers == 0);
         let total = shape
             .iter()
             .try_fold(1usize, |a, b| a.checked_mul(*b))
-            .filter(|t| t % numbers == 0);
+            .filter(|total| rows_are_whole && total % numbers == 0);
         let bytes = total.and_then(|t| (t / numbers).checked_mul(bytes));
         let bytes = bytes.ok_or_else(|| format!("tensor {name} has shape {shape:?}"))?;
         tensors.insert(
@@ -252,34 +332,34 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize) -> std::result::Result<&'a [u8], String> {
+    fn take(&mut self, n: usize) -> Reading<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|e| *e <= self.bytes.len());
-        let end = end.ok_or_else(|| format!("it is cut short in its header ({} bytes in all)", self.bytes.len()))?;
+        let end = end.ok_or(Unread::Short)?;
         let out = &self.bytes[self.at..end];
         self.at = end;
         Ok(out)
     }
 
-    fn array<const N: usize>(&mut self) -> std::result::Result<[u8; N], String> {
+    fn array<const N: usize>(&mut self) -> Reading<[u8; N]> {
         Ok(self.take(N)?.try_into().expect("take returns N bytes"))
     }
 
-    fn u32(&mut self) -> std::result::Result<u32, String> {
+    fn u32(&mut self) -> Reading<u32> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> std::result::Result<u64, String> {
+    fn u64(&mut self) -> Reading<u64> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn text(&mut self) -> std::result::Result<String, String> {
+    fn text(&mut self) -> Reading<String> {
         let n = self.u64()?;
-        let n = usize::try_from(n).map_err(|_| "a text is longer than memory".to_string())?;
+        let n = usize::try_from(n).map_err(|_| Unread::Short)?;
         Ok(String::from_utf8_lossy(self.take(n)?).into_owned())
     }
 
     /// A scalar, a text or an array, inside `depth` others; nested arrays are skipped over as `None`.
-    fn value(&mut self, kind: u32, depth: usize) -> std::result::Result<Option<Value>, String> {
+    fn value(&mut self, kind: u32, depth: usize) -> Reading<Option<Value>> {
         Ok(Some(match kind {
             0 => Value::Integer(self.array::<1>()?[0].into()),
             1 => Value::Integer((self.array::<1>()?[0] as i8).into()),
@@ -297,13 +377,13 @@ impl<'a> Reader<'a> {
             10 => Value::Integer(self.u64()? as i64),
             11 => Value::Integer(i64::from_le_bytes(self.array()?)),
             12 => Value::Float(f64::from_le_bytes(self.array()?)),
-            other => return Err(format!("metadata type {other} is not known")),
+            other => return Err(format!("metadata type {other} is not known").into()),
         }))
     }
 
-    fn list(&mut self, kind: u32, n: u64, depth: usize) -> std::result::Result<Option<Value>, String> {
+    fn list(&mut self, kind: u32, n: u64, depth: usize) -> Reading<Option<Value>> {
         if depth > MAX_DEPTH {
-            return Err(format!("its metadata nests lists more than {MAX_DEPTH} deep"));
+            return Err(format!("its metadata nests lists more than {MAX_DEPTH} deep").into());
         }
         let (mut texts, mut integers, mut floats) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..n {

@@ -90,16 +90,19 @@ fn without_first(name: &str) -> Option<&str> {
         .filter(|rest| rest.contains('.'))
 }
 
+fn read_config(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())).hint("fetch the model again"))
+}
+
 impl Checkpoint {
     /// Opens the checkpoint in `folder`.
     ///
     /// # Errors
     /// Data: a file is missing or broken.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
-        let config = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let config = serde_json::from_slice(&config)
-            .map_err(|e| Error::data(format!("{} is damaged: {e}", path.display())).hint("fetch the model again"))?;
+        let config = read_config(&folder.join("config.json"))?;
         let shards = weight_files(folder)?
             .into_iter()
             .map(|name| Shard::open(folder.join(name)));
@@ -107,6 +110,18 @@ impl Checkpoint {
             config,
             shards: shards.collect::<Result<_>>()?,
             folder: folder.to_path_buf(),
+        })
+    }
+
+    /// The `config.json` at `path` alone, without weights.
+    ///
+    /// # Errors
+    /// Data: it is missing or broken.
+    pub fn declared(path: &Path) -> Result<Self> {
+        Ok(Checkpoint {
+            config: read_config(path)?,
+            shards: Vec::new(),
+            folder: path.parent().unwrap_or(Path::new("")).to_path_buf(),
         })
     }
 
@@ -181,6 +196,11 @@ impl Checkpoint {
     /// Whether it holds the tensor under this very name.
     pub fn has(&self, name: &str) -> bool {
         self.shards.iter().any(|shard| shard.tensor(name).is_some())
+    }
+
+    /// Whether its weights are here.
+    pub fn has_weights(&self) -> bool {
+        !self.shards.is_empty()
     }
 
     /// All of `config.json`.

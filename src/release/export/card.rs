@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::Sources;
-use crate::config::Method;
 use crate::facts::Facts;
 use crate::facts::wording;
 use crate::records::{LabelSpace, prompt};
@@ -27,7 +26,7 @@ pub fn render(sources: &Sources) -> Result<String> {
             "messages": messages(config.prompt.system.as_deref(), &turns[0]),
             "turns": turns,
             "names": (0..labels.len()).map(|label| labels.name(label)).collect::<Vec<_>>(),
-            "lora": (config.finetune.method == Method::Lora).then_some(config.finetune.rank),
+            "lora": config.finetune.method.is_low_rank().then_some(config.finetune.rank),
             "with_base": options.with_base,
             "dtype": options.dtype.torch(),
             "file": sources.file,

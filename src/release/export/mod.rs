@@ -30,7 +30,7 @@ use crate::models::{LanguageModel, ModelFiles};
 use crate::privacy::Class;
 use crate::progress::{Progress, Unit};
 use crate::records::Vocabulary;
-use crate::training::trainable::Trainable;
+use crate::training::trainable::{self, Trainable};
 use crate::{Error, Result};
 pub use weights::Dtype;
 use weights::Tensors;
@@ -98,7 +98,8 @@ impl Export {
         file.require(&facts.base_model.sha256)?;
         let files = ModelFiles::open(&file.path)?;
         let vocabulary = Vocabulary::of(&files)?;
-        let base = files.model(&device::choose(crate::config::DeviceChoice::Cpu)?)?;
+        // As it was trained beside: what it was packed to is what was trained.
+        let base = trainable::base(f, &files, &device::choose(crate::config::DeviceChoice::Cpu)?)?.unpacked();
         let own = file.path.file_name().unwrap_or_default().to_string_lossy();
         let sources = Sources {
             facts,
@@ -115,7 +116,7 @@ impl Export {
         let mut parts = sources.described()?;
         let (merged, adapter) = match f.method {
             Method::Full => (Weights::load(&facts.trained, &base)?, None),
-            Method::Lora => {
+            Method::Lora | Method::Qlora => {
                 let adapter = Adapter::load(&facts.trained, base.shape(), f.rank, f.alpha)?;
                 (Weights::of(&adapter.merged(&base)), Some(adapter))
             }

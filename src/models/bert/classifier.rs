@@ -1,0 +1,274 @@
+//! An encoder that tells labels, and which of its weights are trained: all of them, or few beside frozen ones.
+//!
+//! What is trained is one flat vector, since that is what clipping, noise and the optimizer act on.
+
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Bert, BertConfig, Linear, Lora, ModelType, Prefix, TokenBatch};
+use crate::Result;
+
+/// Half the width of a fresh weight's range: a standard deviation of 0.02, as transformers begins heads.
+const FRESH: f32 = 0.034_641;
+
+/// Which weights are trained. The head is in any case: it begins from nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Trained {
+    /// Factors of low rank beside every linear map of the encoder (Hu et al. 2021).
+    Lora { rank: usize, alpha: f64 },
+    /// All weights.
+    Full,
+    /// What is added after maps and norms (Bu et al. 2022; Ben Zaken et al. 2022).
+    BitFit,
+    /// The head alone.
+    LastLayer,
+    /// So many keys and values before those of the text, in each layer (Li and Liang 2021).
+    Prefix { tokens: usize },
+}
+
+impl Trained {
+    /// Whether the weight at `path`, such as `bert.layers.0.query.bias`, is trained.
+    fn takes(self, path: &[String]) -> bool {
+        let has = |name: &str| path.iter().any(|part| part == name);
+        let last = path.last().map(String::as_str);
+        has("head")
+            || match self {
+                Trained::Lora { .. } => has("lora"),
+                Trained::Full => true,
+                Trained::BitFit => matches!(last, Some("bias" | "beta")),
+                Trained::LastLayer => false,
+                Trained::Prefix { .. } => has("prefix"),
+            }
+    }
+}
+
+/// Which of a text's states the head sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pooling {
+    /// The first token's, as the heads of RoBERTa and DistilBERT do in transformers.
+    #[default]
+    First,
+    /// The mean of all, as sentence encoders are made for.
+    Mean,
+}
+
+/// A dense layer and the labels' scores.
+#[derive(Module, Debug)]
+struct Head {
+    dense: Linear,
+    out: Linear,
+    #[module(skip)]
+    pooling: Pooling,
+}
+
+/// An encoder with a head.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    bert: Bert,
+    head: Head,
+}
+
+impl Classifier {
+    /// The encoder in `weights` with a fresh head for `labels`, and what `trained` adds to it. What is fresh is public: the
+    /// same numbers each time.
+    ///
+    /// # Errors
+    /// As [`Bert::load`].
+    pub fn new(config: &BertConfig, weights: &Path, labels: usize, trained: Trained, device: &Device) -> Result<Self> {
+        let mut bert = Bert::load(config, weights, device)?;
+        let mut fresh = Fresh {
+            rng: ChaCha8Rng::seed_from_u64(0),
+            device,
+        };
+        let width = config.hidden_size;
+        for layer in &mut bert.layers {
+            match trained {
+                Trained::Lora { rank, alpha } => layer.maps().into_iter().for_each(|map| {
+                    let [input, output] = map.weight.dims();
+                    let lora = Lora {
+                        a: fresh.uniform([input, rank], 1.0 / (input as f32).sqrt()),
+                        b: fresh.uniform([rank, output], 0.0),
+                        scale: alpha / rank as f64,
+                    };
+                    map.lora = Some(lora);
+                }),
+                Trained::Prefix { tokens } => {
+                    layer.prefix = Some(Prefix {
+                        keys: fresh.uniform([tokens, width], FRESH),
+                        values: fresh.uniform([tokens, width], FRESH),
+                    });
+                }
+                Trained::Full | Trained::BitFit | Trained::LastLayer => {}
+            }
+        }
+        let head = Head {
+            dense: fresh.linear(width, width),
+            out: fresh.linear(width, labels),
+            pooling: match config.model_type {
+                ModelType::Bert => Pooling::Mean,
+                ModelType::DistilBert | ModelType::Roberta => Pooling::First,
+            },
+        };
+        Ok(Classifier { bert, head })
+    }
+
+    /// The scores of the labels before the softmax, `[rows, labels]`.
+    pub fn logits(&self, batch: &TokenBatch) -> Tensor<2> {
+        let hidden = self.bert.forward(batch);
+        let [rows, _, width] = hidden.dims();
+        let pooled = match self.head.pooling {
+            Pooling::First => hidden.narrow(1, 0, 1).reshape([rows, width]),
+            Pooling::Mean => batch.mean(hidden),
+        };
+        self.head.out.forward(self.head.dense.forward(pooled).tanh())
+    }
+
+    /// The values that `trained` trains, in the order of the module.
+    pub fn values(&self, trained: Trained) -> Vec<f32> {
+        let mut read = Reading {
+            trained,
+            path: Vec::new(),
+            out: Vec::new(),
+        };
+        self.visit(&mut read);
+        read.out
+    }
+
+    /// The same with `values` in their place, alone tracked where `device` differentiates.
+    ///
+    /// # Panics
+    /// There are fewer or more of them.
+    pub fn with(self, trained: Trained, values: &[f32], device: &Device) -> Self {
+        let mut writing = Writing {
+            trained,
+            path: Vec::new(),
+            rest: values,
+            device,
+        };
+        let out = self.map(&mut writing);
+        assert!(writing.rest.is_empty(), "each value has a place");
+        out
+    }
+
+    /// The gradient of what was taken backward by the values of [`Classifier::values`]; what the loss does not depend on has 0.
+    pub fn gradient(&self, trained: Trained, mut gradients: Gradients) -> Vec<f32> {
+        let mut gathering = Gathering {
+            trained,
+            path: Vec::new(),
+            of: GradientsParams::from_module(&mut gradients, self),
+            out: Vec::new(),
+        };
+        self.visit(&mut gathering);
+        gathering.out
+    }
+}
+
+/// Weights that no checkpoint has.
+struct Fresh<'a> {
+    rng: ChaCha8Rng,
+    device: &'a Device,
+}
+
+impl Fresh<'_> {
+    /// Uniform in ±`bound`.
+    fn uniform(&mut self, shape: [usize; 2], bound: f32) -> Param<Tensor<2>> {
+        let value = |_| match bound > 0.0 {
+            true => self.rng.random_range(-bound..bound),
+            false => 0.0,
+        };
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(value).collect();
+        Param::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn linear(&mut self, input: usize, output: usize) -> Linear {
+        Linear {
+            weight: self.uniform([input, output], FRESH),
+            bias: Param::from_data(TensorData::new(vec![0f32; output], [output]), self.device),
+            lora: None,
+        }
+    }
+}
+
+struct Reading {
+    trained: Trained,
+    path: Vec<String>,
+    out: Vec<f32>,
+}
+
+impl ModuleVisitor for Reading {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.trained.takes(&self.path) {
+            self.out.extend(crate::models::read(param.val()));
+        }
+    }
+}
+
+struct Gathering {
+    trained: Trained,
+    path: Vec<String>,
+    of: GradientsParams,
+    out: Vec<f32>,
+}
+
+impl ModuleVisitor for Gathering {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !self.trained.takes(&self.path) {
+            return;
+        }
+        match self.of.get::<D>(param.id) {
+            Some(gradient) => self.out.extend(crate::models::read(gradient)),
+            None => self
+                .out
+                .extend(std::iter::repeat_n(0.0, param.val().shape().num_elements())),
+        }
+    }
+}
+
+struct Writing<'a> {
+    trained: Trained,
+    path: Vec<String>,
+    rest: &'a [f32],
+    device: &'a Device,
+}
+
+impl ModuleMapper for Writing<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.trained.takes(&self.path) {
+            return param.set_require_grad(false);
+        }
+        let shape = param.val().dims();
+        let (own, others) = self.rest.split_at(shape.iter().product());
+        self.rest = others;
+        let value = Tensor::from_data(TensorData::new(own.to_vec(), shape), self.device);
+        Param::initialized(param.id, value).set_require_grad(true)
+    }
+}
