@@ -1,5 +1,5 @@
 # make pipeline DATASET=imdb   the whole way
-# make test, make lint         what CI runs; make test-slow: what takes minutes
+# make test, make lint         what CI runs; make test-slow: what takes minutes; make fuzz: what takes hours
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
 # make interop-model          an exported model in transformers and PEFT
 # make browser                the report in Chromium; PAGE=FILE.html opens that one
@@ -16,7 +16,7 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow fuzz interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -6
@@ -43,6 +43,11 @@ test:
 # What takes minutes: CI does not call it.
 test-slow:
 	cargo test --release --locked --workspace --no-fail-fast --tests -- --ignored --nocapture slow_
+
+# Files of models, changed at random and read: FUZZ_SECONDS for each kind of file. FUZZ_SEED=… FUZZ_SECONDS=0.001 repeats one.
+FUZZ_SECONDS ?= 3600
+fuzz:
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --test it fuzz:: -- --nocapture
 
 # The report in a browser; PAGE=FILE.html opens that one. Installs Chromium where it can and it is missing.
 browser: build

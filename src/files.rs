@@ -1,10 +1,12 @@
 //! Files that are there whole or not at all.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
@@ -176,4 +178,31 @@ pub fn parquet(
     }
     writer.close()?;
     Ok(bytes)
+}
+
+/// Runs `work`, which reads a stranger's file. The readers of Parquet, Arrow and tokenizers panic on some that are
+/// damaged: that is an error like another.
+///
+/// # Errors
+/// What `work` says. Data: it panicked.
+pub fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    thread_local! {
+        static READING: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !READING.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = READING.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    READING.set(outer);
+    outcome.unwrap_or_else(|_| {
+        Err(Error::data(format!("{} is damaged", path.display()))
+            .hint("the file may be cut off or changed; fetch or write it again"))
+    })
 }

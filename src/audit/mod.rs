@@ -117,6 +117,7 @@ impl Audit<'_> {
     /// Usage: nothing is trained yet. Data: the run's files do not belong together. [`Error::interrupted`]. A refuted
     /// claim is no error here: see [`Findings::require_pass`].
     pub fn run(&self) -> Result<Findings> {
+        self.config.require_records()?;
         let stop = Stop(self.stop);
         let claim = claim(self.folder)?;
         for stage in [Stage::Prepare, Stage::Finetune, Stage::Sample] {

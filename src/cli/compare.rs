@@ -42,7 +42,7 @@ fn text(c: &SideBySide) -> String {
     let mut out = vec![scores(&c.runs).to_string()];
     for run in &c.runs {
         let references = run.utility.references.iter();
-        out.extend(references.map(|r| format!("{}: {}", run.run, show::reference(r))));
+        out.extend(references.map(|r| format!("{}: {}", run.run, show::reference(r, show::BESIDE))));
     }
     if !c.differing.is_empty() {
         out.push(format!("settings that differ:\n{}", settings(c)));

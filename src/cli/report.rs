@@ -39,6 +39,7 @@ impl MakeReport {
     /// Writes the page and says where.
     pub fn run(self, ui: &Ui) -> Result<()> {
         let (config, _, runs) = run_in(&self.run)?;
+        config.require_records()?;
         let (paths, places) = (RunPaths::of(&self.run), Places::from_env(&runs)?);
         let report = report::read(&config, &paths, &places.ledgers)?;
         let html = match self.public {

@@ -65,7 +65,11 @@ pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String
     if !report.size_curve.is_empty() {
         out.push(size_curve(&report.size_curve).to_string());
     }
-    out.extend(report.references.iter().map(reference));
+    let budget = match config.task {
+        Task::Synthesise => BESIDE,
+        Task::Classify => "guaranteed",
+    };
+    out.extend(report.references.iter().map(|r| reference(r, budget)));
     if let Some(q) = &report.quality {
         out.push(quality(q).to_string());
         out.extend(disclosures(q).map(|table| table.to_string()));
@@ -170,12 +174,12 @@ fn utility<'a>(rows: &'a [UtilityRow], all: impl Iterator<Item = &'a UtilityRow>
     table
 }
 
-/// A classifier beside the arms, with its own guarantee (P10).
-pub fn reference(r: &Reference) -> String {
-    let own = r
-        .privacy
-        .as_ref()
-        .map(|p| format!("; its own budget, besides the run's: {}", p));
+/// Whose budget a reference spends.
+pub const BESIDE: &str = "its own budget, besides the run's";
+
+/// A classifier beside the arms, with its own guarantee (P10), of `budget`.
+pub fn reference(r: &Reference, budget: &str) -> String {
+    let own = r.privacy.as_ref().map(|p| format!("; {budget}: {p}"));
     format!(
         "{}: accuracy {:.3}, macro-F1 {:.3} on {} test records ({}{})",
         r.name,

@@ -271,7 +271,7 @@ impl EvaluateConfig {
         rules::above_zero(&[
             ("evaluate.encoder_learning_rate", self.encoder_learning_rate),
             ("evaluate.dp_direct.learning_rate", self.dp_direct.learning_rate()),
-            ("evaluate.dp_direct.alpha", self.dp_direct.alpha()),
+            ("evaluate.dp_direct.alpha", self.dp_direct.alpha.unwrap_or(1.0)),
             ("evaluate.non_private.learning_rate", self.non_private.learning_rate),
         ])?;
         rules::at_least_one(&[

@@ -103,6 +103,21 @@ impl RunConfig {
         self.lexicon.has_scorer() && self.sample.refine.action != RefineAction::Score
     }
 
+    /// Refuses a run that draws no records, where they are what is audited, shown or released.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn require_records(&self) -> Result<()> {
+        match self.task {
+            Task::Synthesise => Ok(()),
+            Task::Classify => Err(Error::usage(format!(
+                "the run {} trains a classifier and draws no records",
+                self.name
+            ))
+            .hint("report.json has its score and its guarantee, internal/dp_direct the classifier")),
+        }
+    }
+
     /// Tokens of a drawn record, at most.
     pub fn drawn_tokens(&self) -> usize {
         self.sample.max_tokens.unwrap_or(self.prepare.max_tokens)

@@ -14,6 +14,7 @@ use super::Example;
 use super::linear::argmax;
 use crate::assets::ModelFiles;
 use crate::config::EvaluateConfig;
+use crate::files::guarded;
 use crate::machine::workers::Workers;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
 use crate::records::PAIR;
@@ -76,7 +77,7 @@ impl TextEncoder {
             Error::data(format!("the tokenizer {} cannot be used: {what}", path.display()))
                 .hint("it must be the tokenizer.json that belongs to the checkpoint")
         };
-        let mut tokenizer = Tokenizer::from_file(path).map_err(|e| unusable(e.to_string()))?;
+        let mut tokenizer = guarded(path, || Tokenizer::from_file(path).map_err(|e| unusable(e.to_string())))?;
         let size = tokenizer
             .get_vocab(true)
             .into_values()
@@ -96,6 +97,12 @@ impl TextEncoder {
             .with_padding(None)
             .with_truncation(Some(truncation))
             .map_err(|e| unusable(e.to_string()))?;
+        // What would stop at every text stops here.
+        guarded(path, || {
+            tokenizer
+                .encode_fast("a text", true)
+                .map_err(|e| unusable(e.to_string()))
+        })?;
         Ok(TextEncoder(tokenizer))
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::described;
+use crate::files::guarded;
 use crate::models::ModelFiles;
 use crate::models::load::gguf::Gguf;
 use crate::models::load::hub::Checkpoint;
@@ -70,7 +71,9 @@ impl Vocabulary {
     pub fn of(files: &ModelFiles) -> Result<Self> {
         match files {
             ModelFiles::Gguf(gguf) => Vocabulary::from_gguf(gguf),
-            ModelFiles::Checkpoint(checkpoint) => Vocabulary::from_checkpoint(checkpoint),
+            ModelFiles::Checkpoint(checkpoint) => {
+                guarded(checkpoint.folder(), || Vocabulary::from_checkpoint(checkpoint))
+            }
         }
     }
 

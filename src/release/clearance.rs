@@ -144,6 +144,7 @@ impl Examined {
 pub fn examine(run: &Path, places: &Places) -> Result<Examined> {
     let (config, profile, runs) = run_in(run)?;
     config.release.check()?;
+    config.require_records()?;
     let folder = RunFolder::open(&runs, &config, profile)?;
     let mut refusals = Vec::new();
     for (stage, state, stamp) in states(&folder, Some(&config))? {

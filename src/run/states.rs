@@ -6,7 +6,7 @@ use super::keys::{key as key_of, section};
 use super::stamp::{self, Stamp};
 use super::{RunPaths, Stage};
 use crate::Result;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 
 /// How far a stage is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,8 +37,11 @@ pub fn states(paths: &RunPaths, config: Option<&RunConfig>) -> Result<Vec<(Stage
             Some(asked) => !asked || (stamp.is_none() && within_evaluation(paths)?),
             None => stamp.is_none(),
         };
-        if stage == Stage::References && absent {
-            continue;
+        let draws = config.is_none_or(|c| c.task == Task::Synthesise);
+        match stage {
+            Stage::References if absent => continue,
+            Stage::Finetune | Stage::Sample if !draws => continue,
+            _ => {}
         }
         let before = out.last().map(|(_, state, stamp)| (state, stamp.as_ref()));
         let state = match &stamp {

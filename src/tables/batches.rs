@@ -1,11 +1,8 @@
 //! Parquet and Arrow: batches of typed columns.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::BufReader;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Once;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -20,6 +17,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use super::names::{Header, Names};
 use super::value::{Place, Row, Value};
 use super::{Each, Format, Table, Wanted, unreadable};
+use crate::files::guarded;
 use crate::hash::hex;
 use crate::{Error, Result};
 
@@ -27,30 +25,6 @@ use crate::{Error, Result};
 const ROWS: usize = 1024;
 
 type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, ArrowError>>>;
-
-/// Runs `work`, which reads a stranger's file. The readers of these formats panic on some that are damaged: that is an error
-/// like another.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    thread_local! {
-        static READING: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !READING.get() {
-                before(info);
-            }
-        }));
-    });
-    let outer = READING.replace(true);
-    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    READING.set(outer);
-    outcome.unwrap_or_else(|_| {
-        Err(Error::data(format!("{} is damaged", path.display()))
-            .hint("the file may be cut off or changed; fetch or write it again"))
-    })
-}
 
 /// Names and types of the columns.
 pub fn schema(table: &Table) -> Result<SchemaRef> {

@@ -1,0 +1,186 @@
+//! `task = "classify"`: an encoder trained privately on the real records, charged once, and nothing else.
+#![cfg(unix)]
+
+use std::fs;
+
+use dpsynth::config::{DatasetConfig, LabelConfig, PrepareConfig};
+use dpsynth::records::{LabelSpace, PAIR, read};
+
+use crate::common::Place;
+
+const ENCODER: &str = concat!(
+    "evaluate.dp_direct.encoder=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/bert_roberta"
+);
+
+fn with(method: &str, more: &[&str]) -> Vec<String> {
+    let own = [
+        "task=classify",
+        ENCODER,
+        "evaluate.arms=[\"dp_direct\"]",
+        "evaluate.dp_direct.steps=3",
+        &format!("evaluate.dp_direct.method={method}"),
+    ]
+    .map(String::from);
+    let all = own.into_iter().chain(more.iter().map(|s| s.to_string()));
+    all.flat_map(|setting| ["--set".to_string(), setting]).collect()
+}
+
+fn strings(all: &[String]) -> Vec<&str> {
+    all.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn p8_a_classifier_is_charged_once_and_no_language_model_is_needed() {
+    let place = Place::new();
+    // A model that is nowhere: nothing asks for it.
+    let set = with("lora", &["model=./nowhere.gguf"]);
+    let set = strings(&set);
+    let planned = place.ok(&[&["plan", "tiny.toml", "--profile", "quick"][..], &set].concat());
+    assert!(planned.stdout.contains("3 steps"), "{}", planned.stdout);
+    let said = place.done("run", &set);
+    assert!(said.stdout.contains("dp_direct: "), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("at delta") && said.stdout.contains("internal/dp_direct"),
+        "{}",
+        said.stdout
+    );
+    let ledger = place.ledger_shown();
+    let runs = ledger["runs"].as_array().expect("runs");
+    assert_eq!(
+        (runs.len(), &runs[0]["charged_steps"], &runs[0]["ended"]),
+        (1, &3.into(), &true.into())
+    );
+    let report = place.json("runs/tiny-quick/report.json");
+    assert_eq!(report["references"][0]["test_records"], 60);
+    assert!(report["privacy"].is_null() && report["references"][0]["privacy"]["epsilon"].is_number());
+    for none in [
+        "model/trained.safetensors",
+        "synthetic",
+        "internal/tokens.arrow",
+        "report.html",
+    ] {
+        assert!(!place.run(none).exists(), "{none}");
+    }
+
+    // Nothing is charged twice, and it is not trained anew with other settings.
+    place.done("run", &set);
+    assert_eq!(place.ledger_shown(), ledger);
+    let status = place.ok(&["status", "runs/tiny-quick"]).stdout;
+    assert!(
+        status.contains("classifier") && !status.contains("NOT PRIVATE"),
+        "{status}"
+    );
+    for command in [
+        &["audit", "runs/tiny-quick"][..],
+        &["release", "runs/tiny-quick", "--to", "out"],
+    ] {
+        let refused = place.call(command);
+        assert!(
+            refused.code == Some(2) || refused.code == Some(3),
+            "{command:?}: {}",
+            refused.stderr
+        );
+        assert!(refused.stderr.contains("classif"), "{command:?}: {}", refused.stderr);
+    }
+
+    let other = with("bitfit", &["model=./nowhere.gguf"]);
+    place
+        .stage("run", &strings(&other))
+        .refused(2, &["other settings", "charged again"]);
+    assert_eq!(place.ledger_shown(), ledger);
+}
+
+#[test]
+fn each_method_trains() {
+    for method in ["features", "full", "bitfit", "last-layer", "prefix"] {
+        let place = Place::new();
+        let set = with(method, &["model=./nowhere.gguf"]);
+        place.done("run", &strings(&set));
+        assert_eq!(place.ledger_shown()["runs"][0]["charged_steps"], 3, "{method}");
+    }
+}
+
+#[test]
+fn a_classifier_goes_on_where_it_was_stopped() {
+    let place = Place::new();
+    let set = with(
+        "lora",
+        &[
+            "model=./nowhere.gguf",
+            "evaluate.dp_direct.steps=60",
+            "finetune.checkpoint_every=1",
+        ],
+    );
+    let set = strings(&set);
+    let mut running = place.start("run", &set);
+    let checkpoint = place.run("internal/dp_direct/checkpoint.safetensors");
+    running.until("a checkpoint", || checkpoint.exists());
+    running.kill();
+    let before = place.ledger_shown()["runs"][0]["charged_steps"]
+        .as_u64()
+        .expect("a count");
+    assert!((1..60).contains(&before), "{before}");
+    place.done("run", &set);
+    assert_eq!(place.ledger_shown()["runs"][0]["charged_steps"], 60);
+}
+
+#[test]
+fn what_a_classifier_cannot_be_is_refused() {
+    let place = Place::new();
+    for (setting, part) in [
+        ("evaluate.arms=[]", "evaluate.arms"),
+        ("evaluate.arms=[\"dp_direct\",\"non_private\"]", "evaluate.arms"),
+        ("evaluate.dp_direct.rank=0", "rank"),
+        ("evaluate.dp_direct.prefix_tokens=0", "prefix_tokens"),
+        ("evaluate.dp_direct.learning_rate=0", "learning_rate"),
+        ("evaluate.dp_direct.encoder=./nowhere", "nowhere"),
+        ("evaluate.dp_direct.encoder=no-such-encoder", "no-such-encoder"),
+        ("task=guess", "task"),
+    ] {
+        let set = with("lora", &[setting]);
+        place.stage("run", &strings(&set)).refused(2, &[part]);
+    }
+    assert!(!place.path("ledgers").exists());
+}
+
+#[derive(serde::Deserialize)]
+struct Labels {
+    labels: Vec<LabelConfig>,
+}
+
+#[test]
+fn a_pair_is_two_columns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pairs.csv");
+    fs::write(
+        &path,
+        "premise,hypothesis,label\nA dog runs.,It moves.,yes\nA cat,,no\n,Nothing,no\nRain.,Sun.,no\n",
+    )
+    .expect("writes");
+    let dataset = DatasetConfig {
+        text: toml::Value::from("premise").try_into().expect("a column"),
+        second_text: Some("hypothesis".into()),
+        labels: toml::from_str::<Labels>("labels = [{ column = \"label\", names = [\"yes\", \"no\"] }]")
+            .expect("labels")
+            .labels,
+        public_size: 10,
+        ..DatasetConfig::default()
+    };
+    let labels = LabelSpace::from_config(&dataset.labels).expect("labels");
+    let (records, report) = read(&path, &dataset, &labels, &PrepareConfig::default()).expect("reads");
+    let texts: Vec<&str> = records.iter().map(|r| r.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [format!("A dog runs.{PAIR}It moves."), format!("Rain.{PAIR}Sun.")]
+    );
+    // A half is no pair.
+    assert_eq!((report.read, report.kept, report.dropped["no text"]), (4, 2, 2));
+    let twice = DatasetConfig {
+        second_text: Some("premise".into()),
+        ..dataset
+    };
+    let error = read(&path, &twice, &labels, &PrepareConfig::default()).expect_err("one column is no pair");
+    assert_eq!(error.exit_code(), 2);
+}
