@@ -104,7 +104,7 @@ impl DirectMethod {
 
 /// A classifier, trained by the same private step as the language model: epsilon, delta, unit, clipping and noise are those of
 /// `finetune`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table such as { steps = 40 }")]
 pub struct DpDirectConfig {
     /// Mean size of a Poisson batch; default: that of `finetune`.
@@ -150,21 +150,6 @@ impl DpDirectConfig {
     /// Keys and values before the text's.
     pub fn prefix_tokens(&self) -> usize {
         self.prefix_tokens.unwrap_or(8)
-    }
-}
-
-impl Default for DpDirectConfig {
-    fn default() -> Self {
-        DpDirectConfig {
-            expected_batch_size: None,
-            steps: None,
-            learning_rate: None,
-            method: DirectMethod::default(),
-            encoder: None,
-            rank: None,
-            alpha: None,
-            prefix_tokens: None,
-        }
     }
 }
 

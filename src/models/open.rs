@@ -32,18 +32,29 @@ struct Recognised<'a> {
 /// Families by their names in a kind of file, and what is made of it.
 type Families<F, T> = (&'static [&'static str], fn(&F) -> Result<T>);
 
-/// How a GGUF gives the numbers of a slot.
-type OfSlot = Box<dyn Fn(&Gguf, usize) -> Result<Held>>;
+type OfSlot = dyn Fn(&Gguf, usize) -> Result<Held>;
+
+/// A model of a GGUF, and how it gives the numbers of a slot.
+struct OfGguf {
+    architecture: Arc<dyn Architecture>,
+    held: Box<OfSlot>,
+}
 
 /// By `general.architecture`.
-const OF_GGUF: &[Families<Gguf, (Arc<dyn Architecture>, OfSlot)>] = &[
+const OF_GGUF: &[Families<Gguf, OfGguf>] = &[
     (&llama::GGUF_FAMILIES, |gguf| {
         let llama = Arc::new(Llama::from_gguf(gguf)?);
-        Ok((llama.clone(), Box::new(move |gguf, slot| llama.read_gguf(gguf, slot))))
+        Ok(OfGguf {
+            architecture: llama.clone(),
+            held: Box::new(move |gguf, slot| llama.read_gguf(gguf, slot)),
+        })
     }),
     (&["gemma3"], |gguf| {
         let gemma = Arc::new(Gemma3::from_gguf(gguf)?);
-        Ok((gemma.clone(), Box::new(move |gguf, slot| gemma.read_gguf(gguf, slot))))
+        Ok(OfGguf {
+            architecture: gemma.clone(),
+            held: Box::new(move |gguf, slot| gemma.read_gguf(gguf, slot)),
+        })
     }),
 ];
 
@@ -120,10 +131,10 @@ impl ModelFiles {
     fn recognised(&self) -> Result<Recognised<'_>> {
         match self {
             ModelFiles::Gguf(gguf) => {
-                let (architecture, of_slot) = family(OF_GGUF, gguf.text("general.architecture")?)?(gguf)?;
+                let OfGguf { architecture, held } = family(OF_GGUF, gguf.text("general.architecture")?)?(gguf)?;
                 Ok(Recognised {
                     architecture,
-                    held: Box::new(move |slot| of_slot(gguf, slot)),
+                    held: Box::new(move |slot| held(gguf, slot)),
                 })
             }
             ModelFiles::Checkpoint(checkpoint) => under_its_names(checkpoint),

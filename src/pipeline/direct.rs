@@ -32,7 +32,7 @@ const DIRECT: u32 = 1;
 /// What is trained, with the encoder that it reads by.
 enum Learner {
     /// Softmax regression on frozen vectors.
-    Features(SentenceEncoder),
+    Features(Box<SentenceEncoder>),
     /// The encoder's own weights.
     Weights(Box<DirectEncoder>),
 }
@@ -55,7 +55,9 @@ impl Subject {
             Ok(Learner::Weights(Box::new(encoder)))
         };
         let learner = match direct.method {
-            DirectMethod::Features => Learner::Features(SentenceEncoder::open(&files, e.encoder_max_tokens, &device)?),
+            DirectMethod::Features => {
+                Learner::Features(Box::new(SentenceEncoder::open(&files, e.encoder_max_tokens, &device)?))
+            }
             DirectMethod::Lora => weights(Trained::Lora {
                 rank: direct.rank(),
                 alpha: direct.alpha(),
