@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use crate::audit::Subject;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 use crate::documents::{self, Findings, Verdict};
 use crate::privacy::{Guarantee, TRAINING, find_ledger};
 use crate::run::Preparation;
@@ -32,6 +32,8 @@ pub struct Status {
     pub privacy: Option<Guarantee>,
     /// What training has charged so far; none before the first step, and once training is done.
     pub charged: Option<Charged>,
+    /// What comes of it.
+    pub task: Task,
     /// None where there was no audit.
     pub audit: Option<Audited>,
     /// Whether another program is at work in the folder.
@@ -128,9 +130,11 @@ pub fn status(folder: &Path, ledgers: &Path) -> Result<Status> {
             ));
         }
     }
-    let trained = is_done(Stage::Finetune);
-    let privacy = problems.note(report::guarantee(&paths)).flatten().filter(|_| trained);
-    let charged = match !trained && paths.ledger_run().exists() {
+    let task = config.as_ref().map_or(Task::default(), |c| c.task);
+    let trained = is_done(report::trains(task));
+    let privacy = problems.note(report::own_guarantee(&paths, task)).flatten();
+    let privacy = privacy.filter(|_| trained);
+    let charged = match !trained && paths.own_run(task).exists() {
         true => problems.note(charged(&paths, config.as_ref(), ledgers)).flatten(),
         false => None,
     };
@@ -155,6 +159,7 @@ pub fn status(folder: &Path, ledgers: &Path) -> Result<Status> {
         run: paths.name().to_string(),
         folder: folder.to_path_buf(),
         classification: "internal",
+        task,
         stages,
         privacy,
         charged,
@@ -228,7 +233,7 @@ fn modified(path: &Path) -> Option<u64> {
 
 /// What the ledger says of a run that is not trained yet; none before it is entered there.
 fn charged(paths: &RunPaths, config: Option<&RunConfig>, ledgers: &Path) -> Result<Option<Charged>> {
-    let path = paths.ledger_run();
+    let path = paths.own_run(config.map_or(Task::default(), |c| c.task));
     let id = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     let Some((_, view)) = find_ledger(ledgers, &Preparation::read(paths)?.ledger())? else {
         return Err(Error::data(format!(
@@ -284,10 +289,10 @@ fn next(s: &Status) -> Next {
             // Not where another version of the program wrote the configuration, or the folder was renamed.
             command: run_in(&s.folder).ok().map(|_| format!("dpsynth run {folder}")),
         },
-        (None, _) if s.stages.iter().all(|of| of.stage != Stage::Finetune.name()) => {
-            nothing("use the classifier: internal/dp_direct/checkpoint.safetensors, its guarantee beside it")
-        }
         (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
+        (None, _) if s.task == Task::Classify => nothing(
+            "a classifier is trained: its values are internal/dp_direct/checkpoint.safetensors, its score is in report.json",
+        ),
         (None, None) => audit("try to break the run's own claim"),
         (None, Some(a)) if !a.current => audit("the audit was of other files: audit again"),
         (None, Some(a)) if a.verdict == Verdict::Fail => audit(

@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use crate::config::{DatasetConfig, Files, ModelConfig, Named};
 use crate::hash::{sha256, sha256_file};
+use crate::models::bert::BertConfig;
 use crate::models::load::hub::{INDEX, WHOLE, weight_files};
 use crate::progress::Progress;
 use crate::tables::{self, Split};
@@ -325,6 +326,11 @@ pub fn model_paths(path: &Path) -> Result<Vec<PathBuf>> {
             .into_iter()
             .map(|name| path.join(name))
             .collect()),
+        false if path.extension().is_some_and(|e| e == "json") => Err(Error::usage(format!(
+            "{} is no model, but what declares one",
+            path.display()
+        ))
+        .hint("`dpsynth plan` needs no more; a run needs the folder with its weights")),
         false => Ok(vec![path.to_path_buf()]),
     }
 }
@@ -368,6 +374,15 @@ pub fn encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> R
         }
         Named::Asset(asset) => Registry::built_in().fetch_model(&asset, locations, progress),
     }
+}
+
+/// Whether the repository `named` holds an encoder, by its `config.json`.
+///
+/// # Errors
+/// Usage: no repository's name.
+pub fn is_encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<bool> {
+    let declared = Repository::declared(named, locations, progress)?;
+    Ok(declared.is_some_and(|path| BertConfig::read(&path).is_ok()))
 }
 
 /// Whether the encoder `named` is on this machine.

@@ -133,7 +133,7 @@ impl Repository {
         if let (None, Some(hub)) = (there(), &locations.hub)
             && let Err(why) = hub::download(locations, hub, kind, &from, &[CONFIG], progress)
         {
-            progress.note(&format!("the hub was not asked about {named}: {why}"));
+            progress.note(&format!("the hub gave no config.json of {named}: {why}"));
         }
         Ok(there())
     }

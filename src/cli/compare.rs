@@ -41,8 +41,12 @@ impl Compare {
 fn text(c: &SideBySide) -> String {
     let mut out = vec![scores(&c.runs).to_string()];
     for run in &c.runs {
+        let budget = match run.utility.rows.is_empty() {
+            true => show::OWN,
+            false => show::BESIDE,
+        };
         let references = run.utility.references.iter();
-        out.extend(references.map(|r| format!("{}: {}", run.run, show::reference(r, show::BESIDE))));
+        out.extend(references.map(|r| format!("{}: {}", run.run, show::reference(r, budget))));
     }
     if !c.differing.is_empty() {
         out.push(format!("settings that differ:\n{}", settings(c)));
@@ -132,6 +136,7 @@ fn scores(runs: &[Standing]) -> comfy_table::Table {
         if run.utility.rows.is_empty() {
             let mut line = of_run.to_vec();
             line.push(match run.done.last() {
+                Some(_) if !run.utility.references.is_empty() => "a classifier: below".into(),
                 Some(stage) => format!("not evaluated; done: {stage}"),
                 None => "nothing done yet".into(),
             });

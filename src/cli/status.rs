@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 use dpsynth::Result;
+use dpsynth::config::Task;
 use dpsynth::run::Places;
 use dpsynth::run::states::State;
 use dpsynth::status::{self, Charged, StageStatus, Stamped, Status};
@@ -60,7 +61,9 @@ fn whole(s: &Status) -> String {
         out.push(("guarantee", privacy.to_string()));
     }
     out.extend(s.charged.as_ref().map(|c| ("charged", charged(c))));
-    out.push(("audit", audit(s)));
+    if s.task == Task::Synthesise {
+        out.push(("audit", audit(s)));
+    }
     if s.at_work {
         out.push(("at work", "another program has the folder".into()));
     }

@@ -132,6 +132,14 @@ pub struct DpDirectConfig {
 }
 
 impl DpDirectConfig {
+    /// With the step size that is taken.
+    pub fn resolved(&self) -> Self {
+        DpDirectConfig {
+            learning_rate: Some(self.learning_rate()),
+            ..self.clone()
+        }
+    }
+
     /// AdamW's step size.
     pub fn learning_rate(&self) -> f64 {
         self.learning_rate.unwrap_or_else(|| self.method.learning_rate())

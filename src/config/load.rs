@@ -262,7 +262,13 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     };
     let direct = config.evaluate.dp_direct.encoder.as_mut();
     for named in judge.into_iter().chain(direct).chain(&mut config.lexicon.encoder) {
-        if let Named::Path(mut path) = Named::of(named) {
+        let path = match Named::of(named) {
+            Named::Path(path) => Some(path),
+            // A folder's name is a folder, and no repository's.
+            _ if folders.iter().any(|folder| folder.join(&*named).is_dir()) => Some(PathBuf::from(&*named)),
+            _ => None,
+        };
+        if let Some(mut path) = path {
             model(&mut path);
             *named = path.to_string_lossy().into_owned();
         }

@@ -159,6 +159,12 @@ impl RunConfig {
                     format!("{:?}", self.evaluate.arms),
                 );
             }
+            Task::Classify if self.audit.holdout > 0.0 || self.release.copy_gate.is_some() => {
+                return Err(Error::usage(
+                    "a run that trains a classifier draws no records that an audit or a gate could look at",
+                )
+                .hint("leave out audit.holdout and release.copy_gate"));
+            }
             Task::Synthesise if self.prompt.user.trim().is_empty() => {
                 return refuse(
                     "prompt.user",

@@ -99,9 +99,10 @@ impl TextEncoder {
             .map_err(|e| unusable(e.to_string()))?;
         // What would stop at every text stops here.
         guarded(path, || {
-            tokenizer
-                .encode_fast("a text", true)
-                .map_err(|e| unusable(e.to_string()))
+            for text in ["a text".into(), EncodeInput::from(("a text", "another"))] {
+                tokenizer.encode_fast(text, true).map_err(|e| unusable(e.to_string()))?;
+            }
+            Ok(())
         })?;
         Ok(TextEncoder(tokenizer))
     }

@@ -458,12 +458,17 @@ impl Llama {
         let shape = &self.shape.slots[slot].shape;
         let held = gguf.tensor(&self.gguf_name(slot), shape)?;
         let interleaved = gguf.text("general.architecture")? == "llama";
-        Ok(Held::Blocks(match self.part(slot) {
-            Some((_, Part::Q | Part::K | Part::QBias | Part::KBias)) if interleaved => {
-                held.reordered(shape[0], |row| interleaved_row(row, self.config.head_width))
+        let rows = shape[0];
+        let from = |row: usize| interleaved_row(row, self.config.head_width);
+        Ok(match self.part(slot) {
+            Some((_, Part::Q | Part::K)) if interleaved => Held::Blocks(held.reordered(rows, from)),
+            // Blocks of a vector are no rows.
+            Some((_, Part::QBias | Part::KBias)) if interleaved => {
+                let numbers = held.numbers();
+                Held::Numbers((0..rows).map(|row| numbers[from(row)]).collect())
             }
-            _ => held,
-        }))
+            _ => Held::Blocks(held),
+        })
     }
 }
 

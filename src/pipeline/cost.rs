@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::footprint::Footprint;
+use super::footprint::{self, Footprint};
 use super::rates::Rates;
 use crate::config::{AllReal, Method, RunConfig, Strength};
 use crate::machine::workers::Workers;
@@ -12,7 +12,7 @@ use crate::sampling::guide;
 use crate::training::trainable;
 
 /// Tokens of the chat template and the request around a record: an estimate until the records are prepared.
-const PROMPT_TOKENS: usize = 40;
+pub const PROMPT_TOKENS: usize = 40;
 /// Operations of an encoder of MiniLM's size for a word piece: one is taken for granted.
 pub const OF_A_WORD_PIECE: f64 = 21e6;
 
@@ -62,6 +62,8 @@ pub struct Basis {
     pub rates: Rates,
     /// Tokens of the longest text that is worth looking at, as far as is declared.
     pub longest_text: usize,
+    /// Bytes of a file that packs weights itself, where the model is one.
+    pub packed_file: Option<u64>,
 }
 
 /// What a run takes, by parts.
@@ -267,15 +269,20 @@ impl Reckoning<'_> {
             finetune: &self.config.finetune,
             workers: Workers::on(&self.basis.device).count(),
             tokens_per_record: self.tokens_per_record(),
+            packed_file: self.basis.packed_file,
         }
         .bytes()
     }
 
-    /// The base, the tuned model, and its copy by columns; then keys, values and logits of what is drawn at once.
     fn sampling_memory(&self) -> f64 {
-        let s = &self.config.sample;
-        let rows = Workers::on(&self.basis.device).count() * s.batch_size * (1 + s.contrasts(self.basis.labels));
-        let held = self.basis.shape.held_per_token() as f64 * 4.0 * (self.drawn_tokens() + PROMPT_TOKENS) as f64;
-        12.0 * self.basis.shape.parameters() as f64 + rows as f64 * (held + 8.0 * self.basis.shape.vocabulary as f64)
+        let workers = Workers::on(&self.basis.device).count();
+        let tokens = self.drawn_tokens() + PROMPT_TOKENS;
+        footprint::of_drawing(
+            &self.basis.shape,
+            &self.config.sample,
+            self.basis.labels,
+            workers,
+            tokens,
+        )
     }
 }

@@ -134,6 +134,11 @@ pub fn test(p: &Pipeline, test: &[Example]) -> Result<Reference> {
     }
     let guarantee: Guarantee = documents::read(&path)?;
     let subject = Subject::open(p)?;
+    // The encoder's files among them: another one's score would stand beside this guarantee.
+    require_same(
+        p,
+        &settings(p, &subject.model, &Preparation::read(&p.folder)?.dataset_hash),
+    )?;
     let model = subject.saved(p)?;
     let model = model.ok_or_else(|| Error::data("dp_direct has a guarantee and no classifier beside it"))?;
     let task = p
@@ -290,7 +295,7 @@ fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
         &c.prepare,
         (f.epsilon, f.delta, f.expected_batch_size, f.steps, f.epochs),
         (f.clipping, f.max_grad_norm, f.noise, f.max_batch_size, f.seed),
-        &c.evaluate.dp_direct,
+        c.evaluate.dp_direct.resolved(),
         c.evaluate.encoder_max_tokens,
         files,
     ))
@@ -301,7 +306,7 @@ fn require_same(p: &Pipeline, settings: &str) -> Result<()> {
     let path = p.folder.direct("settings.json");
     match std::fs::read_to_string(&path) {
         Ok(earlier) if earlier != settings => Err(Error::usage(format!(
-            "dp_direct was trained with other settings in {}; to train it anew would be charged again",
+            "dp_direct was trained with other settings, records or another encoder in {}; to train it anew would be charged again",
             p.folder.direct("").display()
         ))
         .hint("set them back, or delete that folder; what it charged stays charged")),

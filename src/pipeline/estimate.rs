@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::checks;
 use super::cost::{self, Basis, Cost, Reckoning};
-use super::footprint::Footprint;
+use super::footprint::{self, Footprint};
 use super::rates::Rates;
 use crate::assets::{self, Known, Locations};
 use crate::config::{FinetuneConfig, Method, Precision, RunConfig, Task};
@@ -48,6 +48,8 @@ pub struct Fits {
     pub memory_bytes: f64,
     /// What the configuration's own way takes.
     pub training_memory_bytes: f64,
+    /// Whatever was trained, records are drawn from whole weights.
+    pub sampling_memory_bytes: f64,
     pub ways: Vec<Fit>,
 }
 
@@ -65,12 +67,25 @@ pub struct Fit {
 impl Fits {
     /// Whether the configuration's own way to train does.
     pub fn trains(&self) -> bool {
-        self.training_memory_bytes <= self.memory_bytes
+        self.training_memory_bytes <= footprint::usable(self.memory_bytes)
     }
 
-    fn new(config: &RunConfig, shape: &Shape, labels: usize, gpu: Option<Gpu>, device: &Device) -> Self {
+    /// Whether drawing does.
+    pub fn draws(&self) -> bool {
+        self.sampling_memory_bytes <= footprint::usable(self.memory_bytes)
+    }
+
+    /// None where a GPU computes whose memory is not known.
+    fn new(
+        config: &RunConfig,
+        (shape, packed_file): (&Shape, Option<u64>),
+        labels: usize,
+        gpu: Option<Gpu>,
+        device: &Device,
+    ) -> Option<Self> {
         let (of, memory_bytes, workers) = match gpu {
             Some(gpu) => (gpu.name, gpu.bytes(), 1),
+            None if *device != Device::flex() => return None,
             None => (
                 "here",
                 machine::memory().map_or(0.0, |(total, _)| total as f64),
@@ -82,7 +97,9 @@ impl Fits {
             finetune: &config.finetune,
             workers,
             tokens_per_record: cost::tokens_per_record(config, labels),
+            packed_file,
         };
+        let drawn = config.drawn_tokens() + cost::PROMPT_TOKENS;
         let fit = |(method, precision)| {
             let finetune = FinetuneConfig {
                 method,
@@ -105,12 +122,13 @@ impl Fits {
         let ways = methods
             .into_iter()
             .flat_map(|m| [(m, Precision::F32), (m, Precision::Bf16)]);
-        Fits {
+        Some(Fits {
             of,
             memory_bytes,
             training_memory_bytes: own.bytes(),
+            sampling_memory_bytes: footprint::of_drawing(shape, &config.sample, labels, workers, drawn),
             ways: ways.map(fit).collect(),
-        }
+        })
     }
 }
 
@@ -148,9 +166,13 @@ pub fn estimate(
         Some(Known::Declared(path)) => Some(declared(path)?.shape().clone()),
         None => None,
     };
+    let packed_file = match &known {
+        Some(Known::Whole(path)) if path.is_file() => path.metadata().ok().map(|file| file.len()),
+        _ => None,
+    };
     let fits = shape
         .as_ref()
-        .map(|shape| Fits::new(config, shape, labels.len(), gpu, &device));
+        .and_then(|shape| Fits::new(config, (shape, packed_file), labels.len(), gpu, &device));
     let is_here = matches!(known, Some(Known::Whole(_)));
     let basis = match (gpu, shape, known) {
         // How fast another machine is, is not known.
@@ -160,6 +182,7 @@ pub fn estimate(
             device: device.clone(),
             rates: rates(&device, &known)?,
             longest_text,
+            packed_file,
         }),
         _ => None,
     };

@@ -1,6 +1,6 @@
 //! What training and drawing hold in memory, from above: a model's shape and settings decide, no weight is needed.
 
-use crate::config::{FinetuneConfig, Method, Precision};
+use crate::config::{FinetuneConfig, Method, Precision, SampleConfig};
 use crate::models::nf4::Nf4;
 use crate::models::shape::Shape;
 use crate::training::trainable;
@@ -13,7 +13,7 @@ const TAPE_FACTOR: f64 = 1.1;
 const LOGITS: f64 = 256.0;
 
 /// Bytes of the program itself, and of what is small beside a model.
-const PROGRAM: f64 = 1e8;
+const PROGRAM: f64 = 1.8e8;
 
 /// Share of a machine's memory that a run may fill: the rest is the system's.
 const SHARE: f64 = 0.9;
@@ -27,6 +27,13 @@ pub struct Footprint<'a> {
     pub workers: usize,
     /// Tokens of a record, all the rows of its objective together.
     pub tokens_per_record: f64,
+    /// Bytes of a file that packs weights itself, where the model is one.
+    pub packed_file: Option<u64>,
+}
+
+/// Of `memory`, what a run may fill.
+pub fn usable(memory: f64) -> f64 {
+    SHARE * memory
 }
 
 impl Footprint<'_> {
@@ -37,7 +44,7 @@ impl Footprint<'_> {
 
     /// Records that fit into a micro-batch where there are `memory` bytes; 0 where the model itself does not fit.
     pub fn most_at_once(&self, memory: f64) -> usize {
-        let room = SHARE * memory - self.without_records();
+        let room = usable(memory) - self.without_records();
         (room / self.of_a_record()).max(0.0) as usize
     }
 
@@ -60,7 +67,8 @@ impl Footprint<'_> {
             (true, _) => {
                 let largest = shape.maps().map(|(_, [input, output])| input * output).max();
                 let unpacked = self.of_a_block() + largest.unwrap_or(0);
-                4.0 * (all - in_maps as f64) + Nf4::bytes(in_maps) as f64 + workers * 4.0 * unpacked as f64
+                let packed = (Nf4::bytes(in_maps) as u64).max(self.packed_file.unwrap_or(0));
+                4.0 * (all - in_maps as f64) + packed as f64 + workers * 4.0 * unpacked as f64
             }
             (false, Precision::F32) => 8.0 * all,
             (false, Precision::Bf16) => 4.0 * all + 2.0 * in_maps as f64,
@@ -86,4 +94,12 @@ impl Footprint<'_> {
     fn of_a_block(&self) -> usize {
         self.shape.over_maps(|input, output| input * output) / self.shape.layers()
     }
+}
+
+/// Bytes that drawing takes: the base, the tuned model, and its copy by columns; then keys, values and logits of what is drawn at
+/// once by each of `workers`, `drawn_tokens` and a prompt's each.
+pub fn of_drawing(shape: &Shape, sample: &SampleConfig, labels: usize, workers: usize, tokens: usize) -> f64 {
+    let rows = workers * sample.batch_size * (1 + sample.contrasts(labels));
+    let held = shape.held_per_token() as f64 * 4.0 * tokens as f64;
+    12.0 * shape.parameters() as f64 + rows as f64 * (held + 8.0 * shape.vocabulary as f64)
 }

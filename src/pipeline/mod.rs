@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::assets;
-use crate::config::{Files, HeldOut, Profile, RunConfig};
+use crate::config::{Files, HeldOut, Profile, RunConfig, Task};
 use crate::documents::Report;
 use crate::hash::sha256_file;
 use crate::machine::peak_rss_bytes;
@@ -134,6 +134,9 @@ impl<'a> Pipeline<'a> {
     /// Usage: one before it is not, or the configuration has no such stage.
     pub fn run_only(&self, stage: Stage) -> Result<()> {
         if !stages(&self.config).contains(&stage) {
+            if self.config.task == Task::Classify {
+                self.config.require_records()?;
+            }
             return Err(Error::usage(format!("the run has no stage `{}`", stage.name()))
                 .hint("evaluate.arms = [\"non_private\"] or [\"dp_direct\"] asks for models to compare with"));
         }

@@ -140,7 +140,11 @@ impl Reader<'_> {
             if self.dataset.second_text.is_some() {
                 let last = values.len() - 1;
                 let second = self.text(path, row.place, &mut values[last])?;
-                raw = raw.zip(second).map(|(first, second)| format!("{first}{PAIR}{second}"));
+                // The mark parts them once.
+                let plain = |text: String| text.replace(PAIR, " ");
+                raw = raw
+                    .zip(second)
+                    .map(|(first, second)| format!("{}{PAIR}{}", plain(first), plain(second)));
             }
             tally.look(raw.as_deref(), &values[labels.clone()]);
             let text = raw

@@ -13,7 +13,7 @@ use toml::Table;
 use super::stamp;
 use super::states::done;
 use super::{Preparation, RunPaths, Stage, report, results, table};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 use crate::documents::{self, Report};
 use crate::evaluation::metrics::Interval;
 use crate::evaluation::{ArmName, Classifier, Utility};
@@ -111,6 +111,7 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     let (config_hash, settings, config) = configuration(folder)?;
     let done = done(&paths, config.as_ref())?;
     let is_done = |stage: Stage| done.contains(&stage.name());
+    let task = config.as_ref().map_or(Task::default(), |c| c.task);
     let mut utility = match is_done(Stage::Evaluate) {
         true => results::utility(&paths)?,
         false => Utility::default(),
@@ -134,8 +135,8 @@ fn standing(folder: &Path) -> Result<(Standing, BTreeMap<String, Value>)> {
     let standing = Standing {
         run: paths.name().to_string(),
         folder: folder.to_path_buf(),
-        privacy: match is_done(Stage::Finetune) {
-            true => report::guarantee(&paths)?,
+        privacy: match is_done(report::trains(task)) {
+            true => report::own_guarantee(&paths, task)?,
             false => None,
         },
         gaps: gaps(&utility),

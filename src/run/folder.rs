@@ -90,6 +90,7 @@ impl RunFolder {
                     ("lexicon", stamp::text(&c.lexicon)),
                     ("finetune", stamp::text(&c.finetune)),
                     ("audit", stamp::text(&c.audit)),
+                    ("task", stamp::text(&c.task)),
                 ]
             };
             let differs: Vec<&str> = parts(&earlier)
@@ -130,9 +131,10 @@ impl RunPaths {
 
     /// Whether the ledger may know of the run: it has a name there, or something that was trained.
     pub fn is_training_begun(&self) -> bool {
-        [self.ledger_run(), self.checkpoint(), self.trained()]
-            .iter()
-            .any(|path| path.exists())
+        let of_model = [self.ledger_run(), self.checkpoint(), self.trained()];
+        // A run of `dp_direct` that was planned and is not begun keeps nothing else.
+        let of_classifier = [self.direct("settings.json"), self.direct("checkpoint.safetensors")];
+        of_model.iter().chain(&of_classifier).any(|path| path.exists())
     }
 
     /// Whether a program is at work in the folder: it holds the lock as long as it lives.
@@ -205,6 +207,22 @@ impl RunPaths {
     /// Training state.
     pub fn checkpoint(&self) -> PathBuf {
         self.internal("checkpoint.safetensors")
+    }
+
+    /// The run's name in the ledger, for what comes of it.
+    pub fn own_run(&self, task: Task) -> PathBuf {
+        match task {
+            Task::Synthesise => self.ledger_run(),
+            Task::Classify => self.direct("run-id"),
+        }
+    }
+
+    /// The guarantee of what comes of it.
+    pub fn own_guarantee(&self, task: Task) -> PathBuf {
+        match task {
+            Task::Synthesise => self.guarantee(),
+            Task::Classify => self.direct("privacy.json"),
+        }
     }
 
     /// A line a step.

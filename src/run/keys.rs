@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Stage, folder, stamp};
-use crate::config::{ExtraArm, Judge, RunConfig, Task};
+use crate::config::{EvaluateConfig, ExtraArm, Judge, RunConfig, Task};
 
 /// Version of what `prepare` writes; raised when its meaning changes.
 const PREPARED: u32 = 1;
@@ -20,9 +20,14 @@ pub fn key(c: &RunConfig, stage: Stage, before: &str, inputs: &BTreeMap<PathBuf,
         Stage::Prepare => {
             let prompts = c.prompt.of_labels();
             let prepared = (PREPARED, folder::trained_on(c), prompts, &c.prepare, &c.model, inputs);
-            match c.audit.holdout > 0.0 {
+            let prepared = match c.audit.holdout > 0.0 {
                 false => stamp::text(&prepared),
                 true => stamp::text(&(prepared, c.audit.holdout)),
+            };
+            match c.task {
+                Task::Synthesise => prepared,
+                // There are no tokens.
+                Task::Classify => format!("{prepared}\nclassify"),
             }
         }
         Stage::Finetune => {
@@ -56,9 +61,12 @@ pub fn section(config: &RunConfig, stage: Stage) -> String {
                 Judge::Switch(_) => &e.encoder_asset,
             };
             let encoder = (asset, &e.encoder_path, e.encoder_max_tokens);
-            stamp::text(&(trained, &e.dp_direct, &e.non_private, encoder))
+            stamp::text(&(trained, e.dp_direct.resolved(), &e.non_private, encoder))
         }
-        Stage::Evaluate => stamp::text(&config.evaluate),
+        Stage::Evaluate => stamp::text(&EvaluateConfig {
+            dp_direct: config.evaluate.dp_direct.resolved(),
+            ..config.evaluate.clone()
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ use super::stamp::{self, Stamp};
 use super::states::done;
 use super::{RunFolder, RunPaths, Stage, results};
 use crate::Result;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Task};
 use crate::documents::{self, Counts, Records, Report, Sampled, Spent};
 use crate::evaluation::Utility;
 use crate::files::write_atomically;
@@ -21,6 +21,22 @@ use crate::privacy::{Guarantee, find_ledger};
 /// Data: it is damaged.
 pub fn guarantee(folder: &RunPaths) -> Result<Option<Guarantee>> {
     documents::read_if_there(&folder.guarantee())
+}
+
+/// The stage that trains what comes of a run.
+pub fn trains(task: Task) -> Stage {
+    match task {
+        Task::Synthesise => Stage::Finetune,
+        Task::Classify => Stage::References,
+    }
+}
+
+/// The guarantee of what comes of the run; none before it is trained.
+///
+/// # Errors
+/// Data: it is damaged.
+pub fn own_guarantee(folder: &RunPaths, task: Task) -> Result<Option<Guarantee>> {
+    documents::read_if_there(&folder.own_guarantee(task))
 }
 
 /// The report of the run in `folder` as it stands: nothing is locked or written, and another program may be at work.
@@ -75,10 +91,9 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
     Ok(Report {
         run: folder.name().to_string(),
         classification: "internal".into(),
-        privacy: if done.contains(&Stage::Finetune) {
-            guarantee(folder)?
-        } else {
-            None
+        privacy: match done.contains(&trains(config.task)) {
+            true => own_guarantee(folder, config.task)?,
+            false => None,
         },
         utility: utility.rows,
         all_synthetic: utility.all_synthetic,
@@ -96,7 +111,7 @@ fn gather(config: &RunConfig, folder: &RunPaths, ledgers: &Path, done: &[Stage])
             None
         },
         records,
-        ledger: if done.contains(&Stage::Finetune) || done.contains(&Stage::References) {
+        ledger: if done.contains(&trains(config.task)) {
             spent(folder, ledgers)?
         } else {
             None

@@ -54,7 +54,8 @@ fn p8_a_classifier_is_charged_once_and_no_language_model_is_needed() {
     );
     let report = place.json("runs/tiny-quick/report.json");
     assert_eq!(report["references"][0]["test_records"], 60);
-    assert!(report["privacy"].is_null() && report["references"][0]["privacy"]["epsilon"].is_number());
+    assert_eq!(report["privacy"], report["references"][0]["privacy"]);
+    assert!(report["privacy"]["epsilon"].as_f64().expect("a number") <= 4.0);
     for none in [
         "model/trained.safetensors",
         "synthetic",
@@ -68,9 +69,13 @@ fn p8_a_classifier_is_charged_once_and_no_language_model_is_needed() {
     place.done("run", &set);
     assert_eq!(place.ledger_shown(), ledger);
     let status = place.ok(&["status", "runs/tiny-quick"]).stdout;
+    let said = ["a classifier is trained", "guarantee", "epsilon", "accountant pld"];
+    assert!(said.iter().all(|part| status.contains(part)), "{status}");
+    assert!(!status.contains("NOT PRIVATE") && !status.contains("audit"), "{status}");
+    let compared = place.ok(&["compare", "runs/tiny-quick"]).stdout;
     assert!(
-        status.contains("classifier") && !status.contains("NOT PRIVATE"),
-        "{status}"
+        compared.contains("a classifier: below") && compared.contains("the run's own budget: epsilon"),
+        "{compared}"
     );
     for command in [
         &["audit", "runs/tiny-quick"][..],
@@ -89,6 +94,74 @@ fn p8_a_classifier_is_charged_once_and_no_language_model_is_needed() {
     place
         .stage("run", &strings(&other))
         .refused(2, &["other settings", "charged again"]);
+    assert_eq!(place.ledger_shown(), ledger);
+}
+
+/// What was paid for is neither tested nor trained as if it were something else.
+#[test]
+fn p8_a_classifier_stays_with_its_records_its_encoder_and_its_task() {
+    let place = Place::new();
+    let folder = place.path("encoder");
+    fs::create_dir(&folder).expect("a folder");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert_roberta");
+        fs::copy(format!("{own}/{file}"), folder.join(file)).expect("copies");
+    }
+    // A folder's name alone is a folder.
+    let own = ["evaluate.dp_direct.encoder=encoder", "model=./nowhere.gguf"];
+    let set = with("lora", &own);
+    place.done("run", &strings(&set));
+    let ledger = place.ledger_shown();
+
+    let weights = folder.join("model.safetensors");
+    let kept = fs::read(&weights).expect("reads");
+    let mut other = kept.clone();
+    let last = other.len() - 1;
+    other[last] ^= 0x80;
+    fs::write(&weights, other).expect("writes");
+    let again = with("lora", &[&own[..], &["evaluate.seeds=4"]].concat());
+    place
+        .stage("evaluate", &strings(&again))
+        .refused(2, &["another encoder"]);
+    fs::write(&weights, kept).expect("writes");
+    place.done("run", &strings(&set));
+
+    let records = place.text("train.csv");
+    place.write("train.csv", format!("{records}a record more,positive\n"));
+    place.stage("run", &strings(&set)).refused(2, &["other records"]);
+    place.write("train.csv", records);
+    place.done("run", &strings(&set));
+
+    let model = format!("model.path={}", crate::support::fixture("model.gguf").display());
+    place
+        .stage("run", &["--set", &model])
+        .refused(2, &["task", "another configuration"]);
+    assert_eq!(place.ledger_shown(), ledger, "nothing was charged again");
+}
+
+#[test]
+fn p4_a_seeded_classifier_is_marked_not_private() {
+    let place = Place::new();
+    let set = with("lora", &["finetune.seed=1", "model=./nowhere.gguf"]);
+    let said = place.done("run", &strings(&set));
+    assert!(said.stdout.contains("NOT PRIVATE"), "{}", said.stdout);
+    let status = place.ok(&["status", "runs/tiny-quick"]).stdout;
+    assert!(status.contains("nothing may leave: NOT PRIVATE"), "{status}");
+}
+
+/// Before a step size could be left open, 0.1 was written.
+#[test]
+fn a_classifier_on_features_that_was_trained_before_is_kept() {
+    let place = Place::new();
+    let written = with(
+        "features",
+        &["evaluate.dp_direct.learning_rate=0.1", "model=./nowhere.gguf"],
+    );
+    place.done("run", &strings(&written));
+    let ledger = place.ledger_shown();
+    let open = with("features", &["model=./nowhere.gguf"]);
+    let said = place.done("run", &strings(&open));
+    assert!(said.stderr.contains("references: done before, kept"), "{}", said.stderr);
     assert_eq!(place.ledger_shown(), ledger);
 }
 
@@ -137,6 +210,7 @@ fn what_a_classifier_cannot_be_is_refused() {
         ("evaluate.dp_direct.learning_rate=0", "learning_rate"),
         ("evaluate.dp_direct.encoder=./nowhere", "nowhere"),
         ("evaluate.dp_direct.encoder=no-such-encoder", "no-such-encoder"),
+        ("audit.holdout=0.1", "audit.holdout"),
         ("task=guess", "task"),
     ] {
         let set = with("lora", &[setting]);

@@ -163,6 +163,7 @@ fn two_cores() -> Basis {
             matmul: 200e9,
         },
         longest_text: 300,
+        packed_file: None,
     }
 }
 

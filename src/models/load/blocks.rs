@@ -36,6 +36,7 @@ impl Blocks {
 
     /// The same rows in another order: row `i` is what row `from(i)` was, of `rows` in all, whole blocks each.
     pub fn reordered(&self, rows: usize, from: impl Fn(usize) -> usize) -> Self {
+        assert!(self.bytes.len().is_multiple_of(rows), "a row is whole blocks");
         let row = self.bytes.len() / rows;
         let bytes = (0..rows).flat_map(|i| &self.bytes[from(i) * row..][..row]).copied();
         Blocks {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::blocks::{Blocks, Format, NAMES};
 use crate::{Error, Result};
@@ -36,8 +37,9 @@ struct Entry {
 /// Where the tensors lie.
 enum Source {
     Memory(Vec<u8>),
-    /// Read where they lie, one at a time: the file may be larger than memory.
-    File(PathBuf),
+    /// Read where they lie, one at a time: the file may be larger than memory. It stays open, so that another under its name
+    /// is not read in its place.
+    File(Mutex<File>, PathBuf),
 }
 
 /// Bytes of a file that are read at first, to find its header whole in them; then twice as many, and so on.
@@ -66,10 +68,16 @@ impl Gguf {
         loop {
             let more = wanted - bytes.len() as u64;
             file.by_ref().take(more).read_to_end(&mut bytes).map_err(unreadable)?;
-            match Gguf::of(&name, &bytes, len, Source::File(path.to_path_buf())) {
+            match Gguf::of(&name, &bytes, len) {
                 // It was too little of it.
                 Err(Unread::Short) if bytes.len() as u64 == wanted && wanted < len => wanted *= 2,
-                read => return read.map_err(|e| e.of(&name, len)),
+                read => {
+                    let header = read.map_err(|e| e.of(&name, len))?;
+                    return Ok(Gguf {
+                        source: Source::File(Mutex::new(file), path.to_path_buf()),
+                        ..header
+                    });
+                }
             }
         }
     }
@@ -80,15 +88,15 @@ impl Gguf {
     /// As [`Gguf::open`].
     pub fn parse(name: &str, bytes: Vec<u8>) -> Result<Self> {
         let len = bytes.len() as u64;
-        let header = Gguf::of(name, &bytes, len, Source::Memory(Vec::new())).map_err(|e| e.of(name, len))?;
+        let header = Gguf::of(name, &bytes, len).map_err(|e| e.of(name, len))?;
         Ok(Gguf {
             source: Source::Memory(bytes),
             ..header
         })
     }
 
-    /// `bytes` begin a file of `len` bytes.
-    fn of(name: &str, bytes: &[u8], len: u64, source: Source) -> Reading<Self> {
+    /// `bytes` begin a file of `len` bytes; its tensors are nowhere yet.
+    fn of(name: &str, bytes: &[u8], len: u64) -> Reading<Self> {
         let mut r = Reader { bytes, at: 0 };
         let (metadata, tensors) = read_header(&mut r)?;
         let alignment = match metadata.get("general.alignment") {
@@ -105,7 +113,7 @@ impl Gguf {
         }
         Ok(Gguf {
             name: name.to_string(),
-            source,
+            source: Source::Memory(Vec::new()),
             data_start,
             metadata,
             tensors,
@@ -227,10 +235,10 @@ impl Gguf {
         let start = self.data_start + e.offset;
         let bytes = match &self.source {
             Source::Memory(bytes) => bytes[start..start + e.bytes].to_vec(),
-            Source::File(path) => {
+            Source::File(file, path) => {
                 let mut bytes = vec![0; e.bytes];
                 let read = |out: &mut [u8]| {
-                    let mut file = File::open(path)?;
+                    let mut file = file.lock().expect("no reader panics");
                     file.seek(SeekFrom::Start(start as u64))?;
                     file.read_exact(out)
                 };
