@@ -2,9 +2,13 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::path::Path;
 
-use dpsynth::config::{DatasetConfig, LabelConfig, PrepareConfig};
+use dpsynth::config::{self, DatasetConfig, LabelConfig, PrepareConfig, Profile, Task};
+use dpsynth::pipeline::checks;
+use dpsynth::privacy::PrivacyPlan;
 use dpsynth::records::{LabelSpace, PAIR, read};
+use dpsynth::run::direct_request;
 
 use crate::common::Place;
 
@@ -217,6 +221,28 @@ fn what_a_classifier_cannot_be_is_refused() {
         place.stage("run", &strings(&set)).refused(2, &[part]);
     }
     assert!(!place.path("ledgers").exists());
+}
+
+#[test]
+fn the_pipelines_of_classifiers_load_and_have_a_plan() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    for name in ["sst2", "qnli", "mnli", "qqp"] {
+        for profile in Profile::ALL {
+            let path = folder.join(format!("{name}-direct.toml"));
+            let config = config::load(&path, profile, &[], Path::new("data")).expect("loads");
+            assert_eq!(
+                (config.name.as_str(), config.task),
+                (format!("{name}-direct").as_str(), Task::Classify)
+            );
+            assert_eq!(config.dataset.second_text.is_some(), name != "sst2");
+            // The names of SST-2's labels are beside its files.
+            if name != "sst2" {
+                checks::configuration(&config).expect("nothing is refused");
+            }
+            let plan = PrivacyPlan::calibrate(&direct_request(&config)).expect("a plan");
+            assert!(plan.statement(plan.steps()).number("epsilon") <= 8.0);
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
