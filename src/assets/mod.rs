@@ -354,16 +354,22 @@ fn checkpoint_files(folder: &Path) -> Result<Vec<String>> {
     Ok(out)
 }
 
+/// What an encoder's name means: a folder's name is a folder, with `./` or without.
+fn meant(named: &str) -> Named {
+    match Path::new(named).is_dir() {
+        true => Named::Path(named.into()),
+        false => Named::of(named),
+    }
+}
+
 /// The encoder `named`: a folder, a name in `pipelines/assets.toml`, or a repository on the hub.
 ///
 /// # Errors
 /// As [`Registry::fetch_model`], [`ModelFiles::local`] and [`Repository::encoder`].
 pub fn encoder(named: &str, locations: &Locations, progress: &dyn Progress) -> Result<ModelFiles> {
     let local = |folder: &Path| ModelFiles::local(folder, &ENCODER_FILES);
-    match Named::of(named) {
+    match meant(named) {
         Named::Path(folder) => local(&folder),
-        // A folder's name alone was read before.
-        _ if Path::new(named).is_dir() => local(Path::new(named)),
         Named::Repository(repo) => {
             let (place, folder) = Repository::encoder(&repo, locations, progress)?;
             Ok(ModelFiles {
@@ -389,9 +395,8 @@ pub fn is_encoder(named: &str, locations: &Locations, progress: &dyn Progress) -
 pub fn is_here(named: &str, locations: &Locations) -> bool {
     let known = |s: &Status| s.name == named && s.present.is_some();
     let fetched = |repo: &str| Repository::encoder_on_disk(repo, locations).is_ok_and(|folder| folder.is_some());
-    match Named::of(named) {
-        _ if Path::new(named).is_dir() => true,
-        Named::Path(_) => false,
+    match meant(named) {
+        Named::Path(folder) => folder.is_dir(),
         Named::Repository(repo) => fetched(&repo),
         Named::Asset(_) => Registry::built_in().status(locations).iter().any(known),
     }
@@ -402,8 +407,8 @@ pub fn is_here(named: &str, locations: &Locations) -> bool {
 /// # Errors
 /// Usage: it is not known, or no repository's name.
 pub fn require_encoder(named: &str) -> Result<()> {
-    match Named::of(named) {
-        _ if Path::new(named).is_dir() => Ok(()),
+    match meant(named) {
+        Named::Path(folder) if folder.is_dir() => Ok(()),
         Named::Path(folder) => Err(Error::usage(format!("there is no folder {}", folder.display()))
             .hint("an encoder's folder holds config.json, model.safetensors and tokenizer.json")),
         Named::Repository(repo) => repository::parts(&repo).map(drop),

@@ -12,12 +12,12 @@ use burn::tensor::Device;
 
 use super::Example;
 use super::direct::Bound;
-use super::encoder::{EncoderFiles, Pieces, TextEncoder, cross_entropy, vectors};
+use super::encoder::{EncoderFiles, Pieces, TextEncoder, batch_of, cross_entropy, vectors};
 use super::linear::argmax;
 use crate::Result;
 use crate::machine::workers::Workers;
+use crate::models::bert::BertConfig;
 use crate::models::bert::classifier::{Classifier, Trained};
-use crate::models::bert::{BertConfig, TokenBatch};
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
 use crate::records::Units;
@@ -26,12 +26,11 @@ use crate::training::gradients::clip_factor;
 use crate::training::optimizer::AdamW;
 use crate::training::private::{Loop, Method};
 
-/// An encoder with a fresh head, and which of its weights are trained.
+/// An encoder with a fresh head, of which some weights are trained.
 pub struct DirectEncoder {
     text: TextEncoder,
     /// As it came, on a device that differentiates.
     base: Classifier,
-    trained: Trained,
     device: Device,
 }
 
@@ -65,14 +64,13 @@ impl DirectEncoder {
         Ok(DirectEncoder {
             text: TextEncoder::open(&files.tokenizer, &sizes, max_tokens)?,
             base: Classifier::new(&sizes, &files.weights, num_labels, trained, &device.clone().autodiff())?,
-            trained,
             device: device.clone(),
         })
     }
 
     /// What training begins with; public.
     pub fn initial(&self) -> Vec<f32> {
-        self.base.values(self.trained)
+        self.base.values()
     }
 
     /// Trains from `resume`, or from [`Self::initial`], until `run` has no step left.
@@ -120,7 +118,7 @@ impl DirectEncoder {
         each_batch: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<usize>> {
         let autodiff = self.device.clone().autodiff();
-        let classifier = self.base.clone().with(self.trained, values, &autodiff).valid();
+        let classifier = self.base.clone().with(values, &autodiff).valid();
         let pieces = examples.iter().map(|e| self.text.pieces(&e.text));
         let pieces: Vec<Pieces> = pieces.collect::<Result<_>>()?;
         let scores = vectors(
@@ -140,9 +138,9 @@ impl DirectEncoder {
         let autodiff = self.device.clone().autodiff();
         // Leaves of its own: graphs that share one wait for each other.
         let own = placed.clone().fork(&autodiff);
-        let batch = TokenBatch::new(&[&pieces.ids], &autodiff).with_second(&[pieces.second]);
+        let batch = batch_of(&[pieces], &[0], &autodiff);
         let loss = cross_entropy(own.logits(&batch), &[example.label], &autodiff);
-        let gradient = own.gradient(self.trained, loss.backward());
+        let gradient = own.gradient(loss.backward());
         let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         Some((gradient, norm))
     }
@@ -169,12 +167,8 @@ impl Method for Learning<'_> {
         let placed = encoder
             .base
             .clone()
-            .with(encoder.trained, &self.values, &encoder.device.clone().autodiff());
-        let of_unit = |unit: &usize| {
-            let records = units.records(*unit);
-            records.iter().map(|record| (records.len(), record))
-        };
-        let drawn: Vec<(usize, &Example)> = members.iter().flat_map(of_unit).collect();
+            .with(&self.values, &encoder.device.clone().autodiff());
+        let drawn = units.of_members(members);
         let bound = self.training.bound;
         let mut sum = vec![0f64; self.values.len()];
         self.workers.each(
@@ -212,6 +206,7 @@ impl Method for Learning<'_> {
 mod tests {
     use super::*;
     use crate::config::Clipping;
+    use crate::models::bert::TokenBatch;
 
     const SETS: [Trained; 5] = [
         Trained::Lora { rank: 2, alpha: 4.0 },
@@ -249,7 +244,7 @@ mod tests {
 
     fn placed(encoder: &DirectEncoder, values: &[f32]) -> Classifier {
         let autodiff = Device::flex().autodiff();
-        encoder.base.clone().with(encoder.trained, values, &autodiff)
+        encoder.base.clone().with(values, &autodiff)
     }
 
     fn loss(encoder: &DirectEncoder, values: &[f32], example: &Example) -> f64 {

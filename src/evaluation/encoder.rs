@@ -352,7 +352,7 @@ pub(super) fn vectors(
     Ok(all)
 }
 
-fn batch_of(rows: &[Pieces], batch: &[usize], device: &Device) -> TokenBatch {
+pub(super) fn batch_of(rows: &[Pieces], batch: &[usize], device: &Device) -> TokenBatch {
     let ids: Vec<&[u32]> = batch.iter().map(|&i| rows[i].ids.as_slice()).collect();
     let second: Vec<usize> = batch.iter().map(|&i| rows[i].second).collect();
     TokenBatch::new(&ids, device).with_second(&second)

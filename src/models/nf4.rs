@@ -73,6 +73,11 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| v.abs().max(most))
 }
 
+/// Largest size in each block.
+fn scales(values: &[f32]) -> Vec<f32> {
+    values.par_chunks(BLOCK).map(largest).collect()
+}
+
 /// Quantised weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nf4 {
@@ -96,21 +101,21 @@ impl Nf4 {
 
     /// `values`, quantised.
     pub fn of(values: &[f32]) -> Self {
-        let scales = values.par_chunks(BLOCK).map(|block| f64::from(largest(block)));
-        let blocks = values.len().div_ceil(BLOCK).max(1);
-        Nf4::around(
-            (scales.collect::<Vec<_>>().iter().sum::<f64>() / blocks as f64) as f32,
-            values,
-        )
+        let absolute = scales(values);
+        let sum: f64 = absolute.iter().map(|a| f64::from(*a)).sum();
+        Nf4::quantised(values, &absolute, (sum / absolute.len().max(1) as f64) as f32)
     }
 
     /// The same with `offset` as the mean of their scales.
     pub fn around(offset: f32, values: &[f32]) -> Self {
-        let absolute: Vec<f32> = values.par_chunks(BLOCK).map(largest).collect();
+        Nf4::quantised(values, &scales(values), offset)
+    }
+
+    fn quantised(values: &[f32], absolute: &[f32], offset: f32) -> Self {
         let bounds: [f32; 15] = std::array::from_fn(|i| (LEVELS[i] + LEVELS[i + 1]) / 2.0);
         let mut levels = vec![0u8; values.len().div_ceil(2)];
         let blocks = values.par_chunks(BLOCK).zip(levels.par_chunks_mut(BLOCK / 2));
-        blocks.zip(&absolute).for_each(|((values, out), absolute)| {
+        blocks.zip(absolute).for_each(|((values, out), absolute)| {
             let inverse = 1.0 / absolute.max(1e-38);
             let level = |value: &f32| {
                 let scaled = (value * inverse).clamp(-1.0, 1.0);

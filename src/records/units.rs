@@ -67,6 +67,15 @@ impl<T> Units<T> {
         self.len() == 0
     }
 
+    /// The records of the units `members`, each with how many its unit has.
+    pub fn of_members(&self, members: &[usize]) -> Vec<(usize, &T)> {
+        let of_unit = |unit: &usize| {
+            let records = self.records(*unit);
+            records.iter().map(|record| (records.len(), record))
+        };
+        members.iter().flat_map(of_unit).collect()
+    }
+
     /// The records of a unit, at least one.
     pub fn records(&self, unit: usize) -> &[T] {
         &self.records[self.starts[unit]..self.starts[unit + 1]]

@@ -48,11 +48,7 @@ impl<'a> Contribution<'a> {
     ///
     /// A unit contributes the mean of its records' clipped gradients: of norm at most C however many they are.
     pub fn sum(&self, trained: &dyn Trainable, units: &Units, members: &[usize]) -> BatchSum {
-        let of_unit = |unit: &usize| {
-            let records = units.records(*unit);
-            records.iter().map(|record| (records.len(), record))
-        };
-        let mut drawn: Vec<(usize, &Encoded)> = members.iter().flat_map(of_unit).collect();
+        let mut drawn = units.of_members(members);
         #[cfg(mutants)]
         if dpsynth_privacy::mutation::is(dpsynth_privacy::mutation::Mutation::RecordCountedTwice) {
             drawn.extend(drawn.first().copied());

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
@@ -71,6 +71,9 @@ struct Head {
 pub struct Classifier {
     bert: Bert,
     head: Head,
+    /// Which weights are trained.
+    #[module(skip)]
+    trained: Vec<ParamId>,
 }
 
 impl Classifier {
@@ -114,7 +117,19 @@ impl Classifier {
                 ModelType::DistilBert | ModelType::Roberta => Pooling::First,
             },
         };
-        Ok(Classifier { bert, head })
+        let mut out = Classifier {
+            bert,
+            head,
+            trained: Vec::new(),
+        };
+        let mut choosing = Choosing {
+            trained,
+            path: Vec::new(),
+            chosen: Vec::new(),
+        };
+        out.visit(&mut choosing);
+        out.trained = choosing.chosen;
+        Ok(out)
     }
 
     /// The scores of the labels before the softmax, `[rows, labels]`.
@@ -128,11 +143,10 @@ impl Classifier {
         self.head.out.forward(self.head.dense.forward(pooled).tanh())
     }
 
-    /// The values that `trained` trains, in the order of the module.
-    pub fn values(&self, trained: Trained) -> Vec<f32> {
+    /// The values that are trained, in the order of the module.
+    pub fn values(&self) -> Vec<f32> {
         let mut read = Reading {
-            trained,
-            path: Vec::new(),
+            trained: &self.trained,
             out: Vec::new(),
         };
         self.visit(&mut read);
@@ -143,10 +157,10 @@ impl Classifier {
     ///
     /// # Panics
     /// There are fewer or more of them.
-    pub fn with(self, trained: Trained, values: &[f32], device: &Device) -> Self {
+    pub fn with(self, values: &[f32], device: &Device) -> Self {
+        let trained = self.trained.clone();
         let mut writing = Writing {
-            trained,
-            path: Vec::new(),
+            trained: &trained,
             rest: values,
             device,
         };
@@ -156,10 +170,9 @@ impl Classifier {
     }
 
     /// The gradient of what was taken backward by the values of [`Classifier::values`]; what the loss does not depend on has 0.
-    pub fn gradient(&self, trained: Trained, mut gradients: Gradients) -> Vec<f32> {
+    pub fn gradient(&self, mut gradients: Gradients) -> Vec<f32> {
         let mut gathering = Gathering {
-            trained,
-            path: Vec::new(),
+            trained: &self.trained,
             of: GradientsParams::from_module(&mut gradients, self),
             out: Vec::new(),
         };
@@ -194,13 +207,14 @@ impl Fresh<'_> {
     }
 }
 
-struct Reading {
+/// Finds the weights that are trained by where they stand.
+struct Choosing {
     trained: Trained,
     path: Vec<String>,
-    out: Vec<f32>,
+    chosen: Vec<ParamId>,
 }
 
-impl ModuleVisitor for Reading {
+impl ModuleVisitor for Choosing {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.to_string());
     }
@@ -211,29 +225,33 @@ impl ModuleVisitor for Reading {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if self.trained.takes(&self.path) {
+            self.chosen.push(param.id);
+        }
+    }
+}
+
+struct Reading<'a> {
+    trained: &'a [ParamId],
+    out: Vec<f32>,
+}
+
+impl ModuleVisitor for Reading<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.trained.contains(&param.id) {
             self.out.extend(crate::models::read(param.val()));
         }
     }
 }
 
-struct Gathering {
-    trained: Trained,
-    path: Vec<String>,
+struct Gathering<'a> {
+    trained: &'a [ParamId],
     of: GradientsParams,
     out: Vec<f32>,
 }
 
-impl ModuleVisitor for Gathering {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
+impl ModuleVisitor for Gathering<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !self.trained.takes(&self.path) {
+        if !self.trained.contains(&param.id) {
             return;
         }
         match self.of.get::<D>(param.id) {
@@ -246,23 +264,14 @@ impl ModuleVisitor for Gathering {
 }
 
 struct Writing<'a> {
-    trained: Trained,
-    path: Vec<String>,
+    trained: &'a [ParamId],
     rest: &'a [f32],
     device: &'a Device,
 }
 
 impl ModuleMapper for Writing<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.trained.takes(&self.path) {
+        if !self.trained.contains(&param.id) {
             return param.set_require_grad(false);
         }
         let shape = param.val().dims();
