@@ -15,7 +15,8 @@ use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Encoded;
-use dpsynth::training::gradients::{Clip, Trainee};
+use dpsynth::training::clip::Clip;
+use dpsynth::training::gradients::Trainee;
 
 /// GPT-2, small.
 const GPT2_PARAMETERS: usize = 124_439_808;
@@ -64,10 +65,7 @@ fn main() {
     let members: Vec<&Encoded> = records.iter().collect();
     let micro_batches: Vec<&[&Encoded]> = members.chunks(config.micro_batch_size).collect();
     let (trainee, workers) = (Trainee::new(&model), Workers::on(&model.device()));
-    let clip = Clip {
-        clipping: config.clipping,
-        max_grad_norm: config.max_grad_norm,
-    };
+    let clip = Clip::of(&config);
     let placed = trainee.place(&adapter);
     let gradients = || workers.map(&micro_batches, |batch| trainee.clipped_sum(&placed, batch, clip));
     let step = median(1, gradients);

@@ -16,6 +16,7 @@
 //! - [`audit`]: tries to break a run's own privacy claim, and says how far it got.
 //! - [`page`]: what a run came to, as one HTML file to look at.
 //! - [`release`]: what may leave a run, the bundle that carries it, and every reason to refuse.
+//! - [`methods`]: what of the field's papers is here, and what stands behind its epsilon.
 //! - [`status`]: how far a run is, what it has spent and what comes next.
 //! - [`bench`](mod@bench): how fast this machine does all that, on made-up tokens.
 
@@ -30,6 +31,7 @@ pub mod facts;
 pub mod files;
 pub mod hash;
 pub mod machine;
+pub mod methods;
 pub mod models;
 pub mod page;
 pub mod pipeline;

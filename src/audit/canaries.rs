@@ -19,13 +19,12 @@ use rayon::prelude::*;
 use super::Stop;
 use super::one_run::{Design, Observed};
 use super::threshold::Sides;
-use crate::config::Clipping;
 pub use crate::documents::{Claimed, Dirac, OnTheCurve};
 use crate::privacy::bounds::family::Family;
 use crate::privacy::{Ledger, PrivacyPlan};
 use crate::progress::Progress;
-use crate::training::gradients::clip_factor;
-use crate::training::optimizer::AdamW;
+use crate::training::clip::Clip;
+use crate::training::optimizer::Optimizer;
 use crate::training::private::{Loop, Method};
 use crate::{Error, Result};
 
@@ -127,7 +126,7 @@ impl Claimed {
 /// A plan whose ledger or noise fails; [`Error::interrupted`].
 pub fn observe(
     plan: &PrivacyPlan,
-    clipping: Clipping,
+    clip: Clip,
     canaries: usize,
     stop: Stop,
     progress: &dyn Progress,
@@ -137,7 +136,11 @@ pub fn observe(
     let included: Vec<bool> = (0..canaries).map(|_| coins.random()).collect();
     let records: Vec<usize> = (0..canaries).filter(|j| included[*j]).collect();
     let c = plan.max_grad_norm();
-    let clipped = clip_factor(clipping, c, LENGTH * c) * LENGTH * c;
+    let clip = Clip {
+        max_grad_norm: c,
+        ..clip
+    };
+    let clipped = clip.factor(LENGTH * c) * LENGTH * c;
 
     let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
     let ledger = Ledger::open(
@@ -201,7 +204,7 @@ impl Method for Guessing {
             .for_each(|(s, v)| *s += claimed.log_likelihood_ratio(f64::from(*v) * scale));
     }
 
-    fn state(&self) -> Option<(&[f32], &AdamW)> {
+    fn state(&self) -> Option<(&[f32], &Optimizer)> {
         None
     }
 }

@@ -59,6 +59,7 @@ use crate::records::{Encoded, Record, Vocabulary};
 use crate::run::Preparation;
 use crate::run::stamp::Stamp;
 use crate::run::{Places, RunFolder, Stage, plan_request, privacy_plan, steering_of, table};
+use crate::training::clip::Clip;
 use crate::training::objective::Objective;
 use crate::training::trainable::{self, Trainable};
 use crate::training::trainer::StepLog;
@@ -315,7 +316,7 @@ impl Audit<'_> {
         let family = plan.family()?;
         let designs = canaries::Designs::new(claimed, count, &family, EACH);
         stop.check()?;
-        let observed = canaries::observe(plan, self.config.finetune.clipping, count, stop, self.progress)?;
+        let observed = canaries::observe(plan, Clip::of(&self.config.finetune), count, stop, self.progress)?;
         Ok(canaries::Dirac::judge(claimed, &observed, &designs, &family, EACH))
     }
 

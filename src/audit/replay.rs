@@ -20,9 +20,13 @@ use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
+use crate::training::drawn::Batch;
 use crate::training::gradients::{Compute, Trainee};
 use crate::training::objective::Objective;
+use crate::training::optimizer::Optimizer;
 use crate::training::trainable::Trainable;
+use crate::training::trainer;
+use crate::training::ways::At;
 
 /// What rule P5 asks of a sound implementation.
 pub const P5_ALLOWANCE: f64 = 1e-6;
@@ -169,8 +173,12 @@ impl Replaying<'_> {
             .flat_map(|(i, unit)| unit.iter().map(move |_| i))
             .collect();
         let units = Units::of_groups(batch.concat(), &unit_of, usize::MAX);
-        let members: Vec<usize> = (0..units.len()).collect();
-        contribution.sum(state, &units, &members).sum
+        let len = state.values().len();
+        let at = At {
+            values: state.values(),
+            optimizer: &Optimizer::of(self.config, 0.0, len),
+        };
+        trainer::way(self.config, len).ask(&Batch::new(&contribution, state, &units), at)
     }
 }
 

@@ -5,19 +5,21 @@
 //! batches and the same noise. What comes out is thrown away, and the charges go to ledgers in a temporary folder.
 
 use super::Stop;
-use crate::config::{FinetuneConfig, Optimizer};
+use crate::config::FinetuneConfig;
 pub use crate::documents::TrainerSteps;
 use crate::machine::workers::Workers;
 use crate::models::{LanguageModel, device};
 use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING};
 use crate::progress::Silent;
-use crate::records::Units;
+use crate::records::{Drawable, Units};
 use crate::training::contribution::Contribution;
+use crate::training::drawn::Batch;
 use crate::training::gradients::{Compute, Trainee};
 use crate::training::objective::Objective;
-use crate::training::optimizer::AdamW;
+use crate::training::optimizer::Optimizer;
 use crate::training::trainable::Trainable;
-use crate::training::trainer::Training;
+use crate::training::trainer::{self, Training};
+use crate::training::ways::At;
 use crate::{Error, Result};
 
 /// Steps that are taken.
@@ -96,20 +98,22 @@ impl Stepping<'_> {
         let trainee = Trainee::with(self.model, Compute::of(c), self.objective.clone());
         let workers = Workers::on(&self.model.device());
         let contribution = Contribution::of(&trainee, &workers, c);
-        let noise_variance = match c.optimizer {
-            Optimizer::Adamw => 0.0,
-            Optimizer::AdamBc => noise_deviation.powi(2),
-        };
         let (mut trained, mut drawn) = (begun, 0);
-        let mut optimizer = AdamW::new(trained.values().len(), c.weight_decay as f32);
+        let mut optimizer = Optimizer::of(c, noise_deviation, trained.values().len());
+        let mut way = trainer::way(c, trained.values().len());
         for index in 0..STEPS {
             stop.check()?;
             let step = run.charge(TRAINING)?;
             drawn += step.members().len();
-            let sum = contribution.sum(trained.as_ref(), self.units, step.members()).sum;
+            let units = self.units.drawn(step.members())?;
+            let at = At {
+                values: trained.values(),
+                optimizer: &optimizer,
+            };
+            let sum = way.ask(&Batch::new(&contribution, trained.as_ref(), &units), at);
             let released = step.privatize(&sum)?;
             let rate = learning_rate(c, index);
-            optimizer.step(trained.values_mut(), &released, rate as f32, noise_variance as f32);
+            way.step(&released, trained.values_mut(), &mut optimizer, rate as f32);
         }
         Ok((trained, drawn))
     }

@@ -19,7 +19,7 @@ use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
 use crate::training::gradients::{Compute, Seconds, Trainee};
 use crate::training::objective::Objective;
-use crate::training::optimizer::AdamW;
+use crate::training::optimizer::Optimizer;
 use crate::training::private;
 use crate::training::trainable::{self, Trainable};
 use crate::{Error, Result};
@@ -138,13 +138,13 @@ impl Step {
 /// What an arm trains; each arm has its own, so that neither sees the other's noise.
 struct Learner {
     trained: Box<dyn Trainable>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
 }
 
 impl Learner {
     fn new(subject: &Subject, finetune: &FinetuneConfig) -> Self {
         let trained = trainable::initial(finetune, &subject.model);
-        let optimizer = AdamW::new(trained.values().len(), finetune.weight_decay as f32);
+        let optimizer = Optimizer::adamw(trained.values().len(), finetune.weight_decay as f32);
         Learner { trained, optimizer }
     }
 
@@ -152,7 +152,7 @@ impl Learner {
     fn step(&mut self, gradient: &[f32], learning_rate: f64) -> f64 {
         let begun = Instant::now();
         self.optimizer
-            .step(self.trained.values_mut(), gradient, learning_rate as f32, 0.0);
+            .step(self.trained.values_mut(), gradient, learning_rate as f32);
         begun.elapsed().as_secs_f64()
     }
 }
@@ -217,7 +217,7 @@ impl<'a> Bench<'a> {
         ))
     }
 
-    /// The mean gradient and AdamW.
+    /// The mean gradient and the optimizer.
     fn non_private(&self, learner: &mut Learner) -> Step {
         let f = &self.setting.finetune;
         let begun = Instant::now();
@@ -264,7 +264,7 @@ impl private::Method for Learning<'_> {
         self.learner.step(noisy, self.learning_rate);
     }
 
-    fn state(&self) -> Option<(&[f32], &AdamW)> {
+    fn state(&self) -> Option<(&[f32], &Optimizer)> {
         None
     }
 }
@@ -323,7 +323,9 @@ pub fn measure(
     let f = &setting.finetune;
     let model = &subject.model;
     let trained = match f.method {
-        Method::Lora | Method::Qlora => Trained::Lora { rank: f.rank },
+        Method::Lora | Method::Qlora | Method::LoraFa => Trained::Lora { rank: f.rank },
+        // Next to nothing beside the passes.
+        Method::Bitfit => Trained::Lora { rank: 0 },
         Method::Full => Trained::Full,
     };
     let records = bench.units.all();

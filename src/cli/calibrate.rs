@@ -2,7 +2,7 @@
 
 use clap::Args;
 use dpsynth::privacy::accountant::{MAX_STEPS, MIN_NOISE_MULTIPLIER, Phase, pld};
-use dpsynth::privacy::calibrate::{BatchChoice, BatchPlan, Length, Target};
+use dpsynth::privacy::calibrate::{BatchChoice, BatchPlan, Compared, Length, Target};
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
@@ -53,6 +53,9 @@ pub struct Calibrate {
     /// Holds the compute instead of the steps: how often each record is drawn on average.
     #[arg(long, value_name = "K", allow_negative_numbers = true, requires = "records", conflicts_with_all = ["steps", "sampling_rate", "noise_multiplier"])]
     epochs: Option<f64>,
+    /// Says the noise multiplier by the other accountants too.
+    #[arg(long, requires = "steps", conflicts_with = "records")]
+    compare: bool,
     /// Which datasets are neighbours.
     #[arg(long, value_enum, default_value_t = Adjacency::AddRemove)]
     adjacency: Adjacency,
@@ -74,6 +77,9 @@ struct Answer {
     steps: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'static str>,
+    /// The noise multiplier by accountants that spend no budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
 }
 
 /// Where the search ended before the answer did.
@@ -148,6 +154,9 @@ impl Calibrate {
                 Some(_) => (steps == MAX_STEPS).then_some(MOST_STEPS),
                 None => least_noise(noise_multiplier),
             },
+            compared: (self.compare)
+                .then(|| target.compared(sampling_rate, steps))
+                .transpose()?,
         };
         if self.json {
             ui.print_json(&answer)
@@ -160,12 +169,25 @@ impl Calibrate {
                 (None, None) => format!("noise multiplier {} gives", up(noise_multiplier, 6)),
                 (None, Some(_)) => format!("noise multiplier {noise_multiplier} (the least that is tried) gives"),
             };
+            let beside = answer.compared.map(|of| {
+                let more = |sigma: f64| 100.0 * (sigma / noise_multiplier - 1.0);
+                format!(
+                    "\nby Rényi moments {} ({:+.1} %); estimates, which prove nothing: Edgeworth {:.6} ({:+.1} %), central limit {:.6} ({:+.1} %)",
+                    up(of.rdp, 6),
+                    more(of.rdp),
+                    of.edgeworth,
+                    more(of.edgeworth),
+                    of.gdp,
+                    more(of.gdp)
+                )
+            });
             ui.print(&format!(
-                "{found} epsilon {} (at least {}) at delta {}, {}",
+                "{found} epsilon {} (at least {}) at delta {}, {}{}",
                 up(answer.epsilon, 6),
                 down(answer.epsilon_lower, 6),
                 short(answer.delta),
-                self.meaning()
+                self.meaning(),
+                beside.unwrap_or_default()
             ))
         }
     }

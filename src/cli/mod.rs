@@ -13,6 +13,7 @@ mod inspect;
 mod ledger;
 mod man;
 mod meaning;
+mod methods;
 mod plan;
 mod quality;
 mod release;
@@ -79,6 +80,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Account(account::Account),
     Calibrate(calibrate::Calibrate),
+    Methods(methods::Methods),
     Ledger(ledger::Ledger),
     Completions(completions::Completions),
     Man(man::Manual),
@@ -109,6 +111,7 @@ impl Cli {
             Command::Doctor(command) => command.run(ui),
             Command::Account(command) => command.run(ui),
             Command::Calibrate(command) => command.run(ui),
+            Command::Methods(command) => command.run(ui),
             Command::Ledger(command) => command.run(ui),
             Command::Completions(command) => command.run(ui),
             Command::Man(command) => command.run(ui),

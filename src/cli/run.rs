@@ -11,6 +11,7 @@ use dpsynth::models::device;
 use dpsynth::page;
 use dpsynth::pipeline::Pipeline;
 use dpsynth::progress::Progress;
+use dpsynth::run::risk::within_risk;
 use dpsynth::run::{Places, Stage, run_in};
 use dpsynth::{Error, Result};
 
@@ -84,7 +85,7 @@ impl Which {
         let disjoint = self.disjoint.then(|| "dataset.disjoint=true".to_string());
         let overrides = [&self.overrides[..], disjoint.as_slice()].concat();
         let config = config::load(&self.config, profile, &overrides, &self.data_dir)?;
-        Ok((config, profile, runs.to_path_buf()))
+        Ok((within_risk(config)?, profile, runs.to_path_buf()))
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::QualityConfig;
+use super::dataset::Files;
 use super::rules::{self, is_default, refuse};
+use super::update::Update;
 use crate::Result;
 
 /// What an evaluation may compare with besides.
@@ -79,6 +81,11 @@ pub enum DirectMethod {
     Features,
     /// Factors of low rank beside every linear map, and a head.
     Lora,
+    /// The second factor of each such pair alone, and a head (LoRA-FA; Zhang et al. 2023).
+    LoraFa,
+    /// What keys, values and inner activations are multiplied by, and a head ((IA)³; Liu et al. 2022).
+    #[serde(rename = "ia3")]
+    Ia3,
     /// All weights, and a head.
     Full,
     /// What is added after maps and norms, and a head (Ben Zaken et al. 2022).
@@ -94,9 +101,9 @@ impl DirectMethod {
     fn learning_rate(self) -> f64 {
         match self {
             DirectMethod::Features => 0.1,
-            DirectMethod::Lora => 1e-3,
+            DirectMethod::Lora | DirectMethod::LoraFa => 1e-3,
             DirectMethod::Full => 5e-4,
-            DirectMethod::Bitfit | DirectMethod::LastLayer => 5e-3,
+            DirectMethod::Bitfit | DirectMethod::LastLayer | DirectMethod::Ia3 => 5e-3,
             DirectMethod::Prefix => 1e-2,
         }
     }
@@ -111,10 +118,10 @@ pub struct DpDirectConfig {
     pub expected_batch_size: Option<u64>,
     /// Number of steps; default: that of `finetune`.
     pub steps: Option<u64>,
-    /// AdamW's step size; default: 0.1 on frozen vectors, 1e-3 of LoRA, 5e-4 of all weights, 5e-3 of `"bitfit"` and
-    /// `"last-layer"`, 1e-2 of `"prefix"`.
+    /// The optimizer's step size; default, as AdamW takes it: 0.1 on frozen vectors, 1e-3 of LoRA, 5e-4 of all weights, 5e-3 of
+    /// `"bitfit"`, `"ia3"` and `"last-layer"`, 1e-2 of `"prefix"`.
     pub learning_rate: Option<f64>,
-    /// `"features"`, `"lora"`, `"full"`, `"bitfit"`, `"last-layer"` or `"prefix"`.
+    /// `"features"`, `"lora"`, `"lora-fa"`, `"ia3"`, `"full"`, `"bitfit"`, `"last-layer"` or `"prefix"`.
     #[serde(skip_serializing_if = "is_default")]
     pub method: DirectMethod,
     /// The encoder, named as `evaluate.encoder` is; default: that one.
@@ -129,6 +136,12 @@ pub struct DpDirectConfig {
     /// Keys and values before the text's, of `"prefix"`; default: 8.
     #[serde(skip_serializing_if = "is_default")]
     pub prefix_tokens: Option<usize>,
+    /// How a step is taken; default: by the gradient.
+    #[serde(skip_serializing_if = "is_default")]
+    pub update: Update,
+    /// A file of PUBLIC records with the dataset's columns, for the ways of `update` that need some.
+    #[serde(skip_serializing_if = "is_default")]
+    pub public: Option<Files>,
 }
 
 impl DpDirectConfig {
@@ -273,6 +286,8 @@ impl EvaluateConfig {
             ("evaluate.non_private.epochs", self.non_private.epochs),
             ("evaluate.non_private.batch_size", self.non_private.batch_size),
         ])?;
+        let public = self.dp_direct.public.is_some();
+        self.dp_direct.update.check("evaluate.dp_direct.update", public)?;
         self.quality.check()?;
         // Found here rather than hours later, in the stage that uses them.
         let steps = |n: Option<u64>| n.map(|n| n as usize);

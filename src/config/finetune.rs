@@ -2,15 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::risk::Risk;
 use super::rules::{self, is_default, refuse};
-use crate::Result;
+use super::update::{Ascent, Update};
 use crate::privacy::NoiseKind;
+use crate::{Error, Result};
+
+/// Why DP-AdamBC does not go with some ways of taking steps.
+pub(super) const AND_ADAM_BC: &str =
+    "DP-AdamBC takes out noise that is the same in each coordinate of a gradient, and that of this `update` is not";
 
 /// How per-example gradients are bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clipping {
-    /// AUTO-S (Bu et al. 2023): g · C / (‖g‖ + 0.01).
+    /// AUTO-S (Bu et al. 2023) and DP-NSGD (Yang et al. 2022): g · C / (‖g‖ + r) with `clipping_regularizer` r.
     Automatic,
     /// Abadi et al. 2016: g · min(1, C / ‖g‖).
     Flat,
@@ -24,6 +30,11 @@ pub enum Method {
     Lora,
     /// The same beside weights that stay in a few bits each (Dettmers et al. 2023): as a GGUF packs them, else in NF4.
     Qlora,
+    /// The second factor of each such pair alone (Zhang et al. 2023).
+    #[serde(rename = "lora-fa")]
+    LoraFa,
+    /// What norms multiply by, and what is added after maps and norms (Bu et al. 2022).
+    Bitfit,
     /// All weights.
     Full,
 }
@@ -31,7 +42,7 @@ pub enum Method {
 impl Method {
     /// Whether factors of low rank are trained.
     pub fn is_low_rank(self) -> bool {
-        self != Method::Full
+        matches!(self, Method::Lora | Method::Qlora | Method::LoraFa)
     }
 }
 
@@ -53,6 +64,11 @@ pub enum Optimizer {
     Adamw,
     /// AdamW whose second moment is corrected for the noise (Tang et al. 2024).
     AdamBc,
+    /// Gradient descent, with `momentum` (Polyak 1964).
+    Sgd,
+    /// Gradient descent from a random mixture of the last two iterates (Xiao et al. 2022). What the paper wins by the mixing is not
+    /// taken off epsilon.
+    ModelMix,
 }
 
 /// What a record's loss rewards besides its text; each term costs a pass more for each other label.
@@ -127,12 +143,15 @@ impl Default for WarmStartConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FinetuneConfig {
-    /// `"lora"`, `"qlora"` or `"full"`.
+    /// `"lora"`, `"qlora"`, `"lora-fa"`, `"bitfit"` or `"full"`.
     pub method: Method,
     /// `"f32"` or `"bf16"`.
     pub precision: Precision,
     /// Target epsilon, above 0.
     pub epsilon: f64,
+    /// A bound on attacks, from which epsilon is found, whatever is said of that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub risk: Option<Risk>,
     /// Target delta; default 1/(N·ln N) with N = `dataset.public_size`. At least 1/N is refused.
     pub delta: Option<f64>,
     /// Mean size of a Poisson batch; the sampling rate is this over `dataset.public_size`.
@@ -149,17 +168,23 @@ pub struct FinetuneConfig {
     pub micro_batch_size: usize,
     /// Keeps of each block its input alone and computes the rest anew: less memory, more time.
     pub activation_checkpointing: bool,
-    /// `"adamw"` or `"adam-bc"`.
+    /// `"adamw"`, `"adam-bc"`, `"sgd"` or `"model-mix"`.
     #[serde(skip_serializing_if = "is_default")]
     pub optimizer: Optimizer,
+    /// Share of the last direction that `"sgd"` keeps, from 0 to below 1.
+    #[serde(skip_serializing_if = "is_default")]
+    pub momentum: f64,
     /// The optimizer's step size.
     pub learning_rate: f64,
-    /// AdamW's decoupled weight decay.
+    /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Steps over which the learning rate rises linearly to its value.
     pub warmup_steps: u64,
     /// How per-example gradients are bounded.
     pub clipping: Clipping,
+    /// r of `"automatic"`, above 0; default: 0.01.
+    #[serde(skip_serializing_if = "is_default")]
+    pub clipping_regularizer: Option<f64>,
     /// C: the largest norm of a record's contribution.
     pub max_grad_norm: f64,
     /// Which noise is added.
@@ -172,6 +197,9 @@ pub struct FinetuneConfig {
     pub alpha: f64,
     /// A checkpoint each this many steps.
     pub checkpoint_every: u64,
+    /// How a step is taken; default: by the gradient.
+    #[serde(skip_serializing_if = "is_default")]
+    pub update: Update,
     /// What a record's loss rewards besides its text.
     #[serde(skip_serializing_if = "is_default")]
     pub objective: ObjectiveConfig,
@@ -188,6 +216,7 @@ impl Default for FinetuneConfig {
             method: Method::Lora,
             precision: Precision::F32,
             epsilon: 8.0,
+            risk: None,
             delta: None,
             expected_batch_size: 1024,
             max_batch_size: None,
@@ -196,16 +225,19 @@ impl Default for FinetuneConfig {
             micro_batch_size: 8,
             activation_checkpointing: false,
             optimizer: Optimizer::default(),
+            momentum: 0.0,
             learning_rate: 1e-3,
             weight_decay: 0.0,
             warmup_steps: 0,
             clipping: Clipping::Automatic,
+            clipping_regularizer: None,
             max_grad_norm: 1.0,
             noise: NoiseKind::ExactGaussian,
             label_histogram_epsilon: None,
             rank: 16,
             alpha: 32.0,
             checkpoint_every: 5,
+            update: Update::Gradient,
             objective: ObjectiveConfig::default(),
             warm_start: WarmStartConfig::default(),
             seed: None,
@@ -214,6 +246,38 @@ impl Default for FinetuneConfig {
 }
 
 impl FinetuneConfig {
+    /// Refuses ways of taking steps that a language model has not.
+    fn check_update(&self) -> Result<()> {
+        let of_classifiers = match self.update {
+            Update::Gradient
+            | Update::Flat {
+                ascent: Ascent::Previous,
+                ..
+            }
+            | Update::ZerothOrder { .. } => false,
+            // A record's own gradient is never formed.
+            Update::Flat { .. } | Update::Projection { .. } | Update::Candidates { .. } | Update::NormalEquations => {
+                true
+            }
+        };
+        if of_classifiers {
+            return refuse(
+                "finetune.update",
+                "by the gradient, flat by earlier steps, or of zeroth order: the others are of classifiers, evaluate.dp_direct.update",
+                format!("{:?}", self.update),
+            );
+        }
+        let zeroth_order = matches!(self.update, Update::ZerothOrder { .. });
+        if zeroth_order && self.objective != ObjectiveConfig::default() {
+            return Err(Error::usage("steps of zeroth order look at the loss of the text alone")
+                .hint("leave out finetune.objective"));
+        }
+        if zeroth_order && self.optimizer == Optimizer::AdamBc {
+            return Err(Error::usage(AND_ADAM_BC).hint("finetune.optimizer = \"adamw\" or \"sgd\""));
+        }
+        self.update.check("finetune.update", false)
+    }
+
     /// Refuses values that mean nothing.
     ///
     /// # Errors
@@ -225,6 +289,10 @@ impl FinetuneConfig {
             ("finetune.max_grad_norm", self.max_grad_norm),
             ("finetune.alpha", self.alpha),
             ("finetune.epochs", self.epochs),
+            (
+                "finetune.clipping_regularizer",
+                self.clipping_regularizer.unwrap_or(1.0),
+            ),
             ("finetune.warm_start.learning_rate", self.warm_start.learning_rate),
         ])?;
         rules::at_least_one(&[
@@ -236,6 +304,13 @@ impl FinetuneConfig {
             ("finetune.warm_start.batch_size", self.warm_start.batch_size),
             ("finetune.checkpoint_every", self.checkpoint_every as usize),
         ])?;
+        if let Some(risk) = &self.risk {
+            risk.check()?;
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return refuse("finetune.momentum", "a share from 0 to below 1", self.momentum);
+        }
+        self.check_update()?;
         let o = &self.objective;
         // Where all weights are trained, a norm is a sum over pairs of positions, in f32: it must not be what little is left
         // of rows that cancel, or a record could pass its bound (P5). Below this the norm is right to 1e-5.

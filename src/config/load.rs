@@ -245,7 +245,8 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
     let dataset = &mut config.dataset;
     let held_out = dataset.test.as_mut().and_then(HeldOut::files_mut);
     let files = dataset.train.iter_mut().chain(held_out);
-    files.flat_map(Files::paths_mut).for_each(&resolve);
+    let public = config.evaluate.dp_direct.public.iter_mut();
+    files.chain(public).flat_map(Files::paths_mut).for_each(&resolve);
     let names = dataset.labels.iter_mut().filter_map(|l| l.names_file.as_mut());
     names.for_each(&resolve);
     let model = |path: &mut PathBuf| {

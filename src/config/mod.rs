@@ -13,9 +13,11 @@ mod prepare;
 mod prompt;
 mod quality;
 mod release;
+mod risk;
 mod rules;
 mod sample;
 pub mod turn;
+mod update;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +37,13 @@ pub use prepare::PrepareConfig;
 pub use prompt::PromptConfig;
 pub use quality::QualityConfig;
 pub use release::{CopyGate, DeployerType, ReleaseConfig};
+pub use risk::{EvenOdds, Rates, Risk};
 use rules::{is_default, refuse};
 pub use sample::{
     Auto, Contrast, LabelPrior, MOST_TIMES, NamedPrior, RefineAction, RefineConfig, SampleConfig, Strength,
 };
+
+pub use update::{Ascent, Update};
 
 use crate::{Error, Result};
 
@@ -173,6 +178,20 @@ impl RunConfig {
                 );
             }
             _ => {}
+        }
+        let update = self.evaluate.dp_direct.update;
+        let direct = &self.evaluate.dp_direct;
+        if update == Update::NormalEquations {
+            let steps = direct.steps.or(f.steps);
+            if direct.method != DirectMethod::Features || steps != Some(1) {
+                return Err(Error::usage(
+                    "the normal equations are solved once, on features: `evaluate.dp_direct.update` wants steps = 1 and method = \"features\" beside it",
+                )
+                .hint("with an expected batch size of dataset.public_size all records are in them"));
+            }
+        }
+        if update.spreads_noise() && f.optimizer == Optimizer::AdamBc {
+            return Err(Error::usage(finetune::AND_ADAM_BC).hint("finetune.optimizer = \"adamw\" or \"sgd\""));
         }
         if self.sample.guidance_contrast == Contrast::Marginal && self.prompt.marginal.is_none() {
             return Err(Error::usage(

@@ -4,7 +4,6 @@
 //! private test records, and those of the real arm private training records: they are internal (rule P9).
 
 pub mod direct;
-pub mod direct_encoder;
 pub mod embed;
 pub mod encoder;
 pub(crate) mod features;

@@ -104,6 +104,11 @@ pub fn training(facts: &Facts) -> Vec<String> {
             "in factors of low rank ({}) beside its linear maps, which stay in a few bits a weight",
             f.rank
         ),
+        Method::LoraFa => format!(
+            "in the second of two factors of low rank ({}) beside its linear maps, the first as they were drawn",
+            f.rank
+        ),
+        Method::Bitfit => "in what its norms multiply by and in what it adds after maps and norms".into(),
         Method::Full => "in all its weights".into(),
     };
     let mut out = Vec::new();

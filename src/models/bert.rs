@@ -311,6 +311,8 @@ struct Layer {
     output_norm: LayerNorm,
     /// Where a classifier trains one.
     prefix: Option<Prefix>,
+    /// Where a classifier trains them.
+    gates: Option<Gates>,
     heads: usize,
     #[module(skip)]
     activation: Activation,
@@ -321,6 +323,14 @@ struct Layer {
 struct Prefix {
     keys: Param<Tensor<2>>,
     values: Param<Tensor<2>>,
+}
+
+/// (IA)³ (Liu et al. 2022): what keys, values `[hidden]` and inner activations `[intermediate]` are multiplied by.
+#[derive(Module, Debug)]
+struct Gates {
+    keys: Param<Tensor<1>>,
+    values: Param<Tensor<1>>,
+    inner: Param<Tensor<1>>,
 }
 
 impl Layer {
@@ -338,6 +348,7 @@ impl Layer {
             down: linear(names.down, wide, width)?,
             output_norm: norm(names.output_norm)?,
             prefix: None,
+            gates: None,
             heads: config.num_attention_heads,
             activation: config.hidden_act,
         })
@@ -365,7 +376,15 @@ impl Layer {
             Activation::GeluNew => activation::gelu_approximate(h),
             Activation::Relu => activation::relu(h),
         };
+        let h = self.gated(h, |gates| &gates.inner);
         self.output_norm.forward(x + self.down.forward(h))
+    }
+
+    fn gated(&self, x: Tensor<2>, of: impl Fn(&Gates) -> &Param<Tensor<1>>) -> Tensor<2> {
+        match &self.gates {
+            Some(gates) => x * of(gates).val().unsqueeze(),
+            None => x,
+        }
     }
 
     fn attend(&self, x: Tensor<2>, [rows, tokens]: [usize; 2], bias: Option<&Tensor<4>>) -> Tensor<2> {
@@ -373,8 +392,8 @@ impl Layer {
         let head = width / self.heads;
         let split = |y: Tensor<2>| y.reshape([rows, tokens, self.heads, head]).swap_dims(1, 2);
         let query = split(self.query.forward(x.clone())) / (head as f64).sqrt();
-        let key = split(self.key.forward(x.clone()));
-        let mut value = split(self.value.forward(x));
+        let key = split(self.gated(self.key.forward(x.clone()), |gates| &gates.keys));
+        let mut value = split(self.gated(self.value.forward(x), |gates| &gates.values));
         let seen = |key: Tensor<4>| query.clone().matmul(key.swap_dims(2, 3));
         let mut scores = match bias {
             Some(bias) => seen(key) + bias.clone(),

@@ -3,6 +3,7 @@
 //! One forward serves training, prefill and decoding. Activations are `[rows · tokens, width]` wherever attention does
 //! not need more; how a weight is applied is left to [`Apply`], so that architectures know no LoRA.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -287,6 +288,23 @@ impl LanguageModel {
             weights: weights.collect(),
             ..self.clone()
         }
+    }
+
+    /// The values of the vector in `slot`.
+    ///
+    /// # Panics
+    /// There is a matrix.
+    pub fn vector_values(&self, slot: usize) -> Vec<f32> {
+        read(self.weights[slot].vector().clone())
+    }
+
+    /// The same model with other vectors, by slot.
+    pub fn with_vectors(&self, values: &BTreeMap<usize, &[f32]>) -> Self {
+        let (device, mut out) = (self.device(), self.clone());
+        for (slot, values) in values {
+            out.weights[*slot] = Weight::new(values.to_vec(), &self.shape().slots[*slot].shape, &device);
+        }
+        out
     }
 
     /// The same weights with `delta(slot)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.

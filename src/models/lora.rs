@@ -3,6 +3,7 @@
 //! All values live in one flat vector, since that is what clipping, noise and the optimizer act on.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -101,6 +102,15 @@ impl Adapter {
     /// The same, for the optimizer.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
+    }
+
+    /// Where B of each linear map stands in the values.
+    pub fn seconds(&self) -> impl Iterator<Item = Range<usize>> {
+        let of = |p: &Place| {
+            let start = p.start + self.rank * p.input;
+            start..start + self.rank * p.output
+        };
+        self.places.iter().map(of)
     }
 
     /// A `[input, rank]` and B `[rank, output]` of each linear map, by slot, on `device`.

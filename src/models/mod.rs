@@ -13,11 +13,13 @@ mod language_model;
 pub mod llama;
 pub mod load;
 pub mod lora;
+pub mod lora_fa;
 pub mod nf4;
 mod open;
 pub mod packed;
 pub mod rotation;
 pub mod shape;
+pub mod vectors;
 pub mod weights;
 
 use burn::tensor::{Tensor, Transaction};

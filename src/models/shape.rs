@@ -108,6 +108,11 @@ impl Slot {
         }
     }
 
+    /// Whether it is a vector: a gain, or what is added.
+    pub fn is_vector(&self) -> bool {
+        matches!(self.kind, Kind::Gain(_) | Kind::Shift)
+    }
+
     /// Values in it.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -184,6 +189,11 @@ impl Shape {
 
     pub fn layers(&self) -> usize {
         self.attention.len()
+    }
+
+    /// The vectors by their slots.
+    pub fn vectors(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.is_vector())
     }
 
     /// The linear maps in order: slot, and `[in, out]`.

@@ -77,7 +77,7 @@ pub struct Reckoning<'a> {
 /// trained their gradients and norms; frozen ones need neither.
 pub fn passes(config: &RunConfig) -> f64 {
     match config.finetune.method {
-        Method::Lora => 2.0,
+        Method::Lora | Method::LoraFa | Method::Bitfit => 2.0,
         // Each block's forward is taken twice.
         Method::Qlora => 3.0,
         Method::Full => 3.5,

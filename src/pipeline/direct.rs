@@ -2,15 +2,20 @@
 //!
 //! What it leaves stays when the evaluation is done anew: it was paid for.
 
-use burn::tensor::Device;
+use std::path::PathBuf;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 use super::{Pipeline, account};
 
 use crate::assets::{self, ModelFiles};
-use crate::config::{DirectMethod, ExtraArm, Task};
+use crate::config::{DatasetConfig, DirectMethod, DpDirectConfig, ExtraArm, HeldOut, RunConfig, Task, Update};
 use crate::documents;
-use crate::evaluation::direct::{Bound, Direct, Softmax};
-use crate::evaluation::direct_encoder::{self, DirectEncoder};
+use crate::evaluation::direct::encoder::DirectEncoder;
+use crate::evaluation::direct::features::Features;
+use crate::evaluation::direct::{self, Learner, Training};
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::metrics::Confusion;
@@ -19,28 +24,27 @@ use crate::files::write_atomically;
 use crate::models::bert::classifier::Trained;
 use crate::models::device;
 use crate::privacy::{Guarantee, PrivacyPlan, RunRecord, find_ledger};
-use crate::records::{LabelSpace, Record, Units};
+use crate::records::{LabelSpace, Record, Units, read};
 use crate::run::Preparation;
 use crate::run::direct_request;
 use crate::run::{stamp, table, trained_on};
 use crate::training::checkpoint::Checkpoint;
+use crate::training::clip::Clip;
+use crate::training::optimizer::Optimizer;
+use crate::training::ways::normal_equations::NormalEquations;
+use crate::training::ways::{self, Public, Way};
 use crate::{Error, Result};
 
 /// Version of what is trained here; raised when its meaning changes.
 const DIRECT: u32 = 1;
 
-/// What is trained, with the encoder that it reads by.
-enum Learner {
-    /// Softmax regression on frozen vectors.
-    Features(Box<SentenceEncoder>),
-    /// The encoder's own weights.
-    Weights(Box<DirectEncoder>),
-}
+/// Public records that are looked at, at most.
+const PUBLIC: usize = 1000;
 
 /// An encoder, and what of it is trained for so many labels.
 struct Subject {
     model: ModelFiles,
-    learner: Learner,
+    learner: Box<dyn Learner>,
     num_labels: usize,
 }
 
@@ -50,24 +54,15 @@ impl Subject {
         let num_labels = LabelSpace::from_config(&p.config.dataset.labels)?.len();
         let model = assets::encoder(&e.direct_encoder(), &p.places.assets, p.progress)?;
         let (files, device) = (EncoderFiles::of(&model)?, device::choose(p.config.device)?);
-        let weights = |trained| -> Result<Learner> {
-            let encoder = DirectEncoder::open(&files, e.encoder_max_tokens, num_labels, trained, &device)?;
-            Ok(Learner::Weights(Box::new(encoder)))
-        };
-        let learner = match direct.method {
-            DirectMethod::Features => {
-                Learner::Features(Box::new(SentenceEncoder::open(&files, e.encoder_max_tokens, &device)?))
+        let learner: Box<dyn Learner> = match trained(direct) {
+            None => {
+                let sentences = SentenceEncoder::open(&files, e.encoder_max_tokens, &device)?;
+                Box::new(Features::new(sentences, num_labels))
             }
-            DirectMethod::Lora => weights(Trained::Lora {
-                rank: direct.rank(),
-                alpha: direct.alpha(),
-            })?,
-            DirectMethod::Full => weights(Trained::Full)?,
-            DirectMethod::Bitfit => weights(Trained::BitFit)?,
-            DirectMethod::LastLayer => weights(Trained::LastLayer)?,
-            DirectMethod::Prefix => weights(Trained::Prefix {
-                tokens: direct.prefix_tokens(),
-            })?,
+            Some(trained) => {
+                let encoder = DirectEncoder::open(&files, e.encoder_max_tokens, num_labels, trained, &device)?;
+                Box::new(encoder)
+            }
         };
         Ok(Subject {
             model,
@@ -76,36 +71,56 @@ impl Subject {
         })
     }
 
-    /// Values that are trained.
-    fn len(&self) -> usize {
-        match &self.learner {
-            Learner::Features(sentences) => Softmax::len(self.num_labels, sentences.width()),
-            Learner::Weights(encoder) => encoder.initial().len(),
-        }
+    /// An optimizer before its first step, as `plan` noises gradients.
+    fn optimizer(&self, c: &RunConfig, plan: &PrivacyPlan) -> Optimizer {
+        Optimizer::of(
+            &c.finetune,
+            plan.gradient_noise_deviation(),
+            self.learner.initial().len(),
+        )
     }
 
     /// The classifier as far as it is trained.
-    fn saved(&self, p: &Pipeline) -> Result<Option<Checkpoint>> {
+    fn saved(&self, p: &Pipeline, plan: &PrivacyPlan) -> Result<Option<Checkpoint>> {
         let checkpoint = p.folder.direct("checkpoint.safetensors");
-        let load = || Checkpoint::load(&checkpoint, self.len(), 0.0);
+        let load = || Checkpoint::load(&checkpoint, self.optimizer(&p.config, plan));
         checkpoint.exists().then(load).transpose()
     }
 
-    fn predict(
-        &self,
-        values: Vec<f32>,
-        test: &[Example],
-        each: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<usize>> {
-        match &self.learner {
-            Learner::Features(sentences) => {
-                let model = Softmax::of(sentences.width(), values);
-                let vectors = sentences.embed(test.iter().map(|e| e.text.as_str()), each)?;
-                Ok(vectors.iter().map(|v| model.predict(v)).collect())
+    /// How steps are taken, with `public` records where that takes some.
+    fn way<'a>(&'a self, c: &RunConfig, plan: &PrivacyPlan, public: &'a [Example]) -> Box<dyn Way + 'a> {
+        let (len, clip) = (self.learner.initial().len(), Clip::of(&c.finetune));
+        let public: Public = Box::new(|values| direct::public(self.learner.as_ref(), public, values));
+        match c.evaluate.dp_direct.update {
+            Update::NormalEquations => {
+                let (labels, deviation) = (self.num_labels, plan.gradient_noise_deviation());
+                Box::new(NormalEquations::new(labels, len / labels, clip, deviation))
             }
-            Learner::Weights(encoder) => encoder.predict(&values, test, each),
+            update => ways::of(update, len, clip, public),
         }
     }
+}
+
+/// What of the encoder is trained; none: nothing, its vectors are features.
+fn trained(direct: &DpDirectConfig) -> Option<Trained> {
+    Some(match direct.method {
+        DirectMethod::Features => return None,
+        DirectMethod::Lora => Trained::Lora {
+            rank: direct.rank(),
+            alpha: direct.alpha(),
+        },
+        DirectMethod::LoraFa => Trained::LoraFa {
+            rank: direct.rank(),
+            alpha: direct.alpha(),
+        },
+        DirectMethod::Ia3 => Trained::Ia3,
+        DirectMethod::Full => Trained::Full,
+        DirectMethod::Bitfit => Trained::BitFit,
+        DirectMethod::LastLayer => Trained::LastLayer,
+        DirectMethod::Prefix => Trained::Prefix {
+            tokens: direct.prefix_tokens(),
+        },
+    })
 }
 
 /// What is trained, for people.
@@ -115,6 +130,8 @@ fn what(method: DirectMethod) -> String {
             return "softmax regression on frozen sentence vectors, trained privately on the real records".into();
         }
         DirectMethod::Lora => "factors of low rank beside an encoder's maps",
+        DirectMethod::LoraFa => "the second factors of low rank beside an encoder's maps",
+        DirectMethod::Ia3 => "factors of an encoder's keys, values and inner activations",
         DirectMethod::Full => "all weights of an encoder",
         DirectMethod::Bitfit => "an encoder's biases",
         DirectMethod::LastLayer => "a head of two layers on a frozen encoder",
@@ -139,12 +156,12 @@ pub fn test(p: &Pipeline, test: &[Example]) -> Result<Reference> {
         p,
         &settings(p, &subject.model, &Preparation::read(&p.folder)?.dataset_hash),
     )?;
-    let model = subject.saved(p)?;
+    let model = subject.saved(p, &PrivacyPlan::calibrate(&direct_request(&p.config))?)?;
     let model = model.ok_or_else(|| Error::data("dp_direct has a guarantee and no classifier beside it"))?;
     let task = p
         .progress
         .begin("test of dp_direct", test.len() as u64, crate::progress::Unit::Records);
-    let predicted = subject.predict(model.values, test, &mut |texts| {
+    let predicted = subject.learner.predict(&model.values, test, &mut |texts| {
         task.set(texts as u64, "");
         p.check_stop("testing dp_direct")
     })?;
@@ -172,7 +189,7 @@ pub fn train(p: &Pipeline) -> Result<()> {
     let settings = settings(p, &subject.model, &preparation.dataset_hash);
     require_same(p, &settings)?;
     let checkpoint = p.folder.direct("checkpoint.safetensors");
-    let resume = subject.saved(p)?;
+    let resume = subject.saved(p, &plan)?;
     if resume.is_some() && p.folder.direct("privacy.json").exists() {
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
         return Ok(());
@@ -192,43 +209,31 @@ pub fn train(p: &Pipeline) -> Result<()> {
     p.progress.note(&format!("{spends}: {}", plan.statement(plan.steps())));
     let records = table::read_records(&p.folder.train_records())?;
     let units = units(records, c.dataset.max_records_per_unit());
-    let on_gpu = matches!(subject.learner, Learner::Weights(_)) && device::choose(c.device)? != Device::flex()
-        || resume.as_ref().is_some_and(|saved| saved.on_gpu);
+    let on_gpu = subject.learner.computes_elsewhere() || resume.as_ref().is_some_and(|saved| saved.on_gpu);
+    let public = public(p)?;
     let mut run = plan.begin(ledger, &run_id, units.len())?;
     account::belong(p, &preparation, belonging)?;
     write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
-    let bound = Bound {
-        clipping: c.finetune.clipping,
-        max_grad_norm: c.finetune.max_grad_norm,
+    let training = Training {
+        units: &units,
+        learning_rate: c.evaluate.dp_direct.learning_rate(),
+        checkpoint: &checkpoint,
+        checkpoint_every: match c.evaluate.dp_direct.method {
+            // A step takes seconds, and so does a checkpoint.
+            DirectMethod::Features => 1,
+            _ => c.finetune.checkpoint_every,
+        },
+        stop: p.stop,
+        progress: p.progress,
     };
-    let learning_rate = c.evaluate.dp_direct.learning_rate();
-    match &subject.learner {
-        Learner::Features(sentences) => {
-            let training = Direct {
-                units: &units,
-                num_labels: subject.num_labels,
-                encoder: sentences,
-                bound,
-                learning_rate,
-                checkpoint: &checkpoint,
-                stop: p.stop,
-                progress: p.progress,
-            };
-            training.train(&mut run, resume)?;
-        }
-        Learner::Weights(encoder) => {
-            let training = direct_encoder::Training {
-                units: &units,
-                bound,
-                learning_rate,
-                checkpoint: &checkpoint,
-                checkpoint_every: c.finetune.checkpoint_every,
-                stop: p.stop,
-                progress: p.progress,
-            };
-            encoder.train(&training, &mut run, resume)?;
-        }
-    }
+    let optimizer = subject.optimizer(c, &plan);
+    training.train(
+        subject.learner.as_ref(),
+        subject.way(c, &plan, &public),
+        optimizer,
+        &mut run,
+        resume,
+    )?;
     write_guarantee(p, run.statement(), on_gpu)?;
     run.end()?;
     Ok(())
@@ -289,7 +294,7 @@ fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
     let c = &p.config;
     let f = &c.finetune;
     let files: Vec<&String> = encoder.files.iter().map(|f| &f.sha256).collect();
-    stamp::text(&(
+    let settings = stamp::text(&(
         (DIRECT, dataset_hash),
         trained_on(c),
         &c.prepare,
@@ -298,7 +303,13 @@ fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
         c.evaluate.dp_direct.resolved(),
         c.evaluate.encoder_max_tokens,
         files,
-    ))
+    ));
+    // What came later, left out where it has the value that it had before.
+    let later = (f.optimizer, f.momentum, f.weight_decay, f.clipping_regularizer);
+    match later == (Default::default(), 0.0, 0.0, None) {
+        true => settings,
+        false => settings + &stamp::text(&later),
+    }
 }
 
 /// Refuses to train anew, and be charged again, unless the person deletes what is there.
@@ -316,12 +327,55 @@ fn require_same(p: &Pipeline, settings: &str) -> Result<()> {
     }
 }
 
+/// The public records that steps are taken by; none where they are taken without.
+///
+/// # Errors
+/// Usage: they are the private ones. Data: they cannot be read.
+fn public(p: &Pipeline) -> Result<Vec<Example>> {
+    let (c, direct) = (&p.config, &p.config.evaluate.dp_direct);
+    let Some(named) = direct.public.as_ref().filter(|_| direct.update.needs_public()) else {
+        return Ok(Vec::new());
+    };
+    let files = |config: &DatasetConfig| assets::dataset(config, &p.places.assets, p.progress);
+    let of_public = DatasetConfig {
+        asset: None,
+        train: Some(named.clone()),
+        test: Some(HeldOut::Share(0.5)),
+        unit: None,
+        ..c.dataset.clone()
+    };
+    let (public, private) = (files(&of_public)?.train, files(&c.dataset)?);
+    let same = |a: &PathBuf, b: &PathBuf| {
+        a.canonicalize().ok() == b.canonicalize().ok() || stamp::hash_of(a).ok() == stamp::hash_of(b).ok()
+    };
+    let mut of_dataset = private.train.iter().chain(private.test.iter().flatten());
+    if let Some(path) = of_dataset.find(|path| public.iter().any(|public| same(public, path))) {
+        return Err(Error::usage(format!(
+            "`evaluate.dp_direct.public` names {}, which is a file of the private dataset",
+            path.display()
+        ))
+        .hint("directions that private gradients span are not private; name records that anyone may see"));
+    }
+    let labels = LabelSpace::from_config(&of_public.labels)?;
+    let mut out = Vec::new();
+    for path in &public {
+        out.extend(read(path, &of_public, &labels, &c.prepare)?.0);
+    }
+    // Mixed: files are often sorted by label.
+    out.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+    Ok(out.into_iter().take(PUBLIC).map(example).collect())
+}
+
+fn example(record: Record) -> Example {
+    Example {
+        text: record.text,
+        label: record.label,
+    }
+}
+
 fn units(records: Vec<Record>, max_records: usize) -> Units<Example> {
     let unit_of: Vec<u32> = records.iter().map(|r| r.unit).collect();
-    let examples = records.into_iter().map(|r| Example {
-        text: r.text,
-        label: r.label,
-    });
+    let examples = records.into_iter().map(example);
     Units::of_groups(examples.collect(), &unit_of, max_records)
 }
 

@@ -14,6 +14,7 @@ use crate::run::tokens::StoredUnits;
 use crate::run::{stamp, table};
 use crate::training::checkpoint::{self, Checkpoint};
 use crate::training::objective::Objective;
+use crate::training::optimizer::Optimizer;
 use crate::training::trainable;
 use crate::training::trainer::{StepLog, Training};
 use crate::{Error, Result};
@@ -59,7 +60,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let resume = match p.folder.checkpoint().exists() {
         true => {
             let len = trainable::count(&c.finetune, model.shape());
-            let saved = Checkpoint::load(&p.folder.checkpoint(), len, c.finetune.weight_decay as f32)?;
+            let optimizer = Optimizer::of(&c.finetune, plan.gradient_noise_deviation(), len);
+            let saved = Checkpoint::load(&p.folder.checkpoint(), optimizer)?;
             if let Some(steps) = account::check(&ledger, &run_id, &saved, &p.folder.checkpoint())? {
                 // All steps are paid for and applied; only what was made of them is missing.
                 let mut trained = initial;

@@ -18,6 +18,7 @@ pub mod plan;
 mod preparation;
 pub mod report;
 pub mod results;
+pub mod risk;
 pub mod rows;
 pub mod stamp;
 pub mod states;

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use crate::files::{Values, write_tensors};
 use crate::hash::hex;
 use crate::privacy::LedgerHead;
@@ -18,7 +18,7 @@ pub struct Checkpoint {
     /// The trained values.
     pub values: Vec<f32>,
     /// The optimizer's state.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// Steps applied to the values.
     pub applied_steps: u64,
     /// Whether any of them was taken on a GPU: the guarantee says so, wherever the last one was taken.
@@ -78,8 +78,9 @@ impl Checkpoint {
         write_tensors(path, tensors.into(), metadata)
     }
 
-    /// Reads what [`Checkpoint::save`] wrote, for `len` trained values.
-    pub fn load(path: &Path, len: usize, weight_decay: f32) -> Result<Self> {
+    /// Reads what [`Checkpoint::save`] wrote, into an optimizer like the one that it was written with, as it was before its
+    /// first step.
+    pub fn load(path: &Path, mut optimizer: Optimizer) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read the checkpoint", path, e))?;
         let broken = |what: &str| {
             Error::data(format!("{} is not a usable checkpoint: {what}", path.display()))
@@ -94,7 +95,7 @@ impl Checkpoint {
                 .parse::<u64>()
                 .map_err(|_| broken(&format!("`{key}` is no number")))
         };
-        let values = |name: &str| {
+        let values = |name: &str, len: usize| {
             let view = tensors.tensor(name).map_err(|e| broken(&e.to_string()))?;
             if view.shape() != [len] || view.dtype() != Dtype::F32 {
                 return Err(broken(&format!(
@@ -108,12 +109,12 @@ impl Checkpoint {
                 .map(|c| f32::from_le_bytes(c.try_into().expect("chunks of four")));
             Ok(floats.collect::<Vec<f32>>())
         };
-        let mut optimizer = AdamW::new(len, weight_decay);
-        optimizer.first = values("first")?;
-        optimizer.second = values("second")?;
+        let len = optimizer.first.len();
+        optimizer.first = values("first", len)?;
+        optimizer.second = values("second", optimizer.second.len())?;
         optimizer.steps = count("optimizer_steps")?;
         Ok(Checkpoint {
-            values: values("values")?,
+            values: values("values", len)?,
             optimizer,
             applied_steps: count("applied_steps")?,
             // An earlier version of the program did not say.

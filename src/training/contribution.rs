@@ -1,6 +1,7 @@
 //! What the drawn units contribute: each bounded by C, then added up, micro-batch by micro-batch (rules P3, P5).
 
-use super::gradients::{Clip, Seconds, Trainee};
+use super::clip::Clip;
+use super::gradients::{Seconds, Trainee};
 use super::memory::AtOnce;
 use super::trainable::Trainable;
 use crate::config::FinetuneConfig;
@@ -36,10 +37,7 @@ impl<'a> Contribution<'a> {
         Contribution {
             trainee,
             workers,
-            clip: Clip {
-                clipping: config.clipping,
-                max_grad_norm: config.max_grad_norm,
-            },
+            clip: Clip::of(config),
             micro_batch_size: AtOnce::new(config.micro_batch_size),
         }
     }

@@ -9,30 +9,17 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::batch::Batch;
+use super::clip::Clip;
 use super::cross_entropy::token_losses;
 use super::entry::Entry;
 use super::objective::Objective;
 use super::pass::Pass;
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
-use crate::config::{Clipping, FinetuneConfig, Precision};
+use crate::config::{FinetuneConfig, Precision};
 use crate::models::LanguageModel;
 use crate::models::read_all;
 use crate::records::Encoded;
-
-/// Stabiliser of AUTO-S (Bu et al. 2023, "Automatic clipping"): g·C / (‖g‖ + γ).
-const AUTO_S: f64 = 0.01;
-
-/// The factor a record's gradient of norm `norm` is multiplied by. A norm that is not finite contributes nothing (P5).
-pub fn clip_factor(clipping: Clipping, max_grad_norm: f64, norm: f64) -> f64 {
-    if !norm.is_finite() {
-        return 0.0;
-    }
-    match clipping {
-        Clipping::Automatic => max_grad_norm / (norm + AUTO_S),
-        Clipping::Flat => (max_grad_norm / norm.max(f64::MIN_POSITIVE)).min(1.0),
-    }
-}
 
 /// What one set of records contributes.
 pub struct ClippedSum {
@@ -65,19 +52,6 @@ impl ClippedSum {
 
 /// Values that one thread adds up at a time.
 const CHUNK: usize = 1 << 16;
-
-/// How gradients are bounded.
-#[derive(Clone, Copy, Debug)]
-pub struct Clip {
-    pub clipping: Clipping,
-    pub max_grad_norm: f64,
-}
-
-impl Clip {
-    fn factor(&self, norm: f64) -> f64 {
-        clip_factor(self.clipping, self.max_grad_norm, norm)
-    }
-}
 
 /// The model as training sees it.
 pub struct Trainee {

@@ -4,8 +4,10 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod clip;
 pub mod contribution;
 pub mod cross_entropy;
+pub mod drawn;
 pub mod entry;
 pub mod gradients;
 pub mod lexicon;
@@ -22,3 +24,4 @@ pub mod taps;
 pub mod tied;
 pub mod trainable;
 pub mod trainer;
+pub mod ways;

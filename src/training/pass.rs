@@ -141,7 +141,7 @@ impl Work<'_> {
         let (batch, table) = (&self.batch, self.placed.model.head());
         let predicting = hidden.select(0, batch.predicting.clone());
         match self.placed.trains {
-            Trains::Factors { .. } => {
+            Trains::Factors { .. } | Trains::Vectors => {
                 let loss = cross_entropy(predicting, &table, &batch.targets, |losses| self.weights(losses));
                 (loss, None)
             }
@@ -183,13 +183,21 @@ impl Work<'_> {
                 let gradient = caught(&tag, gradients);
                 match &self.placed.trains {
                     // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
-                    Trains::Factors { factors, scale, .. } => {
+                    Trains::Factors {
+                        factors,
+                        scale,
+                        second_alone,
+                        ..
+                    } => {
                         let (a, b) = factors[&slot].clone();
-                        let at_a = gradient.clone().matmul(b.transpose()) * *scale;
                         let before_b = input.clone().matmul(a) * *scale;
-                        into.push(Entry::whole(self.split(input), self.split(at_a)));
+                        if !second_alone {
+                            let at_a = gradient.clone().matmul(b.transpose()) * *scale;
+                            into.push(Entry::whole(self.split(input), self.split(at_a)));
+                        }
                         into.push(Entry::whole(self.split(before_b), self.split(gradient)));
                     }
+                    Trains::Vectors => unreachable!("a map is no vector"),
                     Trains::Weights => into.push(Entry::of(self.split(gradient), self.split(input))),
                 }
             }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::gradients::{Compute, Trainee};
 use super::objective::Objective;
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use super::trainable::Trainable;
 use crate::config::FinetuneConfig;
 use crate::machine::workers::Workers;
@@ -51,7 +51,7 @@ impl PlainTraining<'_> {
     pub fn train(&self, trained: &mut dyn Trainable, records: &[Encoded], passes: Passes) -> Result<Vec<f64>> {
         let trainee = Trainee::with(self.model, Compute::of(self.config), self.objective.clone());
         let workers = Workers::on(&self.model.device());
-        let mut optimizer = AdamW::new(trained.values().len(), self.config.weight_decay as f32);
+        let mut optimizer = Optimizer::adamw(trained.values().len(), self.config.weight_decay as f32);
         let mut order: Vec<&Encoded> = records.iter().collect();
         let mut rng = ChaCha8Rng::seed_from_u64(passes.seed);
         let steps = passes.epochs * records.len().div_ceil(passes.batch_size);
@@ -75,7 +75,7 @@ impl PlainTraining<'_> {
                     part.add_to(&mut mean, |m, v| *m += share * v);
                     loss += part.losses.iter().sum::<f64>();
                 });
-                optimizer.step(trained.values_mut(), &mean, passes.learning_rate as f32, 0.0);
+                optimizer.step(trained.values_mut(), &mean, passes.learning_rate as f32);
                 losses.push(loss / batch.len() as f64);
                 task.set(losses.len() as u64, "");
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::Checkpoint;
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use crate::privacy::{PrivateRun, TRAINING};
 use crate::progress::{Progress, Unit};
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ pub trait Method {
     fn apply(&mut self, noisy: &[f32]);
 
     /// What a run goes on from: values and the optimizer's state; none where there is nothing to save.
-    fn state(&self) -> Option<(&[f32], &AdamW)>;
+    fn state(&self) -> Option<(&[f32], &Optimizer)>;
 
     /// Whether the sum is taken elsewhere than on the cores that draw noise, so that both may go on at once.
     fn computes_elsewhere(&self) -> bool {

@@ -64,13 +64,18 @@ impl<'a> Taps<'a> {
         self.taps
     }
 
-    fn trains_weights(&self) -> bool {
-        matches!(self.placed.trains, Trains::Weights)
+    /// Whether the weight in `slot` is trained itself.
+    fn trains(&self, slot: usize) -> bool {
+        match self.placed.trains {
+            Trains::Weights => true,
+            Trains::Vectors => self.placed.model.shape().slots[slot].is_vector(),
+            Trains::Factors { .. } => false,
+        }
     }
 
-    /// `y`, tapped where its weight is trained.
-    fn tapped(&mut self, y: Tensor<2>, tap: impl FnOnce(Tensor<2>) -> Tap) -> Tensor<2> {
-        if !self.trains_weights() {
+    /// `y`, tapped where the weight in `slot` is trained itself.
+    fn tapped(&mut self, slot: usize, y: Tensor<2>, tap: impl FnOnce(Tensor<2>) -> Tap) -> Tensor<2> {
+        if !self.trains(slot) {
             return y;
         }
         let (y, tag) = probe(y, &self.device);
@@ -82,6 +87,9 @@ impl<'a> Taps<'a> {
 impl Apply for Taps<'_> {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         self.meet(slot);
+        if matches!(self.placed.trains, Trains::Vectors) {
+            return forward(self.placed, slot, weight, x);
+        }
         let input = x.clone().inner();
         let (y, tag) = probe(forward(self.placed, slot, weight, x), &self.device);
         self.taps.push(Tap::Map { slot, input, tag });
@@ -91,20 +99,20 @@ impl Apply for Taps<'_> {
     fn shift(&mut self, slot: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
         self.meet(slot);
         let y = x + shift.clone().unsqueeze();
-        self.tapped(y, |tag| Tap::Shift { tag })
+        self.tapped(slot, y, |tag| Tap::Shift { tag })
     }
 
     fn norm(&mut self, slot: usize, norm: Norm, gain: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
         self.meet(slot);
         let input = x.clone().inner();
-        self.tapped(norm.of(x, gain), |tag| Tap::Gain { norm, input, tag })
+        self.tapped(slot, norm.of(x, gain), |tag| Tap::Gain { norm, input, tag })
     }
 
     fn rows(&mut self, slot: usize, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
         self.meet(slot);
         let kind = self.placed.model.shape().slots[slot].kind;
         let context = table.dims()[0];
-        self.tapped(table.clone().select(0, ids), |tag| match kind {
+        self.tapped(slot, table.clone().select(0, ids), |tag| match kind {
             Kind::Positions => Tap::Positions { context, tag },
             _ => Tap::Table { tag },
         })
@@ -128,6 +136,7 @@ fn forward(placed: &Placed, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Te
             factors,
             scale,
             merged: false,
+            ..
         } => {
             let (a, b) = factors[&slot].clone();
             base + (x.matmul(a) * *scale).matmul(b)

@@ -7,7 +7,9 @@ use burn::tensor::{DType, Device};
 use crate::Result;
 use crate::config::{FinetuneConfig, Method, Precision};
 use crate::models::lora::{Adapter, Factors};
+use crate::models::lora_fa::SecondFactors;
 use crate::models::shape::Shape;
+use crate::models::vectors::Vectors;
 use crate::models::weights::Weights;
 use crate::models::{LanguageModel, ModelFiles};
 
@@ -18,6 +20,9 @@ pub trait Trainable: std::fmt::Debug + Send + Sync {
 
     /// The same, for the optimizer.
     fn values_mut(&mut self) -> &mut [f32];
+
+    /// The same with other values.
+    fn with(&self, values: &[f32]) -> Box<dyn Trainable>;
 
     /// On the device of `base`, ready for the passes of one step.
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed;
@@ -46,7 +51,11 @@ pub enum Trains {
         scale: f64,
         /// Whether the weights hold the factors' product already: then the forward is the plain model's.
         merged: bool,
+        /// Whether the first of each pair stays as it is.
+        second_alone: bool,
     },
+    /// Of gains and of what is added.
+    Vectors,
     /// Of all weights.
     Weights,
 }
@@ -55,6 +64,8 @@ pub enum Trains {
 pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
     match config.method {
         Method::Lora | Method::Qlora => config.rank * shape.over_maps(|input, output| input + output),
+        Method::LoraFa => SecondFactors::count(shape, config.rank),
+        Method::Bitfit => Vectors::count(shape),
         Method::Full => shape.parameters(),
     }
 }
@@ -66,14 +77,17 @@ pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
 pub fn base(config: &FinetuneConfig, files: &ModelFiles, device: &Device) -> Result<LanguageModel> {
     match config.method {
         Method::Qlora => files.packed_model(device),
-        Method::Lora | Method::Full => files.model(device),
+        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Full => files.model(device),
     }
 }
 
 /// The public initial values of what `config` trains.
 pub fn initial(config: &FinetuneConfig, base: &LanguageModel) -> Box<dyn Trainable> {
+    let adapter = || Adapter::new(base.shape(), config.rank, config.alpha, 0);
     match config.method {
-        Method::Lora | Method::Qlora => Box::new(Adapter::new(base.shape(), config.rank, config.alpha, 0)),
+        Method::Lora | Method::Qlora => Box::new(adapter()),
+        Method::LoraFa => Box::new(SecondFactors::of(adapter())),
+        Method::Bitfit => Box::new(Vectors::of(base)),
         Method::Full => Box::new(Weights::of(base)),
     }
 }
@@ -94,8 +108,11 @@ pub fn begun(config: &FinetuneConfig, model: &LanguageModel, path: &Path) -> Res
 /// # Errors
 /// Data: the file is broken, or another model's.
 pub fn load(config: &FinetuneConfig, base: &LanguageModel, path: &Path) -> Result<Box<dyn Trainable>> {
+    let adapter = || Adapter::load(path, base.shape(), config.rank, config.alpha);
     Ok(match config.method {
-        Method::Lora | Method::Qlora => Box::new(Adapter::load(path, base.shape(), config.rank, config.alpha)?),
+        Method::Lora | Method::Qlora => Box::new(adapter()?),
+        Method::LoraFa => Box::new(SecondFactors::of(adapter()?)),
+        Method::Bitfit => Box::new(Vectors::load(path, base)?),
         Method::Full => Box::new(Weights::load(path, base)?),
     })
 }
@@ -107,6 +124,12 @@ impl Trainable for Adapter {
 
     fn values_mut(&mut self) -> &mut [f32] {
         self.values_mut()
+    }
+
+    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
+        let mut other = self.clone();
+        other.values_mut().copy_from_slice(values);
+        Box::new(other)
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
@@ -122,6 +145,7 @@ impl Trainable for Adapter {
                 factors: self.tensors(&base.device()),
                 scale: self.scale(),
                 merged,
+                second_alone: false,
             },
             precision,
         }
@@ -137,6 +161,74 @@ impl Trainable for Adapter {
     }
 }
 
+impl Trainable for SecondFactors {
+    fn values(&self) -> &[f32] {
+        self.values()
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        self.values_mut()
+    }
+
+    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
+        let mut other = self.clone();
+        other.values_mut().copy_from_slice(values);
+        Box::new(other)
+    }
+
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
+        let mut placed = self.adapter().place(base, precision);
+        if let Trains::Factors { second_alone, .. } = &mut placed.trains {
+            *second_alone = true;
+        }
+        placed
+    }
+
+    fn merged(&self, base: &LanguageModel) -> LanguageModel {
+        Trainable::merged(&self.adapter(), base)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        self.save(path)
+    }
+}
+
+impl Trainable for Vectors {
+    fn values(&self) -> &[f32] {
+        self.values()
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        self.values_mut()
+    }
+
+    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
+        let mut other = self.clone();
+        other.values_mut().copy_from_slice(values);
+        Box::new(other)
+    }
+
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
+        let model = self.merged(base);
+        Placed {
+            model: match precision {
+                Precision::F32 => model,
+                Precision::Bf16 => model.maps_in(dtype(precision)),
+            },
+            trains: Trains::Vectors,
+            precision,
+        }
+    }
+
+    fn merged(&self, base: &LanguageModel) -> LanguageModel {
+        self.merged(base)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        self.save(path)
+    }
+}
+
 impl Trainable for Weights {
     fn values(&self) -> &[f32] {
         self.values()
@@ -144,6 +236,12 @@ impl Trainable for Weights {
 
     fn values_mut(&mut self) -> &mut [f32] {
         self.values_mut()
+    }
+
+    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
+        let mut other = self.clone();
+        other.values_mut().copy_from_slice(values);
+        Box::new(other)
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {

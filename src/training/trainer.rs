@@ -6,14 +6,17 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 
 use super::checkpoint::Checkpoint;
+use super::clip::Clip;
 use super::contribution::{BatchSum, Contribution};
+use super::drawn::Batch;
 use super::gradients::{Compute, Trainee};
 use super::objective::Objective;
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use super::private::{Loop, Method};
 use super::trainable::Trainable;
+use super::ways::{self, At, Way};
 use crate::Result;
-use crate::config::{FinetuneConfig, Optimizer};
+use crate::config::FinetuneConfig;
 use crate::document;
 use crate::machine::workers::Workers;
 use crate::models::LanguageModel;
@@ -78,11 +81,8 @@ impl Training<'_> {
     ) -> Result<(Box<dyn Trainable>, u64)> {
         let c = self.config;
         let mut trained = initial;
-        let mut optimizer = AdamW::new(trained.values().len(), c.weight_decay as f32);
-        let noise_variance = match c.optimizer {
-            Optimizer::Adamw => 0.0,
-            Optimizer::AdamBc => run.plan().gradient_noise_deviation().powi(2),
-        };
+        let noise_deviation = run.plan().gradient_noise_deviation();
+        let mut optimizer = Optimizer::of(c, noise_deviation, trained.values().len());
         let (mut applied, mut on_gpu) = (0, false);
         if let Some(saved) = resume {
             on_gpu = saved.on_gpu;
@@ -96,12 +96,12 @@ impl Training<'_> {
         let workers = Workers::on(&self.model.device());
         let contribution = Contribution::of(&trainee, &workers, c);
         let mut method = Finetuning {
+            way: way(c, trained.values().len()),
             trained,
             optimizer,
             contribution: &contribution,
             units,
             config: c,
-            noise_variance,
             #[cfg(mutants)]
             loss: 0.0,
             on_cpu: self.model.device() == Device::flex(),
@@ -142,14 +142,20 @@ impl Training<'_> {
     }
 }
 
+/// How `config` takes steps of `len` trained values.
+pub fn way(config: &FinetuneConfig, len: usize) -> Box<dyn Way> {
+    // Ways that take public gradients are of classifiers.
+    ways::of(config.update, len, Clip::of(config), Box::new(|_| Vec::new()))
+}
+
 /// The language model's part of a private step.
 struct Finetuning<'a> {
+    way: Box<dyn Way>,
     trained: Box<dyn Trainable>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     contribution: &'a Contribution<'a>,
     units: &'a dyn Drawable,
     config: &'a FinetuneConfig,
-    noise_variance: f64,
     /// For the mistake that [`Finetuning::apply`] could make.
     #[cfg(mutants)]
     loss: f64,
@@ -161,14 +167,19 @@ impl Method for Finetuning<'_> {
     type Seen = BatchSum;
 
     fn dimensions(&self) -> usize {
-        self.trained.values().len()
+        self.way.dimensions()
     }
 
     fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, BatchSum)> {
         let drawn = self.units.drawn(members)?;
-        let all: Vec<usize> = (0..members.len()).collect();
         let at_once = self.contribution.micro_batch_size.size();
-        let mut batch = self.contribution.sum(self.trained.as_ref(), &drawn, &all);
+        let batch = Batch::new(self.contribution, self.trained.as_ref(), &drawn);
+        let at = At {
+            values: self.trained.values(),
+            optimizer: &self.optimizer,
+        };
+        let sum = self.way.ask(&batch, at);
+        let batch = batch.seen();
         #[cfg(mutants)]
         {
             self.loss = batch.losses.iter().sum::<f64>() / batch.losses.len().max(1) as f64;
@@ -178,7 +189,7 @@ impl Method for Finetuning<'_> {
             let note = format!("out of memory: micro-batches of {fits} records from here on");
             self.progress.note(&note);
         }
-        Ok((std::mem::take(&mut batch.sum), batch))
+        Ok((sum, batch))
     }
 
     fn apply(&mut self, noisy: &[f32]) {
@@ -190,15 +201,15 @@ impl Method for Finetuning<'_> {
             Some(dpsynth_privacy::mutation::Mutation::LearningRateFromLoss) => learning_rate * (1.0 + self.loss),
             _ => learning_rate,
         };
-        self.optimizer.step(
-            self.trained.values_mut(),
+        self.way.step(
             noisy,
+            self.trained.values_mut(),
+            &mut self.optimizer,
             learning_rate as f32,
-            self.noise_variance as f32,
         );
     }
 
-    fn state(&self) -> Option<(&[f32], &AdamW)> {
+    fn state(&self) -> Option<(&[f32], &Optimizer)> {
         Some((self.trained.values(), &self.optimizer))
     }
 

@@ -9,13 +9,18 @@ use crate::common::Place;
 use burn::tensor::Device;
 use dpsynth::config::{Clipping, NoiseKind};
 use dpsynth::evaluation::Example;
-use dpsynth::evaluation::direct::{Bound, Direct, Point, Softmax, clipped_sum};
+use dpsynth::evaluation::direct::features::{Features, Softmax};
+use dpsynth::evaluation::direct::{Learner, Training};
 use dpsynth::evaluation::embed::SentenceEncoder;
 use dpsynth::evaluation::encoder::EncoderFiles;
 use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Units;
 use dpsynth::training::checkpoint::Checkpoint;
+use dpsynth::training::clip::Clip;
+use dpsynth::training::optimizer::Optimizer;
+use dpsynth::training::ways::Bounds;
+use dpsynth::training::ways::gradient::Gradient;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -58,6 +63,10 @@ fn examples(count: usize) -> Vec<Example> {
         .collect()
 }
 
+fn optimizer() -> Optimizer {
+    Optimizer::adamw(2 * (WIDTH + 1), 0.0)
+}
+
 fn train(
     units: &Units<Example>,
     run: &mut PrivateRun,
@@ -65,60 +74,71 @@ fn train(
     resume: Option<Checkpoint>,
     stop: bool,
 ) -> dpsynth::Result<Softmax> {
-    let (encoder, stop) = (encoder(), AtomicBool::new(stop));
-    let direct = Direct {
+    let (features, stop) = (Features::new(encoder(), 2), AtomicBool::new(stop));
+    let training = Training {
         units,
-        num_labels: 2,
-        encoder: &encoder,
-        bound: Bound {
-            clipping: Clipping::Automatic,
-            max_grad_norm: 1.0,
-        },
         learning_rate: 0.3,
         checkpoint: &dir.join("checkpoint.safetensors"),
+        checkpoint_every: 1,
         stop: &stop,
         progress: &Silent,
     };
-    direct.train(run, resume)
+    let clip = Clip::new(Clipping::Automatic, 1.0);
+    let way = Box::new(Gradient::new(features.initial().len(), clip));
+    let values = training.train(&features, way, optimizer(), run, resume)?;
+    Ok(Softmax::of(WIDTH, values))
 }
 
 fn norm(v: impl Iterator<Item = f64>) -> f64 {
     v.map(|x| x * x).sum::<f64>().sqrt()
 }
 
+/// Records' vectors and labels, unit by unit.
+type Points = Vec<(Vec<f32>, usize)>;
+
+fn bounded_sum(model: &Softmax, units: &[&Points], clip: Clip) -> Vec<f64> {
+    let bounds = Bounds::whole(model.values().len(), clip);
+    let mut sum = vec![0.0; bounds.len()];
+    for unit in units {
+        for (vector, label) in *unit {
+            bounds.add(&model.gradient(vector, *label), 1.0 / unit.len() as f64, &mut sum);
+        }
+    }
+    sum
+}
+
 #[test]
 fn p5_a_unit_more_moves_the_sum_by_at_most_c() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut point = |scale: f32| Point {
-        vector: (0..WIDTH).map(|_| scale * rng.random_range(-1.0..1.0)).collect(),
-        label: rng.random_range(0..3),
+    let mut point = |scale: f32| {
+        let vector: Vec<f32> = (0..WIDTH).map(|_| scale * rng.random_range(-1.0..1.0)).collect();
+        (vector, rng.random_range(0..3))
     };
-    let batch: Vec<Vec<Point>> = (0..50).map(|_| vec![point(1.0)]).collect();
+    let batch: Vec<Points> = (0..50).map(|_| vec![point(1.0)]).collect();
     let more = [
         vec![point(1.0)],
         vec![point(1e-6)],
-        vec![point(1e20)],
+        vec![point(1e18)],
         vec![point(1.0), point(30.0), point(0.1)],
     ];
     // Not all weights zero: a step on each side.
     let mut model = Softmax::zeros(3, WIDTH);
     for _ in 0..2 {
         for (clipping, c) in [(Clipping::Automatic, 1.0), (Clipping::Flat, 0.25)] {
-            let bound = Bound {
-                clipping,
-                max_grad_norm: c,
-            };
-            let sum = |units: &[&Vec<Point>]| {
-                clipped_sum(&model, &units.iter().map(|u| u.as_slice()).collect::<Vec<_>>(), bound)
-            };
-            let all: Vec<&Vec<Point>> = batch.iter().collect();
-            let without = sum(&all);
+            let clip = Clip::new(clipping, c);
+            let all: Vec<&Points> = batch.iter().collect();
+            let without = bounded_sum(&model, &all, clip);
             for x in &more {
                 // Wherever it stands among the others.
                 for place in [0, 20, 50] {
                     let mut with = all.clone();
                     with.insert(place, x);
-                    let moved = norm(sum(&with).iter().zip(&without).map(|(a, b)| a - b));
+                    let moved = norm(
+                        bounded_sum(&model, &with, clip)
+                            .iter()
+                            .zip(&without)
+                            .map(|(a, b)| a - b),
+                    );
                     assert!(moved <= c * (1.0 + 1e-6), "{clipping:?}: {moved}");
                     assert!(moved > 0.01 * c, "it contributes: {moved}");
                 }
@@ -130,20 +150,12 @@ fn p5_a_unit_more_moves_the_sum_by_at_most_c() {
 
 #[test]
 fn p5_a_gradient_that_is_not_finite_contributes_zero() {
-    let bound = Bound {
-        clipping: Clipping::Automatic,
-        max_grad_norm: 1.0,
-    };
+    let clip = Clip::new(Clipping::Automatic, 1.0);
     for bad in [f32::NAN, f32::INFINITY] {
-        let point = [Point {
-            vector: vec![bad; WIDTH],
-            label: 1,
-        }];
-        let sum = clipped_sum(&Softmax::zeros(2, WIDTH), &[&point], bound);
+        let point = vec![(vec![bad; WIDTH], 1)];
+        let sum = bounded_sum(&Softmax::zeros(2, WIDTH), &[&point], clip);
         assert!(sum.iter().all(|v| *v == 0.0), "{bad}: {sum:?}");
     }
-    let none = clipped_sum(&Softmax::zeros(2, WIDTH), &[], bound);
-    assert!(none.len() == 2 * (WIDTH + 1) && none.iter().all(|v| *v == 0.0));
 }
 
 #[test]
@@ -158,7 +170,7 @@ fn p6_empty_batches_are_charged_and_noised() {
         model.values().iter().all(|v| *v != 0.0 && v.is_finite()),
         "noise moved every value"
     );
-    let saved = Checkpoint::load(&dir.path().join("checkpoint.safetensors"), model.values().len(), 0.0).unwrap();
+    let saved = Checkpoint::load(&dir.path().join("checkpoint.safetensors"), optimizer()).unwrap();
     assert_eq!(saved.applied_steps, 30);
 }
 
@@ -181,19 +193,19 @@ fn p7_stopped_it_goes_on_and_charges_each_step_once() {
     let checkpoint = dir.path().join("checkpoint.safetensors");
     for charged in 1..=3 {
         let mut run = begin(&plan, dir.path(), units.len());
-        let resume = (charged > 1).then(|| Checkpoint::load(&checkpoint, 2 * (WIDTH + 1), 0.0).unwrap());
+        let resume = (charged > 1).then(|| Checkpoint::load(&checkpoint, optimizer()).unwrap());
         let stopped = train(&units, &mut run, dir.path(), resume, true).unwrap_err();
         assert_eq!(stopped.exit_code(), 130);
         assert_eq!(run.charged_steps(), charged);
     }
-    let saved = Checkpoint::load(&checkpoint, 2 * (WIDTH + 1), 0.0).unwrap();
+    let saved = Checkpoint::load(&checkpoint, optimizer()).unwrap();
     assert_eq!(saved.applied_steps, 3);
     let mut run = begin(&plan, dir.path(), units.len());
     // A step that was charged and lost, as where a process was killed: it is not taken again.
     drop(run.charge(TRAINING).unwrap());
     train(&units, &mut run, dir.path(), Some(saved), false).unwrap();
     assert_eq!((run.charged_steps(), run.remaining_steps()), (30, 0));
-    let saved = Checkpoint::load(&checkpoint, 2 * (WIDTH + 1), 0.0).unwrap();
+    let saved = Checkpoint::load(&checkpoint, optimizer()).unwrap();
     assert_eq!(saved.applied_steps, 29);
 }
 

@@ -7,8 +7,9 @@ use dpsynth::machine::workers::Workers;
 use dpsynth::models::weights::Weights;
 use dpsynth::models::{Apply, LanguageModel, Norm};
 use dpsynth::records::{Encoded, Units};
+use dpsynth::training::clip::Clip;
 use dpsynth::training::contribution::Contribution;
-use dpsynth::training::gradients::{Clip, Compute, Trainee, clip_factor};
+use dpsynth::training::gradients::{Compute, Trainee};
 use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable::{self, Trainable};
@@ -18,10 +19,7 @@ use rand_chacha::ChaCha8Rng;
 const MODES: [Clipping; 2] = [Clipping::Automatic, Clipping::Flat];
 
 fn clip(clipping: Clipping) -> Clip {
-    Clip {
-        clipping,
-        max_grad_norm: 0.7,
-    }
+    Clip::new(clipping, 0.7)
 }
 
 fn in_precision(model: &LanguageModel, precision: Precision) -> Trainee {
@@ -151,7 +149,7 @@ fn p5_norms_losses_and_sums_of_all_weights_equal_a_loop_of_single_backward_passe
                 "record {i}: norm {} and {theirs}",
                 got.norms[i]
             );
-            let factor = clip_factor(clipping, 0.7, theirs);
+            let factor = clip(clipping).factor(theirs);
             wanted.iter_mut().zip(g).for_each(|(w, g)| *w += factor * g);
         }
         let off = distance(&got.values(), &wanted) / norm(wanted.iter().copied());
@@ -170,10 +168,7 @@ fn the_plain_sum_is_the_sum_of_the_gradients() {
         let placed = trainee.place(trained);
         let got = trainee.plain_sum(&placed, &references(&records));
         // A bound far above every norm changes nothing.
-        let loose = Clip {
-            clipping: Clipping::Flat,
-            max_grad_norm: 1e6,
-        };
+        let loose = Clip::new(Clipping::Flat, 1e6);
         let wanted = trainee.clipped_sum(&placed, &references(&records), loose);
         assert!(distance(&got.values(), &wanted.values()) / norm(wanted.values()) < 1e-5);
         assert!(furthest(got.losses.clone(), wanted.losses) < 1e-5);

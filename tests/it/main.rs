@@ -24,6 +24,8 @@ mod fused;
 mod fuzz;
 mod gpt2;
 mod lexicon;
+mod low_dimensional;
+mod methods;
 mod models;
 mod objective;
 mod page;

@@ -3,17 +3,18 @@
 
 use crate::support::*;
 use dpsynth::config::{
-    Clipping, FinetuneConfig, LabelConfig, ObjectiveConfig, Optimizer, Precision, PromptConfig, WarmStartConfig,
+    Clipping, FinetuneConfig, LabelConfig, ObjectiveConfig, Precision, PromptConfig, WarmStartConfig,
 };
 use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::weights::Weights;
 use dpsynth::records::{Encoded, LabelSpace, Question, Units};
+use dpsynth::training::clip::Clip;
 use dpsynth::training::contribution::Contribution;
-use dpsynth::training::gradients::{Clip, Compute, Trainee};
+use dpsynth::training::gradients::{Compute, Trainee};
 use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
-use dpsynth::training::optimizer::AdamW;
+use dpsynth::training::optimizer::{Optimizer, Rule};
 use dpsynth::training::trainable::Trainable;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -154,10 +155,7 @@ fn norms_and_losses_are_those_of_the_whole_record() {
     };
     let trainee = rewarding(&model, &config, &prompts);
     let records = records(6, &prompts, 2);
-    let clip = Clip {
-        clipping: Clipping::Flat,
-        max_grad_norm: 1e9,
-    };
+    let clip = Clip::new(Clipping::Flat, 1e9);
     let (lora, full) = (adapter(&model), Weights::of(&model));
     for state in [&lora as &dyn Trainable, &full] {
         let placed = trainee.place(state);
@@ -179,10 +177,7 @@ fn the_text_alone_is_what_it_was() {
     let (model, prompts) = (model(), prompts(2));
     let records = records(5, &prompts, 3);
     let records: Vec<&Encoded> = records.iter().collect();
-    let clip = Clip {
-        clipping: Clipping::Automatic,
-        max_grad_norm: 1.0,
-    };
+    let clip = Clip::new(Clipping::Automatic, 1.0);
     let of = |trainee: Trainee| {
         trainee
             .clipped_sum(&trainee.place(&adapter(&model)), &records, clip)
@@ -210,10 +205,7 @@ fn p5_sensitivity_holds_with_an_objective_over_labels() {
             let contribution = Contribution {
                 trainee: &rewarding(&model, &config, &prompts),
                 workers: &workers,
-                clip: Clip {
-                    clipping,
-                    max_grad_norm: 0.7,
-                },
+                clip: Clip::new(clipping, 0.7),
                 micro_batch_size: AtOnce::new(3),
             };
             let units = Units::of_records(records.clone());
@@ -302,7 +294,7 @@ fn adam_bc_takes_the_noise_out_of_the_second_moment() {
     let variance = 0.04f32;
     let step = |noise_variance: f32, gradient: f32| {
         let mut values = [0f32];
-        AdamW::new(1, 0.0).step(&mut values, &[gradient], 1.0, noise_variance);
+        Optimizer::new(Rule::AdamW { noise_variance }, 0.0, 1).step(&mut values, &[gradient], 1.0);
         -values[0]
     };
     assert!((step(0.0, 0.2) - 1.0).abs() < 1e-5);
@@ -324,7 +316,10 @@ fn keys_that_came_later_mean_for_earlier_runs_what_they_mean_today() {
         serde_json::to_string(&WarmStartConfig::default()).unwrap(),
         r#"{"records":0,"guidance":1.0,"epochs":1,"batch_size":32,"learning_rate":0.001}"#
     );
-    assert_eq!(serde_json::to_string(&Optimizer::default()).unwrap(), r#""adamw""#);
+    assert_eq!(
+        serde_json::to_string(&dpsynth::config::Optimizer::default()).unwrap(),
+        r#""adamw""#
+    );
     let known_by = serde_json::to_string(&FinetuneConfig::default()).unwrap();
     for key in ["objective", "warm_start", "optimizer"] {
         assert!(!known_by.contains(key), "{key}");

@@ -15,7 +15,8 @@ use dpsynth::records::{Encoded, Record, Vocabulary};
 use dpsynth::sampling::choose::Choice;
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
 use dpsynth::sampling::score::{Scorer, Text};
-use dpsynth::training::gradients::{Clip, Compute, Trainee};
+use dpsynth::training::clip::Clip;
+use dpsynth::training::gradients::{Compute, Trainee};
 use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable::Trainable;
 use safetensors::SafeTensors;
@@ -36,10 +37,7 @@ pub fn held_against(model: &LanguageModel, trained: &dyn Trainable, of: &Value, 
             activation_checkpointing,
         };
         let trainee = Trainee::with(model, compute, Objective::text());
-        let clip = |max_grad_norm| Clip {
-            clipping: Clipping::Flat,
-            max_grad_norm,
-        };
+        let clip = |max_grad_norm| Clip::new(Clipping::Flat, max_grad_norm);
         let placed = trainee.place(trained);
         let got = trainee.clipped_sum(&placed, &all, clip(1e9));
         for (i, own) in of["records"].as_array().expect("records").iter().enumerate() {

@@ -7,7 +7,7 @@ use dpsynth::config::NoiseKind;
 use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::training::checkpoint::Checkpoint;
-use dpsynth::training::optimizer::AdamW;
+use dpsynth::training::optimizer::Optimizer;
 use dpsynth::training::private::{Loop, Method};
 
 /// A seeded plan: two runs of it draw the same batches and the same noise.
@@ -40,7 +40,7 @@ fn sum(members: &[usize]) -> Vec<f64> {
 struct Watching {
     elsewhere: bool,
     values: Vec<f32>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     queried: Vec<Vec<usize>>,
     applied: Vec<Vec<f32>>,
 }
@@ -50,7 +50,7 @@ impl Watching {
         Watching {
             elsewhere,
             values: vec![0.0; 40],
-            optimizer: AdamW::new(40, 0.0),
+            optimizer: Optimizer::adamw(40, 0.0),
             queried: Vec::new(),
             applied: Vec::new(),
         }
@@ -72,10 +72,10 @@ impl Method for Watching {
 
     fn apply(&mut self, noisy: &[f32]) {
         self.applied.push(noisy.to_vec());
-        self.optimizer.step(&mut self.values, noisy, 0.1, 0.0);
+        self.optimizer.step(&mut self.values, noisy, 0.1);
     }
 
-    fn state(&self) -> Option<(&[f32], &AdamW)> {
+    fn state(&self) -> Option<(&[f32], &Optimizer)> {
         Some((&self.values, &self.optimizer))
     }
 
@@ -121,7 +121,7 @@ fn p1_p3_a_method_is_given_what_the_mechanism_released_and_nothing_else() {
             assert_eq!(bits(applied), bits(&released));
         }
         assert_eq!(run.remaining_steps(), 0);
-        let saved = Checkpoint::load(&checkpoint, 40, 0.0).expect("the last one");
+        let saved = Checkpoint::load(&checkpoint, Optimizer::adamw(40, 0.0)).expect("the last one");
         assert_eq!((saved.applied_steps, saved.values), (6, method.values));
     }
 }
@@ -151,7 +151,7 @@ fn p7_a_loop_that_is_stopped_saves_what_it_has_and_goes_on_from_there() {
         error.to_string().contains("stopped after step 2 of 6 of the test"),
         "{error}"
     );
-    let saved = Checkpoint::load(&checkpoint, 40, 0.0).expect("saved");
+    let saved = Checkpoint::load(&checkpoint, Optimizer::adamw(40, 0.0)).expect("saved");
     assert_eq!((saved.applied_steps, &saved.values), (2, &method.values));
     let go_on = AtomicBool::new(false);
     let applied = way(2, &go_on).train(&mut method, &mut run, |_| Ok(String::new()));

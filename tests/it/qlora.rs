@@ -10,7 +10,8 @@ use dpsynth::models::nf4::Nf4;
 use dpsynth::models::packed::Packed;
 use dpsynth::models::{LanguageModel, ModelFiles, Plain};
 use dpsynth::records::Encoded;
-use dpsynth::training::gradients::{Clip, Compute, Trainee};
+use dpsynth::training::clip::Clip;
+use dpsynth::training::gradients::{Compute, Trainee};
 use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable;
 use safetensors::SafeTensors;
@@ -130,10 +131,7 @@ fn p5_what_is_trained_beside_packed_weights_is_what_is_beside_the_same_numbers()
             .for_each(|(i, v)| *v += 0.05 * (i as f32).sin());
         let clipped = |model: &LanguageModel| {
             let trainee = Trainee::with(model, Compute::of(&config), Objective::text());
-            let clip = Clip {
-                clipping: Clipping::Flat,
-                max_grad_norm: 0.5,
-            };
+            let clip = Clip::new(Clipping::Flat, 0.5);
             trainee.clipped_sum(&trainee.place(adapter.as_ref()), &all, clip)
         };
         let (own, theirs) = (clipped(&packed), clipped(&whole));

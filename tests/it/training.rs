@@ -15,12 +15,13 @@ use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun,
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::checkpoint::Checkpoint;
+use dpsynth::training::clip::Clip;
 use dpsynth::training::contribution::Contribution;
 use dpsynth::training::cross_entropy::cross_entropy;
-use dpsynth::training::gradients::{Clip, ClippedSum, Trainee};
+use dpsynth::training::gradients::{ClippedSum, Trainee};
 use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
-use dpsynth::training::optimizer::AdamW;
+use dpsynth::training::optimizer::Optimizer;
 use dpsynth::training::trainable::{self, Trainable};
 use dpsynth::training::trainer::{StepLog, Training};
 use rand::{RngExt, SeedableRng};
@@ -148,10 +149,7 @@ fn p5_per_example_norms_and_losses_equal_pytorchs() {
         &Trainee::new(&model),
         &adapter(&model),
         &records(),
-        Clip {
-            clipping: Clipping::Flat,
-            max_grad_norm: 1.0,
-        },
+        Clip::new(Clipping::Flat, 1.0),
     );
     let expected = expected();
     for (i, record) in expected["lora"]["records"].as_array().unwrap().iter().enumerate() {
@@ -179,10 +177,7 @@ fn p5_clipped_sums_equal_those_of_pytorchs_per_example_gradients() {
         .collect();
     for clipping in MODES {
         for max_grad_norm in [0.1, 1.0, 1e6] {
-            let clip = Clip {
-                clipping,
-                max_grad_norm,
-            };
+            let clip = Clip::new(clipping, max_grad_norm);
             let wanted = bounded_sum(&theirs, clip);
             let off = distance(&all(&trainee, &adapter, &records(), clip).values(), &wanted) / norm(wanted);
             assert!(off < 1e-4, "{clip:?}: {off:e} off");
@@ -196,10 +191,7 @@ fn p5_norms_and_sums_equal_a_loop_of_single_backward_passes() {
     let (trainee, adapter, records) = (Trainee::new(&model), adapter(&model), many_records(9, 1));
     let (losses, plain): (Vec<f64>, Vec<Vec<f64>>) = records.iter().map(|r| alone(&model, &adapter, r)).unzip();
     for clipping in MODES {
-        let clip = Clip {
-            clipping,
-            max_grad_norm: 0.7,
-        };
+        let clip = Clip::new(clipping, 0.7);
         let got = all(&trainee, &adapter, &records, clip);
         assert!(furthest(got.losses.clone(), losses.clone()) < 1e-4);
         for (i, g) in plain.iter().enumerate() {
@@ -232,10 +224,7 @@ fn the_plain_reference_agrees_with_pytorch() {
 fn p5_padding_changes_no_norm() {
     let model = model();
     let (trainee, adapter, records) = (Trainee::new(&model), adapter(&model), records());
-    let clip = Clip {
-        clipping: Clipping::Flat,
-        max_grad_norm: 1.0,
-    };
+    let clip = Clip::new(Clipping::Flat, 1.0);
     let together = all(&trainee, &adapter, &records, clip);
     for (i, r) in records.iter().enumerate() {
         let alone = trainee.clipped_sum(&trainee.place(&adapter), &[r], clip);
@@ -249,10 +238,7 @@ fn p3_micro_batches_of_1_2_and_8_give_the_same_sum() {
     let model = model();
     let (trainee, adapter, records) = (Trainee::new(&model), adapter(&model), many_records(16, 2));
     for clipping in MODES {
-        let clip = Clip {
-            clipping,
-            max_grad_norm: 1.0,
-        };
+        let clip = Clip::new(clipping, 1.0);
         let whole = sum(&trainee, &adapter, &records, 16, clip);
         for size in [1, 2, 8] {
             let off = distance(&sum(&trainee, &adapter, &records, size, clip), &whole) / norm(whole.iter().copied());
@@ -265,10 +251,7 @@ fn p3_micro_batches_of_1_2_and_8_give_the_same_sum() {
 fn p3_workers_give_the_same_as_one_after_the_other() {
     let model = model();
     let (trainee, adapter, records) = (Trainee::new(&model), adapter(&model), many_records(13, 3));
-    let clip = Clip {
-        clipping: Clipping::Automatic,
-        max_grad_norm: 1.0,
-    };
+    let clip = Clip::new(Clipping::Automatic, 1.0);
     let records: Vec<&Encoded> = records.iter().collect();
     let batches: Vec<&[&Encoded]> = records.chunks(3).collect();
     let serial: Vec<Vec<f32>> = batches
@@ -300,10 +283,7 @@ fn sensitivity(clipping: Clipping) -> f64 {
     for scale in [0.2, 3.0] {
         adapter.values_mut().iter_mut().for_each(|v| *v *= scale);
         for max_grad_norm in [0.05, 1.0] {
-            let clip = Clip {
-                clipping,
-                max_grad_norm,
-            };
+            let clip = Clip::new(clipping, max_grad_norm);
             for micro_batch in [1, 2, 5, 32] {
                 let without = sum(&trainee, &adapter, &records[..20], micro_batch, clip);
                 for x in &records[20..] {
@@ -342,10 +322,7 @@ fn p5_a_unit_of_many_records_moves_the_sum_by_at_most_c() {
         let contribution = Contribution {
             trainee: &trainee,
             workers: &workers,
-            clip: Clip {
-                clipping,
-                max_grad_norm: 0.6,
-            },
+            clip: Clip::new(clipping, 0.6),
             micro_batch_size: AtOnce::new(micro_batch_size),
         };
         let sum = |members: &[usize]| contribution.sum(&adapter, &units, members).sum;
@@ -408,10 +385,7 @@ fn p5_a_record_that_is_not_finite_contributes_nothing() {
         label: 0,
     };
     for clipping in MODES {
-        let clip = Clip {
-            clipping,
-            max_grad_norm: 1.0,
-        };
+        let clip = Clip::new(clipping, 1.0);
         let without = all(&trainee, &adapter, &good, clip);
         assert!(without.norms.iter().all(|n| n.is_finite()) && norm(without.values()) > 0.1);
         for at in [0, 2, 5] {
@@ -434,10 +408,7 @@ fn p5_an_adapter_that_overflows_everything_gives_a_zero_sum() {
     let model = model();
     let mut adapter = adapter(&model);
     adapter.values_mut().iter_mut().for_each(|v| *v = 1e30);
-    let clip = Clip {
-        clipping: Clipping::Automatic,
-        max_grad_norm: 1.0,
-    };
+    let clip = Clip::new(Clipping::Automatic, 1.0);
     let got = all(&Trainee::new(&model), &adapter, &records(), clip);
     assert_eq!(got.values(), vec![0.0; adapter.len()]);
     assert_eq!(got.norms.len(), records().len());
@@ -477,11 +448,11 @@ fn adamw_equals_pytorchs() {
     let single = |v: &serde_json::Value| floats(v).into_iter().map(|x| x as f32).collect::<Vec<f32>>();
     for decay in [0.0f32, 0.1] {
         let mut values = single(&expected["start"]);
-        let mut optimizer = AdamW::new(values.len(), decay);
+        let mut optimizer = Optimizer::adamw(values.len(), decay);
         let steps = expected[format!("weight_decay_{decay:.1}")].as_array().unwrap();
         for (i, wanted) in steps.iter().enumerate() {
             let rate = expected["learning_rates"][i].as_f64().unwrap() as f32;
-            optimizer.step(&mut values, &single(&expected["gradients"][i]), rate, 0.0);
+            optimizer.step(&mut values, &single(&expected["gradients"][i]), rate);
             assert!(
                 furthest(values.clone(), floats(wanted)) < 1e-6,
                 "step {i} with weight decay {decay}"
@@ -493,11 +464,11 @@ fn adamw_equals_pytorchs() {
 // ---------------------------------------------------------------------------------------------- checkpoints
 
 fn some_checkpoint(len: usize) -> Checkpoint {
-    let mut optimizer = AdamW::new(len, 0.01);
+    let mut optimizer = Optimizer::adamw(len, 0.01);
     let mut values: Vec<f32> = (0..len).map(|i| i as f32 / 7.0).collect();
     for _ in 0..3 {
         let gradient = values.clone();
-        optimizer.step(&mut values, &gradient, 0.1, 0.0);
+        optimizer.step(&mut values, &gradient, 0.1);
     }
     let ledger = LedgerHead {
         seq: 5,
@@ -518,7 +489,7 @@ fn a_checkpoint_is_read_back_whole() {
     let path = folder.path().join("checkpoint.safetensors");
     let saved = some_checkpoint(100);
     saved.save(&path).unwrap();
-    assert_eq!(Checkpoint::load(&path, 100, 0.01).unwrap(), saved);
+    assert_eq!(Checkpoint::load(&path, Optimizer::adamw(100, 0.01)).unwrap(), saved);
 }
 
 #[test]
@@ -526,11 +497,14 @@ fn a_checkpoint_that_is_cut_or_of_another_adapter_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
     some_checkpoint(100).save(&path).unwrap();
-    assert_eq!(Checkpoint::load(&path, 99, 0.01).unwrap_err().kind(), Kind::Data);
+    assert_eq!(
+        Checkpoint::load(&path, Optimizer::adamw(99, 0.01)).unwrap_err().kind(),
+        Kind::Data
+    );
     let whole = std::fs::read(&path).unwrap();
     for length in (0..whole.len()).step_by(53) {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let error = Checkpoint::load(&path, 100, 0.01).unwrap_err();
+        let error = Checkpoint::load(&path, Optimizer::adamw(100, 0.01)).unwrap_err();
         assert_eq!(error.kind(), Kind::Data, "{length} bytes: {error}");
         assert!(error.hint_text().is_some());
     }
@@ -607,7 +581,7 @@ impl Site {
         let len = trainable::count(&self.config, self.model.shape());
         let path = self.path("checkpoint.safetensors");
         path.exists()
-            .then(|| Checkpoint::load(&path, len, self.config.weight_decay as f32).unwrap())
+            .then(|| Checkpoint::load(&path, Optimizer::adamw(len, self.config.weight_decay as f32)).unwrap())
     }
 
     /// Trains on from the checkpoint; with `stop`, for one step only.

@@ -14,8 +14,9 @@ use dpsynth::privacy::{
 };
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
+use dpsynth::training::clip::Clip;
 use dpsynth::training::contribution::Contribution;
-use dpsynth::training::gradients::{Clip, Trainee};
+use dpsynth::training::gradients::Trainee;
 use dpsynth::training::memory::AtOnce;
 use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable;
@@ -72,10 +73,7 @@ impl Bench {
         Contribution {
             trainee: &self.trainee,
             workers: &self.workers,
-            clip: Clip {
-                clipping,
-                max_grad_norm: MAX_GRAD_NORM,
-            },
+            clip: Clip::new(clipping, MAX_GRAD_NORM),
             micro_batch_size: AtOnce::new(micro_batch_size),
         }
     }

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::accountant::{Adjacency, MAX_STEPS, MIN_NOISE_MULTIPLIER, Phase, check_delta, gdp, pld};
+use super::accountant::{Adjacency, MAX_STEPS, MIN_NOISE_MULTIPLIER, Phase, check_delta, edgeworth, gdp, pld, rdp};
 use crate::{Error, Result};
 
 /// How far above the smallest the noise multiplier may lie, as a fraction.
@@ -22,6 +22,17 @@ const MOST: f64 = 1e7;
 /// Usage: a value out of range, or no noise is enough.
 pub fn noise_multiplier(target_epsilon: f64, delta: f64, sampling_rate: f64, steps: u64) -> Result<f64> {
     Target::new(target_epsilon, delta)?.noise_multiplier(sampling_rate, steps)
+}
+
+/// The smallest noise multiplier of a target by accountants that spend no budget.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Compared {
+    /// Rényi moments: proven.
+    pub rdp: f64,
+    /// The central limit: an estimate, can be too small.
+    pub gdp: f64,
+    /// The Edgeworth expansion of the third order (EW-Tune, Behnia et al. 2022): an estimate, can be too small.
+    pub edgeworth: f64,
 }
 
 /// What may be spent: (epsilon, delta) by the PLD accountant's pessimistic value.
@@ -110,6 +121,36 @@ impl Target {
                 _ => sigma = search.next(PRECISION).exp().clamp(MIN_NOISE_MULTIPLIER, MOST),
             }
         }
+    }
+
+    /// The same by the other accountants, to 0.01 %: what is won by composing distributions. None of them decides.
+    ///
+    /// # Errors
+    /// As [`Target::noise_multiplier`]; an adjacency that one of them does not know.
+    pub fn compared(&self, sampling_rate: f64, steps: u64) -> Result<Compared> {
+        let by = |epsilon: &dyn Fn(&[Phase]) -> Result<f64>| -> Result<f64> {
+            let within = |sigma: f64| -> Result<bool> {
+                let phases: Vec<Phase> = (self.beside.iter().copied())
+                    .chain([Phase::new(sampling_rate, sigma, steps)?])
+                    .collect();
+                Ok(epsilon(&phases)? <= self.epsilon)
+            };
+            let (mut over, mut enough) = (MIN_NOISE_MULTIPLIER, MOST);
+            while enough / over > 1.0 + PRECISION {
+                let middle = (enough * over).sqrt();
+                match within(middle)? {
+                    true => enough = middle,
+                    false => over = middle,
+                }
+            }
+            Ok(enough)
+        };
+        let (adjacency, delta) = (self.adjacency, self.delta);
+        Ok(Compared {
+            rdp: by(&|phases| Ok(rdp::epsilon(phases, adjacency, delta)?.epsilon))?,
+            gdp: by(&|phases| Ok(gdp::epsilon(phases, adjacency, delta)?.value()))?,
+            edgeworth: by(&|phases| Ok(edgeworth::epsilon(phases, adjacency, delta)?[2].value()))?,
+        })
     }
 
     /// The most steps with `noise_multiplier` at `sampling_rate` that stay within the target, at most [`MAX_STEPS`]:

@@ -201,6 +201,8 @@ fn table(m: &Measurement) -> String {
     let method = match m.method {
         Method::Lora => "LoRA",
         Method::Qlora => "QLoRA",
+        Method::LoraFa => "LoRA-FA",
+        Method::Bitfit => "BitFit",
         Method::Full => "full fine-tuning",
     };
     format!(

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Bert, BertConfig, Linear, Lora, ModelType, Prefix, TokenBatch};
+use super::{Bert, BertConfig, Gates, Linear, Lora, ModelType, Prefix, TokenBatch};
 use crate::Result;
 
 /// Half the width of a fresh weight's range: a standard deviation of 0.02, as transformers begins heads.
@@ -21,6 +21,11 @@ const FRESH: f32 = 0.034_641;
 pub enum Trained {
     /// Factors of low rank beside every linear map of the encoder (Hu et al. 2021).
     Lora { rank: usize, alpha: f64 },
+    /// The same, but the first factor of each pair stays as it was drawn (LoRA-FA; Zhang et al. 2023, arXiv 2308.03303): half of
+    /// the noise, and a loss that is linear in what is trained of a map.
+    LoraFa { rank: usize, alpha: f64 },
+    /// What keys, values and inner activations are multiplied by ((IA)³; Liu et al. 2022, arXiv 2205.05638).
+    Ia3,
     /// All weights.
     Full,
     /// What is added after maps and norms (Bu et al. 2022; Ben Zaken et al. 2022).
@@ -39,6 +44,8 @@ impl Trained {
         has("head")
             || match self {
                 Trained::Lora { .. } => has("lora"),
+                Trained::LoraFa { .. } => has("lora") && last == Some("b"),
+                Trained::Ia3 => has("gates"),
                 Trained::Full => true,
                 Trained::BitFit => matches!(last, Some("bias" | "beta")),
                 Trained::LastLayer => false,
@@ -91,19 +98,28 @@ impl Classifier {
         let width = config.hidden_size;
         for layer in &mut bert.layers {
             match trained {
-                Trained::Lora { rank, alpha } => layer.maps().into_iter().for_each(|map| {
-                    let [input, output] = map.weight.dims();
-                    let lora = Lora {
-                        a: fresh.uniform([input, rank], 1.0 / (input as f32).sqrt()),
-                        b: fresh.uniform([rank, output], 0.0),
-                        scale: alpha / rank as f64,
-                    };
-                    map.lora = Some(lora);
-                }),
+                Trained::Lora { rank, alpha } | Trained::LoraFa { rank, alpha } => {
+                    layer.maps().into_iter().for_each(|map| {
+                        let [input, output] = map.weight.dims();
+                        let lora = Lora {
+                            a: fresh.uniform([input, rank], 1.0 / (input as f32).sqrt()),
+                            b: fresh.uniform([rank, output], 0.0),
+                            scale: alpha / rank as f64,
+                        };
+                        map.lora = Some(lora);
+                    })
+                }
                 Trained::Prefix { tokens } => {
                     layer.prefix = Some(Prefix {
                         keys: fresh.uniform([tokens, width], FRESH),
                         values: fresh.uniform([tokens, width], FRESH),
+                    });
+                }
+                Trained::Ia3 => {
+                    layer.gates = Some(Gates {
+                        keys: fresh.ones(width),
+                        values: fresh.ones(width),
+                        inner: fresh.ones(config.intermediate_size),
                     });
                 }
                 Trained::Full | Trained::BitFit | Trained::LastLayer => {}
@@ -196,6 +212,10 @@ impl Fresh<'_> {
         };
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(value).collect();
         Param::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn ones(&self, width: usize) -> Param<Tensor<1>> {
+        Param::from_data(TensorData::new(vec![1f32; width], [width]), self.device)
     }
 
     fn linear(&mut self, input: usize, output: usize) -> Linear {

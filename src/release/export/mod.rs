@@ -25,6 +25,7 @@ use crate::config::Method;
 use crate::facts::Facts;
 use crate::models::device;
 use crate::models::lora::Adapter;
+use crate::models::vectors::Vectors;
 use crate::models::weights::Weights;
 use crate::models::{LanguageModel, ModelFiles};
 use crate::privacy::Class;
@@ -116,7 +117,11 @@ impl Export {
         let mut parts = sources.described()?;
         let (merged, adapter) = match f.method {
             Method::Full => (Weights::load(&facts.trained, &base)?, None),
-            Method::Lora | Method::Qlora => {
+            Method::Bitfit => {
+                let vectors = Vectors::load(&facts.trained, &base)?;
+                (Weights::of(&vectors.merged(&base)), None)
+            }
+            Method::Lora | Method::Qlora | Method::LoraFa => {
                 let adapter = Adapter::load(&facts.trained, base.shape(), f.rank, f.alpha)?;
                 (Weights::of(&adapter.merged(&base)), Some(adapter))
             }

@@ -1,0 +1,127 @@
+//! `[finetune.update]` and `[evaluate.dp_direct.update]`: how a private step is taken.
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::{self, refuse};
+use crate::Result;
+
+/// A way to take private steps. Each costs the same epsilon; see docs/guide/methods.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Update {
+    /// Along the gradient.
+    #[default]
+    Gradient,
+    /// Along the gradient a short way up, so that training ends where the loss is flat (DP-Flat).
+    Flat {
+        /// How far up.
+        #[serde(default = "Update::flat_radius")]
+        radius: f64,
+        /// Which way is up.
+        #[serde(default)]
+        ascent: Ascent,
+    },
+    /// By differences of losses, without gradients (DP-ZO, DPZero).
+    ZerothOrder {
+        /// Numbers that a step releases.
+        #[serde(default = "Update::few")]
+        directions: usize,
+        /// How far to each side the loss is looked at.
+        #[serde(default = "Update::short")]
+        radius: f64,
+    },
+    /// Along a few directions that the gradients of public records span, and apart from that along the rest (GEP).
+    Projection {
+        /// At most so many.
+        #[serde(default = "Update::many")]
+        directions: usize,
+    },
+    /// To where the noisy normal equations of least squares are solved: one step, on `method = "features"`.
+    NormalEquations,
+    /// Along the gradients of public records alone (as PE-SGD injects noise).
+    Candidates {
+        /// At most so many.
+        #[serde(default = "Update::many")]
+        directions: usize,
+    },
+}
+
+/// Which way up [`Update::Flat`] looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "String")]
+pub enum Ascent {
+    /// Where earlier steps came from: free.
+    #[default]
+    Previous,
+    /// Each record's own: another pass.
+    Record,
+}
+
+impl TryFrom<String> for Ascent {
+    type Error = String;
+
+    fn try_from(named: String) -> std::result::Result<Self, String> {
+        match named.as_str() {
+            "previous" => Ok(Ascent::Previous),
+            "record" => Ok(Ascent::Record),
+            "batch" => Err("a batch's ascent is not private: taken without noise it would be in every record's gradient, and one record could move them all; \"previous\" takes the way that earlier steps released, \"record\" each record's own".into()),
+            _ => Err(format!("an ascent is \"previous\" or \"record\", not {named:?}")),
+        }
+    }
+}
+
+impl Update {
+    fn flat_radius() -> f64 {
+        0.05
+    }
+
+    fn few() -> usize {
+        16
+    }
+
+    fn short() -> f64 {
+        1e-3
+    }
+
+    fn many() -> usize {
+        100
+    }
+
+    /// Whether it takes the gradients of public records.
+    pub fn needs_public(&self) -> bool {
+        matches!(self, Update::Projection { .. } | Update::Candidates { .. })
+    }
+
+    /// Whether a step's noise is another in each coordinate of the gradient than the plan says.
+    pub fn spreads_noise(&self) -> bool {
+        self.needs_public() || matches!(self, Update::ZerothOrder { .. })
+    }
+
+    /// Refuses values that mean nothing, and a way that is not private. `public`: whether public records are given.
+    ///
+    /// # Errors
+    /// Usage, with the key.
+    pub fn check(&self, key: &str, public: bool) -> Result<()> {
+        let radius_key = format!("{key}.radius");
+        let directions_key = format!("{key}.directions");
+        match *self {
+            Update::Gradient | Update::NormalEquations => {}
+            Update::Flat { radius, .. } => rules::zero_or_more(&[(radius_key.as_str(), radius)])?,
+            Update::ZerothOrder { directions, radius } => {
+                rules::above_zero(&[(radius_key.as_str(), radius)])?;
+                rules::at_least_one(&[(directions_key.as_str(), directions)])?;
+            }
+            Update::Projection { directions } | Update::Candidates { directions } => {
+                rules::at_least_one(&[(directions_key.as_str(), directions)])?;
+            }
+        }
+        match self.needs_public() && !public {
+            true => refuse(
+                key,
+                "given `evaluate.dp_direct.public`, a file of public records",
+                "alone",
+            ),
+            false => Ok(()),
+        }
+    }
+}

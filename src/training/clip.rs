@@ -1,0 +1,48 @@
+//! How a record's gradient is bounded (rule P5).
+
+use crate::config::{Clipping, FinetuneConfig};
+
+/// Stabiliser of AUTO-S where none is given (Bu et al. 2023, "Automatic clipping").
+pub const REGULARIZER: f64 = 0.01;
+
+/// A bound on the norm of a record's contribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clip {
+    pub clipping: Clipping,
+    /// C: the largest norm.
+    pub max_grad_norm: f64,
+    /// r of g·C / (‖g‖ + r), above 0: gradients much shorter than it are not drawn out to C.
+    pub regularizer: f64,
+}
+
+impl Clip {
+    /// To norm `max_grad_norm`, with the usual [`REGULARIZER`].
+    pub fn new(clipping: Clipping, max_grad_norm: f64) -> Self {
+        Clip {
+            clipping,
+            max_grad_norm,
+            regularizer: REGULARIZER,
+        }
+    }
+
+    /// As `config` says.
+    pub fn of(config: &FinetuneConfig) -> Self {
+        Clip {
+            clipping: config.clipping,
+            max_grad_norm: config.max_grad_norm,
+            regularizer: config.clipping_regularizer.unwrap_or(REGULARIZER),
+        }
+    }
+
+    /// What a gradient of norm `norm` is multiplied by, so that no product has a norm above C. One that is not finite
+    /// contributes nothing (P5).
+    pub fn factor(&self, norm: f64) -> f64 {
+        if !norm.is_finite() {
+            return 0.0;
+        }
+        match self.clipping {
+            Clipping::Automatic => self.max_grad_norm / (norm + self.regularizer),
+            Clipping::Flat => (self.max_grad_norm / norm.max(f64::MIN_POSITIVE)).min(1.0),
+        }
+    }
+}

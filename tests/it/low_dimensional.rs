@@ -1,0 +1,175 @@
+//! Low-dimensional sets of a language model's weights: gains and biases, and the second of two factors of low rank.
+#![cfg(unix)]
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
+use dpsynth::models::lora::Adapter;
+use dpsynth::models::lora_fa::SecondFactors;
+use dpsynth::models::vectors::Vectors;
+use dpsynth::models::weights::Weights;
+use dpsynth::models::{LanguageModel, ModelFiles};
+use dpsynth::records::Encoded;
+use dpsynth::training::clip::Clip;
+use dpsynth::training::gradients::{Compute, Trainee};
+use dpsynth::training::objective::Objective;
+use dpsynth::training::trainable::{self, Trainable};
+
+use crate::common::Place;
+use crate::support::furthest;
+
+const FAMILIES: [&str; 7] = ["llama3", "llama_bias", "mistral", "qwen2", "qwen3", "gemma3", "gpt2"];
+
+fn model(family: &str) -> LanguageModel {
+    let below = match family {
+        "gpt2" => "tests/fixtures",
+        _ => "tests/parity",
+    };
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(below).join(family);
+    let files = ModelFiles::open(&folder).expect("opens");
+    files.model(&Device::flex()).expect("a model")
+}
+
+fn records() -> Vec<Encoded> {
+    let record = |i: u32| Encoded {
+        tokens: (0..6 + 3 * i).map(|t| 3 + (7 * t + 11 * i) % 50).collect(),
+        prompt: 1 + i as usize,
+        label: 0,
+    };
+    (0..3).map(record).collect()
+}
+
+fn trainee(model: &LanguageModel, activation_checkpointing: bool) -> Trainee {
+    let compute = Compute {
+        precision: Precision::F32,
+        activation_checkpointing,
+    };
+    Trainee::with(model, compute, Objective::text())
+}
+
+/// What is trained in a few weights is what they have among all, which is held against other tools: each record's norm and the
+/// sum, with and without activations kept.
+#[test]
+fn p5_fewer_weights_have_the_gradients_that_they_have_among_all() {
+    let records = records();
+    let members: Vec<&Encoded> = records.iter().collect();
+    for family in FAMILIES {
+        let model = model(family);
+        let (all, vectors) = (Weights::of(&model), Vectors::of(&model));
+        let mut adapter = Adapter::new(model.shape(), 2, 4.0, 1);
+        let wave = |(i, v): (usize, &mut f32)| *v += 0.05 * (i as f32).sin();
+        adapter.values_mut().iter_mut().enumerate().for_each(wave);
+        let second = SecondFactors::of(adapter.clone());
+        assert_eq!(second.adapter(), adapter, "{family}");
+        for checkpointed in [false, true] {
+            let trainee = trainee(&model, checkpointed);
+            let sum =
+                |trained: &dyn Trainable, of: &[&Encoded]| trainee.plain_sum(&trainee.place(trained), of).values();
+            let of_vectors = |of: &[&Encoded]| -> Vec<f32> {
+                let (whole, mut at) = (sum(&all, of), 0);
+                let mut out = Vec::new();
+                for slot in &model.shape().slots {
+                    let own = &whole[at..at + slot.len()];
+                    at += slot.len();
+                    if slot.is_vector() {
+                        out.extend_from_slice(own);
+                    }
+                }
+                out
+            };
+            let of_seconds = |of: &[&Encoded]| -> Vec<f32> {
+                let whole = sum(&adapter, of);
+                adapter.seconds().flat_map(|at| whole[at].to_vec()).collect()
+            };
+            type Reference<'a> = &'a dyn Fn(&[&Encoded]) -> Vec<f32>;
+            let sets: [(&str, &dyn Trainable, Reference); 2] = [
+                ("vectors", &vectors, &of_vectors),
+                ("second factors", &second, &of_seconds),
+            ];
+            for (name, trained, reference) in sets {
+                let wanted = reference(&members);
+                let own = sum(trained, &members);
+                assert_eq!(
+                    (own.len(), own.len()),
+                    (wanted.len(), trained.values().len()),
+                    "{family}, {name}"
+                );
+                let largest = wanted.iter().fold(0f32, |most, v| v.abs().max(most));
+                let off = furthest(own, wanted);
+                assert!(off < 1e-5 * f64::from(largest).max(1.0), "{family}, {name}: {off}");
+                // Each record by itself.
+                let clipped = trainee.clipped_sum(&trainee.place(trained), &members, Clip::new(Clipping::Flat, 0.5));
+                for (i, norm) in clipped.norms.iter().enumerate() {
+                    let alone = reference(&members[i..=i]);
+                    let theirs = alone.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                    assert!(
+                        (norm / theirs - 1.0).abs() < 1e-4,
+                        "{family}, {name}: {norm} and {theirs}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What is trained is saved, read back, and merged into the model that training saw.
+#[test]
+fn few_weights_are_read_back_as_they_were_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for family in FAMILIES {
+        let model = model(family);
+        for method in [Method::LoraFa, Method::Bitfit] {
+            let config = FinetuneConfig {
+                method,
+                rank: 2,
+                ..FinetuneConfig::default()
+            };
+            let mut trained = trainable::initial(&config, &model);
+            assert_eq!(
+                trained.values().len(),
+                trainable::count(&config, model.shape()),
+                "{family}"
+            );
+            assert_eq!(
+                trained.merged(&model).values(),
+                model.values(),
+                "{family}: nothing is changed yet"
+            );
+            let wave = |(i, v): (usize, &mut f32)| *v += 0.1 * (i as f32).cos();
+            trained.values_mut().iter_mut().enumerate().for_each(wave);
+            let path = folder.path().join(format!("{family}-{method:?}.safetensors"));
+            trained.save(&path).expect("writes");
+            let read = trainable::load(&config, &model, &path).expect("reads");
+            assert_eq!(read.values(), trained.values(), "{family} {method:?}");
+            let merged = read.merged(&model).values();
+            assert_eq!(merged, trained.merged(&model).values());
+            assert_ne!(merged, model.values(), "{family} {method:?}");
+        }
+    }
+}
+
+/// The whole way: trained, drawn from, audited, exported.
+#[test]
+fn few_weights_go_the_whole_way() {
+    for method in ["lora-fa", "bitfit"] {
+        let place = Place::new().with_tiny_model();
+        let own = format!("finetune.method={method}");
+        let set: Vec<&str> = [
+            own.as_str(),
+            "finetune.steps=2",
+            "sample.records=8",
+            "sample.tokens=200",
+        ]
+        .into_iter()
+        .flat_map(|setting| ["--set", setting])
+        .collect();
+        for stage in ["prepare", "finetune", "sample"] {
+            place.done(stage, &set);
+        }
+        place.audit();
+        place.ok(&["export", "runs/tiny-quick", "--to", "exported"]);
+        assert!(place.path("exported/model.safetensors").exists(), "{method}");
+        assert_eq!(place.path("exported/adapter").exists(), method == "lora-fa");
+    }
+}
