@@ -2,7 +2,8 @@
 # The methods of the papers at one epsilon, side by side: SST-2 by MiniLM, three seeds a row.
 #   benches/methods.sh [EPSILON [PIPELINE]]
 # The noise is another in each run, which is what the three are for; the budget, batches and steps are the same in all rows but
-# where the method says otherwise. ROWS="gradient flat" picks rows, SEEDS=1 takes one, ARGS go to every run.
+# where the method says otherwise. ROWS="adamw flat" picks rows, SEEDS=1 takes one, ARGS go to every run. PUBLIC names a file of
+# public records, for the rows that take some; BATCH is the normal equations' one batch.
 set -euo pipefail
 
 epsilon=${1:-3}
@@ -23,7 +24,7 @@ row() {
         for setting in "$@"; do settings+=(--set "$setting"); done
         local began=$SECONDS
         "$program" run "$pipeline" --profile quick --runs-dir "$out/work" --set name="$name-$seed" \
-            --set finetune.epsilon="$epsilon" "${settings[@]}" ${ARGS:-} >"$out/$name-$seed.log" 2>&1
+            --set finetune.epsilon="$epsilon" ${ARGS:-} "${settings[@]}" >"$out/$name-$seed.log" 2>&1
         python3 - "$out/work/$name-$seed-quick/report.json" $((SECONDS - began)) >"$out/$name-$seed.json" <<'PY'
 import json, sys
 report = json.load(open(sys.argv[1]))
@@ -36,26 +37,28 @@ PY
     done
 }
 
-head=evaluate.dp_direct.method=last-layer
+# Ways, optimizers and clipping on frozen vectors, where a run takes half a minute; step sizes were not searched.
+on=evaluate.dp_direct.method=features
 update=evaluate.dp_direct.update
-row adamw $head
-row sgd $head 'finetune.optimizer="sgd"' finetune.momentum=0.9 evaluate.dp_direct.learning_rate=0.5
-row adam-bc $head 'finetune.optimizer="adam-bc"'
-row model-mix $head 'finetune.optimizer="model-mix"' evaluate.dp_direct.learning_rate=1.0
-row automatic $head 'finetune.clipping="automatic"'
-row normalised $head 'finetune.clipping="automatic"' finetune.clipping_regularizer=0.1
-row flat $head "$update={kind=\"flat\"}"
-row flat-record $head "$update={kind=\"flat\",ascent=\"record\"}"
-row zeroth-order $head "$update={kind=\"zeroth-order\",directions=16,radius=0.01}" 'finetune.optimizer="sgd"' \
-    evaluate.dp_direct.learning_rate=0.01
-row features 'evaluate.dp_direct.method=features'
-row normal-equations 'evaluate.dp_direct.method=features' "$update={kind=\"normal-equations\"}" \
-    evaluate.dp_direct.steps=1 evaluate.dp_direct.expected_batch_size=67300
+rate=evaluate.dp_direct.learning_rate
+row adamw $on
+row sgd $on 'finetune.optimizer="sgd"' finetune.momentum=0.9 $rate=1.0
+row adam-bc $on 'finetune.optimizer="adam-bc"'
+row model-mix $on 'finetune.optimizer="model-mix"' $rate=5.0
+row automatic $on 'finetune.clipping="automatic"'
+row normalised $on 'finetune.clipping="automatic"' finetune.clipping_regularizer=0.5
+row flat $on "$update={kind=\"flat\"}"
+row flat-record $on "$update={kind=\"flat\",ascent=\"record\"}"
+row zeroth-order $on "$update={kind=\"zeroth-order\",radius=0.01}" 'finetune.optimizer="sgd"' $rate=1.0
 if [ -n "$public" ]; then
-    row projection $head "$update={kind=\"projection\"}" evaluate.dp_direct.public="$public"
-    row candidates $head "$update={kind=\"candidates\"}" evaluate.dp_direct.public="$public"
+    row projection $on "$update={kind=\"projection\"}" evaluate.dp_direct.public="$public"
+    row candidates $on "$update={kind=\"candidates\"}" evaluate.dp_direct.public="$public"
 fi
-for method in bitfit ia3 lora-fa lora prefix full; do
+row normal-equations $on "$update={kind=\"normal-equations\"}" evaluate.dp_direct.steps=1 \
+    evaluate.dp_direct.expected_batch_size="${BATCH:-67300}"
+
+# What is trained, by AdamW and the gradient.
+for method in last-layer bitfit ia3 lora-fa lora prefix full; do
     row $method evaluate.dp_direct.method=$method
 done
 

@@ -8,8 +8,6 @@ use serde::Serialize;
 pub enum Label {
     /// A proof.
     Certified,
-    /// None: what is printed is NOT A DP GUARANTEE, and nothing that comes of it can be released (P11).
-    Research,
     /// It helps to choose numbers, and spends nothing.
     Planning,
 }
@@ -19,7 +17,6 @@ impl Label {
     pub fn name(self) -> &'static str {
         match self {
             Label::Certified => "certified",
-            Label::Research => "research",
             Label::Planning => "planning",
         }
     }
@@ -32,7 +29,7 @@ pub struct Entry {
     /// Who proposed it, and where.
     pub reference: &'static str,
     pub label: Label,
-    /// What chooses it: a setting, or a command.
+    /// What chooses it: settings, or a command.
     pub key: &'static str,
 }
 
@@ -61,7 +58,11 @@ pub const METHODS: &[Entry] = &[
         "Abadi et al. 2016, arXiv 1607.00133",
         "finetune.optimizer=\"sgd\"",
     ),
-    certified("DP-SGD with momentum", "Polyak 1964", "finetune.momentum=0.9"),
+    certified(
+        "DP-SGD with momentum",
+        "Polyak 1964",
+        "finetune.optimizer=\"sgd\", finetune.momentum=0.9",
+    ),
     certified(
         "DP-AdamW",
         "Loshchilov and Hutter 2019, arXiv 1711.05101",
@@ -139,7 +140,7 @@ pub const METHODS: &[Entry] = &[
     ),
     certified(
         "least squares by noisy normal equations",
-        "Mehta et al. 2022, arXiv 2205.02973",
+        "Mehta et al. 2022, arXiv 2211.13403",
         "evaluate.dp_direct.update={kind=\"normal-equations\"}",
     ),
     certified(
@@ -151,6 +152,11 @@ pub const METHODS: &[Entry] = &[
         "DP-Flat within a layer, by each record",
         "Chen et al. 2024, arXiv 2403.04124",
         "evaluate.dp_direct.update={kind=\"flat\",ascent=\"record\"}",
+    ),
+    certified(
+        "DP-Flat across models, toward a public reference",
+        "Chen et al. 2024, arXiv 2403.04124",
+        "evaluate.dp_direct.toward={strength=0.1}",
     ),
     certified(
         "DP-ZO, DPZero",

@@ -174,9 +174,12 @@ impl Replaying<'_> {
             .collect();
         let units = Units::of_groups(batch.concat(), &unit_of, usize::MAX);
         let len = state.values().len();
+        let mut optimizer = Optimizer::of(self.config, 0.0, len);
+        // As in the middle of training, for a step that goes up along earlier ones: any direction that is not 0.
+        optimizer.first.copy_from_slice(state.values());
         let at = At {
             values: state.values(),
-            optimizer: &Optimizer::of(self.config, 0.0, len),
+            optimizer: &optimizer,
         };
         trainer::way(self.config, len).ask(&Batch::new(&contribution, state, &units), at)
     }

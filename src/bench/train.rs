@@ -217,7 +217,7 @@ impl<'a> Bench<'a> {
         ))
     }
 
-    /// The mean gradient and the optimizer.
+    /// The mean gradient and AdamW.
     fn non_private(&self, learner: &mut Learner) -> Step {
         let f = &self.setting.finetune;
         let begun = Instant::now();

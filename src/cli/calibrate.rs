@@ -171,12 +171,13 @@ impl Calibrate {
             };
             let beside = answer.compared.map(|of| {
                 let more = |sigma: f64| 100.0 * (sigma / noise_multiplier - 1.0);
+                let edgeworth = of.edgeworth.map_or("none at so few steps".to_string(), |sigma| {
+                    format!("{sigma:.6} ({:+.1} %)", more(sigma))
+                });
                 format!(
-                    "\nby Rényi moments {} ({:+.1} %); estimates, which prove nothing: Edgeworth {:.6} ({:+.1} %), central limit {:.6} ({:+.1} %)",
+                    "\nby Rényi moments {} ({:+.1} %); estimates, which prove nothing: Edgeworth {edgeworth}, central limit {:.6} ({:+.1} %)",
                     up(of.rdp, 6),
                     more(of.rdp),
-                    of.edgeworth,
-                    more(of.edgeworth),
                     of.gdp,
                     more(of.gdp)
                 )

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::QualityConfig;
 use super::dataset::Files;
 use super::rules::{self, is_default, refuse};
-use super::update::Update;
+use super::update::{Toward, Update};
 use crate::Result;
 
 /// What an evaluation may compare with besides.
@@ -139,12 +139,20 @@ pub struct DpDirectConfig {
     /// How a step is taken; default: by the gradient.
     #[serde(skip_serializing_if = "is_default")]
     pub update: Update,
+    /// Public values that each step is drawn toward; none by default.
+    #[serde(skip_serializing_if = "is_default")]
+    pub toward: Option<Toward>,
     /// A file of PUBLIC records with the dataset's columns, for the ways of `update` that need some.
     #[serde(skip_serializing_if = "is_default")]
     pub public: Option<Files>,
 }
 
 impl DpDirectConfig {
+    /// Whether public records are looked at.
+    pub fn needs_public(&self) -> bool {
+        self.update.needs_public() || self.toward.is_some_and(|toward| toward.needs_public())
+    }
+
     /// With the step size that is taken.
     pub fn resolved(&self) -> Self {
         DpDirectConfig {
@@ -288,6 +296,9 @@ impl EvaluateConfig {
         ])?;
         let public = self.dp_direct.public.is_some();
         self.dp_direct.update.check("evaluate.dp_direct.update", public)?;
+        if let Some(toward) = &self.dp_direct.toward {
+            toward.check("evaluate.dp_direct.toward", public)?;
+        }
         self.quality.check()?;
         // Found here rather than hours later, in the stage that uses them.
         let steps = |n: Option<u64>| n.map(|n| n as usize);

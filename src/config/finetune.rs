@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::risk::Risk;
 use super::rules::{self, is_default, refuse};
-use super::update::{Ascent, Update};
+use super::update::Update;
 use crate::privacy::NoiseKind;
 use crate::{Error, Result};
 
@@ -149,7 +149,7 @@ pub struct FinetuneConfig {
     pub precision: Precision,
     /// Target epsilon, above 0.
     pub epsilon: f64,
-    /// A bound on attacks, from which epsilon is found, whatever is said of that.
+    /// A bound on attacks: epsilon is the largest, up to the one above, that keeps it.
     #[serde(skip_serializing_if = "is_default")]
     pub risk: Option<Risk>,
     /// Target delta; default 1/(N·ln N) with N = `dataset.public_size`. At least 1/N is refused.
@@ -237,7 +237,7 @@ impl Default for FinetuneConfig {
             rank: 16,
             alpha: 32.0,
             checkpoint_every: 5,
-            update: Update::Gradient,
+            update: Update::default(),
             objective: ObjectiveConfig::default(),
             warm_start: WarmStartConfig::default(),
             seed: None,
@@ -249,28 +249,26 @@ impl FinetuneConfig {
     /// Refuses ways of taking steps that a language model has not.
     fn check_update(&self) -> Result<()> {
         let of_classifiers = match self.update {
-            Update::Gradient
-            | Update::Flat {
-                ascent: Ascent::Previous,
-                ..
-            }
-            | Update::ZerothOrder { .. } => false,
-            // A record's own gradient is never formed.
-            Update::Flat { .. } | Update::Projection { .. } | Update::Candidates { .. } | Update::NormalEquations => {
-                true
-            }
+            Update::Gradient {} | Update::Flat { .. } | Update::ZerothOrder { .. } => false,
+            Update::Projection { .. } | Update::Candidates { .. } | Update::NormalEquations {} => true,
         };
         if of_classifiers {
             return refuse(
                 "finetune.update",
-                "by the gradient, flat by earlier steps, or of zeroth order: the others are of classifiers, evaluate.dp_direct.update",
-                format!("{:?}", self.update),
+                "of kind \"gradient\", \"flat\" or \"zeroth-order\": the others are of classifiers, evaluate.dp_direct.update",
+                self.update.kind(),
             );
         }
         let zeroth_order = matches!(self.update, Update::ZerothOrder { .. });
         if zeroth_order && self.objective != ObjectiveConfig::default() {
             return Err(Error::usage("steps of zeroth order look at the loss of the text alone")
                 .hint("leave out finetune.objective"));
+        }
+        if zeroth_order && self.precision == Precision::Bf16 {
+            return Err(Error::usage(
+                "steps of zeroth order are differences of losses, which bf16 rounds away: one record's rounding could move another's",
+            )
+            .hint("finetune.precision = \"f32\""));
         }
         if zeroth_order && self.optimizer == Optimizer::AdamBc {
             return Err(Error::usage(AND_ADAM_BC).hint("finetune.optimizer = \"adamw\" or \"sgd\""));
@@ -306,6 +304,18 @@ impl FinetuneConfig {
         ])?;
         if let Some(risk) = &self.risk {
             risk.check()?;
+        }
+        if self.momentum > 0.0 && self.optimizer != Optimizer::Sgd {
+            return Err(Error::usage("`finetune.momentum` is of gradient descent").hint("finetune.optimizer = \"sgd\""));
+        }
+        match self.clipping_regularizer {
+            Some(_) if self.clipping == Clipping::Flat => {
+                return Err(Error::usage("`finetune.clipping_regularizer` is of automatic clipping")
+                    .hint("finetune.clipping = \"automatic\""));
+            }
+            // Factors are f32: below, that of a gradient of 0 would be none.
+            Some(r) if r < 1e-6 => return refuse("finetune.clipping_regularizer", "1e-6 or more", r),
+            _ => {}
         }
         if !(0.0..1.0).contains(&self.momentum) {
             return refuse("finetune.momentum", "a share from 0 to below 1", self.momentum);

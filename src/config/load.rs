@@ -150,6 +150,10 @@ fn expect_table(value: Value, key: &str) -> Result<Table> {
 fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
+            // Another kind of thing has other keys.
+            (Some(Value::Table(u)), Value::Table(o)) if o.contains_key("kind") && u.get("kind") != o.get("kind") => {
+                *u = o
+            }
             (Some(Value::Table(u)), Value::Table(o)) => merge(u, o),
             (_, value) => {
                 under.insert(key, value);
@@ -206,7 +210,7 @@ fn explain(path: &Path, error: &toml::de::Error) -> Error {
             match nearest {
                 Some((alike, name)) if alike > 0.7 => out.hint(format!("did you mean `{name}`?")),
                 Some(_) => out.hint(format!("it may be one of: {}", known.join(", "))),
-                None => out,
+                None => out.hint("leave it out: this has no settings"),
             }
         }
         _ => {

@@ -43,7 +43,7 @@ pub use sample::{
     Auto, Contrast, LabelPrior, MOST_TIMES, NamedPrior, RefineAction, RefineConfig, SampleConfig, Strength,
 };
 
-pub use update::{Ascent, Update};
+pub use update::{Ascent, ReferenceValues, Toward, Update};
 
 use crate::{Error, Result};
 
@@ -179,13 +179,36 @@ impl RunConfig {
             }
             _ => {}
         }
+        if self.task == Task::Classify && f.update != Update::default() {
+            return Err(
+                Error::usage("`finetune.update` is of a language model, and this run trains a classifier")
+                    .hint("evaluate.dp_direct.update is of classifiers"),
+            );
+        }
+        if f.risk.is_some() && self.task == Task::Synthesise && self.evaluate.asks(ExtraArm::DpDirect) {
+            return Err(Error::usage(
+                "`finetune.risk` bounds what one run gives away, and `dp_direct` in `evaluate.arms` is a second one on the same records",
+            )
+            .hint("leave one of them out, or run dp_direct by itself: task = \"classify\""));
+        }
         let update = self.evaluate.dp_direct.update;
+        let mixes = f.optimizer == Optimizer::ModelMix;
+        if mixes
+            && [update, f.update]
+                .iter()
+                .any(|update| matches!(update, Update::Flat { .. }))
+        {
+            return Err(
+                Error::usage("ModelMix keeps iterates, and no direction that a flat step could go up along")
+                    .hint("finetune.optimizer = \"adamw\" or \"sgd\""),
+            );
+        }
         let direct = &self.evaluate.dp_direct;
-        if update == Update::NormalEquations {
+        if update == (Update::NormalEquations {}) {
             let steps = direct.steps.or(f.steps);
-            if direct.method != DirectMethod::Features || steps != Some(1) {
+            if direct.method != DirectMethod::Features || steps != Some(1) || direct.toward.is_some() {
                 return Err(Error::usage(
-                    "the normal equations are solved once, on features: `evaluate.dp_direct.update` wants steps = 1 and method = \"features\" beside it",
+                    "the normal equations are solved once, on features: `evaluate.dp_direct.update` wants steps = 1, method = \"features\" and no `toward` beside it",
                 )
                 .hint("with an expected batch size of dataset.public_size all records are in them"));
             }

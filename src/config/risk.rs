@@ -36,6 +36,24 @@ pub struct Rates {
     pub true_positive_rate: f64,
 }
 
+impl std::fmt::Display for Risk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Risk::EvenOdds(of) => write!(
+                f,
+                "no attack is right oftener than {} % at even odds",
+                100.0 * of.right_at_even_odds
+            ),
+            Risk::Rates(of) => write!(
+                f,
+                "no attack names more than {} % of members and {} % of others",
+                100.0 * of.true_positive_rate,
+                100.0 * of.false_positive_rate
+            ),
+        }
+    }
+}
+
 impl Risk {
     /// Refuses what is no bound.
     ///

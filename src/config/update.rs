@@ -6,12 +6,16 @@ use super::rules::{self, refuse};
 use crate::Result;
 
 /// A way to take private steps. Each costs the same epsilon; see docs/guide/methods.md.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "a table such as { kind = \"flat\" }"
+)]
 pub enum Update {
     /// Along the gradient.
-    #[default]
-    Gradient,
+    Gradient {},
     /// Along the gradient a short way up, so that training ends where the loss is flat (DP-Flat).
     Flat {
         /// How far up.
@@ -37,7 +41,7 @@ pub enum Update {
         directions: usize,
     },
     /// To where the noisy normal equations of least squares are solved: one step, on `method = "features"`.
-    NormalEquations,
+    NormalEquations {},
     /// Along the gradients of public records alone (as PE-SGD injects noise).
     Candidates {
         /// At most so many.
@@ -70,7 +74,25 @@ impl TryFrom<String> for Ascent {
     }
 }
 
+impl Default for Update {
+    fn default() -> Self {
+        Update::Gradient {}
+    }
+}
+
 impl Update {
+    /// As it is written.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Update::Gradient {} => "gradient",
+            Update::Flat { .. } => "flat",
+            Update::ZerothOrder { .. } => "zeroth-order",
+            Update::Projection { .. } => "projection",
+            Update::Candidates { .. } => "candidates",
+            Update::NormalEquations {} => "normal-equations",
+        }
+    }
+
     fn flat_radius() -> f64 {
         0.05
     }
@@ -85,6 +107,16 @@ impl Update {
 
     fn many() -> usize {
         100
+    }
+
+    /// Directions that a step releases numbers of, where they are few.
+    pub fn directions(&self) -> usize {
+        match *self {
+            Update::ZerothOrder { directions, .. }
+            | Update::Projection { directions }
+            | Update::Candidates { directions } => directions,
+            _ => 0,
+        }
     }
 
     /// Whether it takes the gradients of public records.
@@ -105,16 +137,81 @@ impl Update {
         let radius_key = format!("{key}.radius");
         let directions_key = format!("{key}.directions");
         match *self {
-            Update::Gradient | Update::NormalEquations => {}
+            Update::Gradient {} | Update::NormalEquations {} => {}
             Update::Flat { radius, .. } => rules::zero_or_more(&[(radius_key.as_str(), radius)])?,
             Update::ZerothOrder { directions, radius } => {
                 rules::above_zero(&[(radius_key.as_str(), radius)])?;
+                if radius < 1e-5 {
+                    return refuse(
+                        &radius_key,
+                        "1e-5 or more: below, differences of losses are rounding",
+                        radius,
+                    );
+                }
                 rules::at_least_one(&[(directions_key.as_str(), directions)])?;
             }
             Update::Projection { directions } | Update::Candidates { directions } => {
                 rules::at_least_one(&[(directions_key.as_str(), directions)])?;
             }
         }
+        match self.needs_public() && !public {
+            true => refuse(
+                key,
+                "given `evaluate.dp_direct.public`, a file of public records",
+                "alone",
+            ),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Public values that a classifier is drawn toward in each step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table such as { strength = 0.1 }")]
+pub struct Toward {
+    /// λ of λ/2 · ‖v − reference‖².
+    pub strength: f64,
+    /// Which.
+    #[serde(default)]
+    pub reference: ReferenceValues,
+}
+
+/// Where [`Toward`] draws to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "String")]
+pub enum ReferenceValues {
+    /// Where training began.
+    #[default]
+    Initial,
+    /// Where training without privacy on the public records ends.
+    Public,
+}
+
+impl TryFrom<String> for ReferenceValues {
+    type Error = String;
+
+    fn try_from(named: String) -> std::result::Result<Self, String> {
+        match named.as_str() {
+            "initial" => Ok(ReferenceValues::Initial),
+            "public" => Ok(ReferenceValues::Public),
+            "private" => Err("a reference that was trained on the private records without privacy is not private, and what is drawn toward it is not either; \"initial\" and \"public\" are".into()),
+            _ => Err(format!("a reference is \"initial\" or \"public\", not {named:?}")),
+        }
+    }
+}
+
+impl Toward {
+    /// Whether it takes public records.
+    pub fn needs_public(&self) -> bool {
+        self.reference == ReferenceValues::Public
+    }
+
+    /// Refuses values that mean nothing.
+    ///
+    /// # Errors
+    /// Usage, with the key.
+    pub fn check(&self, key: &str, public: bool) -> Result<()> {
+        rules::zero_or_more(&[(format!("{key}.strength").as_str(), self.strength)])?;
         match self.needs_public() && !public {
             true => refuse(
                 key,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::attacks::Attacks;
 use super::{Composed, Facts};
-use crate::config::{Contrast, Method, RefineAction, Strength};
+use crate::config::{Contrast, Method, RefineAction, Strength, Update};
 use crate::documents::Lexicon;
 use crate::number::{delta, significant, up};
 use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
@@ -122,10 +122,23 @@ pub fn training(facts: &Facts) -> Vec<String> {
         let training = facts.guarantee.training();
         training.map_or("?".into(), |training| number(training).to_string())
     };
+    let step = match f.update {
+        Update::ZerothOrder { directions, .. } => format!(
+            "how the loss of each differs along {directions} random directions bounded in norm, noise added to \
+             the sum (differentially private steps of zeroth order)"
+        ),
+        Update::Flat { .. } => {
+            "the gradient of each, taken a short way up along earlier steps, bounded in norm, noise \
+                                added to their sum (differentially private sharpness-aware training)"
+                .into()
+        }
+        _ => "the gradient of each bounded in norm, noise added to their sum (differentially private stochastic \
+              gradient descent)"
+            .to_string(),
+    };
     out.push(format!(
         "The base model was fine-tuned on the private records {trained}: {} steps, each on a Poisson sample \
-         of about {} units, the gradient of each bounded in norm, noise added to their sum (differentially private \
-         stochastic gradient descent).",
+         of about {} units, {step}.",
         said(|training| training.steps),
         said(|training| training.expected_batch_size),
     ));

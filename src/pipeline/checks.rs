@@ -22,8 +22,15 @@ pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     if c.evaluate.asks(ExtraArm::DpDirect) {
         assets::require_encoder(&c.evaluate.direct_encoder())?;
     }
+    public_records(c)?;
+    let found = c.finetune.risk.map(|risk| {
+        format!(
+            "epsilon {:.3} was found from finetune.risk: {risk}, by what this run gives away",
+            c.finetune.epsilon
+        )
+    });
     if c.task == Task::Classify {
-        return Ok(Vec::new());
+        return Ok(found.into_iter().collect());
     }
     for form in [Form::Turn, Form::Beginning] {
         prompt::distinct_turns(&c.prompt, &labels, form)?;
@@ -44,16 +51,34 @@ pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     let never: Vec<usize> = (0..labels.len())
         .filter(|label| counts[*label] == 0 && weight(*label) > 0.0)
         .collect();
-    Ok(match never.first() {
-        None => Vec::new(),
-        Some(first) => vec![format!(
+    let too_few = never.first().map(|first| {
+        format!(
             "sample.records = {} is too few for {} labels: {} of them, such as `{}`, will get no synthetic record",
             c.sample.records,
             labels.len(),
             never.len(),
             short(&labels.name(*first))
-        )],
-    })
+        )
+    });
+    Ok(found.into_iter().chain(too_few).collect())
+}
+
+/// Looks whether the public records that a classifier's steps are taken by are there.
+fn public_records(c: &RunConfig) -> Result<()> {
+    let direct = &c.evaluate.dp_direct;
+    let named = direct.public.as_ref().filter(|_| direct.needs_public());
+    let paths = named.into_iter().flat_map(|files| files.paths());
+    match paths
+        .filter(|path| !path.to_string_lossy().contains(['*', ':']))
+        .find(|path| !path.exists())
+    {
+        None => Ok(()),
+        Some(path) => Err(Error::usage(format!(
+            "there is no {}, which `evaluate.dp_direct.public` names",
+            path.display()
+        ))
+        .hint("--set evaluate.dp_direct.public=FILE names another")),
+    }
 }
 
 /// The prompt of each joint label, in tokens, for a model of this shape.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::footprint::{self, Footprint};
 use super::rates::Rates;
-use crate::config::{AllReal, Method, RunConfig, Strength};
+use crate::config::{AllReal, Method, RunConfig, Strength, Update};
 use crate::machine::workers::Workers;
 use crate::models::shape::Shape;
 use crate::sampling::guide;
@@ -76,6 +76,9 @@ pub struct Reckoning<'a> {
 /// How often a token passes through the model in training, in forward passes: forward, backward, and where all weights are
 /// trained their gradients and norms; frozen ones need neither.
 pub fn passes(config: &RunConfig) -> f64 {
+    if let Update::ZerothOrder { directions, .. } = config.finetune.update {
+        return 2.0 * directions as f64;
+    }
     match config.finetune.method {
         Method::Lora | Method::LoraFa | Method::Bitfit => 2.0,
         // Each block's forward is taken twice.

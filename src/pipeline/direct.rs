@@ -2,7 +2,7 @@
 //!
 //! What it leaves stays when the evaluation is done anew: it was paid for.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -11,7 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use super::{Pipeline, account};
 
 use crate::assets::{self, ModelFiles};
-use crate::config::{DatasetConfig, DirectMethod, DpDirectConfig, ExtraArm, HeldOut, RunConfig, Task, Update};
+use crate::config::{
+    DatasetConfig, DirectMethod, DpDirectConfig, ExtraArm, HeldOut, ReferenceValues, RunConfig, Task, Update,
+};
 use crate::documents;
 use crate::evaluation::direct::encoder::DirectEncoder;
 use crate::evaluation::direct::features::Features;
@@ -24,7 +26,7 @@ use crate::files::write_atomically;
 use crate::models::bert::classifier::Trained;
 use crate::models::device;
 use crate::privacy::{Guarantee, PrivacyPlan, RunRecord, find_ledger};
-use crate::records::{LabelSpace, Record, Units, read};
+use crate::records::{LabelSpace, Record, TextHash, Units, read, text_hash};
 use crate::run::Preparation;
 use crate::run::direct_request;
 use crate::run::{stamp, table, trained_on};
@@ -32,6 +34,7 @@ use crate::training::checkpoint::Checkpoint;
 use crate::training::clip::Clip;
 use crate::training::optimizer::Optimizer;
 use crate::training::ways::normal_equations::NormalEquations;
+use crate::training::ways::toward::Toward;
 use crate::training::ways::{self, Public, Way};
 use crate::{Error, Result};
 
@@ -90,13 +93,29 @@ impl Subject {
     /// How steps are taken, with `public` records where that takes some.
     fn way<'a>(&'a self, c: &RunConfig, plan: &PrivacyPlan, public: &'a [Example]) -> Box<dyn Way + 'a> {
         let (len, clip) = (self.learner.initial().len(), Clip::of(&c.finetune));
-        let public: Public = Box::new(|values| direct::public(self.learner.as_ref(), public, values));
-        match c.evaluate.dp_direct.update {
-            Update::NormalEquations => {
+        let settings = &c.evaluate.dp_direct;
+        let learner = self.learner.as_ref();
+        let way: Box<dyn Way> = match settings.update {
+            Update::NormalEquations {} => {
                 let (labels, deviation) = (self.num_labels, plan.gradient_noise_deviation());
                 Box::new(NormalEquations::new(labels, len / labels, clip, deviation))
             }
-            update => ways::of(update, len, clip, public),
+            update => {
+                // No more than there are directions for.
+                let some = &public[..public.len().min(update.directions())];
+                let gradients: Public = Box::new(|values| direct::public(learner, some, values));
+                ways::of(update, len, clip, gradients)
+            }
+        };
+        match settings.toward {
+            None => way,
+            Some(toward) => {
+                let reference = match toward.reference {
+                    ReferenceValues::Initial => learner.initial(),
+                    ReferenceValues::Public => direct::trained_on(learner, public, settings.learning_rate()),
+                };
+                Box::new(Toward::new(way, reference, toward.strength))
+            }
         }
     }
 }
@@ -333,7 +352,7 @@ fn require_same(p: &Pipeline, settings: &str) -> Result<()> {
 /// Usage: they are the private ones. Data: they cannot be read.
 fn public(p: &Pipeline) -> Result<Vec<Example>> {
     let (c, direct) = (&p.config, &p.config.evaluate.dp_direct);
-    let Some(named) = direct.public.as_ref().filter(|_| direct.update.needs_public()) else {
+    let Some(named) = direct.public.as_ref().filter(|_| direct.needs_public()) else {
         return Ok(Vec::new());
     };
     let files = |config: &DatasetConfig| assets::dataset(config, &p.places.assets, p.progress);
@@ -345,25 +364,35 @@ fn public(p: &Pipeline) -> Result<Vec<Example>> {
         ..c.dataset.clone()
     };
     let (public, private) = (files(&of_public)?.train, files(&c.dataset)?);
-    let same = |a: &PathBuf, b: &PathBuf| {
-        a.canonicalize().ok() == b.canonicalize().ok() || stamp::hash_of(a).ok() == stamp::hash_of(b).ok()
-    };
-    let mut of_dataset = private.train.iter().chain(private.test.iter().flatten());
-    if let Some(path) = of_dataset.find(|path| public.iter().any(|public| same(public, path))) {
-        return Err(Error::usage(format!(
-            "`evaluate.dp_direct.public` names {}, which is a file of the private dataset",
-            path.display()
-        ))
-        .hint("directions that private gradients span are not private; name records that anyone may see"));
+    // Whole files first: they are named.
+    let hashes: Vec<String> = public.iter().map(|path| stamp::hash_of(path)).collect::<Result<_>>()?;
+    for path in private.train.iter().chain(private.test.iter().flatten()) {
+        if public.contains(path) || hashes.contains(&stamp::hash_of(path)?) {
+            return Err(are_private(&format!(
+                "names {}, which is a file of the private dataset",
+                path.display()
+            )));
+        }
     }
     let labels = LabelSpace::from_config(&of_public.labels)?;
     let mut out = Vec::new();
     for path in &public {
         out.extend(read(path, &of_public, &labels, &c.prepare)?.0);
     }
+    let private: HashSet<TextHash> = (table::read_records(&p.folder.train_records())?.iter())
+        .map(|record| text_hash(&record.text))
+        .collect();
+    if out.iter().any(|record| private.contains(&text_hash(&record.text))) {
+        return Err(are_private("has texts that private records have too"));
+    }
     // Mixed: files are often sorted by label.
     out.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
     Ok(out.into_iter().take(PUBLIC).map(example).collect())
+}
+
+fn are_private(what: &str) -> Error {
+    Error::usage(format!("`evaluate.dp_direct.public` {what}"))
+        .hint("directions that private gradients span are not private; name records that anyone may see")
 }
 
 fn example(record: Record) -> Example {

@@ -9,7 +9,7 @@ mod read;
 pub mod tokenise;
 mod units;
 
-pub use identity::{FixedSample, Sorted, TextHashes, content_hash, fixed_sample, shared, text_hash};
+pub use identity::{FixedSample, Sorted, TextHash, TextHashes, content_hash, fixed_sample, shared, text_hash};
 pub use labels::{LabelColumn, LabelSpace, RawLabel};
 pub use question::Question;
 pub use read::{PAIR, ReadReport, Reader, Record, RowRead, UnitNumbers, read};

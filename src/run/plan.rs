@@ -1,7 +1,7 @@
 //! The privacy plan that a configuration asks for, from public numbers alone.
 
 use crate::Result;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, Update};
 use crate::privacy::{
     COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, PlanRequest, PrivacyPlan, SCORER, Unit,
     UnitCount, default_delta,
@@ -59,7 +59,11 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
 pub fn direct_request(config: &RunConfig) -> PlanRequest {
     let (request, direct) = (plan_request(config), &config.evaluate.dp_direct);
     PlanRequest {
-        expected_batch_size: direct.expected_batch_size.unwrap_or(request.expected_batch_size),
+        expected_batch_size: direct.expected_batch_size.unwrap_or(match direct.update {
+            // Solved once, for all.
+            Update::NormalEquations {} => request.public_size,
+            _ => request.expected_batch_size,
+        }),
         steps: direct.steps.unwrap_or(request.steps),
         beside: Vec::new(),
         ..request

@@ -1,5 +1,5 @@
 //! The epsilon for a bound on attacks (Kulynych et al. 2024, arXiv 2407.02191; Gomez et al. 2025): from the whole curve of
-//! the plan, not from one point of it.
+//! the plan, not from one point of it. It bounds what this run gives away, not what all runs on the same records do.
 
 use super::plan::{direct_request, plan_request};
 use crate::config::{EvenOdds, Rates, Risk, RunConfig, Task};
@@ -8,14 +8,12 @@ use crate::privacy::accountant::Adjacency;
 use crate::privacy::accountant::tradeoff::Curve;
 use crate::{Error, Result};
 
-/// Epsilons between which it is looked for.
+/// The least epsilon that is tried, beside what is set aside for counts.
 const LEAST: f64 = 0.01;
-/// Above it, a bound would be kept by the records that are not drawn alone, and those that are drawn would have next to no noise.
-const MOST: f64 = 16.0;
 /// How far below the largest it may lie, as a fraction.
 const PRECISION: f64 = 5e-3;
 
-/// `config` with the largest epsilon, up to 16, at which no attack passes `finetune.risk`, never one at which some may; the same where there
+/// `config` with the largest epsilon, up to `finetune.epsilon`, at which no attack passes `finetune.risk`, never one at which some may; the same where there
 /// is no such bound.
 ///
 /// # Errors
@@ -24,6 +22,9 @@ pub fn within_risk(mut config: RunConfig) -> Result<RunConfig> {
     let Some(risk) = config.finetune.risk else {
         return Ok(config);
     };
+    let aside = config.finetune.label_histogram_epsilon.unwrap_or(0.0)
+        + config.release.copy_gate.as_ref().map_or(0.0, |gate| gate.epsilon);
+    let (least, most) = (LEAST + 1.05 * aside, config.finetune.epsilon);
     let mut keeps = |epsilon: f64| -> Result<bool> {
         config.finetune.epsilon = epsilon;
         let request = match config.task {
@@ -40,13 +41,16 @@ pub fn within_risk(mut config: RunConfig) -> Result<RunConfig> {
             }) => curve.true_positives(false_positive_rate).at_most <= true_positive_rate,
         })
     };
-    if !keeps(LEAST)? {
+    if !keeps(least)? {
         return Err(Error::usage(format!(
-            "`finetune.risk` is passed even at epsilon {LEAST}, by what is certified of it"
+            "`finetune.risk` is passed even at epsilon {least}, by what is certified of it"
         ))
         .hint("a bound further from what guessing gives"));
     }
-    let (mut within, mut over) = (LEAST, MOST);
+    let (mut within, mut over) = (least, most);
+    if most <= least || keeps(most)? {
+        (within, over) = (most, most);
+    }
     while over / within > 1.0 + PRECISION {
         let middle = (within * over).sqrt();
         match keeps(middle)? {

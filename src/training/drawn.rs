@@ -128,8 +128,10 @@ impl Drawn for Batch<'_> {
         let micro_batches: Vec<&[(usize, &Encoded)]> = records.chunks(at_once).collect();
         let losses = self.contribution.workers.map(&micro_batches, |batch| {
             let records: Vec<&Encoded> = batch.iter().map(|(_, record)| *record).collect();
-            placed.each_ref().map(|placed| trainee.losses(placed, &records))
+            let at_both = |records: &[&Encoded]| placed.each_ref().map(|placed| trainee.losses(placed, records));
+            self.contribution.micro_batch_size.each(&records, at_both)
         });
+        let losses = losses.concat();
         let of_record = losses.iter().flat_map(|[a, b]| a.iter().zip(b).map(|(a, b)| [*a, *b]));
         let out: Vec<_> = records
             .iter()

@@ -25,8 +25,13 @@ fn classify(more: &[&str]) -> Vec<String> {
         "evaluate.arms=[\"dp_direct\"]",
         "evaluate.dp_direct.steps=3",
     ];
-    let all = own.iter().chain(more);
-    all.flat_map(|setting| ["--set".to_string(), setting.to_string()])
+    let all: Vec<&str> = own.iter().chain(more).copied().collect();
+    settings(&all)
+}
+
+fn settings(all: &[&str]) -> Vec<String> {
+    all.iter()
+        .flat_map(|setting| ["--set".to_string(), setting.to_string()])
         .collect()
 }
 
@@ -50,7 +55,7 @@ fn strings(all: &[String]) -> Vec<&str> {
 
 #[test]
 fn every_method_that_is_listed_can_be_chosen() {
-    let place = place_with_public();
+    let place = place_with_public().with_tiny_model();
     let listed = place.ok(&["methods"]).stdout;
     for method in METHODS {
         assert!(listed.contains(method.label.name()), "{}", method.name);
@@ -59,7 +64,12 @@ fn every_method_that_is_listed_can_be_chosen() {
             place.ok(&[named, "--help"]);
             continue;
         }
-        let mut more = vec![method.key];
+        assert!(
+            method.label != Label::Planning,
+            "{} is chosen by a setting",
+            method.name
+        );
+        let mut more: Vec<&str> = method.key.split(", ").collect();
         if method.key.contains("normal-equations") {
             more.push("evaluate.dp_direct.steps=1");
         }
@@ -69,14 +79,13 @@ fn every_method_that_is_listed_can_be_chosen() {
         {
             more.push("evaluate.dp_direct.public=public.csv");
         }
-        let set = classify(&more);
+        // Each means something where it is listed for: of a language model, or of a classifier.
+        let set = match method.key.contains("dp_direct") {
+            true => classify(&more),
+            false => settings(&more),
+        };
         let planned = place.call(&[&["plan", "tiny.toml"][..], &strings(&set)].concat());
         assert_eq!(planned.code, Some(0), "{}: {}", method.name, planned.stderr);
-        assert!(
-            method.label != Label::Planning,
-            "{} is chosen by a setting",
-            method.name
-        );
     }
     let json: serde_json::Value = serde_json::from_str(&place.ok(&["methods", "--json"]).stdout).expect("JSON");
     assert_eq!(json.as_array().map(Vec::len), Some(METHODS.len()));
@@ -102,6 +111,10 @@ fn every_way_of_taking_steps_trains_a_classifier() {
             &format!("evaluate.dp_direct.update={update}"),
             "evaluate.dp_direct.public=public.csv",
             steps,
+            match update.contains("candidates") {
+                true => "evaluate.dp_direct.toward={strength=0.5,reference=\"public\"}",
+                false => "evaluate.dp_direct.learning_rate=0.01",
+            },
         ]);
         let said = place.done("run", &strings(&set));
         assert!(said.stdout.contains("at delta"), "{update}: {}", said.stdout);
@@ -119,15 +132,36 @@ fn every_way_of_taking_steps_trains_a_classifier() {
 fn p1_private_records_are_refused_as_public_ones() {
     let place = place_with_public();
     let records = place.text("train.csv");
-    place.write("copy.csv", records);
-    for private in ["train.csv", "copy.csv"] {
+    place.write("copy.csv", &records);
+    // A single row of it among others.
+    let row = records.lines().nth(7).expect("a row");
+    place.write("row.csv", place.text("public.csv") + row + "\n");
+    for (private, words) in [
+        ("train.csv", "private dataset"),
+        ("copy.csv", "private dataset"),
+        ("row.csv", "private records have too"),
+    ] {
         let set = classify(&[
             "evaluate.dp_direct.update={kind=\"projection\"}",
             &format!("evaluate.dp_direct.public={private}"),
         ]);
-        place.stage("run", &strings(&set)).refused(2, &["private dataset"]);
+        let said = place.stage("run", &strings(&set));
+        said.refused(2, &[words]);
+        assert!(
+            !said.stderr.contains(row.split(',').next().expect("a text")),
+            "{}",
+            said.stderr
+        );
         assert_eq!(place.ledgers(), 0, "nothing is charged");
     }
+    // Known before anything is read.
+    let set = classify(&[
+        "evaluate.dp_direct.update={kind=\"projection\"}",
+        "evaluate.dp_direct.public=nowhere.csv",
+    ]);
+    place
+        .call(&[&["plan", "tiny.toml"][..], &strings(&set)].concat())
+        .refused(2, &["nowhere.csv", "evaluate.dp_direct.public=FILE"]);
 }
 
 #[test]
@@ -167,7 +201,41 @@ fn what_does_not_go_together_is_refused_with_its_key() {
             &["evaluate.dp_direct.update={kind=\"flat\",directions=3}"],
             "directions",
         ),
-        (&["finetune.momentum=1.0"], "finetune.momentum"),
+        (
+            &["evaluate.dp_direct.toward={strength=0.1,reference=\"private\"}"],
+            "not private",
+        ),
+        (
+            &["evaluate.dp_direct.toward={strength=0.1,reference=\"public\"}"],
+            "evaluate.dp_direct.public",
+        ),
+        (
+            &["finetune.optimizer=sgd", "finetune.momentum=1.0"],
+            "finetune.momentum",
+        ),
+        (&["finetune.momentum=0.9"], "optimizer = \"sgd\""),
+        (
+            &["finetune.clipping=flat", "finetune.clipping_regularizer=0.1"],
+            "automatic",
+        ),
+        (&["finetune.update={kind=\"flat\"}"], "evaluate.dp_direct.update"),
+        (
+            &[
+                "evaluate.dp_direct.update={kind=\"flat\"}",
+                "finetune.optimizer=model-mix",
+            ],
+            "ModelMix",
+        ),
+        (&["evaluate.dp_direct.update={kind=\"gradient\",radius=3.0}"], "radius"),
+        (&["evaluate.dp_direct.update=flat"], "kind = \"flat\""),
+        (
+            &[
+                "task=synthesise",
+                "finetune.risk={right_at_even_odds=0.9}",
+                "model.path=model.gguf",
+            ],
+            "dp_direct",
+        ),
         (&["finetune.clipping_regularizer=0.0"], "finetune.clipping_regularizer"),
     ] {
         let set = classify(settings);
@@ -262,6 +330,10 @@ fn p8_a_bound_on_attacks_becomes_the_largest_epsilon_that_keeps_it() {
         let json: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
         let guarantee: Guarantee = serde_json::from_value(json["privacy"].clone()).expect("a guarantee");
         assert!((least..most).contains(&guarantee.epsilon), "{risk}: {guarantee}");
+        assert!(
+            json["warnings"].to_string().contains("finetune.risk"),
+            "it is said: {json}"
+        );
         let curve = Curve::new(&guarantee.phases().expect("phases"), Adjacency::AddOrRemoveOne).expect("a curve");
         let (shown, bound) = match risk.contains("even") {
             true => (curve.right_at_even_odds(), 0.6),
@@ -292,6 +364,7 @@ fn p8_a_bound_on_attacks_becomes_the_largest_epsilon_that_keeps_it() {
 fn p5_the_audit_replays_a_language_models_steps_of_each_way() {
     for settings in [
         &["finetune.update={kind=\"flat\",radius=0.1}"][..],
+        &["finetune.update={kind=\"flat\",ascent=\"record\"}"],
         &[
             "finetune.update={kind=\"zeroth-order\",directions=3}",
             "finetune.optimizer=sgd",
@@ -317,4 +390,36 @@ fn p5_the_audit_replays_a_language_models_steps_of_each_way() {
         place.done("finetune", &set);
         assert_eq!(place.ledger_shown(), ledger);
     }
+}
+
+/// A bound that is kept anyway leaves epsilon as it was asked for, and what is set aside for counts is no obstacle.
+#[test]
+fn p8_a_bound_on_attacks_never_raises_epsilon() {
+    let place = Place::new().with_tiny_model();
+    for more in [&[][..], &["finetune.label_histogram_epsilon=0.1"]] {
+        let asked = [
+            &["finetune.risk={right_at_even_odds=0.99}", "finetune.epsilon=0.5"][..],
+            more,
+        ]
+        .concat();
+        let said = place.ok(&[&["plan", "tiny.toml", "--json"][..], &strings(&settings(&asked))].concat());
+        let json: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let epsilon = json["privacy"]["epsilon"].as_f64().expect("a number");
+        assert!((0.45..=0.5).contains(&epsilon), "{more:?}: {epsilon}");
+    }
+}
+
+/// Another kind in a profile brings its own defaults.
+#[test]
+fn an_update_of_another_kind_takes_no_settings_of_the_first() {
+    let place = Place::new().with_tiny_model();
+    let toml = place.text("tiny.toml")
+        + "\n[finetune.update]\nkind = \"flat\"\nradius = 0.05\n\n[profile.quick.finetune.update]\nkind = \"zeroth-order\"\n";
+    place.write("tiny.toml", toml);
+    place.done("prepare", &[]);
+    let resolved = place.text("runs/tiny-quick/config.toml");
+    assert!(
+        resolved.contains("zeroth-order") && resolved.contains("radius = 0.001"),
+        "{resolved}"
+    );
 }

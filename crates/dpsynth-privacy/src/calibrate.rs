@@ -31,8 +31,9 @@ pub struct Compared {
     pub rdp: f64,
     /// The central limit: an estimate, can be too small.
     pub gdp: f64,
-    /// The Edgeworth expansion of the third order (EW-Tune, Behnia et al. 2022): an estimate, can be too small.
-    pub edgeworth: f64,
+    /// The Edgeworth expansion of the third order (EW-Tune, Behnia et al. 2022): an estimate, can be too small. None where it
+    /// has no answer: at few steps.
+    pub edgeworth: Option<f64>,
 }
 
 /// What may be spent: (epsilon, delta) by the PLD accountant's pessimistic value.
@@ -128,28 +129,42 @@ impl Target {
     /// # Errors
     /// As [`Target::noise_multiplier`]; an adjacency that one of them does not know.
     pub fn compared(&self, sampling_rate: f64, steps: u64) -> Result<Compared> {
-        let by = |epsilon: &dyn Fn(&[Phase]) -> Result<f64>| -> Result<f64> {
-            let within = |sigma: f64| -> Result<bool> {
-                let phases: Vec<Phase> = (self.beside.iter().copied())
-                    .chain([Phase::new(sampling_rate, sigma, steps)?])
-                    .collect();
-                Ok(epsilon(&phases)? <= self.epsilon)
-            };
-            let (mut over, mut enough) = (MIN_NOISE_MULTIPLIER, MOST);
+        let spent = |sigma: f64, epsilon: &dyn Fn(&[Phase]) -> Result<f64>| -> Result<f64> {
+            let own = Phase::new(sampling_rate, sigma, steps)?;
+            let phases: Vec<Phase> = self.beside.iter().copied().chain([own]).collect();
+            epsilon(&phases)
+        };
+        let between = |mut over: f64, mut enough: f64, epsilon: &dyn Fn(&[Phase]) -> Result<f64>| -> Result<f64> {
             while enough / over > 1.0 + PRECISION {
                 let middle = (enough * over).sqrt();
-                match within(middle)? {
+                match spent(middle, epsilon)? <= self.epsilon {
                     true => enough = middle,
                     false => over = middle,
                 }
             }
             Ok(enough)
         };
+        let by = |epsilon: &dyn Fn(&[Phase]) -> Result<f64>| between(MIN_NOISE_MULTIPLIER, MOST, epsilon);
         let (adjacency, delta) = (self.adjacency, self.delta);
         Ok(Compared {
             rdp: by(&|phases| Ok(rdp::epsilon(phases, adjacency, delta)?.epsilon))?,
             gdp: by(&|phases| Ok(gdp::epsilon(phases, adjacency, delta)?.value()))?,
-            edgeworth: by(&|phases| Ok(edgeworth::epsilon(phases, adjacency, delta)?[2].value()))?,
+            edgeworth: {
+                // An expansion is no distribution: at few steps what it says of epsilon rises and falls again. Down from where
+                // there is noise enough, to the first noise that is too little; none where there is none near.
+                let third = |phases: &[Phase]| Ok(edgeworth::epsilon(phases, adjacency, delta)?[2].value());
+                let proven = self.noise_multiplier(sampling_rate, steps)?;
+                let mut found = None;
+                let mut enough = 2.0 * proven;
+                while enough > 0.5 * proven && found.is_none() {
+                    let less = enough / 1.01;
+                    match spent(less, &third)? <= self.epsilon {
+                        true => enough = less,
+                        false => found = Some(between(less, enough, &third)?),
+                    }
+                }
+                found
+            },
         })
     }
 

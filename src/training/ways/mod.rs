@@ -11,6 +11,7 @@ pub mod gradient;
 pub mod normal_equations;
 pub mod projection;
 pub mod subspace;
+pub mod toward;
 pub mod zeroth_order;
 
 pub use bounds::Bounds;
@@ -75,14 +76,14 @@ pub trait Way {
 /// It is [`Update::NormalEquations`], which are of features: see [`normal_equations`].
 pub fn of<'a>(update: Update, len: usize, clip: Clip, public: Public<'a>) -> Box<dyn Way + 'a> {
     match update {
-        Update::Gradient => Box::new(gradient::Gradient::new(len, clip)),
+        Update::Gradient {} => Box::new(gradient::Gradient::new(len, clip)),
         Update::Flat { radius, ascent } => Box::new(flat::Flat::new(len, clip, radius, ascent)),
         Update::ZerothOrder { directions, radius } => {
             Box::new(zeroth_order::ZerothOrder::new(len, clip, directions, radius))
         }
         Update::Projection { directions } => Box::new(projection::Projection::new(len, clip, directions, public)),
         Update::Candidates { directions } => Box::new(candidates::Candidates::new(len, clip, directions, public)),
-        Update::NormalEquations => unreachable!("the configuration has them on features alone"),
+        Update::NormalEquations {} => unreachable!("the configuration has them on features alone"),
     }
 }
 

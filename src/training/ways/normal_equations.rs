@@ -1,4 +1,4 @@
-//! Least squares on public features in one step, by noisy normal equations (Mehta et al. 2022, arXiv 2205.02973; Dwork et al.
+//! Least squares on public features in one step, by noisy normal equations (Mehta et al. 2022, arXiv 2211.13403; Dwork et al.
 //! 2014, "Analyze Gauss"): a record shows x·xᵀ and x ⊗ its label, for x its text's vector and a 1. Their sums are released once,
 //! over all units, and what they are solved for classifies.
 

@@ -1,6 +1,7 @@
 //! Gradient embedding perturbation (GEP; Yu et al. 2021, arXiv 2102.12677): a record shows how far its gradient goes along a few
 //! directions that public gradients span, and apart from that what is left of it. Both are bounded and noised; the first is short,
-//! so that its noise is little.
+//! so that its noise is little. The directions are those that the gradients of the first records span, at right angles; the paper
+//! takes the principal ones of more.
 
 use super::subspace::Subspace;
 use super::{At, Bounds, Drawn, Public, Way};
