@@ -229,11 +229,7 @@ fn what_does_not_go_together_is_refused_with_its_key() {
         (&["evaluate.dp_direct.update={kind=\"gradient\",radius=3.0}"], "radius"),
         (&["evaluate.dp_direct.update=flat"], "kind = \"flat\""),
         (
-            &[
-                "task=synthesise",
-                "finetune.risk={right_at_even_odds=0.9}",
-                "model.path=model.gguf",
-            ],
+            &["task=synthesise", "finetune.risk={right_at_even_odds=0.9}"],
             "dp_direct",
         ),
         (&["finetune.clipping_regularizer=0.0"], "finetune.clipping_regularizer"),
