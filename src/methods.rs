@@ -175,7 +175,7 @@ pub const METHODS: &[Entry] = &[
     ),
     certified(
         "ModelMix",
-        "Xiao et al. 2022, arXiv 2210.01864; charged without its amplification",
+        "Xiao et al. 2022, arXiv 2210.03843; charged without its amplification",
         "finetune.optimizer=\"model-mix\"",
     ),
     certified(
