@@ -1,5 +1,6 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes; make fuzz: what takes hours
+# make test-cuda               the CUDA path without a GPU
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
 # make interop-model          an exported model in transformers and PEFT
 # make browser                the report in Chromium; PAGE=FILE.html opens that one
@@ -16,10 +17,10 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow fuzz interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow test-cuda fuzz interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -6
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -7
 
 build:
 	cargo build --release --locked $(FEATURES)
@@ -74,6 +75,14 @@ lint:
 
 check-cuda:
 	cargo check --release --locked --features cuda
+
+# The CUDA path on a device made of a CPU: tests/cuda/README.md. CUDA_TESTS picks among the tests that are run on it.
+CUDA_TESTS ?= /^(models|parity|gpt2|qlora|fused|full|training|sampling|low_dimensional|classify)::/
+test-cuda:
+	tests/cuda/run.sh python3 tests/cuda/selftest.py
+	cargo nextest run --release --locked --features cuda-plain --no-run
+	DPSYNTH_TEST_DEVICE=cuda tests/cuda/run.sh cargo nextest run --release --locked --features cuda-plain \
+		--no-fail-fast -E 'test($(CUDA_TESTS))'
 
 # A few minutes on two cores. SmolLM2-135M's shape with random weights: no model and no dataset are needed.
 bench: build

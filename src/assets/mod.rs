@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{DatasetConfig, Files, ModelConfig, Named};
+use crate::config::{DatasetConfig, Files, ModelConfig, Named, is_remote};
 use crate::hash::{sha256, sha256_file};
 use crate::models::bert::BertConfig;
 use crate::models::load::hub::{INDEX, WHOLE, weight_files};
@@ -424,7 +424,7 @@ pub fn dataset(config: &DatasetConfig, locations: &Locations, progress: &dyn Pro
     let files = |named: &Files, split: Split| -> Result<Vec<PathBuf>> {
         let mut out = Vec::new();
         for path in named.paths() {
-            if path.to_string_lossy().contains("://") && !path.starts_with("hf:") {
+            if is_remote(path) && !path.starts_with("hf:") {
                 return Err(
                     Error::usage(format!("{} is an address, and only hf:// is fetched", path.display()))
                         .hint("fetch the file and name it by its path"),

@@ -81,7 +81,7 @@ impl Findings {
             memory_free_bytes,
             disk_free_bytes: disk_free(&runs_dir),
             runs_dir,
-            cuda_compiled_in: cfg!(feature = "cuda"),
+            cuda_compiled_in: cfg!(feature = "cuda-plain"),
             nvidia_driver: nvidia_driver(),
             cuda: Finding::new(match device::cuda() {
                 Ok(_) => Ok("a product was computed on the first device".into()),

@@ -28,6 +28,7 @@ mod verify;
 pub use ui::Ui;
 
 use clap::{Parser, Subcommand};
+use dpsynth::models::device;
 use dpsynth::run::Stage;
 use dpsynth::{Result, number};
 
@@ -89,7 +90,13 @@ enum Command {
 impl Cli {
     /// Runs the chosen command.
     pub fn run(self, ui: &Ui) -> Result<()> {
-        match self.command {
+        device::guarded(|| self.command.run(ui))
+    }
+}
+
+impl Command {
+    fn run(self, ui: &Ui) -> Result<()> {
+        match self {
             Command::Inspect(command) => command.run(ui),
             Command::Init(command) => command.run(ui),
             Command::Run(command) => command.run(ui),

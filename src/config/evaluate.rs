@@ -294,10 +294,21 @@ impl EvaluateConfig {
             ("evaluate.non_private.epochs", self.non_private.epochs),
             ("evaluate.non_private.batch_size", self.non_private.batch_size),
         ])?;
-        let public = self.dp_direct.public.is_some();
-        self.dp_direct.update.check("evaluate.dp_direct.update", public)?;
-        if let Some(toward) = &self.dp_direct.toward {
-            toward.check("evaluate.dp_direct.toward", public)?;
+        let direct = &self.dp_direct;
+        direct.update.check("evaluate.dp_direct.update")?;
+        if let Some(toward) = &direct.toward {
+            toward.check("evaluate.dp_direct.toward")?;
+        }
+        if direct.needs_public() && direct.public.is_none() {
+            let key = match direct.update.needs_public() {
+                true => "evaluate.dp_direct.update",
+                false => "evaluate.dp_direct.toward",
+            };
+            return refuse(
+                key,
+                "given `evaluate.dp_direct.public`, a file of public records",
+                "alone",
+            );
         }
         self.quality.check()?;
         // Found here rather than hours later, in the stage that uses them.

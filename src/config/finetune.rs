@@ -8,10 +8,6 @@ use super::update::Update;
 use crate::privacy::NoiseKind;
 use crate::{Error, Result};
 
-/// Why DP-AdamBC does not go with some ways of taking steps.
-pub(super) const AND_ADAM_BC: &str =
-    "DP-AdamBC takes out noise that is the same in each coordinate of a gradient, and that of this `update` is not";
-
 /// How per-example gradients are bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -270,10 +266,7 @@ impl FinetuneConfig {
             )
             .hint("finetune.precision = \"f32\""));
         }
-        if zeroth_order && self.optimizer == Optimizer::AdamBc {
-            return Err(Error::usage(AND_ADAM_BC).hint("finetune.optimizer = \"adamw\" or \"sgd\""));
-        }
-        self.update.check("finetune.update", false)
+        self.update.check("finetune.update")
     }
 
     /// Refuses values that mean nothing.

@@ -295,7 +295,7 @@ fn resolve_paths(config: &mut RunConfig, beside: &Path, data_dir: &Path) {
 }
 
 /// Whether it is an address: of the Hugging Face hub, or one that is refused where it is read.
-fn is_remote(path: &Path) -> bool {
+pub(crate) fn is_remote(path: &Path) -> bool {
     path.to_string_lossy().contains("://")
 }
 

@@ -30,6 +30,7 @@ pub use draft::draft;
 pub use evaluate::{AllReal, DirectMethod, DpDirectConfig, EvaluateConfig, ExtraArm, Judge, NonPrivateConfig};
 pub use finetune::{Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
 pub use lexicon::LexiconConfig;
+pub(crate) use load::is_remote;
 pub use load::{Profile, load, resolved};
 pub use model::ModelConfig;
 pub use names::Named;
@@ -153,6 +154,37 @@ impl RunConfig {
         self.together()
     }
 
+    /// Ways of taking steps that an optimizer does not go with, and what the normal equations want.
+    fn update_and_optimizer(&self) -> Result<()> {
+        let (f, direct) = (&self.finetune, &self.evaluate.dp_direct);
+        let either = |is: fn(&Update) -> bool| is(&direct.update) || is(&f.update);
+        let instead = "finetune.optimizer = \"adamw\" or \"sgd\"";
+        match f.optimizer {
+            Optimizer::ModelMix if either(|update| matches!(update, Update::Flat { .. })) => {
+                return Err(Error::usage(
+                    "ModelMix keeps iterates, and no direction that a flat step could go up along",
+                )
+                .hint(instead));
+            }
+            Optimizer::AdamBc if either(Update::spreads_noise) => {
+                return Err(Error::usage(
+                    "DP-AdamBC takes out noise that is the same in each coordinate of a gradient, and that of this `update` is not",
+                )
+                .hint(instead));
+            }
+            _ => {}
+        }
+        let once =
+            direct.method == DirectMethod::Features && direct.steps.or(f.steps) == Some(1) && direct.toward.is_none();
+        if direct.update == (Update::NormalEquations {}) && !once {
+            return Err(Error::usage(
+                "the normal equations are solved once, on features: `evaluate.dp_direct.update` wants steps = 1, method = \"features\" and no `toward` beside it",
+            )
+            .hint("with an expected batch size of dataset.public_size all records are in them"));
+        }
+        Ok(())
+    }
+
     /// Settings of different sections.
     fn together(&self) -> Result<()> {
         let (f, total) = (&self.finetune, self.dataset.total_epsilon);
@@ -191,31 +223,7 @@ impl RunConfig {
             )
             .hint("leave one of them out, or run dp_direct by itself: task = \"classify\""));
         }
-        let update = self.evaluate.dp_direct.update;
-        let mixes = f.optimizer == Optimizer::ModelMix;
-        if mixes
-            && [update, f.update]
-                .iter()
-                .any(|update| matches!(update, Update::Flat { .. }))
-        {
-            return Err(
-                Error::usage("ModelMix keeps iterates, and no direction that a flat step could go up along")
-                    .hint("finetune.optimizer = \"adamw\" or \"sgd\""),
-            );
-        }
-        let direct = &self.evaluate.dp_direct;
-        if update == (Update::NormalEquations {}) {
-            let steps = direct.steps.or(f.steps);
-            if direct.method != DirectMethod::Features || steps != Some(1) || direct.toward.is_some() {
-                return Err(Error::usage(
-                    "the normal equations are solved once, on features: `evaluate.dp_direct.update` wants steps = 1, method = \"features\" and no `toward` beside it",
-                )
-                .hint("with an expected batch size of dataset.public_size all records are in them"));
-            }
-        }
-        if update.spreads_noise() && f.optimizer == Optimizer::AdamBc {
-            return Err(Error::usage(finetune::AND_ADAM_BC).hint("finetune.optimizer = \"adamw\" or \"sgd\""));
-        }
+        self.update_and_optimizer()?;
         if self.sample.guidance_contrast == Contrast::Marginal && self.prompt.marginal.is_none() {
             return Err(Error::usage(
                 "`sample.guidance_contrast` is \"marginal\" and there is no prompt without a label",

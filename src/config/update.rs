@@ -65,12 +65,16 @@ impl TryFrom<String> for Ascent {
     type Error = String;
 
     fn try_from(named: String) -> std::result::Result<Self, String> {
-        match named.as_str() {
-            "previous" => Ok(Ascent::Previous),
-            "record" => Ok(Ascent::Record),
-            "batch" => Err("a batch's ascent is not private: taken without noise it would be in every record's gradient, and one record could move them all; \"previous\" takes the way that earlier steps released, \"record\" each record's own".into()),
-            _ => Err(format!("an ascent is \"previous\" or \"record\", not {named:?}")),
-        }
+        let choices = [("previous", Ascent::Previous), ("record", Ascent::Record)];
+        chosen(
+            "an ascent",
+            choices,
+            &named,
+            (
+                "batch",
+                "a batch's ascent is not private: taken without noise it would be in every record's gradient, and one record could move them all; \"previous\" takes the way that earlier steps released, \"record\" each record's own",
+            ),
+        )
     }
 }
 
@@ -129,11 +133,11 @@ impl Update {
         self.needs_public() || matches!(self, Update::ZerothOrder { .. })
     }
 
-    /// Refuses values that mean nothing, and a way that is not private. `public`: whether public records are given.
+    /// Refuses values that mean nothing.
     ///
     /// # Errors
     /// Usage, with the key.
-    pub fn check(&self, key: &str, public: bool) -> Result<()> {
+    pub fn check(&self, key: &str) -> Result<()> {
         let radius_key = format!("{key}.radius");
         let directions_key = format!("{key}.directions");
         match *self {
@@ -154,14 +158,7 @@ impl Update {
                 rules::at_least_one(&[(directions_key.as_str(), directions)])?;
             }
         }
-        match self.needs_public() && !public {
-            true => refuse(
-                key,
-                "given `evaluate.dp_direct.public`, a file of public records",
-                "alone",
-            ),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -191,12 +188,19 @@ impl TryFrom<String> for ReferenceValues {
     type Error = String;
 
     fn try_from(named: String) -> std::result::Result<Self, String> {
-        match named.as_str() {
-            "initial" => Ok(ReferenceValues::Initial),
-            "public" => Ok(ReferenceValues::Public),
-            "private" => Err("a reference that was trained on the private records without privacy is not private, and what is drawn toward it is not either; \"initial\" and \"public\" are".into()),
-            _ => Err(format!("a reference is \"initial\" or \"public\", not {named:?}")),
-        }
+        let choices = [
+            ("initial", ReferenceValues::Initial),
+            ("public", ReferenceValues::Public),
+        ];
+        chosen(
+            "a reference",
+            choices,
+            &named,
+            (
+                "private",
+                "a reference that was trained on the private records without privacy is not private, and what is drawn toward it is not either; \"initial\" and \"public\" are",
+            ),
+        )
     }
 }
 
@@ -210,15 +214,23 @@ impl Toward {
     ///
     /// # Errors
     /// Usage, with the key.
-    pub fn check(&self, key: &str, public: bool) -> Result<()> {
-        rules::zero_or_more(&[(format!("{key}.strength").as_str(), self.strength)])?;
-        match self.needs_public() && !public {
-            true => refuse(
-                key,
-                "given `evaluate.dp_direct.public`, a file of public records",
-                "alone",
-            ),
-            false => Ok(()),
-        }
+    pub fn check(&self, key: &str) -> Result<()> {
+        rules::zero_or_more(&[(format!("{key}.strength").as_str(), self.strength)])
+    }
+}
+
+/// One of two choices by its name; a third, which the papers have, is refused with the reason.
+fn chosen<T>(
+    what: &str,
+    choices: [(&str, T); 2],
+    named: &str,
+    (refused, why): (&str, &str),
+) -> std::result::Result<T, String> {
+    let [(first, a), (second, b)] = choices;
+    match named {
+        _ if named == first => Ok(a),
+        _ if named == second => Ok(b),
+        _ if named == refused => Err(why.into()),
+        _ => Err(format!("{what} is \"{first}\" or \"{second}\", not {named:?}")),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +17,7 @@ use crate::config::EvaluateConfig;
 use crate::files::guarded;
 use crate::machine::workers::Workers;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
+use crate::models::product::linear;
 use crate::records::PAIR;
 use crate::{Error, Result};
 
@@ -181,7 +182,7 @@ impl Head {
 /// The scores of each label before the softmax, `[batch, labels]`.
 fn logits(bert: &Bert, head: &Head, batch: &TokenBatch) -> Tensor<2> {
     let pooled = batch.mean(bert.forward(batch));
-    module::linear(pooled, head.weight.val(), Some(head.bias.val()))
+    linear(pooled, head.weight.val(), head.bias.val())
 }
 
 /// The number of optimizer steps for so many training records.

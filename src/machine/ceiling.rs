@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
 use crate::machine::workers::Workers;
+use crate::models::product::matmul;
 
 /// How long each shape is tried.
 const TRIAL: Duration = Duration::from_millis(300);
@@ -34,7 +35,7 @@ pub fn matmul_flops_per_second(device: &Device, workers: &Workers, dtype: DType)
             |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(dtype);
         let (a, b) = (random([m, k]), random([k, n]));
         let flops = 2.0 * (m * k * n) as f64;
-        flops * rate(device, workers, || a.clone().matmul(b.clone()))
+        flops * rate(device, workers, || matmul(a.clone(), b.clone()))
     };
     shapes(on_cpu).iter().map(speed).fold(0.0, f64::max)
 }

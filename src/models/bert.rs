@@ -16,6 +16,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::load::hub::floats;
+use super::product::{linear, matmul};
 use crate::{Error, Result};
 
 /// The sizes of an encoder as `config.json` has them; DistilBERT's names are read too.
@@ -394,7 +395,7 @@ impl Layer {
         let query = split(self.query.forward(x.clone())) / (head as f64).sqrt();
         let key = split(self.gated(self.key.forward(x.clone()), |gates| &gates.keys));
         let mut value = split(self.gated(self.value.forward(x), |gates| &gates.values));
-        let seen = |key: Tensor<4>| query.clone().matmul(key.swap_dims(2, 3));
+        let seen = |key: Tensor<4>| matmul(query.clone(), key.swap_dims(2, 3));
         let mut scores = match bias {
             Some(bias) => seen(key) + bias.clone(),
             None => seen(key),
@@ -409,8 +410,7 @@ impl Layer {
             scores = Tensor::cat(vec![seen(of_rows(&prefix.keys)), scores], 3);
             value = Tensor::cat(vec![of_rows(&prefix.values), value], 2);
         }
-        activation::softmax(scores, 3)
-            .matmul(value)
+        matmul(activation::softmax(scores, 3), value)
             .swap_dims(1, 2)
             .reshape([rows * tokens, width])
     }
@@ -449,9 +449,9 @@ impl Linear {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = module::linear(x.clone(), self.weight.val(), Some(self.bias.val()));
+        let y = linear(x.clone(), self.weight.val(), self.bias.val());
         match &self.lora {
-            Some(lora) => y + x.matmul(lora.a.val()).matmul(lora.b.val()) * lora.scale,
+            Some(lora) => y + matmul(matmul(x, lora.a.val()), lora.b.val()) * lora.scale,
             None => y,
         }
     }

@@ -3,7 +3,9 @@
 //! A GPU is used once it has computed something: without NVRTC, or with its memory taken by others, it is found all the
 //! same and fails at the first operation.
 
-use std::sync::OnceLock;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Once, OnceLock};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,7 @@ pub enum DeviceChoice {
 
 /// Memory that must be free on a GPU: the weights of SmolLM2-135M in f32 and a small micro-batch. Larger ones are found
 /// to be too large when they run.
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-plain")]
 const LEAST_BYTES: usize = 1 << 30;
 
 /// Why the GPU is not used.
@@ -48,7 +50,7 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
             return Ok(Device::flex());
         }
         let message = format!("CUDA cannot be used: {}", why.reason);
-        let error = match cfg!(feature = "cuda") {
+        let error = match cfg!(feature = "cuda-plain") {
             true => Error::other(message),
             false => Error::usage(message),
         };
@@ -58,7 +60,7 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
 
 /// What to tell a person where `choice` leaves a GPU aside that the program was built for.
 pub fn fallback(choice: DeviceChoice) -> Option<String> {
-    let wanted = cfg!(feature = "cuda") && choice == DeviceChoice::Auto;
+    let wanted = cfg!(feature = "cuda-plain") && choice == DeviceChoice::Auto;
     if !wanted {
         return None;
     }
@@ -80,7 +82,7 @@ pub fn has_cuda() -> bool {
     cuda().is_ok()
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "cuda-plain"))]
 fn try_cuda() -> std::result::Result<Device, Unusable> {
     Err(Unusable {
         reason: "this program was built without it".into(),
@@ -88,39 +90,36 @@ fn try_cuda() -> std::result::Result<Device, Unusable> {
     })
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-plain")]
 fn try_cuda() -> std::result::Result<Device, Unusable> {
     use burn::tensor::{DeviceType, Tensor};
+
+    use super::product::matmul;
 
     let trial = || {
         let Some(device) = Device::enumerate(DeviceType::Cuda).into_iter().next() else {
             return Err("no device was found".to_string());
         };
-        // Compiles a kernel: needs NVRTC and the toolkit's headers.
-        let ones = Tensor::<2>::ones([32, 32], &device);
-        let sum: f32 = ones.clone().matmul(ones).sum().into_scalar();
+        let sum: f32 = watched(&device, || {
+            drop(Tensor::<1>::zeros([LEAST_BYTES / 4], &device));
+            // Compiles kernels: needs NVRTC and the toolkit's headers.
+            let ones = Tensor::<2>::ones([32, 32], &device);
+            matmul(ones.clone(), ones).sum().into_scalar()
+        });
         if sum != 32_768.0 {
             return Err(format!("it computes 32·32·32 as {sum}"));
         }
-        let room = Tensor::<1>::zeros([LEAST_BYTES / 4], &device);
-        device.sync().map_err(|e| format!("{e:?}"))?;
-        drop(room);
         device.memory_cleanup();
         Ok(device)
     };
     // What is missing makes the libraries below panic, with a message that is for their authors.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let tried = std::panic::catch_unwind(trial);
+    let tried = catch_unwind(trial);
     std::panic::set_hook(hook);
-    let message = |panic: Box<dyn std::any::Any + Send>| match panic.downcast::<String>() {
-        Ok(text) => *text,
-        Err(other) => other
-            .downcast::<&str>()
-            .map_or_else(|_| "it fails at the first product".into(), |text| text.to_string()),
-    };
+    let message = |panic: &(dyn Any + Send)| panic_text(panic).unwrap_or("it fails at the first product").to_string();
     tried
-        .unwrap_or_else(|panic| Err(message(panic)))
+        .unwrap_or_else(|panic| Err(message(panic.as_ref())))
         .map_err(|message| explain(&message))
 }
 
@@ -137,11 +136,98 @@ pub fn says_out_of_memory(message: &str) -> bool {
     words.iter().any(|words| message.contains(words))
 }
 
+/// Runs `work`, in which a GPU may fail: tensor operations report that by a panic, in words for their authors.
+///
+/// # Errors
+/// What `work` says, or that the GPU failed.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if failure(info.payload()).is_none() {
+                before(info);
+            }
+        }));
+    });
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(failure(panic.as_ref()).unwrap_or_else(|| resume_unwind(panic))))
+}
+
+/// Runs `work` on `device`, all of whose kernels must have run.
+///
+/// CubeCL marks the memory that a failed kernel should have written, and to read it fails. It takes the mark away where
+/// a later kernel writes a part of that memory (`p5_no_sum_is_made_of_what_a_failed_launch_left`): sums would be made of
+/// what lay there before. A window for measuring hears of every failure.
+///
+/// # Panics
+/// A kernel failed, in CubeCL's words.
+pub fn watched<R>(device: &Device, work: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "cuda-plain")]
+    if let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() {
+        let client = device.client();
+        let window = client.profile_start().unwrap_or_else(|e| panic!("{e}"));
+        let done = catch_unwind(AssertUnwindSafe(work));
+        let failed = client.profile_end(window).err();
+        return match (done, failed) {
+            (Err(panic), _) => resume_unwind(panic),
+            (Ok(_), Some(e)) => panic!("The device is poisoned: {e}"),
+            (Ok(done), None) => done,
+        };
+    }
+    #[cfg(not(feature = "cuda-plain"))]
+    let _ = device;
+    work()
+}
+
+/// What a panic says of a GPU that failed; nothing where it is about something else.
+fn failure(panic: &(dyn Any + Send)) -> Option<Error> {
+    let text = panic_text(panic)?;
+    if says_out_of_memory(&text.to_lowercase()) {
+        let error =
+            Error::other("the GPU has too little memory, even for the least that goes through the model at once");
+        return Some(error.hint(
+            "shorter records (`prepare.max_tokens`), `finetune.activation_checkpointing=true`, or `device=cpu`; \
+             what was charged is kept, and the same command goes on from there",
+        ));
+    }
+    let signs = ["device is poisoned", "CUDA_ERROR_", "failed with status"];
+    if !signs.iter().any(|sign| text.contains(sign)) {
+        return None;
+    }
+    Some(Error::other(format!("the GPU failed: {}", cause(text))).hint(
+        "what was charged is kept: the same command goes on from there, also with `device=cpu`; \
+         `nvidia-smi` and the kernel's log say more",
+    ))
+}
+
+/// The line of a failure's words that comes from the driver: the last of them, below who was waiting for what.
+fn cause(text: &str) -> String {
+    let said = |line: &&str| {
+        ["CUDA_ERROR_", "failed with status"]
+            .iter()
+            .any(|sign| line.contains(sign))
+    };
+    let line = text.lines().rfind(said).or(text.lines().next());
+    line.unwrap_or("it gave no reason").trim().chars().take(200).collect()
+}
+
+/// What a panic says, where it says something.
+pub fn panic_text(panic: &(dyn Any + Send)) -> Option<&str> {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
 /// What a failure means to a person.
-#[cfg(any(feature = "cuda", test))]
+#[cfg(any(feature = "cuda-plain", test))]
 fn explain(message: &str) -> Unusable {
     let text = message.to_lowercase();
-    let known: [(&[&str], &str, &str); 2] = [
+    let known: [(&[&str], &str, &str); 3] = [
+        (
+            &["status 222", "unsupported_ptx"],
+            "the driver is older than the NVRTC that compiles the kernels",
+            "update the driver, or set CUDA_PATH to a CUDA that it knows (`nvidia-smi` names the newest)",
+        ),
         (
             &["nvrtc", "cuda_runtime.h", "cuda_fp16.h"],
             "NVRTC or the toolkit's headers are missing",
@@ -172,7 +258,7 @@ fn explain(message: &str) -> Unusable {
             hint,
         },
         None => Unusable {
-            reason: message.lines().next().unwrap_or_default().chars().take(200).collect(),
+            reason: cause(message),
             hint: "`nvidia-smi` says whether driver and device are well",
         },
     }
@@ -242,6 +328,19 @@ mod tests {
             );
             assert!(!found.reason.contains('\n') && found.hint.contains(hint), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_gpu_that_fails_is_an_error_and_any_other_panic_stays_one() {
+        let said = |text: &'static str| guarded(|| -> Result<()> { panic!("{text}") }).expect_err("it failed");
+        let failed = said("The device is poisoned\nCaused by:\n  cuLaunchKernel failed with status 719\nBacktrace:");
+        assert_eq!(
+            failed.to_string(),
+            "the GPU failed: cuLaunchKernel failed with status 719"
+        );
+        let full = said("called on an `Err`: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        assert!(full.to_string().contains("memory") && full.hint_text().is_some());
+        assert!(catch_unwind(|| guarded(|| -> Result<()> { panic!("something else") })).is_err());
     }
 
     #[test]

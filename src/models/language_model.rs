@@ -13,6 +13,7 @@ use super::cache::Past;
 use super::fused::{Heads, Rotary, causal_attention, layer_norm, rms_norm};
 use super::load::Held;
 use super::packed::Packed;
+use super::product::matmul;
 use super::shape::{Attention, Shape, Slot};
 use super::{read, shape::Kind};
 use crate::Result;
@@ -69,7 +70,7 @@ pub struct Plain;
 
 impl Apply for Plain {
     fn map(&mut self, _: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(weight.clone().transpose())
+        matmul(x, weight.clone().transpose())
     }
 }
 
@@ -395,7 +396,7 @@ impl LanguageModel {
 
     /// Logits `[n, vocabulary]` of hidden states `[n, width]`.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden.matmul(self.head().transpose())
+        matmul(hidden, self.head().transpose())
     }
 
     /// The head's weights `[vocabulary, width]`, for losses that never build all logits.

@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use super::product::matmul;
 use super::shape::{Shape, transposed};
 use crate::files::{Values, write_tensors};
 use crate::{Error, Result};
@@ -125,7 +126,7 @@ impl Adapter {
     pub fn delta(&self, slot: usize, device: &Device) -> Tensor<2> {
         let place = self.places.binary_search_by_key(&slot, |p| p.slot);
         let (a, b) = self.factors(&self.places[place.expect("a linear map has its factors")], device);
-        b.transpose().matmul(a.transpose() * self.scale())
+        matmul(b.transpose(), a.transpose() * self.scale())
     }
 
     /// A and B of one linear map, row by row.

@@ -17,6 +17,7 @@ pub mod lora_fa;
 pub mod nf4;
 mod open;
 pub mod packed;
+pub mod product;
 pub mod rotation;
 pub mod shape;
 pub mod vectors;
@@ -39,13 +40,4 @@ pub fn read_all(tensors: impl IntoIterator<Item = Tensor<1>>) -> Vec<Vec<f32>> {
     let read = together.execute().into_iter();
     read.map(|data| data.try_into_vec::<f32>().expect("the tensor holds f32"))
         .collect()
-}
-
-/// `x·w`, multiplied in the element type of `w` and given in that of `x`.
-pub fn product(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
-    let (own, inner) = (x.dtype(), w.dtype());
-    if own == inner {
-        return x.matmul(w);
-    }
-    x.cast(inner).matmul(w).cast(own)
 }

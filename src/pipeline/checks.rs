@@ -3,13 +3,13 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Result;
-use crate::config::{ExtraArm, LabelPrior, RunConfig, Task};
+use crate::config::{ExtraArm, LabelPrior, RunConfig, Task, is_remote};
 use crate::models::shape::Shape;
 use crate::models::{LanguageModel, Plain, read};
 use crate::records::prompt::Form;
 use crate::records::{LabelSpace, Question, Vocabulary, prompt};
 use crate::sampling::prior;
-use crate::tables::short;
+use crate::tables::{is_pattern, short};
 use crate::{Error, assets};
 
 /// Looks at the configuration alone; what a person should know of it though it stops nothing.
@@ -69,7 +69,7 @@ fn public_records(c: &RunConfig) -> Result<()> {
     let named = direct.public.as_ref().filter(|_| direct.needs_public());
     let paths = named.into_iter().flat_map(|files| files.paths());
     match paths
-        .filter(|path| !path.to_string_lossy().contains(['*', ':']))
+        .filter(|path| !is_remote(path) && !is_pattern(path))
         .find(|path| !path.exists())
     {
         None => Ok(()),

@@ -48,6 +48,8 @@ const PUBLIC: usize = 1000;
 struct Subject {
     model: ModelFiles,
     learner: Box<dyn Learner>,
+    /// Values that are trained.
+    len: usize,
     num_labels: usize,
 }
 
@@ -69,30 +71,27 @@ impl Subject {
         };
         Ok(Subject {
             model,
+            len: learner.initial().len(),
             learner,
             num_labels,
         })
     }
 
-    /// An optimizer before its first step, as `plan` noises gradients.
-    fn optimizer(&self, c: &RunConfig, plan: &PrivacyPlan) -> Optimizer {
-        Optimizer::of(
-            &c.finetune,
-            plan.gradient_noise_deviation(),
-            self.learner.initial().len(),
-        )
+    /// An optimizer before its first step, for gradients whose noise has `noise_deviation` in each coordinate.
+    fn optimizer(&self, c: &RunConfig, noise_deviation: f64) -> Optimizer {
+        Optimizer::of(&c.finetune, noise_deviation, self.len)
     }
 
-    /// The classifier as far as it is trained.
-    fn saved(&self, p: &Pipeline, plan: &PrivacyPlan) -> Result<Option<Checkpoint>> {
+    /// The classifier as far as it is trained, with an `optimizer` that goes on from there.
+    fn saved(&self, p: &Pipeline, optimizer: Optimizer) -> Result<Option<Checkpoint>> {
         let checkpoint = p.folder.direct("checkpoint.safetensors");
-        let load = || Checkpoint::load(&checkpoint, self.optimizer(&p.config, plan));
+        let load = || Checkpoint::load(&checkpoint, optimizer);
         checkpoint.exists().then(load).transpose()
     }
 
     /// How steps are taken, with `public` records where that takes some.
     fn way<'a>(&'a self, c: &RunConfig, plan: &PrivacyPlan, public: &'a [Example]) -> Box<dyn Way + 'a> {
-        let (len, clip) = (self.learner.initial().len(), Clip::of(&c.finetune));
+        let (len, clip) = (self.len, Clip::of(&c.finetune));
         let settings = &c.evaluate.dp_direct;
         let learner = self.learner.as_ref();
         let way: Box<dyn Way> = match settings.update {
@@ -175,7 +174,8 @@ pub fn test(p: &Pipeline, test: &[Example]) -> Result<Reference> {
         p,
         &settings(p, &subject.model, &Preparation::read(&p.folder)?.dataset_hash),
     )?;
-    let model = subject.saved(p, &PrivacyPlan::calibrate(&direct_request(&p.config))?)?;
+    // It takes no more steps.
+    let model = subject.saved(p, subject.optimizer(&p.config, 0.0))?;
     let model = model.ok_or_else(|| Error::data("dp_direct has a guarantee and no classifier beside it"))?;
     let task = p
         .progress
@@ -208,7 +208,8 @@ pub fn train(p: &Pipeline) -> Result<()> {
     let settings = settings(p, &subject.model, &preparation.dataset_hash);
     require_same(p, &settings)?;
     let checkpoint = p.folder.direct("checkpoint.safetensors");
-    let resume = subject.saved(p, &plan)?;
+    let optimizer = subject.optimizer(c, plan.gradient_noise_deviation());
+    let resume = subject.saved(p, optimizer.clone())?;
     if resume.is_some() && p.folder.direct("privacy.json").exists() {
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
         return Ok(());
@@ -245,7 +246,6 @@ pub fn train(p: &Pipeline) -> Result<()> {
         stop: p.stop,
         progress: p.progress,
     };
-    let optimizer = subject.optimizer(c, &plan);
     training.train(
         subject.learner.as_ref(),
         subject.way(c, &plan, &public),

@@ -15,6 +15,7 @@ use super::queue::Queue;
 pub use super::queue::Request;
 use crate::machine::workers::Workers;
 use crate::models::cache::{Cache, Prompt, Way};
+use crate::models::product::matmul;
 use crate::models::read;
 use crate::models::{LanguageModel, Plain};
 use crate::{Error, Result};
@@ -196,7 +197,7 @@ impl Decoder {
         let ids = row_of(tokens, [1, n], &self.model);
         let hidden = self.model.hidden(ids, Some(&mut prompt), &mut Plain);
         self.first
-            .push(read(hidden.narrow(0, n - 1, 1).matmul(self.head.clone())));
+            .push(read(matmul(hidden.narrow(0, n - 1, 1), self.head.clone())));
         self.prompts.push(prompt);
     }
 
@@ -383,7 +384,7 @@ impl Decoder {
 
         let tokens = row_of(&tokens, [taken.len(), 1], &self.model);
         let hidden = self.model.hidden(tokens, Some(&mut step), &mut Plain);
-        let logits = hidden.matmul(self.head.clone());
+        let logits = matmul(hidden, self.head.clone());
         match self.way {
             Way::Memory => {
                 let (logits, vocabulary) = (read(logits), self.model.shape().vocabulary);

@@ -18,6 +18,7 @@ pub struct Contribution<'a> {
 }
 
 /// The sum over a batch, and what was seen on the way.
+#[derive(Default)]
 pub struct BatchSum {
     /// Σ over units of their contributions: vectors over the trained values, of norm at most C.
     pub sum: Vec<f64>,
@@ -69,10 +70,10 @@ impl<'a> Contribution<'a> {
             tokens: drawn.iter().map(|(_, record)| record.tokens.len()).sum(),
             seconds: Seconds::default(),
         };
-        let placed = self.trainee.place(trained);
+        let (placed, device) = (self.trainee.place(trained), self.trainee.device());
         let clipped = |(_, records): &(usize, Vec<&Encoded>)| {
             let piece = |records: &[&Encoded]| self.trainee.clipped_sum(&placed, records, self.clip);
-            self.micro_batch_size.each(records, piece)
+            self.micro_batch_size.each(&device, records, piece)
         };
         self.workers.each(&micro_batches, clipped, |(size, _), parts| {
             let share = 1.0 / *size as f64;

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::models::fused::cpu::{contiguous, runs_here, tensor};
 use crate::models::fused::gemm::{Matrix, product};
 use crate::models::fused::lanes::{Softmax, vectorised};
+use crate::models::product::matmul;
 use crate::models::read;
 
 /// Rows of logits that exist at once, on each thread.
@@ -130,7 +131,7 @@ pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Te
     let mut gradients = Vec::with_capacity(n.div_ceil(CHUNK));
     for start in (0..n).step_by(CHUNK) {
         let end = (start + CHUNK).min(n);
-        let logits = h.clone().slice([start..end, 0..width]).matmul(head.clone().transpose());
+        let logits = matmul(h.clone().slice([start..end, 0..width]), head.clone().transpose());
         let log_p = activation::log_softmax(logits, 1);
         let ids: Vec<i32> = targets[start..end].iter().map(|t| *t as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [end - start, 1]), &device);
@@ -139,7 +140,7 @@ pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Te
         // p·E − E[target]: the one-hot product is a row lookup.
         let rows = head.clone().select(0, ids.reshape([end - start]));
         debug_assert_eq!(log_p.dims()[1], vocabulary);
-        gradients.push(log_p.exp().matmul(head.clone()) - rows);
+        gradients.push(matmul(log_p.exp(), head.clone()) - rows);
     }
     (losses, Tensor::cat(gradients, 0))
 }
@@ -148,7 +149,7 @@ pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Te
 pub fn token_losses(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32]) -> Vec<f32> {
     let piece = |(i, targets): (usize, &[u32])| {
         let h = hidden.clone().narrow(0, i * CHUNK, targets.len());
-        let log_p = activation::log_softmax(h.matmul(head.clone().transpose()), 1);
+        let log_p = activation::log_softmax(matmul(h, head.clone().transpose()), 1);
         let ids: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [targets.len(), 1]), &hidden.device());
         read(log_p.gather(1, ids).neg())

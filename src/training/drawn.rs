@@ -4,7 +4,6 @@ use std::sync::Mutex;
 
 use super::clip::Clip;
 use super::contribution::{BatchSum, Contribution};
-use super::gradients::Seconds;
 use super::trainable::{Placed, Trainable};
 use super::ways::{Bounds, Drawn, Record, Shows};
 use crate::records::{Encoded, Units};
@@ -25,11 +24,8 @@ impl<'a> Batch<'a> {
             trained,
             units,
             seen: Mutex::new(BatchSum {
-                sum: Vec::new(),
-                norms: Vec::new(),
-                losses: Vec::new(),
                 tokens: units.all().iter().map(|record| record.tokens.len()).sum(),
-                seconds: Seconds::default(),
+                ..BatchSum::default()
             }),
         }
     }
@@ -102,26 +98,18 @@ impl Drawn for Batch<'_> {
 
     fn sum(&self, values: &[f32], bounds: &Bounds, shows: &Shows) -> Vec<f64> {
         let placed = self.at(values, |trained| self.contribution.trainee.place(trained));
-        let mut sum = vec![0f64; bounds.len()];
-        let vector = |(_, record): &(usize, &Encoded)| {
+        bounds.sum(self.contribution.workers, &self.sorted(), |record| {
             shows(&Shown {
                 batch: self,
                 placed: &placed,
                 record,
             })
-        };
-        self.contribution
-            .workers
-            .each(&self.sorted(), vector, |(size, _), vector| {
-                if let Some(vector) = vector {
-                    bounds.add(&vector, 1.0 / *size as f64, &mut sum);
-                }
-            });
-        sum
+        })
     }
 
     fn losses(&self, points: [&[f32]; 2]) -> Vec<(usize, Option<[f64; 2]>)> {
         let trainee = self.contribution.trainee;
+        let device = trainee.device();
         let placed = points.map(|values| self.at(values, |trained| trainee.place(trained)));
         let records = self.sorted();
         let at_once = self.contribution.micro_batch_size.size();
@@ -129,7 +117,7 @@ impl Drawn for Batch<'_> {
         let losses = self.contribution.workers.map(&micro_batches, |batch| {
             let records: Vec<&Encoded> = batch.iter().map(|(_, record)| *record).collect();
             let at_both = |records: &[&Encoded]| placed.each_ref().map(|placed| trainee.losses(placed, records));
-            self.contribution.micro_batch_size.each(&records, at_both)
+            self.contribution.micro_batch_size.each(&device, &records, at_both)
         });
         let losses = losses.concat();
         let of_record = losses.iter().flat_map(|[a, b]| a.iter().zip(b).map(|(a, b)| [*a, *b]));

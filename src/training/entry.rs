@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::tied::{Embedding, Head, Tied};
-use crate::models::fused::cpu::runs_here;
+use crate::models::product::matmul;
 
 /// Gradients gᵢ of one weight for each record i of a micro-batch.
 #[allow(
@@ -41,7 +41,7 @@ impl Entry {
     /// The same, whole whatever the shapes: norm and sum are then taken of the same numbers.
     pub fn whole(left: Tensor<3>, right: Tensor<3>) -> Self {
         let ([rows, _, a], b) = (left.dims(), right.dims()[2]);
-        Entry::Whole(left.swap_dims(1, 2).matmul(right).reshape([rows, a * b]))
+        Entry::Whole(matmul(left.swap_dims(1, 2), right).reshape([rows, a * b]))
     }
 
     /// ‖gᵢ‖² of each record, `[rows]`.
@@ -50,7 +50,7 @@ impl Entry {
             Entry::Whole(each) | Entry::Beginning { each, .. } => each.clone().square().sum_dim(1).squeeze_dim(1),
             Entry::Product { left, right } => {
                 // ‖ΣₜlₜrₜT‖² = Σₜₛ (lₜ·lₛ)(rₜ·rₛ).
-                let inner = |x: &Tensor<3>| x.clone().matmul(x.clone().swap_dims(1, 2));
+                let inner = |x: &Tensor<3>| matmul(x.clone(), x.clone().swap_dims(1, 2));
                 // One axis after the other: f32 loses less over T terms twice than over T² at once.
                 let pairs = inner(left) * inner(right);
                 pairs.sum_dim(2).sum_dim(1).reshape([left.dims()[0]])
@@ -66,11 +66,7 @@ impl Entry {
         match self {
             Entry::Whole(each) => {
                 let factors = Tensor::<1>::from_data(factors, &each.device());
-                match runs_here(&each) {
-                    true => factors.unsqueeze::<2>().matmul(each).flatten(0, 1),
-                    // Value by value: a product may round to TF32 what the norms were taken of.
-                    false => (each * factors.unsqueeze_dim(1)).sum_dim(0).flatten(0, 1),
-                }
+                matmul(factors.unsqueeze::<2>(), each).flatten(0, 1)
             }
             Entry::Product { left, right } => {
                 let [rows, tokens, a] = left.dims();
@@ -78,7 +74,7 @@ impl Entry {
                 let factors = Tensor::<1>::from_data(factors, &left.device()).reshape([rows, 1, 1]);
                 let left = left.reshape([rows * tokens, a]);
                 let right = (right * factors).reshape([rows * tokens, b]);
-                left.transpose().matmul(right).flatten(0, 1)
+                matmul(left.transpose(), right).flatten(0, 1)
             }
             Entry::Beginning { each, of } => {
                 let begun = Entry::Whole(each).sum(factors);

@@ -16,6 +16,8 @@ use super::objective::Objective;
 use super::pass::Pass;
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
+use burn::tensor::Device;
+
 use crate::config::{FinetuneConfig, Precision};
 use crate::models::LanguageModel;
 use crate::models::read_all;
@@ -112,6 +114,11 @@ impl Trainee {
             compute,
             objective,
         }
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.base.device()
     }
 
     /// `trained` on the device, for the passes of one step.

@@ -9,7 +9,8 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use super::cross_entropy::residuals;
 use crate::models::fused::cpu::{contiguous, runs_here, tensor};
 use crate::models::fused::gemm::{Matrix, add_product};
-use crate::models::{product, read};
+use crate::models::product::{matmul, product};
+use crate::models::read;
 
 /// Rows of logits that exist at once where only a sum over them is wanted.
 const CHUNK: usize = 512;
@@ -57,7 +58,7 @@ impl Rows<'_> {
                 targets,
                 weights,
             };
-            rows.composed().1.transpose().matmul(hidden)
+            matmul(rows.composed().1.transpose(), hidden)
         };
         let chunks = self.targets.chunks(CHUNK).zip(self.weights.chunks(CHUNK)).enumerate();
         chunks.map(part).reduce(|sum, part| sum + part).expect("there are rows")
@@ -169,7 +170,7 @@ mod tests {
         let close = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-5 * b.abs().max(1.0));
         let ((losses, g), (their_losses, theirs)) = (rows().gradient(), rows().composed());
         assert!(close(losses, their_losses));
-        let outer = theirs.clone().transpose().matmul(hidden.clone());
+        let outer = matmul(theirs.clone().transpose(), hidden.clone());
         assert!(close(read(g), read(theirs)));
         assert!(close(read(rows().outer()), read(outer)));
     }

@@ -5,7 +5,9 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::models::device::says_out_of_memory;
+use burn::tensor::Device;
+
+use crate::models::device::{panic_text, says_out_of_memory, watched};
 
 /// How many records go through the model at once: fewer each time that memory ran out.
 #[derive(Debug)]
@@ -22,15 +24,15 @@ impl AtOnce {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// `work` on pieces of `items`, in order, each as large as memory has allowed so far.
+    /// `work` on pieces of `items`, in order, each as large as memory on `device` has allowed so far.
     ///
     /// Tensor operations report missing memory by a panic, from which nothing of the piece has come: it is tried again
     /// in halves. A piece of one that does not fit panics on, as does everything else.
-    pub fn each<T, R>(&self, items: &[T], work: impl Fn(&[T]) -> R) -> Vec<R> {
+    pub fn each<T, R>(&self, device: &Device, items: &[T], work: impl Fn(&[T]) -> R) -> Vec<R> {
         let (mut rest, mut out) = (items, Vec::with_capacity(1));
         while !rest.is_empty() {
             let (piece, others) = rest.split_at(self.size().min(rest.len()));
-            match catch_unwind(AssertUnwindSafe(|| work(piece))) {
+            match catch_unwind(AssertUnwindSafe(|| watched(device, || work(piece)))) {
                 Ok(done) => {
                     out.push(done);
                     rest = others;
@@ -47,10 +49,5 @@ impl AtOnce {
 
 /// Whether a panic says that memory is missing.
 fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
-    let text = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(text), _) => text.to_lowercase(),
-        (_, Some(text)) => text.to_lowercase(),
-        _ => return false,
-    };
-    says_out_of_memory(&text)
+    panic_text(panic).is_some_and(|text| says_out_of_memory(&text.to_lowercase()))
 }

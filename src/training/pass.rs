@@ -13,6 +13,7 @@ use super::taps::{Tap, Taps, Untapped};
 use super::tied::{Embedding, Head, Tied};
 use super::trainable::{Placed, Trains};
 use crate::models::Forward;
+use crate::models::product::matmul;
 use crate::records::Encoded;
 
 /// A micro-batch behind the model.
@@ -190,9 +191,9 @@ impl Work<'_> {
                         ..
                     } => {
                         let (a, b) = factors[&slot].clone();
-                        let before_b = input.clone().matmul(a) * *scale;
+                        let before_b = matmul(input.clone(), a) * *scale;
                         if !second_alone {
-                            let at_a = gradient.clone().matmul(b.transpose()) * *scale;
+                            let at_a = matmul(gradient.clone(), b.transpose()) * *scale;
                             into.push(Entry::whole(self.split(input), self.split(at_a)));
                         }
                         into.push(Entry::whole(self.split(before_b), self.split(gradient)));

@@ -11,13 +11,13 @@ use burn::backend::autodiff::{
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Device, Tensor};
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "cuda-plain"))]
 #[backend_extension(Autodiff, Flex)]
 pub trait Probe: Backend {
     fn probe(x: FloatTensor<Self>, tag: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-plain")]
 #[backend_extension(Autodiff, Flex, Cube)]
 pub trait Probe: Backend {
     fn probe(x: FloatTensor<Self>, tag: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -29,7 +29,7 @@ impl Probe for Flex {
     }
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-plain")]
 impl Probe for burn::backend::Cube {
     fn probe(x: FloatTensor<Self>, _tag: FloatTensor<Self>) -> FloatTensor<Self> {
         x

@@ -205,7 +205,8 @@ fn posterior(scores: &[Vec<f32>], weights: &[f64]) -> Vec<f64> {
     all
 }
 
-fn softmax(scores: &mut [f64]) {
+/// In their place, p of each score.
+pub(crate) fn softmax(scores: &mut [f64]) {
     let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = scores.iter().map(|s| (s - peak).exp()).sum();
     scores.iter_mut().for_each(|s| *s = (*s - peak).exp() / total);

@@ -4,8 +4,9 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::probe::probe;
 use super::trainable::{Placed, Trains};
+use crate::models::product::{matmul, product};
 use crate::models::shape::Kind;
-use crate::models::{Apply, Norm, product};
+use crate::models::{Apply, Norm};
 
 /// A weight's input `[n, in]`, and the tag that will hold the gradient of its output `[n, out]`.
 pub enum Tap {
@@ -139,7 +140,7 @@ fn forward(placed: &Placed, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Te
             ..
         } => {
             let (a, b) = factors[&slot].clone();
-            base + (x.matmul(a) * *scale).matmul(b)
+            base + matmul(matmul(x, a) * *scale, b)
         }
         _ => base,
     }

@@ -11,7 +11,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use super::batch::Batch;
 use super::cross_entropy::CrossEntropy;
 use super::logits::Rows;
-use crate::models::product;
+use crate::models::product::{matmul, product};
 
 /// Rows of logits that exist at once, at least a record's: the fewer pieces, the more rarely a product reads all of E.
 const CHUNK: usize = 512;
@@ -75,7 +75,7 @@ impl Head {
                 let mut at = 0;
                 for (i, n) in piece.counts.iter().enumerate() {
                     let (h, g) = (h.clone().narrow(0, at, *n), g.clone().narrow(0, at, *n));
-                    let inner = |x: &Tensor<2>| x.clone().matmul(x.clone().transpose());
+                    let inner = |x: &Tensor<2>| matmul(x.clone(), x.clone().transpose());
                     let ids = tokens.clone().narrow(0, piece.record + i, 1);
                     records.push((
                         (inner(&g) * inner(&h)).sum_dim(1).sum(),
@@ -84,7 +84,7 @@ impl Head {
                     at += n;
                 }
             } else {
-                let part = g.transpose().matmul(h);
+                let part = matmul(g.transpose(), h);
                 sum = Some(match sum {
                     Some(sum) => sum + part,
                     None => part,
@@ -150,7 +150,7 @@ impl Embedding {
         let records = self.tokens.dims()[0];
         let square = |record: usize| {
             let (e, same) = (self.of(record), self.same(record));
-            (e.clone().matmul(e.transpose()) * same).sum_dim(1).sum()
+            (matmul(e.clone(), e.transpose()) * same).sum_dim(1).sum()
         };
         Tensor::cat((0..records).map(square).collect(), 0).clamp_min(0.0)
     }
@@ -210,7 +210,7 @@ impl Tied {
         for (record, ((_, at_tokens), n)) in self.head.records().iter().zip(&self.head.counts).enumerate() {
             let h = self.head.hidden.clone().narrow(0, start, *n);
             let e = self.embedding.of(record);
-            cross.push((h.matmul(e.transpose()) * at_tokens.clone()).sum() * 2.0);
+            cross.push((matmul(h, e.transpose()) * at_tokens.clone()).sum() * 2.0);
             start += n;
         }
         let all = self.head.squares() + self.embedding.squares() + Tensor::cat(cross, 0);
@@ -295,7 +295,7 @@ mod tests {
         let (_, head) = Head::new(taped, &table, &batch, weights.clone(), true);
         let tied = Tied::new(head, Embedding::new(batch.tokens.clone().inner(), e.clone()));
 
-        let p = activation::softmax(hidden.clone().matmul(table.transpose()), 1);
+        let p = activation::softmax(matmul(hidden.clone(), table.transpose()), 1);
         let [p, hidden, e] = [p, hidden, e].map(read);
         let mut whole = vec![vec![0f64; vocabulary * width]; rows];
         let mut row = 0;

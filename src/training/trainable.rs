@@ -21,8 +21,15 @@ pub trait Trainable: std::fmt::Debug + Send + Sync {
     /// The same, for the optimizer.
     fn values_mut(&mut self) -> &mut [f32];
 
-    /// The same with other values.
-    fn with(&self, values: &[f32]) -> Box<dyn Trainable>;
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Trainable>;
+
+    /// A copy with other values.
+    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
+        let mut other = self.boxed();
+        other.values_mut().copy_from_slice(values);
+        other
+    }
 
     /// On the device of `base`, ready for the passes of one step.
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed;
@@ -126,10 +133,8 @@ impl Trainable for Adapter {
         self.values_mut()
     }
 
-    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
-        let mut other = self.clone();
-        other.values_mut().copy_from_slice(values);
-        Box::new(other)
+    fn boxed(&self) -> Box<dyn Trainable> {
+        Box::new(self.clone())
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
@@ -170,10 +175,8 @@ impl Trainable for SecondFactors {
         self.values_mut()
     }
 
-    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
-        let mut other = self.clone();
-        other.values_mut().copy_from_slice(values);
-        Box::new(other)
+    fn boxed(&self) -> Box<dyn Trainable> {
+        Box::new(self.clone())
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
@@ -202,10 +205,8 @@ impl Trainable for Vectors {
         self.values_mut()
     }
 
-    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
-        let mut other = self.clone();
-        other.values_mut().copy_from_slice(values);
-        Box::new(other)
+    fn boxed(&self) -> Box<dyn Trainable> {
+        Box::new(self.clone())
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
@@ -238,10 +239,8 @@ impl Trainable for Weights {
         self.values_mut()
     }
 
-    fn with(&self, values: &[f32]) -> Box<dyn Trainable> {
-        let mut other = self.clone();
-        other.values_mut().copy_from_slice(values);
-        Box::new(other)
+    fn boxed(&self) -> Box<dyn Trainable> {
+        Box::new(self.clone())
     }
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {

@@ -895,7 +895,7 @@ mod nowhere {
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(found["cores"].as_u64().unwrap() >= 1);
         assert!(found["memory_bytes"].as_u64().unwrap() >= found["memory_free_bytes"].as_u64().unwrap());
-        assert_eq!(found["cuda_compiled_in"], cfg!(feature = "cuda"));
+        assert_eq!(found["cuda_compiled_in"], cfg!(feature = "cuda-plain"));
         assert_eq!(found["pip"]["works"], false);
         assert_eq!(found["hub"]["works"], false);
         let assets = found["assets"].as_array().unwrap();

@@ -250,7 +250,7 @@ fn shapes_that_cannot_be_are_refused() {
             "model.path=missing.gguf",
         ])
         .refused(1, &["missing.gguf"]);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(feature = "cuda-plain"))]
     place
         .call(&[&["bench", "train"][..], &SMALL, &["--device", "cuda"]].concat())
         .refused(2, &["CUDA"]);

@@ -12,7 +12,7 @@ use dpsynth::run::direct_request;
 
 use crate::common::Place;
 
-const ENCODER: &str = concat!(
+pub const ENCODER: &str = concat!(
     "evaluate.dp_direct.encoder=",
     env!("CARGO_MANIFEST_DIR"),
     "/tests/fixtures/bert_roberta"
@@ -31,7 +31,7 @@ fn with(method: &str, more: &[&str]) -> Vec<String> {
     all.flat_map(|setting| ["--set".to_string(), setting]).collect()
 }
 
-fn strings(all: &[String]) -> Vec<&str> {
+pub fn strings(all: &[String]) -> Vec<&str> {
     all.iter().map(String::as_str).collect()
 }
 

@@ -1,12 +1,12 @@
 //! The reference `dp_direct`: a record is bounded, a step is charged, the budget is a wall, and what is paid for is kept.
 
 use crate::common;
+use crate::support::device;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::common::Place;
-use burn::tensor::Device;
 use dpsynth::config::{Clipping, NoiseKind};
 use dpsynth::evaluation::Example;
 use dpsynth::evaluation::direct::features::{Features, Softmax};
@@ -29,7 +29,7 @@ const WIDTH: usize = 8;
 
 fn encoder() -> SentenceEncoder {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert");
-    SentenceEncoder::open(&EncoderFiles::in_folder(&folder), 16, &Device::flex()).unwrap()
+    SentenceEncoder::open(&EncoderFiles::in_folder(&folder), 16, &device()).unwrap()
 }
 
 fn request() -> PlanRequest {

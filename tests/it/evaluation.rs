@@ -1,5 +1,6 @@
 //! What synthetic records are worth: classifiers, their scores, and the comparison of arms.
 
+use crate::support::device;
 use std::cell::Cell;
 use std::path::PathBuf;
 
@@ -80,16 +81,7 @@ fn encoder_config() -> EvaluateConfig {
 
 fn fit_encoder(examples: &[Example], seed: u64) -> EncoderClassifier {
     let files = EncoderFiles::in_folder(&fixture("bert"));
-    EncoderClassifier::fit(
-        &files,
-        examples,
-        2,
-        &encoder_config(),
-        seed,
-        &Device::flex(),
-        &mut |_| Ok(()),
-    )
-    .unwrap()
+    EncoderClassifier::fit(&files, examples, 2, &encoder_config(), seed, &device(), &mut |_| Ok(())).unwrap()
 }
 
 // ---- scores
@@ -220,7 +212,7 @@ fn assert_close(ours: &[f32], expected: &[f32]) {
 fn assert_agrees_with_pytorch(name: &str) {
     let expected = json(&format!("{name}/expected.json"));
     let files = EncoderFiles::in_folder(&fixture(name));
-    let device = Device::flex();
+    let device = device();
     let bert = Bert::load(&BertConfig::read(&files.config).unwrap(), &files.weights, &device).unwrap();
     let rows: Vec<Vec<u32>> = expected["ids"]
         .as_array()
@@ -254,7 +246,7 @@ fn roberta_agrees_with_pytorch() {
 #[test]
 fn padding_changes_no_hidden_state_and_no_mean() {
     let files = EncoderFiles::in_folder(&fixture("bert"));
-    let device = Device::flex();
+    let device = device();
     let bert = Bert::load(&BertConfig::read(&files.config).unwrap(), &files.weights, &device).unwrap();
     let (short, long): (&[u32], &[u32]) = (&[2, 5, 6, 3], &[2, 5, 6, 9, 15, 7, 8, 11, 3]);
     assert_close(
@@ -273,7 +265,7 @@ fn checkpoint_of_other_sizes_is_a_data_error() {
     let files = EncoderFiles::in_folder(&fixture("bert"));
     let mut config = BertConfig::read(&files.config).unwrap();
     config.intermediate_size = 32;
-    let error = Bert::load(&config, &files.weights, &Device::flex()).unwrap_err();
+    let error = Bert::load(&config, &files.weights, &device()).unwrap_err();
     assert_eq!(error.kind(), Kind::Data);
     assert!(error.to_string().contains("intermediate.dense.weight"), "{error}");
 }
@@ -291,7 +283,7 @@ fn encoder_learns_16_examples_by_heart() {
         ..encoder_config()
     };
     let files = EncoderFiles::in_folder(&fixture("bert"));
-    let model = EncoderClassifier::fit(&files, &train, 2, &config, 0, &Device::flex(), &mut |_| Ok(())).unwrap();
+    let model = EncoderClassifier::fit(&files, &train, 2, &config, 0, &device(), &mut |_| Ok(())).unwrap();
     assert_eq!(
         accuracy(&model.predict(&train, &mut |_| Ok(())).unwrap(), &train, 2),
         1.0
@@ -312,15 +304,9 @@ fn encoder_with_a_foreign_tokenizer_is_a_data_error() {
         tokenizer: fixture("bert/config.json"),
         ..EncoderFiles::in_folder(&fixture("bert"))
     };
-    let fit = EncoderClassifier::fit(
-        &files,
-        &reviews(4, 0),
-        2,
-        &encoder_config(),
-        0,
-        &Device::flex(),
-        &mut |_| Ok(()),
-    );
+    let fit = EncoderClassifier::fit(&files, &reviews(4, 0), 2, &encoder_config(), 0, &device(), &mut |_| {
+        Ok(())
+    });
     assert_eq!(fit.err().map(|e| e.kind()), Some(Kind::Data));
 }
 
@@ -349,7 +335,7 @@ impl World {
                 ..encoder_config()
             },
             files: EncoderFiles::in_folder(&fixture("bert")),
-            device: Device::flex(),
+            device: device(),
         }
     }
 

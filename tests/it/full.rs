@@ -4,6 +4,7 @@ use crate::support::*;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
 use dpsynth::machine::workers::Workers;
+use dpsynth::models::product::matmul;
 use dpsynth::models::weights::Weights;
 use dpsynth::models::{Apply, LanguageModel, Norm};
 use dpsynth::records::{Encoded, Units};
@@ -59,7 +60,7 @@ impl Leaves {
 
 impl Apply for Leaves {
     fn map(&mut self, _: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.matrix(weight).transpose())
+        matmul(x, self.matrix(weight).transpose())
     }
 
     fn shift(&mut self, _: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
@@ -95,7 +96,7 @@ fn alone(model: &LanguageModel, record: &Encoded) -> (f64, Vec<f64>) {
     let Leaf::Matrix(table) = &applied.leaves[0] else {
         panic!("the table comes first");
     };
-    let log_p = activation::log_softmax(hidden.matmul(table.clone().transpose()), 1);
+    let log_p = activation::log_softmax(matmul(hidden, table.clone().transpose()), 1);
     let targets = n + 1 - record.prompt;
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids[record.prompt..].to_vec(), [targets, 1]), &device);
     let loss = -log_p.narrow(0, record.prompt - 1, targets).gather(1, ids).mean();

@@ -1,6 +1,7 @@
 //! The CPU's kernels against the same operations composed of Burn's, and rows that must not see each other.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use crate::support::device;
+use burn::tensor::{DType, Tensor, TensorData};
 use dpsynth::models::fused::{Heads, Rotary, causal_attention, composed, geglu, rms_norm, swiglu};
 use dpsynth::training::cross_entropy::{self, cross_entropy};
 
@@ -11,7 +12,7 @@ fn values(n: usize, seed: usize) -> Vec<f32> {
 }
 
 fn tensor<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex().autodiff())
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &device().autodiff())
 }
 
 fn read<const D: usize>(t: Tensor<D>) -> Vec<f32> {
@@ -79,7 +80,7 @@ const MATRICES: [[usize; 2]; 4] = [[1, 8], [7, 33], [100, 576], [257, 100]];
 #[test]
 fn rms_norm_and_its_gradient_are_those_of_burn() {
     for [n, width] in MATRICES {
-        let gain = Tensor::<1>::from_data(TensorData::new(values(width, 2), [width]), &Device::flex());
+        let gain = Tensor::<1>::from_data(TensorData::new(values(width, 2), [width]), &device());
         assert_agree(
             &format!("{n} × {width}"),
             &|x| rms_norm(x[0].clone(), &gain, 1e-5),
@@ -115,7 +116,7 @@ fn geglu_and_its_gradients_are_those_of_burn() {
 
 #[test]
 fn a_broken_row_spoils_no_other_row_of_norm_and_gate() {
-    let gain = Tensor::<1>::from_data(TensorData::new(values(33, 2), [33]), &Device::flex());
+    let gain = Tensor::<1>::from_data(TensorData::new(values(33, 2), [33]), &device());
     let x = |seed| (values(5 * 33, seed), [5, 33]);
     assert_rows_apart("norm", &|x| rms_norm(x[0].clone(), &gain, 1e-5), &[x(1)], 5, 3);
     assert_rows_apart("gate", &|x| swiglu(x[0].clone(), x[1].clone()), &[x(1), x(2)], 5, 3);
@@ -126,7 +127,7 @@ fn a_broken_row_spoils_no_other_row_of_norm_and_gate() {
 fn infinity_is_not_hidden() {
     let mut x = values(16, 1);
     x[3] = f32::INFINITY;
-    let gain = Tensor::<1>::ones([8], &Device::flex());
+    let gain = Tensor::<1>::ones([8], &device());
     let y = read(rms_norm(tensor(&x, [2, 8]), &gain, 1e-5));
     assert!(!y[3].is_finite() && y[8..].iter().all(|y| y.is_finite()));
     let y = read(swiglu(tensor(&x, [2, 8]), tensor(&[1.0; 16], [2, 8])));
@@ -143,7 +144,7 @@ fn rotary(shape: Heads) -> Rotary {
     let angle = |i: usize| (i / half) as f32 * 0.3f32.powi((i % half) as i32);
     let table = |f: fn(f32) -> f32| -> Tensor<2> {
         let values: Vec<f32> = (0..shape.tokens * half).map(|i| f(angle(i))).collect();
-        Tensor::from_data(TensorData::new(values, [shape.tokens, half]), &Device::flex())
+        Tensor::from_data(TensorData::new(values, [shape.tokens, half]), &device())
     };
     Rotary {
         cos: table(f32::cos),
@@ -248,7 +249,7 @@ fn other_element_types_take_burns_operations() {
     assert_eq!(y.dtype(), DType::BF16);
     let exact = read(causal_attention(q.clone(), k, v, shape, &Rotary { cos, sin }));
     assert!(relative(&read(y.cast(DType::F32)), &exact) < 5e-2);
-    let gain = Tensor::<1>::ones([48], &Device::flex());
+    let gain = Tensor::<1>::ones([48], &device());
     let y = rms_norm(half(q.clone()), &gain.clone().cast(DType::BF16), 1e-5);
     assert!(relative(&read(y.cast(DType::F32)), &read(rms_norm(q.clone(), &gain, 1e-5))) < 2e-2);
     let y = swiglu(half(q.clone()), half(q.clone()));
@@ -261,7 +262,7 @@ fn other_element_types_take_burns_operations() {
 fn predictions(n: usize, width: usize, vocabulary: usize) -> (Vec<f32>, Tensor<2>, Vec<u32>, Vec<f32>) {
     let head = Tensor::from_data(
         TensorData::new(values(vocabulary * width, 2), [vocabulary, width]),
-        &Device::flex(),
+        &device(),
     );
     let targets = (0..n).map(|i| ((i * 7919) % vocabulary) as u32).collect();
     let weights = (0..n).map(|i| 1.0 / (1 + i % 9) as f32).collect();
@@ -285,7 +286,7 @@ fn losses_and_their_gradient_are_those_of_burn() {
         let inner = tensor(&h, [n, width]).inner();
         let (expected, expected_gradient) = cross_entropy::composed(inner, head, &targets);
         let weights = TensorData::new(weights, [n, 1]);
-        let expected_gradient = expected_gradient * Tensor::from_data(weights, &Device::flex());
+        let expected_gradient = expected_gradient * Tensor::from_data(weights, &device());
         assert!(relative(&losses, &expected) < 1e-5, "losses of {n}");
         let off = relative(&gradient, &read(expected_gradient));
         assert!(off < 1e-5, "gradient of {n}: {off:e} off");

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::parity::{held_against, numbers};
-use crate::support::{block, floats, furthest, ids, values};
-use burn::tensor::Device;
+use crate::support::{block, device, floats, furthest, ids, values};
 use dpsynth::models::cache::Way;
 use dpsynth::models::lora::Adapter;
 use dpsynth::models::shape::Kind;
@@ -22,7 +21,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn model() -> LanguageModel {
-    LanguageModel::open(&folder("gpt2"), &Device::flex()).expect("a model")
+    LanguageModel::open(&folder("gpt2"), &device()).expect("a model")
 }
 
 fn vocabulary() -> Vocabulary {
@@ -115,7 +114,7 @@ fn texts_behind_a_prompt_are_worth_what_transformers_says() {
 fn an_adapter_that_peft_saved_gives_pefts_logits() {
     let (model, expected) = (model(), expected());
     let adapter = adapter(&model);
-    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
+    let merged = model.merged(|slot| adapter.delta(slot, &device()));
     let tokens = ids(&expected["texts"][0]["ids_as_record"]);
     let off = furthest(logits(&merged, &tokens), floats(&expected["lora"]["logits"]));
     assert!(off < 1e-4, "logits are {off:e} off");
@@ -173,7 +172,7 @@ fn weights_go_back_into_the_form_of_checkpoints() {
 
 #[test]
 fn a_head_of_its_own_gives_transformers_logits() {
-    let model = LanguageModel::open(&folder("gpt2_untied"), &Device::flex()).expect("a model");
+    let model = LanguageModel::open(&folder("gpt2_untied"), &device()).expect("a model");
     let expected = expected();
     let tokens = ids(&expected["texts"][0]["ids_as_record"]);
     let off = furthest(logits(&model, &tokens), floats(&expected["untied"]["logits"]));
@@ -190,9 +189,7 @@ fn a_tensor_that_would_be_ignored_is_refused() {
     let other = config.replace("\"n_layer\": 2", "\"n_layer\": 1");
     assert_ne!(config, other);
     std::fs::write(copy.path().join("config.json"), other).expect("writes");
-    let error = LanguageModel::open(copy.path(), &Device::flex())
-        .err()
-        .expect("refused");
+    let error = LanguageModel::open(copy.path(), &device()).err().expect("refused");
     assert!(
         error.to_string().contains("does not apply: transformer.h.1."),
         "{error}"

@@ -1,9 +1,6 @@
 //! Low-dimensional sets of a language model's weights: gains and biases, and the second of two factors of low rank.
 #![cfg(unix)]
 
-use std::path::PathBuf;
-
-use burn::tensor::Device;
 use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
 use dpsynth::models::lora::Adapter;
 use dpsynth::models::lora_fa::SecondFactors;
@@ -17,18 +14,18 @@ use dpsynth::training::objective::Objective;
 use dpsynth::training::trainable::{self, Trainable};
 
 use crate::common::Place;
-use crate::support::furthest;
+use crate::parity::beside;
+use crate::support::{device, furthest};
 
 const FAMILIES: [&str; 7] = ["llama3", "llama_bias", "mistral", "qwen2", "qwen3", "gemma3", "gpt2"];
 
 fn model(family: &str) -> LanguageModel {
-    let below = match family {
-        "gpt2" => "tests/fixtures",
-        _ => "tests/parity",
+    let folder = match family {
+        "gpt2" => beside("../fixtures/gpt2"),
+        _ => beside(family),
     };
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(below).join(family);
     let files = ModelFiles::open(&folder).expect("opens");
-    files.model(&Device::flex()).expect("a model")
+    files.model(&device()).expect("a model")
 }
 
 fn records() -> Vec<Encoded> {

@@ -13,6 +13,8 @@ mod clearance;
 mod cli;
 mod compare;
 mod crash;
+#[cfg(feature = "cuda-plain")]
+mod cuda;
 mod direct;
 mod documents;
 mod evaluation;

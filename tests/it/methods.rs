@@ -9,13 +9,8 @@ use dpsynth::privacy::accountant::tradeoff::Curve;
 use dpsynth::training::clip::Clip;
 use dpsynth::training::optimizer::{Optimizer, Rule};
 
+use crate::classify::{ENCODER, strings};
 use crate::common::Place;
-
-const ENCODER: &str = concat!(
-    "evaluate.dp_direct.encoder=",
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/bert_roberta"
-);
 
 fn classify(more: &[&str]) -> Vec<String> {
     let own = [
@@ -47,10 +42,6 @@ fn place_with_public() -> Place {
     }
     place.write("public.csv", public);
     place
-}
-
-fn strings(all: &[String]) -> Vec<&str> {
-    all.iter().map(String::as_str).collect()
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The language model against transformers and PEFT, and files that are not what they should be.
 
 use crate::support::*;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use dpsynth::Error;
 use dpsynth::config::{LabelConfig, PromptConfig};
 use dpsynth::error::Kind;
 use dpsynth::models::cache::{Cache, Past, Prompt, Way};
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::{Adapter, Factors};
+use dpsynth::models::product::matmul;
 use dpsynth::models::{LanguageModel, ModelFiles, Plain};
 use dpsynth::records::prompt::{self, ChatTemplate};
 use dpsynth::records::{LabelSpace, Record, Vocabulary};
@@ -103,7 +104,7 @@ const WAYS: [Way; 2] = [Way::Memory, Way::Tensors];
 
 /// A prompt that has passed through the model.
 fn prompt_of(model: &LanguageModel, tokens: &[u32]) -> Prompt {
-    let mut prompt = Prompt::new(tokens.len(), &Device::flex());
+    let mut prompt = Prompt::new(tokens.len(), &device());
     let logits_of =
         |past: Option<&mut dyn Past>| values(model.logits(model.hidden(block(&[tokens]), past, &mut Plain)));
     assert!(furthest(logits_of(Some(&mut prompt)), logits_of(None)) < 1e-5);
@@ -139,7 +140,7 @@ fn decoding_step_by_step_equals_the_full_forward() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
     let prompts = [prompt_of(&model, &tokens[..3])];
     for way in WAYS {
-        let mut cache = Cache::by(way, model.shape(), &prompts, 1, tokens.len() - 3, &Device::flex());
+        let mut cache = Cache::by(way, model.shape(), &prompts, 1, tokens.len() - 3, &device());
         cache.begin(0, 0);
         for end in 4..=tokens.len() {
             let stepwise = next(&model, &mut cache, &[(0, tokens[end - 1])]).remove(0);
@@ -157,7 +158,7 @@ fn rows_that_begin_and_end_at_different_times_do_not_see_each_other() {
     let known = prompts.map(|p| prompt_of(&model, p));
     const CAPACITY: usize = 5;
     for way in WAYS {
-        let mut cache = Cache::by(way, model.shape(), &known, 3, CAPACITY, &Device::flex());
+        let mut cache = Cache::by(way, model.shape(), &known, 3, CAPACITY, &device());
         let mut rows: [Vec<u32>; 3] = Default::default();
         for step in 0..25 {
             let mut tokens = Vec::new();
@@ -188,7 +189,7 @@ fn a_row_computes_the_same_bits_whatever_the_number_of_rows() {
     let model = model();
     let known = [prompt_of(&model, &[1, 50, 60]), prompt_of(&model, &[1, 80])];
     let drawn = |rows: usize| {
-        let mut cache = Cache::new(model.shape(), &known, rows, 8, &Device::flex());
+        let mut cache = Cache::new(model.shape(), &known, rows, 8, &device());
         (0..rows).for_each(|row| cache.begin(row, row % 2));
         let mut step = |i: u32| {
             let tokens: Vec<(usize, u32)> = (0..rows).map(|row| (row, 30 + 11 * i + row as u32 % 9)).collect();
@@ -210,7 +211,7 @@ fn a_row_computes_the_same_bits_whatever_the_number_of_rows() {
 fn an_adapter_that_peft_saved_gives_pefts_logits() {
     let (model, expected) = (model(), expected());
     let adapter = adapter(&model);
-    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
+    let merged = model.merged(|slot| adapter.delta(slot, &device()));
     let all = logits(&merged, &ids(&expected["sequence"]));
     let last = all[all.len() - model.shape().vocabulary..].to_vec();
     let off = furthest(last, floats(&expected["lora"]["logits"]));
@@ -223,8 +224,8 @@ struct Applied(Factors, f64);
 impl dpsynth::models::Apply for Applied {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let (a, b) = &self.0[&slot];
-        let lora = x.clone().matmul(a.clone()).matmul(b.clone()) * self.1;
-        x.matmul(weight.clone().transpose()) + lora
+        let lora = matmul(matmul(x.clone(), a.clone()), b.clone()) * self.1;
+        matmul(x, weight.clone().transpose()) + lora
     }
 }
 
@@ -232,8 +233,8 @@ impl dpsynth::models::Apply for Applied {
 fn merged_lora_equals_applied_lora() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
     let adapter = adapter(&model);
-    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
-    let mut applied = Applied(adapter.tensors(&Device::flex()), adapter.scale());
+    let merged = model.merged(|slot| adapter.delta(slot, &device()));
+    let mut applied = Applied(adapter.tensors(&device()), adapter.scale());
     let hidden = model.hidden(block(&[&tokens]), None, &mut applied);
     let off = furthest(values(model.logits(hidden)), logits(&merged, &tokens));
     assert!(off < 1e-4, "merged and applied differ by {off:e}");
@@ -248,7 +249,7 @@ fn a_fresh_adapter_changes_nothing() {
     let (model, tokens) = (model(), ids(&expected()["sequence"]));
     let adapter = Adapter::new(model.shape(), 4, 8.0, 7);
     assert!(adapter.values().iter().any(|v| *v != 0.0));
-    let merged = model.merged(|slot| adapter.delta(slot, &Device::flex()));
+    let merged = model.merged(|slot| adapter.delta(slot, &device()));
     assert_eq!(logits(&merged, &tokens), logits(&model, &tokens));
 }
 
@@ -307,7 +308,7 @@ fn an_adapter_of_another_rank_or_cut_short_is_refused() {
 fn open(bytes: Vec<u8>) -> Result<(), Error> {
     let gguf = Gguf::parse("model.gguf", bytes)?;
     Vocabulary::from_gguf(&gguf)?;
-    ModelFiles::Gguf(gguf).model(&Device::flex()).map(drop)
+    ModelFiles::Gguf(gguf).model(&device()).map(drop)
 }
 
 fn refusal(bytes: Vec<u8>) -> String {

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{block, floats, furthest, ids, norm, values};
-use burn::tensor::Device;
+use crate::support::{block, device, floats, furthest, ids, norm, values};
 use dpsynth::config::{Clipping, Precision};
 use dpsynth::models::cache::Way;
 use dpsynth::models::load::blocks::Format;
@@ -85,7 +84,7 @@ impl Family {
             .join(name);
         let expected = std::fs::read(folder.join("expected.json")).expect("reads");
         Family {
-            model: LanguageModel::open(&folder, &Device::flex()).expect("a model"),
+            model: LanguageModel::open(&folder, &device()).expect("a model"),
             expected: serde_json::from_slice(&expected).expect("JSON"),
             folder,
         }
@@ -113,7 +112,7 @@ impl Family {
         self.hold_going_on();
         self.hold_worth_behind_a_prompt();
         let adapter = self.adapter();
-        let merged = self.model.merged(|slot| adapter.delta(slot, &Device::flex()));
+        let merged = self.model.merged(|slot| adapter.delta(slot, &device()));
         let tokens = ids(&self.expected["texts"][0]["tokens"]);
         let off = furthest(logits(&merged, &tokens), floats(&self.expected["lora"]["logits"]));
         assert!(off < 1e-4, "logits with the adapter are {off:e} off");
@@ -228,7 +227,7 @@ fn p5_gemma3_is_that_of_transformers() {
     Family::open("gemma3").hold();
 }
 
-fn beside(name: &str) -> PathBuf {
+pub fn beside(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/parity")
         .join(name)
@@ -242,7 +241,7 @@ fn of_gguf() -> Value {
 #[test]
 fn a_gguf_gives_the_logits_of_its_checkpoint() {
     for name in ["llama3", "qwen2", "qwen3"] {
-        let model = LanguageModel::open(&beside(&format!("{name}.gguf")), &Device::flex()).expect("a model");
+        let model = LanguageModel::open(&beside(&format!("{name}.gguf")), &device()).expect("a model");
         let family = Family::open(name);
         for text in family.texts() {
             let off = furthest(logits(&model, &ids(&text["tokens"])), floats(&text["logits"]));
@@ -260,7 +259,7 @@ fn a_gguf_gives_the_logits_of_its_checkpoint() {
             assert!(same, "{name}: {key} is {} and {}", own[key], theirs[key]);
         }
     }
-    let model = LanguageModel::open(&beside("gemma3.gguf"), &Device::flex()).expect("a model");
+    let model = LanguageModel::open(&beside("gemma3.gguf"), &device()).expect("a model");
     for text in of_gguf()["gemma3"].as_array().expect("texts") {
         let off = furthest(logits(&model, &ids(&text["tokens"])), floats(&text["logits"]));
         assert!(off < 1e-4, "gemma3: logits are {off:e} off");
@@ -344,9 +343,7 @@ fn a_missing_shard_a_wrong_shape_and_a_shard_elsewhere_are_told_by_name() {
         }
     };
     let refused = || {
-        let error = LanguageModel::open(copy.path(), &Device::flex())
-            .err()
-            .expect("refused");
+        let error = LanguageModel::open(copy.path(), &device()).err().expect("refused");
         assert_eq!(error.exit_code(), 3, "{error}");
         error.to_string()
     };
@@ -403,7 +400,7 @@ fn a_missing_shard_a_wrong_shape_and_a_shard_elsewhere_are_told_by_name() {
         "\"max_position_embeddings\": 1048576",
     );
     assert_eq!(
-        LanguageModel::open(copy.path(), &Device::flex())
+        LanguageModel::open(copy.path(), &device())
             .expect("a model")
             .shape()
             .context,

@@ -1,9 +1,7 @@
 //! Private training beside weights of a few bits: what is packed is what bitsandbytes and ggml have, and what is trained beside
 //! it is what would be trained beside the same numbers unpacked (rule P5).
 
-use std::path::PathBuf;
-
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
 use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
 use dpsynth::models::load::Held;
 use dpsynth::models::nf4::Nf4;
@@ -17,20 +15,14 @@ use dpsynth::training::trainable;
 use safetensors::SafeTensors;
 
 use crate::common::Place;
-use crate::parity::numbers;
-use crate::support::{block, fixture, furthest, values};
+use crate::parity::{beside, numbers};
+use crate::support::{block, device, fixture, furthest, values};
 
 const FAMILIES: [&str; 6] = ["llama3", "llama_bias", "mistral", "qwen2", "qwen3", "gemma3"];
 
-fn beside(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/parity")
-        .join(name)
-}
-
 fn packed(name: &str) -> LanguageModel {
     let files = ModelFiles::open(&beside(name)).expect("opens");
-    files.packed_model(&Device::flex()).expect("a model")
+    files.packed_model(&device()).expect("a model")
 }
 
 #[test]
@@ -71,8 +63,8 @@ fn nf4_is_that_of_bitsandbytes_bit_for_bit() {
 #[test]
 fn what_a_gguf_packs_stays_as_it_is() {
     let files = ModelFiles::open(&fixture("model.gguf")).expect("opens");
-    let whole = files.model(&Device::flex()).expect("a model");
-    let packed = files.packed_model(&Device::flex()).expect("a model");
+    let whole = files.model(&device()).expect("a model");
+    let packed = files.packed_model(&device()).expect("a model");
     assert!(packed.is_packed() && !whole.is_packed());
     let (own, kept) = (whole.values(), packed.values());
     let (mut at, mut rounded) = (0, Vec::new());
@@ -93,7 +85,7 @@ fn what_a_gguf_packs_stays_as_it_is() {
 #[test]
 fn a_packed_map_takes_about_half_a_byte_a_weight() {
     let weights: Vec<f32> = (0..256 * 1024).map(|i| (i as f32).sin()).collect();
-    let packed = Packed::new(Held::Numbers(weights), [256, 1024], &Device::flex());
+    let packed = Packed::new(Held::Numbers(weights), [256, 1024], &device());
     assert!((packed.bytes() as f64 / (256.0 * 1024.0) - 0.5159).abs() < 0.001);
     assert_eq!(packed.unpacked().dims(), [256, 1024]);
     assert_eq!(packed.into_type(DType::BF16).unpacked().dtype(), DType::BF16);
@@ -180,9 +172,9 @@ fn a_run_beside_packed_weights_goes_the_whole_way() {
         "{}",
         said.stderr
     );
-    let base = LanguageModel::open(&place.path("out/base"), &Device::flex()).expect("the base");
+    let base = LanguageModel::open(&place.path("out/base"), &device()).expect("the base");
     let packed = ModelFiles::open(&fixture("model.gguf")).expect("opens");
-    let packed = packed.packed_model(&Device::flex()).expect("a model").values();
+    let packed = packed.packed_model(&device()).expect("a model").values();
     let off = furthest(base.values(), packed);
     // Exports are bfloat16 by default.
     assert!(off < 0.02, "{off}");

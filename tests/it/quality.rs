@@ -1,10 +1,10 @@
 //! What synthetic records are like, beside real ones: each measure against independent numbers, and how it behaves.
 
+use crate::support::device;
 use std::cell::Cell;
 use std::path::PathBuf;
 
 use crate::common::Place;
-use burn::tensor::Device;
 use dpsynth::config::QualityConfig;
 use dpsynth::error::Kind;
 use dpsynth::evaluation::Example;
@@ -99,7 +99,7 @@ fn records(kind: &str, count: usize, seed: usize) -> Vec<Example> {
 }
 
 fn encoder() -> SentenceEncoder {
-    SentenceEncoder::open(&EncoderFiles::in_folder(&fixture("bert")), 24, &Device::flex()).unwrap()
+    SentenceEncoder::open(&EncoderFiles::in_folder(&fixture("bert")), 24, &device()).unwrap()
 }
 
 fn no_encoder() -> Result<Option<SentenceEncoder>> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::common::Place;
 use crate::support::*;
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use dpsynth::config::ColumnKind;
 use dpsynth::config::{LabelConfig, LabelPrior, NamedPrior, RefineAction, RefineConfig};
 use dpsynth::error::Kind;
@@ -221,10 +221,7 @@ fn tokens_picked_by_tensor_operations_are_those_picked_in_f64() {
                 .collect();
             let mut uniforms: Vec<f64> = (0..RECORDS).map(|_| rng.random()).collect();
             (uniforms[0], uniforms[1]) = (0.0, 1.0 - f64::EPSILON);
-            let tensor = Tensor::from_data(
-                TensorData::new(logits.clone(), [RECORDS * rows, vocabulary]),
-                &Device::flex(),
-            );
+            let tensor = Tensor::from_data(TensorData::new(logits.clone(), [RECORDS * rows, vocabulary]), &device());
             let guidance: Vec<f64> = (0..RECORDS).map(|i| choice.guidance * (i % 3) as f64).collect();
             let picked = pick_on_device(tensor, rows, choice, &guidance, None, &uniforms).into_data();
             let picked: Vec<i64> = picked.iter::<i64>().collect();
@@ -448,7 +445,7 @@ fn a_masked_token_is_never_drawn_however_much_guidance_favours_it() {
     let other = [1.0, 0.5, 0.05, 1e-9].map(f32::ln);
     let kept = |choice: Choice| -> Vec<u32> {
         let on_device = |u: f64| {
-            let both = Tensor::from_data(TensorData::new([own, other].concat(), [2, 4]), &Device::flex());
+            let both = Tensor::from_data(TensorData::new([own, other].concat(), [2, 4]), &device());
             pick_on_device(both, 2, choice, &[choice.guidance], None, &[u])
                 .into_data()
                 .iter::<i64>()

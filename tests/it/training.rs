@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::support::*;
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Int, Tensor, TensorData, activation};
 use dpsynth::config::{Clipping, FinetuneConfig, Method, NoiseKind};
 use dpsynth::error::Kind;
 use dpsynth::machine::workers::Workers;
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::{Adapter, Factors};
+use dpsynth::models::product::matmul;
 use dpsynth::models::{Apply, LanguageModel, ModelFiles};
 use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, verify};
 use dpsynth::progress::Silent;
@@ -40,8 +41,8 @@ struct Leaves {
 impl Apply for Leaves {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         let (a, b) = &self.factors[&slot];
-        let lora = x.clone().matmul(a.clone()).matmul(b.clone()) * self.scale;
-        x.matmul(weight.clone().transpose()) + lora
+        let lora = matmul(matmul(x.clone(), a.clone()), b.clone()) * self.scale;
+        matmul(x, weight.clone().transpose()) + lora
     }
 }
 
@@ -361,7 +362,7 @@ fn model_with_a_token_that_overflows() -> (LanguageModel, Adapter) {
         bytes[start + token * width / 32 * 34 + 2] = if token == 9 { 127 } else { 0 };
     }
     let files = ModelFiles::Gguf(Gguf::parse("model", bytes).unwrap());
-    let model = files.model(&Device::flex()).unwrap();
+    let model = files.model(&device()).unwrap();
     let mut adapter = adapter(&plain);
     // V of the first block: A [width, 2], then B [2, 32].
     let qk = 2 * (width + width) + 2 * (width + width / 2);
@@ -418,7 +419,7 @@ fn p5_an_adapter_that_overflows_everything_gives_a_zero_sum() {
 
 #[test]
 fn cross_entropy_equals_plain_autodiff_across_chunks() {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let (n, width, vocabulary) = (300, 16, 50);
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let mut normal = |len: usize| (0..len).map(|_| rng.random_range(-2.0f32..2.0)).collect::<Vec<f32>>();
@@ -433,7 +434,7 @@ fn cross_entropy_equals_plain_autodiff_across_chunks() {
     let our_gradient = values(h.grad(&ours.surrogate.backward()).unwrap());
 
     let h = tensor(&hidden, [n, width]).require_grad();
-    let log_p = activation::log_softmax((h.clone() * 3.0).matmul(head.transpose()), 1);
+    let log_p = activation::log_softmax(matmul(h.clone() * 3.0, head.transpose()), 1);
     let ids: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
     let losses = -log_p.gather(1, Tensor::<2, Int>::from_data(TensorData::new(ids, [n, 1]), &device));
     assert!(furthest(ours.losses, values(losses.clone().inner())) < 1e-4);
@@ -836,27 +837,30 @@ fn with_room_for(room: usize, items: &[u32]) -> u32 {
 fn out_of_memory_halves_the_micro_batch_and_the_work_goes_on() {
     let items: Vec<u32> = (1..=20).collect();
     let at_once = AtOnce::new(16);
-    let parts = at_once.each(&items, |piece| with_room_for(5, piece));
+    let parts = at_once.each(&device(), &items, |piece| with_room_for(5, piece));
     assert_eq!(parts.iter().sum::<u32>(), 210, "every item counts once");
     assert_eq!(at_once.size(), 4);
     for message in OUT_OF_MEMORY {
         let at_once = AtOnce::new(2);
-        at_once.each(&items, |piece| assert!(piece.len() == 1, "{message}"));
+        at_once.each(&device(), &items, |piece| assert!(piece.len() == 1, "{message}"));
         assert_eq!(at_once.size(), 1, "{message}");
     }
     // Later batches begin with what fits.
-    assert_eq!(at_once.each(&items, |piece| with_room_for(4, piece)).len(), 5);
-    assert!(at_once.each(&[], |piece: &[u32]| piece.len()).is_empty());
+    assert_eq!(
+        at_once.each(&device(), &items, |piece| with_room_for(4, piece)).len(),
+        5
+    );
+    assert!(at_once.each(&device(), &[], |piece: &[u32]| piece.len()).is_empty());
 }
 
 #[test]
 #[should_panic(expected = "An out-of-memory error")]
 fn an_item_that_does_not_fit_alone_is_not_tried_for_ever() {
-    AtOnce::new(8).each(&[1, 2, 3], |piece| with_room_for(0, piece));
+    AtOnce::new(8).each(&device(), &[1, 2, 3], |piece| with_room_for(0, piece));
 }
 
 #[test]
 #[should_panic(expected = "something else")]
 fn another_panic_passes_through() {
-    AtOnce::new(8).each(&[1, 2, 3], |_| panic!("something else"));
+    AtOnce::new(8).each(&device(), &[1, 2, 3], |_| panic!("something else"));
 }

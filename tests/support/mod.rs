@@ -4,12 +4,26 @@
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use dpsynth::config::DeviceChoice;
 use dpsynth::models::LanguageModel;
+use dpsynth::models::device::choose;
 use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::Adapter;
 use dpsynth::records::{Encoded, Vocabulary};
 use safetensors::SafeTensors;
 use serde_json::Value;
+
+/// Where the tests compute: on the CPU, or on CUDA with `DPSYNTH_TEST_DEVICE=cuda`.
+///
+/// # Panics
+/// CUDA is asked for and does not work: no test passes for want of a device.
+pub fn device() -> Device {
+    match std::env::var("DPSYNTH_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("" | "cpu") => Device::flex(),
+        Ok("cuda") => choose(DeviceChoice::Cuda).expect("CUDA"),
+        Ok(other) => panic!("DPSYNTH_TEST_DEVICE is cpu or cuda, not {other}"),
+    }
+}
 
 /// A file beside `fixtures/llama.py`.
 pub fn fixture(name: &str) -> PathBuf {
@@ -27,7 +41,7 @@ pub fn gguf() -> Gguf {
 }
 
 pub fn model() -> LanguageModel {
-    LanguageModel::open(&fixture("model.gguf"), &Device::flex()).unwrap()
+    LanguageModel::open(&fixture("model.gguf"), &device()).unwrap()
 }
 
 pub fn vocabulary() -> Vocabulary {
@@ -81,7 +95,7 @@ pub fn ids(v: &Value) -> Vec<u32> {
 
 pub fn block(rows: &[&[u32]]) -> Tensor<2, Int> {
     let ids: Vec<i32> = rows.iter().flat_map(|r| r.iter().map(|t| *t as i32)).collect();
-    Tensor::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), &Device::flex())
+    Tensor::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), &device())
 }
 
 pub fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {

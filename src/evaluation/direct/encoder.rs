@@ -117,29 +117,11 @@ impl Learner for DirectEncoder {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
+    use super::super::fixture::{SETS, encoder};
     use super::*;
     use crate::models::bert::TokenBatch;
 
-    const SETS: [Trained; 7] = [
-        Trained::Lora { rank: 2, alpha: 4.0 },
-        Trained::LoraFa { rank: 2, alpha: 4.0 },
-        Trained::Ia3,
-        Trained::Full,
-        Trained::BitFit,
-        Trained::LastLayer,
-        Trained::Prefix { tokens: 3 },
-    ];
     const FAMILIES: [&str; 3] = ["bert", "bert_distil", "bert_roberta"];
-
-    fn encoder(family: &str, trained: Trained) -> DirectEncoder {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures")
-            .join(family);
-        let files = EncoderFiles::in_folder(&folder);
-        DirectEncoder::open(&files, 16, 2, trained, &Device::flex()).expect("an encoder")
-    }
 
     fn example(text: &str, label: usize) -> Example {
         Example {

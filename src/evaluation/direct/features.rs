@@ -14,6 +14,7 @@ use crate::evaluation::Example;
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::linear::argmax;
 use crate::machine::workers::Workers;
+use crate::training::scorer::softmax;
 
 /// p(label | vector) = softmax(W·vector + b).
 #[derive(Clone, Debug, PartialEq)]
@@ -65,10 +66,7 @@ impl Softmax {
     /// p(label | vector) of each label.
     fn probabilities(&self, vector: &[f32]) -> Vec<f64> {
         let mut all = self.scores(vector);
-        let top = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        all.iter_mut().for_each(|s| *s = (*s - top).exp());
-        let sum: f64 = all.iter().sum();
-        all.iter_mut().for_each(|s| *s /= sum);
+        softmax(&mut all);
         all
     }
 

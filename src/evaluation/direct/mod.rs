@@ -228,21 +228,13 @@ impl Drawn for Batch<'_> {
 
     fn sum(&self, values: &[f32], bounds: &Bounds, shows: &Shows) -> Vec<f64> {
         let placed = self.learner.place(values);
-        let vector = |(_, example): &(usize, &Example)| {
+        bounds.sum(self.workers, &self.records, |example| {
             shows(&Shown {
                 learner: self.learner,
                 placed: placed.as_ref(),
                 example,
             })
-        };
-        let mut sum = vec![0f64; bounds.len()];
-        self.workers.each(&self.records, vector, |(size, _), vector| {
-            // What cannot be read contributes zero (P5): to stop at it would show that it was drawn.
-            if let Some(vector) = vector {
-                bounds.add(&vector, 1.0 / *size as f64, &mut sum);
-            }
-        });
-        sum
+        })
     }
 
     fn losses(&self, points: [&[f32]; 2]) -> Vec<(usize, Option<[f64; 2]>)> {
@@ -256,23 +248,16 @@ impl Drawn for Batch<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+mod fixture {
     use burn::tensor::Device;
 
     use super::encoder::DirectEncoder;
     use super::*;
-    use crate::config::{Ascent, Clipping};
     use crate::evaluation::encoder::EncoderFiles;
     use crate::models::bert::classifier::Trained;
-    use crate::training::ways::candidates::Candidates;
-    use crate::training::ways::flat::Flat;
-    use crate::training::ways::gradient::Gradient;
-    use crate::training::ways::norm;
-    use crate::training::ways::projection::Projection;
-    use crate::training::ways::zeroth_order::ZerothOrder;
 
-    const C: f64 = 0.1;
-    const SETS: [Trained; 7] = [
+    /// Each set of weights that there is.
+    pub const SETS: [Trained; 7] = [
         Trained::Lora { rank: 2, alpha: 4.0 },
         Trained::LoraFa { rank: 2, alpha: 4.0 },
         Trained::Ia3,
@@ -282,12 +267,31 @@ mod tests {
         Trained::Prefix { tokens: 3 },
     ];
 
-    fn encoder(trained: Trained) -> DirectEncoder {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert_roberta");
+    /// A tiny encoder of a family, of which so much is trained.
+    pub fn encoder(family: &str, trained: Trained) -> DirectEncoder {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(family);
         let files = EncoderFiles::in_folder(&folder);
         DirectEncoder::open(&files, 16, 2, trained, &Device::flex()).expect("an encoder")
     }
+}
 
+#[cfg(test)]
+mod tests {
+    use super::encoder::DirectEncoder;
+    use super::fixture::{SETS, encoder};
+    use super::*;
+    use crate::config::{Ascent, Clipping};
+    use crate::models::bert::classifier::Trained;
+    use crate::training::ways::candidates::Candidates;
+    use crate::training::ways::flat::Flat;
+    use crate::training::ways::gradient::Gradient;
+    use crate::training::ways::norm;
+    use crate::training::ways::projection::Projection;
+    use crate::training::ways::zeroth_order::ZerothOrder;
+
+    const C: f64 = 0.1;
     fn examples() -> Vec<Example> {
         let texts = ["a fine film", "dull", "a dull film and a fine end", "", "fine"];
         let example = |(i, text): (usize, &&str)| Example {
@@ -330,7 +334,7 @@ mod tests {
         // The last two are one unit's.
         let units = Units::of_groups(examples(), &[0, 1, 2, 3, 3], 2);
         for trained in SETS {
-            let encoder = encoder(trained);
+            let encoder = encoder("bert_roberta", trained);
             let public_ones = examples();
             let (values, optimizer) = midway(&encoder);
             let workers = Workers::with(3);
@@ -372,7 +376,7 @@ mod tests {
     /// Without noise and clipping, each way finds the gradient or a part of it: along it the loss falls.
     #[test]
     fn every_way_goes_down() {
-        let encoder = encoder(Trained::LastLayer);
+        let encoder = encoder("bert_roberta", Trained::LastLayer);
         let (values, optimizer) = midway(&encoder);
         let examples = examples();
         let units = Units::of_records(examples.clone());

@@ -22,21 +22,21 @@ pub(super) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Gelu>::normal_gelu(x.into_dispatch()))
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "cuda-plain"))]
 #[backend_extension(Autodiff, Flex)]
 trait Gelu: Backend {
     fn normal_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
     fn normal_gelu_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-plain")]
 #[backend_extension(Autodiff, Flex, Cube)]
 trait Gelu: Backend {
     fn normal_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
     fn normal_gelu_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-plain")]
 impl Gelu for burn::backend::Cube {
     fn normal_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         <Self as burn::backend::ops::ActivationOps<Self>>::gelu(x)

@@ -7,6 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
 use super::{Prompt, Row, indices};
 use crate::models::fused::{Heads, Rotary, rotate};
+use crate::models::product::matmul;
 use crate::models::shape::Shape;
 
 pub(super) struct Tensors {
@@ -124,16 +125,16 @@ impl Tensors {
         let seen = self.longest + self.capacity;
         let scores = Tensor::cat(
             vec![
-                q.clone().matmul(keys.swap_dims(2, 3)),
-                q.matmul(own_keys.swap_dims(2, 3)),
+                matmul(q.clone(), keys.swap_dims(2, 3)),
+                matmul(q, own_keys.swap_dims(2, 3)),
             ],
             3,
         );
         let hidden = hidden.expand([rows, kv_heads, heads / kv_heads, seen]);
         let scores = (scores / (width as f64).sqrt()).mask_fill(hidden, f32::NEG_INFINITY);
         let weights = activation::softmax(scores, 3);
-        let of_prompt = weights.clone().narrow(3, 0, self.longest).matmul(values);
-        let of_own = weights.narrow(3, self.longest, self.capacity).matmul(own_values);
+        let of_prompt = matmul(weights.clone().narrow(3, 0, self.longest), values);
+        let of_own = matmul(weights.narrow(3, self.longest, self.capacity), own_values);
         (of_prompt + of_own).reshape([rows, heads * width])
     }
 

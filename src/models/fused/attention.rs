@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Tensor, activation};
 
 use super::rotary::{Rotary, rotate};
+use crate::models::product::matmul;
 
 /// How flat activations split into heads.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +53,11 @@ pub fn attention(
     let groups = heads / kv_heads;
     // Heads that share keys stand together, so that no key is copied.
     let q = rotate(shape.split(q, heads), rotary).reshape([rows, kv_heads, groups * tokens, head_width]);
-    let scores = q.matmul(k.swap_dims(2, 3)) / (head_width as f64).sqrt();
+    let scores = matmul(q, k.swap_dims(2, 3)) / (head_width as f64).sqrt();
     let scores = scores
         .reshape([rows, heads, tokens, seen])
         .mask_fill(hidden_from, f32::NEG_INFINITY);
     let weights = activation::softmax(scores, 3).reshape([rows, kv_heads, groups * tokens, seen]);
-    let mixed = weights.matmul(v).reshape([rows, heads, tokens, head_width]);
+    let mixed = matmul(weights, v).reshape([rows, heads, tokens, head_width]);
     mixed.swap_dims(1, 2).reshape([rows * tokens, heads * head_width])
 }

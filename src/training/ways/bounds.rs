@@ -1,5 +1,6 @@
 //! How the vectors that records show are bounded before they add up (P5).
 
+use crate::machine::workers::Workers;
 use crate::training::clip::Clip;
 
 /// Bounds on the parts of a vector, such that the whole has norm C at most.
@@ -36,6 +37,27 @@ impl Bounds {
     /// Whether there is nothing to bound.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The sum over `records`, each with its unit's size, of what `vector` makes of them: bounded, and of a unit the mean. What
+    /// cannot be read adds nothing (P5): to stop at it would show that it was drawn.
+    pub fn sum<R: Sync>(
+        &self,
+        workers: &Workers,
+        records: &[(usize, R)],
+        vector: impl Fn(&R) -> Option<Vec<f32>> + Sync,
+    ) -> Vec<f64> {
+        let mut sum = vec![0f64; self.len()];
+        workers.each(
+            records,
+            |(_, record)| vector(record),
+            |(size, _), vector| {
+                if let Some(vector) = vector {
+                    self.add(&vector, 1.0 / *size as f64, &mut sum);
+                }
+            },
+        );
+        sum
     }
 
     /// Adds `share` times `vector`, bounded, to `sum`. One that is not finite adds nothing.

@@ -8,7 +8,8 @@
 
 use nalgebra::{DMatrix, DVector, linalg::Cholesky};
 
-use super::{At, Bounds, Drawn, Public, Way, dot, norm};
+use super::subspace::add_along;
+use super::{At, Bounds, Drawn, Public, Way, dot, unit};
 use crate::training::clip::Clip;
 
 /// λ: candidates are alike, and what tells two of them apart would be mostly noise.
@@ -35,11 +36,6 @@ impl<'a> Candidates<'a> {
 
     fn renew(&mut self, values: &[f32]) {
         let gradients = (self.public)(values).into_iter();
-        let unit = |mut gradient: Vec<f32>| {
-            let length = norm(&gradient);
-            gradient.iter_mut().for_each(|g| *g = (f64::from(*g) / length) as f32);
-            (length > 0.0 && length.is_finite()).then_some(gradient)
-        };
         self.candidates = gradients.filter_map(unit).take(self.bounds.len()).collect();
     }
 
@@ -74,9 +70,7 @@ impl Way for Candidates<'_> {
 
     fn gradient(&mut self, released: &[f32]) -> Vec<f32> {
         let mut out = vec![0f32; self.len];
-        for (candidate, along) in self.candidates.iter().zip(released) {
-            out.iter_mut().zip(candidate).for_each(|(o, c)| *o += along * c);
-        }
+        add_along(&self.candidates, released, &mut out);
         out
     }
 }

@@ -100,6 +100,13 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
+/// `v` at length 1; none where it has no length, or is not finite.
+pub(crate) fn unit(mut v: Vec<f32>) -> Option<Vec<f32>> {
+    let length = norm(&v);
+    v.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    (length > 0.0 && length.is_finite()).then_some(v)
+}
+
 /// `from` and `by` times `direction`.
 pub(crate) fn moved(from: &[f32], by: f64, direction: &[f32]) -> Vec<f32> {
     let step = |(v, d): (&f32, &f32)| (f64::from(*v) + by * f64::from(*d)) as f32;

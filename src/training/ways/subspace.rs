@@ -1,6 +1,6 @@
 //! A few directions among all trained values, found from public gradients.
 
-use super::{dot, norm};
+use super::{dot, norm, unit};
 
 /// What of a direction lies outside of those before it, below which it is one of them.
 const SAME: f64 = 1e-4;
@@ -16,20 +16,13 @@ impl Subspace {
     /// point). What is not finite, or a sum of others, is left out.
     pub fn of(gradients: impl IntoIterator<Item = Vec<f32>>) -> Self {
         let mut out = Subspace::default();
-        for mut row in gradients {
-            let length = norm(&row);
-            if !(length.is_finite() && length > 0.0) {
-                continue;
-            }
-            scale(&mut row, 1.0 / length);
+        for mut row in gradients.into_iter().filter_map(unit) {
             for _ in 0..2 {
                 let along = out.coordinates(&row);
                 out.take_off(&mut row, &along);
             }
-            let left = norm(&row);
-            if left > SAME {
-                scale(&mut row, 1.0 / left);
-                out.rows.push(row);
+            if norm(&row) > SAME {
+                out.rows.extend(unit(row));
             }
         }
         out
@@ -59,14 +52,15 @@ impl Subspace {
 
     /// Adds what has these `coordinates` to `vector`.
     pub fn add_to(&self, vector: &mut [f32], coordinates: &[f32]) {
-        for (row, along) in self.rows.iter().zip(coordinates) {
-            vector.iter_mut().zip(row).for_each(|(v, r)| *v += along * r);
-        }
+        add_along(&self.rows, coordinates, vector);
     }
 }
 
-fn scale(row: &mut [f32], by: f64) {
-    row.iter_mut().for_each(|v| *v = (f64::from(*v) * by) as f32);
+/// Adds so much of each of `rows` to `vector`.
+pub(super) fn add_along(rows: &[Vec<f32>], coefficients: &[f32], vector: &mut [f32]) {
+    for (row, along) in rows.iter().zip(coefficients) {
+        vector.iter_mut().zip(row).for_each(|(v, r)| *v += along * r);
+    }
 }
 
 #[cfg(test)]
