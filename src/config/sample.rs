@@ -71,7 +71,7 @@ pub struct SampleConfig {
     /// Number of synthetic records, all labels together.
     pub records: usize,
     /// About so many tokens are drawn where a strength is found: more than `records` records where those are short, but at
-    /// most eight times as many. Default: `records` are drawn.
+    /// most 24 times as many. Default: `records` are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
     /// Number of zero-shot records for the baseline; default: as many as synthetic.
@@ -116,7 +116,7 @@ pub struct SampleConfig {
 }
 
 /// So many times `sample.records` are drawn at most where `sample.tokens` leaves room.
-pub const MOST_TIMES: usize = 8;
+pub const MOST_TIMES: usize = 24;
 
 /// A larger one would leave nothing but the tokens that are lifted most.
 const MOST_DOMAIN_WEIGHT: f64 = 10.0;

@@ -101,7 +101,10 @@ fn try_cuda() -> std::result::Result<Device, Unusable> {
             return Err("no device was found".to_string());
         };
         let sum: f32 = watched(&device, || {
-            drop(Tensor::<1>::zeros([LEAST_BYTES / 4], &device));
+            // Read, so that a failure says what it was.
+            let _: f32 = Tensor::<1>::zeros([LEAST_BYTES / 4], &device)
+                .narrow(0, 0, 1)
+                .into_scalar();
             // Compiles kernels: needs NVRTC and the toolkit's headers.
             let ones = Tensor::<2>::ones([32, 32], &device);
             matmul(ones.clone(), ones).sum().into_scalar()

@@ -4,6 +4,8 @@
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 folder=$(mkdir -p "$1" && realpath "$1")
+# One at a time: tests begin many at once.
+exec 9> "$folder/lock" && flock 9
 
 wheels=(nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
 if [[ $(cat "$folder/wheels.txt" 2>/dev/null) != "${wheels[*]}" ]]; then
