@@ -73,14 +73,15 @@ lint:
 		|| CARGO_TARGET_DIR=$(TOOLS)/target cargo install --quiet --locked --root $(TOOLS) cargo-deny@0.20.2; \
 		cargo deny --locked --log-level error check licenses bans sources
 
+# The program as it is built for a GPU, autotune and all, and its tests: compiled and linted.
 check-cuda:
-	cargo check --release --locked --features cuda
+	cargo clippy --release --locked --workspace --all-targets --features cuda -- -D warnings
 
 # The CUDA path on a device made of a CPU: tests/cuda/README.md. CUDA_TESTS picks among the tests that run on it.
 CUDA_TESTS ?= /^(cuda|models|parity|gpt2|fused|full|training|qlora)::/
 test-cuda:
 	tests/cuda/run.sh python3 tests/cuda/selftest.py
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/tests/cuda/run.sh DPSYNTH_TEST_DEVICE=cuda \
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/cuda/run.sh DPSYNTH_TEST_DEVICE=cuda \
 		cargo nextest run --release --locked --features cuda-plain --no-fail-fast --run-ignored all \
 		-E 'binary(it) & test($(CUDA_TESTS)) - test(/slow_/)'
 
@@ -88,7 +89,8 @@ test-cuda:
 smoke-cuda:
 	tests/cuda/run.sh python3 tests/cuda/selftest.py
 	cargo build --release --locked --features cuda-plain
-	tests/cuda/run.sh $(PROGRAM) bench train --device cuda --records 2 --tokens 4 --steps 1 \
+	cp $(PROGRAM) $(dir $(CARGO_TARGET_DIR))dpsynth-cuda-plain
+	tests/cuda/run.sh $(dir $(CARGO_TARGET_DIR))dpsynth-cuda-plain bench train --device cuda --records 2 --tokens 4 --steps 1 \
 		--layers 1 --width 32 --hidden 64 --heads 2 --kv-heads 1 --vocabulary 50
 
 # A few minutes on two cores. SmolLM2-135M's shape with random weights: no model and no dataset are needed.

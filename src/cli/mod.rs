@@ -90,7 +90,7 @@ enum Command {
 impl Cli {
     /// Runs the chosen command.
     pub fn run(self, ui: &Ui) -> Result<()> {
-        device::guarded(|| self.command.run(ui))
+        device::reported(|| self.command.run(ui))
     }
 }
 

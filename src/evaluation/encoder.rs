@@ -17,6 +17,7 @@ use crate::config::EvaluateConfig;
 use crate::files::guarded;
 use crate::machine::workers::Workers;
 use crate::models::bert::{Bert, BertConfig, TokenBatch};
+use crate::models::device::watched;
 use crate::models::product::linear;
 use crate::records::PAIR;
 use crate::{Error, Result};
@@ -331,9 +332,12 @@ pub(super) fn vectors(
     let mut by_length: Vec<usize> = (0..rows.len()).collect();
     by_length.sort_by_key(|&i| rows[i].ids.len());
     let of = |batch: &&[usize]| -> Result<Vec<Vec<f32>>> {
-        let out = forward(&batch_of(rows, batch, device));
-        let [_, width] = out.dims();
-        let out: Vec<f32> = out.try_into_vec_as().map_err(|e| {
+        let (out, width) = watched(device, || {
+            let out = forward(&batch_of(rows, batch, device));
+            let [_, width] = out.dims();
+            (out.try_into_vec_as::<f32>(), width)
+        });
+        let out = out.map_err(|e| {
             Error::other(format!("the device gave no values back: {e}")).hint("try again with `device = \"cpu\"`")
         })?;
         Ok(out.chunks(width).map(<[f32]>::to_vec).collect())

@@ -71,9 +71,10 @@ pub fn fallback(choice: DeviceChoice) -> Option<String> {
     ))
 }
 
+static TRIED: OnceLock<std::result::Result<Device, Unusable>> = OnceLock::new();
+
 /// The GPU, or why there is none. Tried once in the life of the program, by a product of two small matrices.
 pub fn cuda() -> std::result::Result<Device, Unusable> {
-    static TRIED: OnceLock<std::result::Result<Device, Unusable>> = OnceLock::new();
     TRIED.get_or_init(try_cuda).clone()
 }
 
@@ -143,7 +144,7 @@ pub fn says_out_of_memory(message: &str) -> bool {
 ///
 /// # Errors
 /// What `work` says, or that the GPU failed.
-pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn reported<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -161,57 +162,85 @@ pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 ///
 /// CubeCL marks the memory that a failed kernel should have written, and to read it fails. It takes the mark away where
 /// a later kernel writes a part of that memory (`p5_no_sum_is_made_of_what_a_failed_launch_left`): sums would be made of
-/// what lay there before. A window for measuring hears of every failure.
+/// what lay there before. A window for measuring hears of every failure, also of those that autotune provokes when it
+/// tries the forms of a kernel. Those do not come twice, so `work` may be run again.
 ///
 /// # Panics
-/// A kernel failed, in CubeCL's words.
-pub fn watched<R>(device: &Device, work: impl FnOnce() -> R) -> R {
+/// A kernel failed each time, in CubeCL's words.
+pub fn watched<R>(device: &Device, work: impl Fn() -> R) -> R {
     #[cfg(feature = "cuda-plain")]
     if let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() {
         let client = device.client();
-        let window = client.profile_start().unwrap_or_else(|e| panic!("{e}"));
-        let done = catch_unwind(AssertUnwindSafe(work));
-        let failed = client.profile_end(window).err();
-        return match (done, failed) {
-            (Err(panic), _) => resume_unwind(panic),
-            (Ok(_), Some(e)) => panic!("The device is poisoned: {e}"),
-            (Ok(done), None) => done,
-        };
+        let mut left = 3;
+        loop {
+            let window = client
+                .profile_start()
+                .unwrap_or_else(|e| panic!("{KERNEL_FAILED}: {e}"));
+            let done = catch_unwind(AssertUnwindSafe(&work));
+            let failed = client.profile_end(window).err().map(|e| e.to_string());
+            left -= 1;
+            match (done, failed) {
+                (Ok(done), None) => return done,
+                (Err(panic), _) => resume_unwind(panic),
+                (Ok(_), Some(e)) if left == 0 || says_out_of_memory(&e.to_lowercase()) => {
+                    panic!("{KERNEL_FAILED}: {e}")
+                }
+                (Ok(_), Some(_)) => {}
+            }
+        }
     }
     #[cfg(not(feature = "cuda-plain"))]
     let _ = device;
     work()
 }
 
-/// What a panic says of a GPU that failed; nothing where it is about something else.
+/// What a panic of [`watched`] begins with.
+const KERNEL_FAILED: &str = "a kernel failed";
+
+/// What a panic says of a GPU that failed; nothing where it is about something else, or no GPU is used.
 fn failure(panic: &(dyn Any + Send)) -> Option<Error> {
-    let text = panic_text(panic)?;
+    let used = TRIED.get().is_some_and(std::result::Result::is_ok);
+    used.then(|| panic_text(panic).and_then(told)).flatten()
+}
+
+/// What a GPU's failure means to a person, where `text` is about one.
+fn told(text: &str) -> Option<Error> {
     if says_out_of_memory(&text.to_lowercase()) {
-        let error =
-            Error::other("the GPU has too little memory, even for the least that goes through the model at once");
+        let error = Error::other("the GPU has too little memory");
         return Some(error.hint(
-            "shorter records (`prepare.max_tokens`), `finetune.activation_checkpointing=true`, or `device=cpu`; \
-             what was charged is kept, and the same command goes on from there",
+            "smaller `finetune.micro_batch_size` or `sample.batch_size`, shorter records, or `device=cpu`; \
+             a run goes on with the same command, and what it paid is kept",
         ));
     }
-    let signs = ["device is poisoned", "CUDA_ERROR_", "failed with status"];
-    if !signs.iter().any(|sign| text.contains(sign)) {
+    let signs = [
+        KERNEL_FAILED,
+        "is poisoned",
+        "was poisoned",
+        "error happened during launch",
+        "Too many resources were requested",
+    ];
+    if !signs.iter().any(|sign| text.contains(sign)) && !text.lines().any(is_drivers) {
         return None;
     }
     Some(Error::other(format!("the GPU failed: {}", cause(text))).hint(
-        "what was charged is kept: the same command goes on from there, also with `device=cpu`; \
-         `nvidia-smi` and the kernel's log say more",
+        "a run goes on with the same command, also with `device=cpu`, and what it paid is kept; \
+         `nvidia-smi` and `dmesg` say more",
     ))
 }
 
-/// The line of a failure's words that comes from the driver: the last of them, below who was waiting for what.
+/// Whether a line is in the driver's words: `cuLaunchKernel failed with status 719`, `CUDA_ERROR_…`.
+fn is_drivers(line: &str) -> bool {
+    let call = line.split_once(" failed with status").map(|(before, _)| before);
+    let call = call.and_then(|before| before.split_whitespace().last());
+    line.contains("CUDA_ERROR_") || call.is_some_and(|call| call.starts_with("cu"))
+}
+
+/// The line of a failure's words that comes from the driver: the last of them, below who was waiting for what. Else the
+/// last that says anything.
 fn cause(text: &str) -> String {
-    let said = |line: &&str| {
-        ["CUDA_ERROR_", "failed with status"]
-            .iter()
-            .any(|sign| line.contains(sign))
-    };
-    let line = text.lines().rfind(said).or(text.lines().next());
+    let lines = || text.lines().map(str::trim).take_while(|line| *line != "Backtrace:");
+    let line = text.lines().rfind(|line| is_drivers(line));
+    let line = line.or_else(|| lines().filter(|line| !line.is_empty()).last());
     line.unwrap_or("it gave no reason").trim().chars().take(200).collect()
 }
 
@@ -334,16 +363,26 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_fails_is_an_error_and_any_other_panic_stays_one() {
-        let said = |text: &'static str| guarded(|| -> Result<()> { panic!("{text}") }).expect_err("it failed");
-        let failed = said("The device is poisoned\nCaused by:\n  cuLaunchKernel failed with status 719\nBacktrace:");
+    fn a_gpu_that_fails_is_told_from_any_other_panic() {
+        let said = |text: &str| told(text).map(|error| error.to_string());
+        let launch = "The device is poisoned\nCaused by:\n  cuLaunchKernel failed with status 719\nBacktrace:\n  none";
         assert_eq!(
-            failed.to_string(),
-            "the GPU failed: cuLaunchKernel failed with status 719"
+            said(launch).as_deref(),
+            Some("the GPU failed: cuLaunchKernel failed with status 719")
         );
+        let compiled = "a kernel failed: A launch error happened\nCaused by:\n  no such header\nBacktrace:\nnone";
+        assert_eq!(said(compiled).as_deref(), Some("the GPU failed: no such header"));
         let full = said("called on an `Err`: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
-        assert!(full.to_string().contains("memory") && full.hint_text().is_some());
-        assert!(catch_unwind(|| guarded(|| -> Result<()> { panic!("something else") })).is_err());
+        assert_eq!(full.as_deref(), Some("the GPU has too little memory"));
+        for other in ["something else", "the fetch failed with status 404"] {
+            assert_eq!(said(other), None);
+        }
+    }
+
+    #[test]
+    fn a_panic_on_the_cpu_stays_one() {
+        let full = || -> Result<()> { panic!("Os {{ kind: OutOfMemory }}") };
+        assert!(has_cuda() || catch_unwind(|| reported(full)).is_err());
     }
 
     #[test]

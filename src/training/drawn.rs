@@ -6,6 +6,7 @@ use super::clip::Clip;
 use super::contribution::{BatchSum, Contribution};
 use super::trainable::{Placed, Trainable};
 use super::ways::{Bounds, Drawn, Record, Shows};
+use crate::models::device::watched;
 use crate::records::{Encoded, Units};
 
 /// A batch, with what is trained; and what was seen of it on the way.
@@ -98,12 +99,14 @@ impl Drawn for Batch<'_> {
 
     fn sum(&self, values: &[f32], bounds: &Bounds, shows: &Shows) -> Vec<f64> {
         let placed = self.at(values, |trained| self.contribution.trainee.place(trained));
+        let device = self.contribution.trainee.device();
         bounds.sum(self.contribution.workers, &self.sorted(), |record| {
-            shows(&Shown {
+            let shown = Shown {
                 batch: self,
                 placed: &placed,
                 record,
-            })
+            };
+            watched(&device, || shows(&shown))
         })
     }
 

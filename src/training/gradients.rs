@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use burn::tensor::Device;
 use rayon::prelude::*;
 
 use super::batch::Batch;
@@ -16,8 +17,6 @@ use super::objective::Objective;
 use super::pass::Pass;
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
-use burn::tensor::Device;
-
 use crate::config::{FinetuneConfig, Precision};
 use crate::models::LanguageModel;
 use crate::models::read_all;

@@ -10,12 +10,12 @@ exec 9> "$folder/lock" && flock 9
 wheels=(nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
 if [[ $(cat "$folder/wheels.txt" 2>/dev/null) != "${wheels[*]}" ]]; then
 	rm -rf "$folder/wheels"
-	python3 -m pip install --quiet --root-user-action ignore --disable-pip-version-check --no-deps --target "$folder/wheels" "${wheels[@]}"
+	PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder/wheels" "${wheels[@]}"
 	echo "${wheels[*]}" > "$folder/wheels.txt"
 fi
 
 # Kernels of another device are not this one's: its sources are in the name of their folder.
-version=$(cat "$folder/wheels.txt" "$here"/driver/* "$here"/device/* "$here"/translate.py "$here"/kernel.sh | sha256sum | head -c 16)
+version=$(cat "$folder/wheels.txt" "$here"/driver/* "$here"/device/* "$here"/*.{py,sh} | sha256sum | head -c 16)
 built=$folder/$version
 if [[ ! -e $built/ready ]]; then
 	mkdir -p "$built/kernels"

@@ -11,6 +11,7 @@ import unittest
 BUILT = os.environ["DEVICE_BUILT"]
 INCLUDE = os.environ["CUDA_PATH"] + "/include"
 cuda = c.CDLL(f"{BUILT}/libcuda.so.1")
+random.seed(1)
 nvrtc = c.CDLL(f"{BUILT}/libnvrtc.so")
 
 HEAD = """
@@ -150,7 +151,6 @@ class Threads(unittest.TestCase):
         answers = {}
         for name, barrier in [("with_barrier", "__syncthreads();"), ("without_barrier", "")]:
             for order in ["forward", "backward"]:
-                os.environ["DEVICE_ORDER"] = order
                 c.CDLL(None).setenv(b"DEVICE_ORDER", order.encode(), 1)
                 kernel = body.replace("BARRIER", barrier)
                 y = run(name, kernel, [("float", "f", x)], ("float", "f", 64), 64, 256)

@@ -45,7 +45,7 @@ INSTRUCTIONS = [
     (r"ldmatrix\.sync\.aligned\.m8n8\.x(?P<n>\d)(?P<trans>\.trans)?\.shared", ldmatrix),
     (r"stmatrix\.sync\.aligned\.m8n8\.x(?P<n>\d)(?P<trans>\.trans)?\.shared", stmatrix),
     (r"cp\.async\.c[ag]\.shared::cta\.global \[%0\], \[%1\], (?P<size>\d+), (?P<have>%?\d+);", copy_async),
-    (r"cp\.async\.mbarrier\.arrive\.noinc", lambda m, out, given: ";"),
+    (r"cp\.async\.mbarrier\.arrive\.shared", lambda m, out, given: ";"),  # those who arrive are one more and one less
     (r"max\.NaN\.f32 ", lambda m, out, given: f"{out[0]} = device_max_nan({given[0]}, {given[1]});"),
     (r"min\.NaN\.f32 ", lambda m, out, given: f"{out[0]} = device_min_nan({given[0]}, {given[1]});"),
     (r"atom\.relaxed\.(?P<op>add|min|max)\.(?P<type>\w+) %0, \[%1\], %2;", atom),

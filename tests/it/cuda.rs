@@ -41,7 +41,7 @@ fn steps_charged(place: &Place) -> usize {
 
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
-fn a_run_is_that_of_the_cpu_and_is_released() {
+fn a_run_is_that_of_the_cpu_and_is_audited() {
     let (gpu, cpu) = (place(), place());
     assert_eq!(gpu.on_cuda("run", &[], &[]).code, Some(0));
     cpu.done("run", &["--set", "finetune.seed=1", "--set", "device=cpu"]);
@@ -53,14 +53,10 @@ fn a_run_is_that_of_the_cpu_and_is_released() {
                 ours[key].as_f64().expect("a number"),
                 theirs[key].as_f64().expect("a number"),
             );
-            assert!((a - b).abs() < 1e-4 * b.abs(), "{key}: {a} and {b}");
+            assert!((a - b).abs() < 1e-6 * b.abs(), "{key}: {a} and {b}");
         }
     }
-    let said = gpu.audit();
-    assert!(
-        said.stderr.contains("replay") || said.stdout.contains("replay"),
-        "{said:?}"
-    );
+    gpu.audit();
 }
 
 #[test]
@@ -102,18 +98,18 @@ fn p7_memory_that_runs_out_changes_no_value_and_no_charge() {
         let place = place();
         place.prepared();
         let said = place.on_cuda("finetune", &[("DEVICE_FAIL_ALLOCATION", refused)], &[]);
-        if said.code != Some(0) {
-            said.refused(1, &["memory"]);
+        if refused.ends_with('+') {
+            said.refused(1, &["the GPU has too little memory"]);
+            assert_eq!(
+                place.on_cuda("finetune", &[], &[]).code,
+                Some(0),
+                "{refused}: it goes on"
+            );
+            continue;
         }
-        assert_eq!(
-            place.on_cuda("finetune", &[], &[]).code,
-            Some(0),
-            "{refused}: it goes on"
-        );
-        assert!(steps_charged(&place) >= steps_charged(&whole), "{refused}");
-        if said.code == Some(0) {
-            assert_eq!(place.trained(), whole.trained(), "{refused}");
-        }
+        assert_eq!(said.code, Some(0), "{refused}: {said:?}");
+        assert_eq!(steps_charged(&place), steps_charged(&whole), "{refused}");
+        assert_eq!(place.trained(), whole.trained(), "{refused}");
     }
 }
 
@@ -125,8 +121,8 @@ fn p7_a_launch_that_fails_ends_the_run_with_a_message_and_it_goes_on() {
     whole.prepared();
     assert_eq!(whole.on_cuda("finetune", &[], &[]).code, Some(0));
     for (fault, at) in [
-        ("FAIL_LAUNCH", "60"),
-        ("FAIL_LAUNCH", "700"),
+        ("FAIL_LAUNCH", "60+"),
+        ("FAIL_LAUNCH", "700+"),
         ("LOSE", "400"),
         ("LOSE", "1000"),
     ] {
@@ -165,14 +161,34 @@ fn what_a_machine_lacks_is_said_and_the_cpu_is_taken() {
     }
 }
 
-/// A fill fails, and what comes after writes a part of the same memory: CubeCL then takes what is read for written.
+/// A fill fails, and what comes after writes a part of the same memory: CubeCL then takes what is read for written. And
+/// every 97th launch of a step, whatever it is.
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p5_no_sum_is_made_of_what_a_failed_launch_left() {
-    for at in 590..600 {
+    let fills = ["20+", "60+", "100+"].map(|at| ("full_kernel", at.to_string()));
+    let copies = ["10+", "50+"].map(|at| ("slice_assign", at.to_string()));
+    let others = (60..1300).step_by(97).map(|at| ("", at.to_string()));
+    for (kernel, at) in fills.into_iter().chain(copies).chain(others) {
         let place = place();
         place.prepared();
-        let said = place.on_cuda("finetune", &[("DEVICE_FAIL_LAUNCH", &at.to_string())], &[]);
+        let fault = [("DEVICE_FAIL_KERNEL", kernel), ("DEVICE_FAIL_LAUNCH", &at)];
+        let said = place.on_cuda("finetune", &fault, &[]);
+        // One that fails once may be tried again, with the right sum.
+        if said.code == Some(0) {
+            let whole = RIGHT.get_or_init(trained_without_faults);
+            assert_eq!(&place.trained(), whole, "{kernel} {at}");
+            continue;
+        }
         said.refused(1, &["the GPU failed: "]);
     }
+}
+
+static RIGHT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+fn trained_without_faults() -> String {
+    let place = place();
+    place.prepared();
+    assert_eq!(place.on_cuda("finetune", &[], &[]).code, Some(0));
+    place.trained()
 }

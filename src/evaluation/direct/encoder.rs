@@ -12,6 +12,7 @@ use crate::evaluation::linear::argmax;
 use crate::machine::workers::Workers;
 use crate::models::bert::BertConfig;
 use crate::models::bert::classifier::{Classifier, Trained};
+use crate::models::device::watched;
 
 /// An encoder with a fresh head, of which some weights are trained.
 pub struct DirectEncoder {
@@ -62,16 +63,20 @@ struct At<'a> {
 impl Placed for At<'_> {
     fn gradient(&self, example: &Example) -> Option<Vec<f32>> {
         let autodiff = self.encoder.device.clone().autodiff();
-        // Leaves of its own: graphs that share one wait for each other.
-        let own = self.classifier.clone().fork(&autodiff);
-        let loss = self.encoder.loss_of(&own, example, &autodiff)?;
-        Some(own.gradient(loss.backward()))
+        watched(&self.encoder.device, || {
+            // Leaves of its own: graphs that share one wait for each other.
+            let own = self.classifier.clone().fork(&autodiff);
+            let loss = self.encoder.loss_of(&own, example, &autodiff)?;
+            Some(own.gradient(loss.backward()))
+        })
     }
 
     fn loss(&self, example: &Example) -> Option<f64> {
-        let own = self.classifier.clone().valid();
-        let loss = self.encoder.loss_of(&own, example, &self.encoder.device)?;
-        Some(f64::from(loss.into_scalar::<f32>()))
+        watched(&self.encoder.device, || {
+            let own = self.classifier.clone().valid();
+            let loss = self.encoder.loss_of(&own, example, &self.encoder.device)?;
+            Some(f64::from(loss.into_scalar::<f32>()))
+        })
     }
 }
 

@@ -53,13 +53,13 @@ struct fault {
 };
 bool strikes(struct fault *fault);
 
-// A device that is lost answers every call with the same error until the process ends.
+// A device that is lost answers what computes, copies or waits with the same error until the process ends.
 bool lost(void);
 void lose(void);
 
 bool has_context(void);
 bool inside(CUdeviceptr at, size_t bytes);
 
-// The name of the card that is played: "sm_80", "sm_90" or "sm_100".
+// Of the card that is played: 80, 90 or 100.
 long compute_capability(void);
 long shared_memory_limit(void);

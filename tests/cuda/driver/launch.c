@@ -2,8 +2,9 @@
 // and `kernel.sh` makes of that C++ a library for this processor, which a launch calls.
 //
 // DEVICE_KERNELS: the folder of sources and libraries. DEVICE_EXECUTE=N: the first N launches are executed, the others
-// checked and counted alone; to see that kernels of real shapes compile, and how often each is launched.
-// Faults: DEVICE_FAIL_LAUNCH=K or K+ (this launch fails),
+// checked and counted alone, to see that kernels of real shapes compile and how often each is launched.
+// Faults: DEVICE_FAIL_LAUNCH=K or K+ (this launch fails; of kernels whose name begins with
+// DEVICE_FAIL_KERNEL),
 // DEVICE_LOSE=K (the device is lost at the K-th launch), DEVICE_DRIVER=12080 (an old driver reads no new PTX).
 #include "driver.h"
 #include "hash.h"
@@ -84,7 +85,9 @@ API CUresult cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned g
     const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
     if (strikes(&device_lost)) lose();
     if (lost()) return CUDA_ERROR_LAUNCH_FAILED;
-    if (strikes(&failed_launch)) return CUDA_ERROR_LAUNCH_FAILED;
+    const char *of = getenv("DEVICE_FAIL_KERNEL");
+    bool meant = !of || !strncmp(kernel->name, of, strlen(of));
+    if (meant && strikes(&failed_launch)) return CUDA_ERROR_LAUNCH_FAILED;
     bool fits = gx && gy && gz && bx && by && bz && gy <= 65535 && gz <= 65535 && gx <= 2147483647u && bx <= 1024 &&
                 by <= 1024 && bz <= 64 && (uint64_t)bx * by * bz <= 1024;
     if (!fits)

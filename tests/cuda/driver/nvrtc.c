@@ -17,7 +17,7 @@ enum { NVRTC_ERROR_COMPILATION = 6 };
 struct program {
     nvrtcProgram real;
     char *source;
-    uint64_t name; // of source and card: for another one the same source is another PTX
+    uint64_t name; // of source and options: for another card the same source is another PTX
     char *kept; // the PTX of an earlier run
     char *log;  // of a failure that this file makes
     struct program *next;
@@ -65,9 +65,9 @@ static void keep(const char *format, uint64_t name, const char *text) {
     snprintf(draft, sizeof draft, "%s.%d", path, getpid());
     FILE *out = fopen(draft, "w");
     if (!out) return;
-    fputs(text, out);
-    fclose(out);
-    rename(draft, path);
+    bool whole = fputs(text, out) >= 0;
+    if (fclose(out) == 0 && whole) rename(draft, path);
+    else unlink(draft);
 }
 static char *kept(const char *format, uint64_t name) {
     char path[1024];
@@ -115,8 +115,7 @@ static void index_line(uint64_t name, nvrtcResult error, double seconds, int cou
 API nvrtcResult nvrtcCompileProgram(nvrtcProgram handle, int count, const char *const *options) {
     struct program *p = of(handle);
     p->name = hash(p->source);
-    for (int i = 0; i < count; i++)
-        if (strstr(options[i], "arch")) p->name ^= hash(options[i]);
+    for (int i = 0; i < count; i++) p->name = p->name * 31 + hash(options[i]);
     uint64_t name = p->name;
     const char *missing = getenv("DEVICE_MISSING");
     if (missing && !strcmp(missing, "headers")) {

@@ -1,4 +1,5 @@
-// Tensor maps for TMA, checked as the driver checks them. Those live as long as the process: kernels hold their address.
+// Tensor maps for TMA. They live as long as the process: kernels hold their address. What the device does not play is
+// refused: steps, interleaving, other fills than zero.
 #include "driver.h"
 #include "../device/tensor_map.h"
 
@@ -6,6 +7,8 @@ API CUresult cuTensorMapEncodeTiled(uint64_t *out, int type, unsigned rank, CUde
                                     const uint64_t *stride, const unsigned *box, const unsigned *step, int interleave,
                                     int swizzle, int promotion, int fill) {
     if (rank < 1 || rank > 5) return refuse(CUDA_ERROR_INVALID_VALUE, "a tensor map of rank %u", rank);
+    if (interleave || fill || swizzle < 0 || swizzle > 3)
+        return refuse(CUDA_ERROR_NOT_SUPPORTED, "a tensor map with interleave %d, fill %d, swizzle %d", interleave, fill, swizzle);
     if (at & 15) return refuse(CUDA_ERROR_INVALID_VALUE, "a tensor map at an address that is no multiple of 16");
     struct tensor_map *map = calloc(1, sizeof *map);
     map->type = (uint32_t)type;
@@ -14,6 +17,7 @@ API CUresult cuTensorMapEncodeTiled(uint64_t *out, int type, unsigned rank, CUde
     map->at = at;
     for (unsigned i = 0; i < rank; i++) {
         if (!box[i] || box[i] > 256) return refuse(CUDA_ERROR_INVALID_VALUE, "a tensor map with a box of %u", box[i]);
+        if (!size[i] || step[i] != 1) return refuse(CUDA_ERROR_NOT_SUPPORTED, "a tensor map of size %lu, step %u", size[i], step[i]);
         map->size[i] = size[i];
         map->box[i] = box[i];
         map->step[i] = step[i];
