@@ -351,7 +351,7 @@ mod tests {
                 "no device",
                 "driver",
             ),
-            ("something new\nin two lines", "something new", "nvidia-smi"),
+            ("something new\nin two lines", "in two lines", "nvidia-smi"),
         ] {
             let found = explain(message);
             assert!(
