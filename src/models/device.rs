@@ -127,8 +127,9 @@ fn try_cuda() -> std::result::Result<Device, Unusable> {
         .map_err(|message| explain(&message))
 }
 
-/// Whether a message in small letters says that memory is missing, in the words of CUDA's driver and of CubeCL.
+/// Whether a message says that memory is missing, in the words of CUDA's driver and of CubeCL.
 pub fn says_out_of_memory(message: &str) -> bool {
+    let message = message.to_lowercase();
     let words = [
         "out of memory",
         "out-of-memory",
@@ -182,7 +183,7 @@ pub fn watched<R>(device: &Device, work: impl Fn() -> R) -> R {
             match (done, failed) {
                 (Ok(done), None) => return done,
                 (Err(panic), _) => resume_unwind(panic),
-                (Ok(_), Some(e)) if left == 0 || says_out_of_memory(&e.to_lowercase()) => {
+                (Ok(_), Some(e)) if left == 0 || says_out_of_memory(&e) => {
                     panic!("{KERNEL_FAILED}: {e}")
                 }
                 (Ok(_), Some(_)) => {}
@@ -205,7 +206,7 @@ fn failure(panic: &(dyn Any + Send)) -> Option<Error> {
 
 /// What a GPU's failure means to a person, where `text` is about one.
 fn told(text: &str) -> Option<Error> {
-    if says_out_of_memory(&text.to_lowercase()) {
+    if says_out_of_memory(text) {
         let error = Error::other("the GPU has too little memory");
         return Some(error.hint(
             "smaller `finetune.micro_batch_size` or `sample.batch_size`, shorter records, or `device=cpu`; \
@@ -277,7 +278,7 @@ fn explain(message: &str) -> Unusable {
             "is the NVIDIA driver loaded? `nvidia-smi` lists what it sees",
         ),
     ];
-    if says_out_of_memory(&text) {
+    if says_out_of_memory(message) {
         return Unusable {
             reason: "less than 1 GiB of its memory is free".into(),
             hint: "`nvidia-smi` lists what takes it",

@@ -49,5 +49,5 @@ impl AtOnce {
 
 /// Whether a panic says that memory is missing.
 fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
-    panic_text(panic).is_some_and(|text| says_out_of_memory(&text.to_lowercase()))
+    panic_text(panic).is_some_and(says_out_of_memory)
 }

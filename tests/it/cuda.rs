@@ -1,7 +1,7 @@
 //! The whole way on CUDA, and what a machine may do to it: `make test-cuda`, on the software device of `tests/cuda`,
 //! whose faults come when they are ordered.
 
-use crate::common::{Place, Said};
+use crate::common::{Place, Said, sha256};
 use serde_json::Value;
 
 const SEEDED: [&str; 4] = ["--set", "finetune.seed=1", "--set", "device=cuda"];
@@ -13,18 +13,35 @@ impl Place {
         Said::from(command.envs(device.iter().copied()).output().expect("starts"))
     }
 
-    fn prepared(&self) {
-        self.done("prepare", &SEEDED);
+    /// Trains, or goes on with it, which must work.
+    fn finetune(&self) {
+        let said = self.on_cuda("finetune", &[], &[]);
+        assert_eq!(said.code, Some(0), "{said:?}");
     }
 
-    /// The trained values, by their digest.
-    fn trained(&self) -> String {
-        crate::common::sha256(&std::fs::read(self.run("model/trained.safetensors")).expect("trained"))
+    /// A file of the run, by its digest.
+    fn digest(&self, file: &str) -> String {
+        sha256(&std::fs::read(self.run(file)).expect("the file is there"))
     }
 }
 
+const TRAINED: &str = "model/trained.safetensors";
+
 fn place() -> Place {
     Place::new().with_tiny_model()
+}
+
+fn prepared() -> Place {
+    let place = place();
+    place.done("prepare", &SEEDED);
+    place
+}
+
+/// Trained without a fault.
+fn trained() -> Place {
+    let place = prepared();
+    place.finetune();
+    place
 }
 
 fn steps(place: &Place) -> Vec<Value> {
@@ -62,27 +79,22 @@ fn a_run_is_that_of_the_cpu_and_is_audited() {
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p7_a_run_on_cuda_that_was_killed_goes_on() {
-    let (whole, killed) = (place(), place());
-    whole.prepared();
-    assert_eq!(whole.on_cuda("finetune", &[], &[]).code, Some(0));
-    killed.prepared();
+    let (whole, killed) = (trained(), prepared());
     let mut running = killed.start("finetune", &SEEDED);
     running.until("the first step", || !killed.lines("internal/training.jsonl").is_empty());
     running.kill_or_end();
-    assert_eq!(killed.on_cuda("finetune", &[], &[]).code, Some(0));
+    killed.finetune();
     assert!(steps_charged(&killed) >= steps_charged(&whole));
 }
 
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn the_same_records_whatever_the_number_that_is_drawn_at_once() {
-    let place = place();
-    place.prepared();
-    assert_eq!(place.on_cuda("finetune", &[], &[]).code, Some(0));
+    let place = trained();
     let drawn = |at_once: &str| {
         let said = place.on_cuda("sample", &[], &["--set", &format!("sample.batch_size={at_once}")]);
         assert_eq!(said.code, Some(0), "{said:?}");
-        crate::common::sha256(&std::fs::read(place.run("synthetic/train-00000-of-00001.parquet")).expect("records"))
+        place.digest("synthetic/train-00000-of-00001.parquet")
     };
     assert_eq!(drawn("1"), drawn("8"));
 }
@@ -91,25 +103,18 @@ fn the_same_records_whatever_the_number_that_is_drawn_at_once() {
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p7_memory_that_runs_out_changes_no_value_and_no_charge() {
-    let whole = place();
-    whole.prepared();
-    assert_eq!(whole.on_cuda("finetune", &[], &[]).code, Some(0));
+    let whole = trained();
     for refused in ["2", "3", "4", "3+", "4+"] {
-        let place = place();
-        place.prepared();
+        let place = prepared();
         let said = place.on_cuda("finetune", &[("DEVICE_FAIL_ALLOCATION", refused)], &[]);
         if refused.ends_with('+') {
             said.refused(1, &["the GPU has too little memory"]);
-            assert_eq!(
-                place.on_cuda("finetune", &[], &[]).code,
-                Some(0),
-                "{refused}: it goes on"
-            );
+            place.finetune();
             continue;
         }
         assert_eq!(said.code, Some(0), "{refused}: {said:?}");
         assert_eq!(steps_charged(&place), steps_charged(&whole), "{refused}");
-        assert_eq!(place.trained(), whole.trained(), "{refused}");
+        assert_eq!(place.digest(TRAINED), whole.digest(TRAINED), "{refused}");
     }
 }
 
@@ -117,20 +122,17 @@ fn p7_memory_that_runs_out_changes_no_value_and_no_charge() {
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p7_a_launch_that_fails_ends_the_run_with_a_message_and_it_goes_on() {
-    let whole = place();
-    whole.prepared();
-    assert_eq!(whole.on_cuda("finetune", &[], &[]).code, Some(0));
+    let whole = trained();
     for (fault, at) in [
         ("FAIL_LAUNCH", "60+"),
         ("FAIL_LAUNCH", "700+"),
         ("LOSE", "400"),
         ("LOSE", "1000"),
     ] {
-        let place = place();
-        place.prepared();
+        let place = prepared();
         let said = place.on_cuda("finetune", &[(&format!("DEVICE_{fault}"), at)], &[]);
         said.refused(1, &["the GPU failed: ", "failed with status 719"]);
-        assert_eq!(place.on_cuda("finetune", &[], &[]).code, Some(0), "{fault} {at}");
+        place.finetune();
         assert!(steps_charged(&place) >= steps_charged(&whole), "{fault} {at}");
     }
 }
@@ -148,8 +150,7 @@ fn what_a_machine_lacks_is_said_and_the_cpu_is_taken() {
         (("DEVICE_FAIL_LAUNCH", "1+"), "cuLaunchKernel failed"),
     ];
     for (lack, reason) in lacks {
-        let place = place();
-        place.prepared();
+        let place = prepared();
         place
             .on_cuda("finetune", &[lack], &[])
             .refused(1, &["CUDA cannot be used", reason, "device=cpu"]);
@@ -166,29 +167,19 @@ fn what_a_machine_lacks_is_said_and_the_cpu_is_taken() {
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p5_no_sum_is_made_of_what_a_failed_launch_left() {
+    let right = trained().digest(TRAINED);
     let fills = ["20+", "60+", "100+"].map(|at| ("full_kernel", at.to_string()));
     let copies = ["10+", "50+"].map(|at| ("slice_assign", at.to_string()));
     let others = (60..1300).step_by(97).map(|at| ("", at.to_string()));
     for (kernel, at) in fills.into_iter().chain(copies).chain(others) {
-        let place = place();
-        place.prepared();
+        let place = prepared();
         let fault = [("DEVICE_FAIL_KERNEL", kernel), ("DEVICE_FAIL_LAUNCH", &at)];
         let said = place.on_cuda("finetune", &fault, &[]);
         // One that fails once may be tried again, with the right sum.
         if said.code == Some(0) {
-            let whole = RIGHT.get_or_init(trained_without_faults);
-            assert_eq!(&place.trained(), whole, "{kernel} {at}");
+            assert_eq!(place.digest(TRAINED), right, "{kernel} {at}");
             continue;
         }
         said.refused(1, &["the GPU failed: "]);
     }
-}
-
-static RIGHT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-
-fn trained_without_faults() -> String {
-    let place = place();
-    place.prepared();
-    assert_eq!(place.on_cuda("finetune", &[], &[]).code, Some(0));
-    place.trained()
 }

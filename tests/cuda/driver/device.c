@@ -175,7 +175,7 @@ API CUresult cuGetExportTable(const void **table, const void *id) {
     return CUDA_ERROR_NOT_FOUND;
 }
 
-static const struct {
+static const struct error {
     CUresult error;
     const char *name, *words;
 } ERRORS[] = {
@@ -191,16 +191,17 @@ static const struct {
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
 };
-static const char *unknown = "CUDA_ERROR_UNKNOWN";
-API CUresult cuGetErrorName(CUresult error, const char **name) {
-    *name = unknown;
+static const struct error *said(CUresult error) {
+    static const struct error unknown = {0, "CUDA_ERROR_UNKNOWN", "unknown error"};
     for (size_t i = 0; i < sizeof ERRORS / sizeof *ERRORS; i++)
-        if (ERRORS[i].error == error) *name = ERRORS[i].name;
+        if (ERRORS[i].error == error) return &ERRORS[i];
+    return &unknown;
+}
+API CUresult cuGetErrorName(CUresult error, const char **name) {
+    *name = said(error)->name;
     return CUDA_SUCCESS;
 }
 API CUresult cuGetErrorString(CUresult error, const char **words) {
-    *words = "unknown error";
-    for (size_t i = 0; i < sizeof ERRORS / sizeof *ERRORS; i++)
-        if (ERRORS[i].error == error) *words = ERRORS[i].words;
+    *words = said(error)->words;
     return CUDA_SUCCESS;
 }

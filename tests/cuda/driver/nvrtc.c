@@ -142,36 +142,36 @@ API nvrtcResult nvrtcCompileProgram(nvrtcProgram handle, int count, const char *
     return error;
 }
 
-API nvrtcResult nvrtcGetPTXSize(nvrtcProgram handle, size_t *size) {
-    struct program *p = of(handle);
-    if (!p->kept) return ((nvrtcResult(*)(nvrtcProgram, size_t *))real("nvrtcGetPTXSize"))(handle, size);
-    *size = strlen(p->kept) + 1;
+// A text's length and the text: this file's own, or NVRTC's by the function `name`.
+static nvrtcResult size_of(const char *own, const char *name, nvrtcProgram handle, size_t *size) {
+    if (!own) return ((nvrtcResult(*)(nvrtcProgram, size_t *))real(name))(handle, size);
+    *size = strlen(own) + 1;
     return 0;
+}
+static nvrtcResult text_of(const char *own, const char *name, nvrtcProgram handle, char *text) {
+    if (!own) return ((nvrtcResult(*)(nvrtcProgram, char *))real(name))(handle, text);
+    strcpy(text, own);
+    return 0;
+}
+API nvrtcResult nvrtcGetPTXSize(nvrtcProgram handle, size_t *size) {
+    return size_of(of(handle)->kept, "nvrtcGetPTXSize", handle, size);
 }
 API nvrtcResult nvrtcGetPTX(nvrtcProgram handle, char *ptx) {
     struct program *p = of(handle);
-    nvrtcResult error = 0;
-    if (p->kept) strcpy(ptx, p->kept);
-    else error = ((nvrtcResult(*)(nvrtcProgram, char *))real("nvrtcGetPTX"))(handle, ptx);
+    nvrtcResult error = text_of(p->kept, "nvrtcGetPTX", handle, ptx);
     if (error || p->kept) return error;
     keep("%016lx.cu", hash(ptx), p->source);
     keep("%016lx.ptx", hash(ptx), ptx);
     keep("source-%016lx.ptx", p->name, ptx);
     return 0;
 }
-
 API nvrtcResult nvrtcGetProgramLogSize(nvrtcProgram handle, size_t *size) {
-    struct program *p = of(handle);
-    if (!p->log) return ((nvrtcResult(*)(nvrtcProgram, size_t *))real("nvrtcGetProgramLogSize"))(handle, size);
-    *size = strlen(p->log) + 1;
-    return 0;
+    return size_of(of(handle)->log, "nvrtcGetProgramLogSize", handle, size);
 }
 API nvrtcResult nvrtcGetProgramLog(nvrtcProgram handle, char *log) {
-    struct program *p = of(handle);
-    if (!p->log) return ((nvrtcResult(*)(nvrtcProgram, char *))real("nvrtcGetProgramLog"))(handle, log);
-    strcpy(log, p->log);
-    return 0;
+    return text_of(of(handle)->log, "nvrtcGetProgramLog", handle, log);
 }
+
 API nvrtcResult nvrtcDestroyProgram(nvrtcProgram *handle) {
     pthread_mutex_lock(&lock);
     for (struct program **p = &programs; *p; p = &(*p)->next)
