@@ -38,6 +38,17 @@ impl Place {
 /// A `[input, rank]` and B `[rank, output]` by the slot of their map.
 pub type Factors = BTreeMap<usize, (Tensor<2>, Tensor<2>)>;
 
+/// The factors of a map on a device: it gains (x·A)·B times alpha / rank.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// A times alpha / rank, `[input, rank]`.
+    pub scaled_a: Tensor<2>,
+    /// `[rank, output]`.
+    pub b: Tensor<2>,
+    /// B times alpha / rank, `[rank, output]`.
+    pub scaled_b: Tensor<2>,
+}
+
 /// An adapter for every linear map of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
@@ -117,6 +128,25 @@ impl Adapter {
     /// A `[input, rank]` and B `[rank, output]` of each linear map, by slot, on `device`.
     pub fn tensors(&self, device: &Device) -> Factors {
         self.places.iter().map(|p| (p.slot, self.factors(p, device))).collect()
+    }
+
+    /// What training needs of each linear map, by slot, on `device`.
+    pub fn placed(&self, device: &Device) -> BTreeMap<usize, Placed> {
+        let scale = self.scale() as f32;
+        let scaled = |values: &[f32], shape: [usize; 2]| -> Tensor<2> {
+            let values: Vec<f32> = values.iter().map(|v| v * scale).collect();
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        let place = |p: &Place| {
+            let (a, b) = self.slices(p);
+            let placed = Placed {
+                scaled_a: scaled(a, [p.input, self.rank]),
+                b: self.factors(p, device).1,
+                scaled_b: scaled(b, [self.rank, p.output]),
+            };
+            (p.slot, placed)
+        };
+        self.places.iter().map(place).collect()
     }
 
     /// (alpha / rank)·B·A of one linear map, `[output, input]`.

@@ -7,7 +7,7 @@
 use burn::tensor::{Tensor, module};
 
 #[cfg(feature = "cuda-plain")]
-mod exact;
+pub(crate) mod exact;
 
 /// `a [.., n, k]` · `b [.., k, m]`, the leading axes alike.
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {

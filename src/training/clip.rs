@@ -1,5 +1,7 @@
 //! How a record's gradient is bounded (rule P5).
 
+use burn::tensor::{Device, Tensor};
+
 use crate::config::{Clipping, FinetuneConfig};
 
 /// Stabiliser of AUTO-S where none is given (Bu et al. 2023, "Automatic clipping").
@@ -44,5 +46,29 @@ impl Clip {
             Clipping::Automatic => self.max_grad_norm / (norm + self.regularizer),
             Clipping::Flat => (self.max_grad_norm / norm.max(f64::MIN_POSITIVE)).min(1.0),
         }
+    }
+}
+
+/// What each record's gradient is multiplied by in a sum; one factor where all records are one.
+pub struct Factors {
+    values: Vec<f32>,
+    placed: Tensor<1>,
+}
+
+impl Factors {
+    /// On the host and on `device`.
+    pub fn new(values: Vec<f32>, device: &Device) -> Self {
+        let placed = Tensor::from_data(values.as_slice(), device);
+        Factors { values, placed }
+    }
+
+    /// On the host.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// On the device.
+    pub fn placed(&self) -> Tensor<1> {
+        self.placed.clone()
     }
 }

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::clip::Factors;
+use super::rows;
 use super::tied::{Embedding, Head, Tied};
 use crate::models::product::matmul;
 
@@ -11,7 +13,7 @@ use crate::models::product::matmul;
     reason = "tensors are handles, and there are a few hundred entries"
 )]
 pub enum Entry {
-    /// The gradients themselves, `[rows, n]`.
+    /// The gradients themselves, `[rows, n]`: of one weight, or of several that follow each other.
     Whole(Tensor<2>),
     /// gᵢ = leftᵢᵀ·rightᵢ, never formed: `left [rows, T, a]`, `right [rows, T, b]`.
     Product { left: Tensor<3>, right: Tensor<3> },
@@ -26,28 +28,17 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// gᵢ = leftᵢᵀ·rightᵢ of `left [rows, T, a]` and `right [rows, T, b]`.
-    ///
-    /// Whole, a·b values a record and T·a·b products; as inner products, T·(a + b) values and T²·(a + b) products: the
-    /// shapes decide, for time and memory alike.
-    pub fn of(left: Tensor<3>, right: Tensor<3>) -> Self {
+    /// Whether gᵢ = leftᵢᵀ·rightᵢ is cheaper formed. Whole, a·b values a record and T·a·b products; as inner products, T·(a + b) values and
+    /// T²·(a + b) products: the shapes decide, for time and memory alike.
+    fn is_whole(left: &Tensor<3>, right: &Tensor<3>) -> bool {
         let ([_, tokens, a], b) = (left.dims(), right.dims()[2]);
-        match a * b <= tokens * (a + b) {
-            true => Entry::whole(left, right),
-            false => Entry::Product { left, right },
-        }
+        a * b <= tokens * (a + b)
     }
 
-    /// The same, whole whatever the shapes: norm and sum are then taken of the same numbers.
-    pub fn whole(left: Tensor<3>, right: Tensor<3>) -> Self {
-        let ([rows, _, a], b) = (left.dims(), right.dims()[2]);
-        Entry::Whole(matmul(left.swap_dims(1, 2), right).reshape([rows, a * b]))
-    }
-
-    /// ‖gᵢ‖² of each record, `[rows]`.
+    /// ‖gᵢ‖² of each record, in equally many parts, `[rows · parts]`.
     pub fn squares(&self) -> Tensor<1> {
         match self {
-            Entry::Whole(each) | Entry::Beginning { each, .. } => each.clone().square().sum_dim(1).squeeze_dim(1),
+            Entry::Whole(each) | Entry::Beginning { each, .. } => rows::squares(each.clone()),
             Entry::Product { left, right } => {
                 // ‖ΣₜlₜrₜT‖² = Σₜₛ (lₜ·lₛ)(rₜ·rₛ).
                 let inner = |x: &Tensor<3>| matmul(x.clone(), x.clone().swap_dims(1, 2));
@@ -61,17 +52,14 @@ impl Entry {
         }
     }
 
-    /// Σᵢ factorsᵢ·gᵢ for `factors` of each record, flat.
-    pub fn sum(self, factors: &[f32]) -> Tensor<1> {
+    /// Σᵢ factorsᵢ·gᵢ, flat.
+    pub fn sum(self, factors: &Factors) -> Tensor<1> {
         match self {
-            Entry::Whole(each) => {
-                let factors = Tensor::<1>::from_data(factors, &each.device());
-                matmul(factors.unsqueeze::<2>(), each).flatten(0, 1)
-            }
+            Entry::Whole(each) => rows::weighted(each, factors),
             Entry::Product { left, right } => {
                 let [rows, tokens, a] = left.dims();
                 let b = right.dims()[2];
-                let factors = Tensor::<1>::from_data(factors, &left.device()).reshape([rows, 1, 1]);
+                let factors = factors.placed().reshape([rows, 1, 1]);
                 let left = left.reshape([rows * tokens, a]);
                 let right = (right * factors).reshape([rows * tokens, b]);
                 matmul(left.transpose(), right).flatten(0, 1)
@@ -81,9 +69,55 @@ impl Entry {
                 let rest = Tensor::zeros([of - begun.dims()[0]], &begun.device());
                 Tensor::cat(vec![begun, rest], 0)
             }
-            Entry::Tied(tied) => tied.sum(factors),
-            Entry::Embedding { embedding, vocabulary } => embedding.sum(vocabulary, factors),
-            Entry::Head(head) => head.sum(factors),
+            Entry::Tied(tied) => tied.sum(factors.values()),
+            Entry::Embedding { embedding, vocabulary } => embedding.sum(vocabulary, factors.values()),
+            Entry::Head(head) => head.sum(factors.values()),
+        }
+    }
+}
+
+/// The gradients of weights, in the order of the flat vector.
+#[derive(Default)]
+pub struct Entries {
+    done: Vec<Entry>,
+    /// Pairs whose products will stand side by side.
+    open: Vec<[Tensor<3>; 2]>,
+}
+
+impl Entries {
+    /// The next: gᵢ = leftᵢᵀ·rightᵢ of `left [rows, T, a]` and `right [rows, T, b]`, in the cheaper form.
+    pub fn product(&mut self, left: Tensor<3>, right: Tensor<3>) {
+        match Entry::is_whole(&left, &right) {
+            true => self.whole(left, right),
+            false => self.push(Entry::Product { left, right }),
+        }
+    }
+
+    /// The next, formed whatever the shapes: norm and sum are then taken of the same numbers.
+    pub fn whole(&mut self, left: Tensor<3>, right: Tensor<3>) {
+        let together = rows::stand_together(&left);
+        self.open.push([left, right]);
+        if !together {
+            self.form();
+        }
+    }
+
+    /// The next.
+    pub fn push(&mut self, entry: Entry) {
+        self.form();
+        self.done.push(entry);
+    }
+
+    /// All of them.
+    pub fn end(mut self) -> Vec<Entry> {
+        self.form();
+        self.done
+    }
+
+    fn form(&mut self) {
+        if !self.open.is_empty() {
+            let formed = rows::formed(std::mem::take(&mut self.open));
+            self.done.extend(formed.into_iter().map(Entry::Whole));
         }
     }
 }
@@ -105,16 +139,17 @@ mod tests {
             let [left, right] = pair(4, tokens, a, b, Distribution::Normal(0.0, 1.0));
             let forms = || {
                 let (left, right) = (left.clone(), right.clone());
-                [
-                    Entry::whole(left.clone(), right.clone()),
-                    Entry::Product { left, right },
-                ]
+                let mut whole = Entries::default();
+                whole.whole(left.clone(), right.clone());
+                let whole = whole.end().pop().expect("one weight");
+                [whole, Entry::Product { left, right }]
             };
             let [whole, product] = forms().map(|entry| read(entry.squares()));
             for (whole, product) in whole.iter().zip(product) {
                 assert!((whole / product - 1.0).abs() < 1e-5, "{whole} and {product}");
             }
-            let [whole, product] = forms().map(|entry| read(entry.sum(&[0.5, -2.0, 0.0, 1.5])));
+            let [whole, product] =
+                forms().map(|entry| read(entry.sum(&Factors::new(vec![0.5, -2.0, 0.0, 1.5], &Device::flex()))));
             for (whole, product) in whole.iter().zip(product) {
                 assert!((whole - product).abs() < 1e-4, "{whole} and {product}");
             }

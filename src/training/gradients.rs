@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use rayon::prelude::*;
 
 use super::batch::Batch;
-use super::clip::Clip;
+use super::clip::{Clip, Factors};
 use super::cross_entropy::token_losses;
 use super::entry::Entry;
 use super::objective::Objective;
@@ -157,15 +157,20 @@ impl Trainee {
         let begun = Instant::now();
         // A record's norm is over all weights at once.
         let squares = read_all(pass.entries.iter().map(Entry::squares));
-        let norm = |record: usize| squares.iter().map(|s| f64::from(s[record])).sum::<f64>().sqrt();
+        let whole = |parts: &[f32]| parts.iter().map(|s| f64::from(*s)).sum::<f64>();
+        let by_record = |parts: Vec<f32>| -> Vec<f64> { parts.chunks(parts.len() / rows).map(whole).collect() };
+        let squares: Vec<Vec<f64>> = squares.into_iter().map(by_record).collect();
+        let norm = |record: usize| squares.iter().map(|s| s[record]).sum::<f64>().sqrt();
         let norms: Vec<f64> = (0..rows).map(norm).collect();
-        let factors: Vec<f32> = norms.iter().map(|n| clip.factor(*n) as f32).collect();
+        let factors = Factors::new(norms.iter().map(|n| clip.factor(*n) as f32).collect(), &self.device());
+        let entries = pass.entries.into_iter().enumerate();
         #[cfg(mutants)]
-        let factors = mutated::factors(&squares, clip).unwrap_or_else(|| vec![factors; squares.len()]);
+        let sum = match mutated::factors(&squares, clip, &self.device()) {
+            Some(own) => read_all(entries.map(|(i, entry)| entry.sum(&own[i]))),
+            None => read_all(entries.map(|(_, entry)| entry.sum(&factors))),
+        };
         #[cfg(not(mutants))]
-        let factors = std::iter::repeat(factors);
-        let entries = pass.entries.into_iter().zip(factors);
-        let sum = read_all(entries.map(|(entry, factors)| entry.sum(&factors)));
+        let sum = read_all(entries.map(|(_, entry)| entry.sum(&factors)));
         #[cfg(mutants)]
         let sum = mutated::sum(sum, rows, clip);
         let mut seconds = pass.seconds;
@@ -182,7 +187,8 @@ impl Trainee {
     pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
         let pass = self.pass(placed, records, false);
         let begun = Instant::now();
-        let sum = read_all(pass.entries.into_iter().map(|entry| entry.sum(&[1.0])));
+        let one = Factors::new(vec![1.0], &self.device());
+        let sum = read_all(pass.entries.into_iter().map(|entry| entry.sum(&one)));
         let mut seconds = pass.seconds;
         seconds.norms += begun.elapsed().as_secs_f64();
         ClippedSum {
@@ -217,19 +223,23 @@ mod mutated {
     use dpsynth_privacy::mutation::{Mutation, current};
 
     /// For each entry the clip factors, with the mistake that is switched on.
-    pub fn factors(squares: &[Vec<f32>], clip: Clip) -> Option<Vec<Vec<f32>>> {
+    pub fn factors(squares: &[Vec<f64>], clip: Clip, device: &Device) -> Option<Vec<Factors>> {
         let rows = squares[0].len();
         match current()? {
             // Nothing is clipped yet.
-            Mutation::ClipAfterMean => Some(vec![vec![1.0; rows]; squares.len()]),
+            Mutation::ClipAfterMean => Some(squares.iter().map(|_| Factors::new(vec![1.0; rows], device)).collect()),
             Mutation::FactorsClippedApart => {
                 let apart = |first: usize| -> Vec<f32> {
-                    let of = |record: usize| squares.iter().skip(first).step_by(2).map(move |s| f64::from(s[record]));
+                    let of = |record: usize| squares.iter().skip(first).step_by(2).map(move |s| s[record]);
                     let norm = |record: usize| of(record).sum::<f64>().sqrt();
                     (0..rows).map(|record| clip.factor(norm(record)) as f32).collect()
                 };
                 let both = [apart(0), apart(1)];
-                Some((0..squares.len()).map(|i| both[i % 2].clone()).collect())
+                Some(
+                    (0..squares.len())
+                        .map(|i| Factors::new(both[i % 2].clone(), device))
+                        .collect(),
+                )
             }
             _ => None,
         }

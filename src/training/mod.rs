@@ -19,6 +19,7 @@ pub mod pass;
 pub mod plain;
 pub mod private;
 pub mod probe;
+mod rows;
 pub mod scorer;
 pub mod taps;
 pub mod tied;

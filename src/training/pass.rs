@@ -6,7 +6,7 @@ use burn::tensor::{Gradients, Tensor};
 
 use super::batch::Batch;
 use super::cross_entropy::{CrossEntropy, cross_entropy, token_losses};
-use super::entry::Entry;
+use super::entry::{Entries, Entry};
 use super::gradients::Seconds;
 use super::objective::Objective;
 use super::taps::{Tap, Taps, Untapped};
@@ -73,10 +73,11 @@ impl Work<'_> {
         let forward = begun.elapsed().as_secs_f64();
         let gradients = loss.surrogate.backward();
         let backward = begun.elapsed().as_secs_f64() - forward;
-        let mut entries = Vec::with_capacity(2 * taps.len());
+        let mut entries = Entries::default();
         for tap in taps {
             self.enter(tap, &gradients, &mut head, &mut entries);
         }
+        let mut entries = entries.end();
         // What the table did not take has weights of its own, behind all others.
         entries.extend(head.map(|head| Entry::Head(Box::new(head))));
         self.done(entries, &loss.losses, begun, [forward, backward])
@@ -112,11 +113,11 @@ impl Work<'_> {
         let mut reversed: Vec<Vec<Entry>> = Vec::with_capacity(inputs.len() + 2);
         let gradients = loss.surrogate.backward();
         let mut collect = |taps: Vec<Tap>, gradients: &Gradients| {
-            let mut entries = Vec::with_capacity(2 * taps.len());
+            let mut entries = Entries::default();
             for tap in taps {
                 self.enter(tap, gradients, &mut head, &mut entries);
             }
-            reversed.push(entries);
+            reversed.push(entries.end());
         };
         collect(taps, &gradients);
         let mut gradient = caught(&last, &gradients);
@@ -178,28 +179,25 @@ impl Work<'_> {
     }
 
     /// Adds the gradients of a tap's weights.
-    fn enter(&self, tap: Tap, gradients: &Gradients, head: &mut Option<Head>, into: &mut Vec<Entry>) {
+    fn enter(&self, tap: Tap, gradients: &Gradients, head: &mut Option<Head>, into: &mut Entries) {
         match tap {
             Tap::Map { slot, input, tag } => {
                 let gradient = caught(&tag, gradients);
                 match &self.placed.trains {
                     // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
                     Trains::Factors {
-                        factors,
-                        scale,
-                        second_alone,
-                        ..
+                        factors, second_alone, ..
                     } => {
-                        let (a, b) = factors[&slot].clone();
-                        let before_b = matmul(input.clone(), a) * *scale;
+                        let of = factors[&slot].clone();
+                        let before_b = matmul(input.clone(), of.scaled_a);
                         if !second_alone {
-                            let at_a = matmul(gradient.clone(), b.transpose()) * *scale;
-                            into.push(Entry::whole(self.split(input), self.split(at_a)));
+                            let at_a = matmul(gradient.clone(), of.scaled_b.transpose());
+                            into.whole(self.split(input), self.split(at_a));
                         }
-                        into.push(Entry::whole(self.split(before_b), self.split(gradient)));
+                        into.whole(self.split(before_b), self.split(gradient));
                     }
                     Trains::Vectors => unreachable!("a map is no vector"),
-                    Trains::Weights => into.push(Entry::of(self.split(gradient), self.split(input))),
+                    Trains::Weights => into.product(self.split(gradient), self.split(input)),
                 }
             }
             Tap::Gain { norm, input, tag } => {

@@ -9,7 +9,7 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops},
 };
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 #[cfg(not(feature = "cuda-plain"))]
 #[backend_extension(Autodiff, Flex)]
@@ -61,9 +61,10 @@ impl<B: Backend, C: CheckpointStrategy> Probe for Autodiff<B, C> {
     }
 }
 
-/// `x` unchanged, and a tag whose `.grad(&gradients)` is the gradient of the loss by `x` after backward.
-pub fn probe<const D: usize>(x: Tensor<D>, device: &Device) -> (Tensor<D>, Tensor<D>) {
-    let tag = Tensor::<D>::zeros([1; D], device).require_grad();
+/// `x` unchanged, and a tag whose `.grad(&gradients)` is the gradient of the loss by `x` after backward; its values are those
+/// of `none`, and nothing reads them.
+pub fn probe<const D: usize>(x: Tensor<D>, none: &Tensor<D>) -> (Tensor<D>, Tensor<D>) {
+    let tag = Tensor::from_inner(none.clone()).require_grad();
     let y = <Dispatch as Probe>::probe(x.into_dispatch(), tag.clone().into_dispatch());
     (Tensor::from_dispatch(y), tag)
 }

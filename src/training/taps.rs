@@ -1,6 +1,6 @@
 //! Book-keeping (Bu et al. 2023): where a weight acts, its input is kept and the gradient of its output is caught.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use super::probe::probe;
 use super::trainable::{Placed, Trains};
@@ -33,7 +33,8 @@ pub enum Tap {
 /// The forward of training.
 pub struct Taps<'a> {
     placed: &'a Placed,
-    device: Device,
+    /// What tags begin as: one value for all of them.
+    none: Tensor<2>,
     taps: Vec<Tap>,
     /// The slot that was met last.
     met: Option<usize>,
@@ -44,7 +45,7 @@ impl<'a> Taps<'a> {
     pub fn new(placed: &'a Placed) -> Self {
         Taps {
             placed,
-            device: placed.model.device().autodiff(),
+            none: Tensor::zeros([1, 1], &placed.model.device()),
             taps: Vec::new(),
             met: None,
         }
@@ -79,7 +80,7 @@ impl<'a> Taps<'a> {
         if !self.trains(slot) {
             return y;
         }
-        let (y, tag) = probe(y, &self.device);
+        let (y, tag) = probe(y, &self.none);
         self.taps.push(tap(tag));
         y
     }
@@ -92,7 +93,7 @@ impl Apply for Taps<'_> {
             return forward(self.placed, slot, weight, x);
         }
         let input = x.clone().inner();
-        let (y, tag) = probe(forward(self.placed, slot, weight, x), &self.device);
+        let (y, tag) = probe(forward(self.placed, slot, weight, x), &self.none);
         self.taps.push(Tap::Map { slot, input, tag });
         y
     }
@@ -134,13 +135,10 @@ fn forward(placed: &Placed, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Te
     let base = product(x.clone(), weight.clone().transpose());
     match &placed.trains {
         Trains::Factors {
-            factors,
-            scale,
-            merged: false,
-            ..
+            factors, merged: false, ..
         } => {
-            let (a, b) = factors[&slot].clone();
-            base + matmul(matmul(x, a) * *scale, b)
+            let of = factors[&slot].clone();
+            base + matmul(matmul(x, of.scaled_a), of.b)
         }
         _ => base,
     }

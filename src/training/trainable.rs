@@ -1,12 +1,13 @@
 //! What training changes: an adapter beside frozen weights, or the weights themselves.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
 
 use crate::Result;
 use crate::config::{FinetuneConfig, Method, Precision};
-use crate::models::lora::{Adapter, Factors};
+use crate::models::lora::{self, Adapter};
 use crate::models::lora_fa::SecondFactors;
 use crate::models::shape::Shape;
 use crate::models::vectors::Vectors;
@@ -53,9 +54,8 @@ pub struct Placed {
 pub enum Trains {
     /// Of LoRA's factors.
     Factors {
-        factors: Factors,
-        /// alpha / rank.
-        scale: f64,
+        /// By the slot of their map.
+        factors: BTreeMap<usize, lora::Placed>,
         /// Whether the weights hold the factors' product already: then the forward is the plain model's.
         merged: bool,
         /// Whether the first of each pair stays as it is.
@@ -147,8 +147,7 @@ impl Trainable for Adapter {
         Placed {
             model,
             trains: Trains::Factors {
-                factors: self.tensors(&base.device()),
-                scale: self.scale(),
+                factors: self.placed(&base.device()),
                 merged,
                 second_alone: false,
             },

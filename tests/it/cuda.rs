@@ -49,6 +49,17 @@ fn steps(place: &Place) -> Vec<Value> {
     lines.iter().map(|l| serde_json::from_str(l).expect("JSON")).collect()
 }
 
+/// The kernels of a training, in the order of their launches.
+fn launched() -> Vec<String> {
+    let place = prepared();
+    let trace = place.path("trace");
+    let said = place.on_cuda("finetune", &[("DEVICE_TRACE", trace.to_str().expect("a path"))], &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let trace = std::fs::read_to_string(trace).expect("a trace");
+    let launches = trace.lines().filter_map(|line| line.strip_prefix("launch\t"));
+    launches.map(str::to_string).collect()
+}
+
 /// Steps that the verified ledger was charged for.
 fn steps_charged(place: &Place) -> usize {
     place.ledger_shown();
@@ -122,15 +133,15 @@ fn p7_memory_that_runs_out_changes_no_value_and_no_charge() {
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p7_a_launch_that_fails_ends_the_run_with_a_message_and_it_goes_on() {
-    let whole = trained();
+    let (whole, launches) = (trained(), launched().len());
     for (fault, at) in [
-        ("FAIL_LAUNCH", "60+"),
-        ("FAIL_LAUNCH", "700+"),
-        ("LOSE", "400"),
-        ("LOSE", "1000"),
+        ("FAIL_LAUNCH", format!("{}+", launches / 20)),
+        ("FAIL_LAUNCH", format!("{}+", launches / 2)),
+        ("LOSE", (launches / 3).to_string()),
+        ("LOSE", (launches * 4 / 5).to_string()),
     ] {
         let place = prepared();
-        let said = place.on_cuda("finetune", &[(&format!("DEVICE_{fault}"), at)], &[]);
+        let said = place.on_cuda("finetune", &[(&format!("DEVICE_{fault}"), &at)], &[]);
         said.refused(1, &["the GPU failed: ", "failed with status 719"]);
         place.finetune();
         assert!(steps_charged(&place) >= steps_charged(&whole), "{fault} {at}");
@@ -162,16 +173,29 @@ fn what_a_machine_lacks_is_said_and_the_cpu_is_taken() {
     }
 }
 
-/// A fill fails, and what comes after writes a part of the same memory: CubeCL then takes what is read for written. And
-/// every 97th launch of a step, whatever it is.
+/// A fill fails, and what comes after writes a part of the same memory: CubeCL then takes what is read for written. So with
+/// kernels of each kind, and with every 97th launch, whatever it is.
 #[test]
 #[ignore = "needs the software device: make test-cuda"]
 fn p5_no_sum_is_made_of_what_a_failed_launch_left() {
-    let right = trained().digest(TRAINED);
-    let fills = ["20+", "60+", "100+"].map(|at| ("full_kernel", at.to_string()));
-    let copies = ["10+", "50+"].map(|at| ("slice_assign", at.to_string()));
-    let others = (60..1300).step_by(97).map(|at| ("", at.to_string()));
-    for (kernel, at) in fills.into_iter().chain(copies).chain(others) {
+    let (right, launched) = (trained().digest(TRAINED), launched());
+    let of_kind = |kernel: &'static str| {
+        let launches = launched.iter().filter(|name| name.starts_with(kernel)).count();
+        assert!(launches > 3, "{launches} of {kernel}");
+        [launches / 3, launches - 1].map(|at| (kernel, format!("{at}+")))
+    };
+    let kinds = [
+        "full_kernel",
+        "slice_assign",
+        "turn",
+        "rms_norm",
+        "gated",
+        "causal_softmax",
+        "squares",
+        "weighted",
+    ];
+    let others = (60..launched.len()).step_by(97).map(|at| ("", at.to_string()));
+    for (kernel, at) in kinds.into_iter().flat_map(of_kind).chain(others) {
         let place = prepared();
         let fault = [("DEVICE_FAIL_KERNEL", kernel), ("DEVICE_FAIL_LAUNCH", &at)];
         let said = place.on_cuda("finetune", &fault, &[]);

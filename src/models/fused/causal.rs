@@ -16,24 +16,29 @@ use rayon::prelude::*;
 
 use super::attention::Heads;
 use super::composed;
-use super::cpu::{contiguous, runs_here, tensor};
+use super::cpu::{contiguous, tensor};
 use super::gemm::{Matrix, add_product, product};
+use super::has_kernel;
 use super::lanes::{Pass, dot, softmax, vectorised};
 use super::rotary::Rotary;
+
+#[cfg(feature = "cuda-plain")]
+mod gpu;
 
 /// Each token looks at itself and at those before it in its row, as far as the window goes.
 ///
 /// `q [rows · tokens, heads · head_width]`, `k` and `v [rows · tokens, kv_heads · head_width]`, not yet rotated; gives
 /// the shape of `q`.
 pub fn causal_attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, shape: Heads, rotary: &Rotary) -> Tensor<2> {
-    if ![&q, &k, &v, &rotary.cos, &rotary.sin].into_iter().all(runs_here) {
+    if ![&q, &k, &v, &rotary.cos, &rotary.sin].into_iter().all(has_kernel) {
         return composed::causal_attention(q, k, v, shape, rotary);
     }
     let [q, k, v, cos, sin] = [q, k, v, rotary.cos.clone(), rotary.sin.clone()].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as Causal>::causal_attention(q, k, v, cos, sin, shape))
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[cfg_attr(not(feature = "cuda-plain"), backend_extension(Autodiff, Flex))]
+#[cfg_attr(feature = "cuda-plain", backend_extension(Autodiff, Flex, Cube))]
 trait Causal: Backend {
     fn causal_attention(
         q: FloatTensor<Self>,

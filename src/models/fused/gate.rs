@@ -13,13 +13,17 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::composed;
-use super::cpu::{CHUNK, contiguous, runs_here, tensor};
+use super::cpu::{CHUNK, contiguous, tensor};
 use super::exp::exp;
+use super::has_kernel;
 use super::lanes::{Pass, vectorised};
+
+#[cfg(feature = "cuda-plain")]
+mod gpu;
 
 /// silu(gate)·up with silu(x) = x·σ(x), each `[n, hidden]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    if !runs_here(&gate) || !runs_here(&up) {
+    if !has_kernel(&gate) || !has_kernel(&up) {
         return composed::swiglu(gate, up);
     }
     gated(gate, up, Activation::Silu)
@@ -27,7 +31,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 
 /// gelu(gate)·up with GELU's approximation by tanh, each `[n, hidden]`.
 pub fn geglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    if !runs_here(&gate) || !runs_here(&up) {
+    if !has_kernel(&gate) || !has_kernel(&up) {
         return composed::geglu(gate, up);
     }
     gated(gate, up, Activation::Gelu)
@@ -37,7 +41,7 @@ fn gated(gate: Tensor<2>, up: Tensor<2>, by: Activation) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as Gate>::gated(gate.into_dispatch(), up.into_dispatch(), by))
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Activation {
     Silu,
     Gelu,
@@ -58,7 +62,8 @@ fn inside_gelu(x: f32) -> (f32, f32) {
     (TWICE * x * (1.0 + square), TWICE * (1.0 + 3.0 * square))
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[cfg_attr(not(feature = "cuda-plain"), backend_extension(Autodiff, Flex))]
+#[cfg_attr(feature = "cuda-plain", backend_extension(Autodiff, Flex, Cube))]
 trait Gate: Backend {
     fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, by: Activation) -> FloatTensor<Self>;
     /// The gradients by `gate` and by `up`.

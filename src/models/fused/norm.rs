@@ -12,21 +12,26 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::composed;
-use super::cpu::{CHUNK, contiguous, runs_here, tensor};
+use super::cpu::{CHUNK, contiguous, tensor};
+use super::has_kernel;
 use super::lanes::{Pass, dot, vectorised};
+
+#[cfg(feature = "cuda-plain")]
+mod gpu;
 
 /// `x [n, width]`, each row over its root mean square, times `gain [width]`.
 ///
-/// On the CPU in f32 no gradient by `gain` is taken: training sees it as the gradient of the output, record by record.
+/// In f32 no gradient by `gain` is taken: training sees it as the gradient of the output, record by record.
 pub fn rms_norm(x: Tensor<2>, gain: &Tensor<1>, epsilon: f64) -> Tensor<2> {
-    if !runs_here(&x) || !runs_here(gain) {
+    if !has_kernel(&x) || !has_kernel(gain) {
         return composed::rms_norm(x, gain, epsilon);
     }
     let y = <Dispatch as Norm>::rms_norm(x.into_dispatch(), gain.clone().into_dispatch(), epsilon);
     Tensor::from_dispatch(y)
 }
 
-#[backend_extension(Autodiff, Flex)]
+#[cfg_attr(not(feature = "cuda-plain"), backend_extension(Autodiff, Flex))]
+#[cfg_attr(feature = "cuda-plain", backend_extension(Autodiff, Flex, Cube))]
 trait Norm: Backend {
     fn rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
     /// The gradient by `x`.

@@ -11,6 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Cube, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 use burn_cubecl::kernel::matmul::init_matmul_output;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::{ElemType, FloatKind};
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::launch_ref;
@@ -42,25 +43,35 @@ impl Exact for Flex {
 
 impl Exact for Cube {
     fn exact(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
-        let f32 = ElemType::Float(FloatKind::F32);
-        let out = init_matmul_output(&a, &b, DType::F32);
-        let client = out.client.clone();
-        let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
-            lhs: f32,
-            rhs: f32,
-            out: f32,
-        });
-        launch_ref(
-            &multi_level::Strategy::SimpleUnit(Default::default()).into(),
-            &client,
-            InputBinding::new(a.binding(), f32),
-            InputBinding::new(b.binding(), f32),
-            out.clone().binding(),
-            &mut types,
-        )
-        .expect("a product of f32 that needs no tensor cores runs on every GPU");
-        out
+        on_gpu(a, b)
     }
+}
+
+/// The same of a GPU's own tensors, in f32.
+pub(crate) fn on_gpu(a: CubeTensor, b: CubeTensor) -> CubeTensor {
+    let out = init_matmul_output(&a, &b, DType::F32);
+    into(a, b, out.clone());
+    out
+}
+
+/// The same, written where `out` is, which may be a part of something larger.
+pub(crate) fn into(a: CubeTensor, b: CubeTensor, out: CubeTensor) {
+    let f32 = ElemType::Float(FloatKind::F32);
+    let client = out.client.clone();
+    let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: f32,
+        rhs: f32,
+        out: f32,
+    });
+    launch_ref(
+        &multi_level::Strategy::SimpleUnit(Default::default()).into(),
+        &client,
+        InputBinding::new(a.binding(), f32),
+        InputBinding::new(b.binding(), f32),
+        out.binding(),
+        &mut types,
+    )
+    .expect("a product of f32 that needs no tensor cores runs on every GPU");
 }
 
 #[derive(Debug)]

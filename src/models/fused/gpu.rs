@@ -1,0 +1,52 @@
+//! What the kernels for a GPU share: who works on what.
+//!
+//! Each row is one warp's, whatever rows stand beside it: how it is summed depends on its width alone (P5).
+
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::{CubeCount, CubeDim};
+
+/// Threads of a warp.
+const WARP: u32 = 32;
+
+/// Warps of a block.
+const WARPS: u32 = 8;
+
+/// A warp for each of `rows`.
+pub fn by_row(rows: usize) -> (CubeCount, CubeDim) {
+    let blocks = rows.div_ceil(WARPS as usize) as u32;
+    (CubeCount::new_1d(blocks), CubeDim::new_2d(WARP, WARPS))
+}
+
+/// A block for each of `parts` of each of `rows`.
+pub fn by_part(parts: usize, rows: usize) -> (CubeCount, CubeDim) {
+    (
+        CubeCount::new_2d(parts as u32, rows as u32),
+        CubeDim::new_2d(WARP, WARPS),
+    )
+}
+
+/// A thread for each of `values`.
+pub fn by_value(values: usize) -> (CubeCount, CubeDim) {
+    let blocks = values.div_ceil((WARP * WARPS) as usize) as u32;
+    (CubeCount::new_1d(blocks), CubeDim::new_1d(WARP * WARPS))
+}
+
+/// `x [n, width]` with the values of a row side by side; Burn leaves gaps between rows, which kernels pass over.
+pub fn rows(x: CubeTensor) -> CubeTensor {
+    match x.meta.strides()[1] == 1 {
+        true => x,
+        false => into_contiguous(x),
+    }
+}
+
+/// As many values as `x` has, in its shape, row after row without gaps, and without any meaning yet.
+pub fn like(x: &CubeTensor) -> CubeTensor {
+    shaped(x, x.meta.shape().to_vec())
+}
+
+/// Values of `shape` where `x` is; as [`like`].
+pub fn shaped(x: &CubeTensor, shape: impl Into<burn::tensor::Shape>) -> CubeTensor {
+    empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape.into(), x.dtype)
+}
