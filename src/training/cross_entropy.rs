@@ -8,11 +8,15 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
-use crate::models::fused::cpu::{contiguous, runs_here, tensor};
+use crate::models::fused::cpu::{contiguous, tensor};
 use crate::models::fused::gemm::{Matrix, product};
+use crate::models::fused::has_kernel;
 use crate::models::fused::lanes::{Softmax, vectorised};
 use crate::models::product::matmul;
-use crate::models::read;
+use crate::models::{read, read_all};
+
+#[cfg(feature = "cuda-plain")]
+pub(super) mod gpu;
 
 /// Rows of logits that exist at once, on each thread.
 const CHUNK: usize = 256;
@@ -28,7 +32,7 @@ pub struct CrossEntropy {
 /// `hidden [n, width]` on the tape, `head [vocabulary, width]` untracked, `n` targets; `weigh` makes n weights, which are
 /// constants to the gradient, of n losses.
 ///
-/// On the CPU in f32 each thread holds one chunk of logits; a row's result depends on no other row's values.
+/// In f32 each thread of a CPU holds one chunk of logits, and a GPU one; a row's result depends on no other row's values.
 pub fn cross_entropy(
     hidden: Tensor<2>,
     head: &Tensor<2>,
@@ -36,7 +40,7 @@ pub fn cross_entropy(
     weigh: impl FnOnce(&[f32]) -> Vec<f32>,
 ) -> CrossEntropy {
     let (h, head) = (hidden.clone().inner(), head.clone().inner());
-    let (losses, gradient) = match runs_here(&h) && runs_here(&head) {
+    let (losses, gradient) = match has_kernel(&h) && has_kernel(&head) {
         true => fused(h, head, targets),
         false => composed(h, head, targets),
     };
@@ -57,7 +61,8 @@ fn fused(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Tensor<2>
     )
 }
 
-#[backend_extension(Flex)]
+#[cfg_attr(not(feature = "cuda-plain"), backend_extension(Flex))]
+#[cfg_attr(feature = "cuda-plain", backend_extension(Flex, Cube))]
 trait Head: Backend {
     /// The losses `[n, 1]`, and the gradient by `hidden` of their sum.
     fn cross_entropy(
@@ -122,12 +127,13 @@ pub(super) fn residuals(out: &mut [f32], losses: &mut [f32], hidden: &[f32], hea
     }
 }
 
-/// Losses and gradient by Burn's operations: what runs on a GPU and in other element types than f32.
+/// Losses and gradient by Burn's operations: what runs in other element types than f32.
 pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Tensor<2>) {
     let device = h.device();
     let [n, width] = h.dims();
     let vocabulary = head.dims()[0];
-    let mut losses = Vec::with_capacity(n);
+    // Read at the end: a GPU would be waited for with each chunk.
+    let mut picked = Vec::with_capacity(n.div_ceil(CHUNK));
     let mut gradients = Vec::with_capacity(n.div_ceil(CHUNK));
     for start in (0..n).step_by(CHUNK) {
         let end = (start + CHUNK).min(n);
@@ -135,14 +141,13 @@ pub fn composed(h: Tensor<2>, head: Tensor<2>, targets: &[u32]) -> (Vec<f32>, Te
         let log_p = activation::log_softmax(logits, 1);
         let ids: Vec<i32> = targets[start..end].iter().map(|t| *t as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [end - start, 1]), &device);
-        let picked: Vec<f32> = read(log_p.clone().gather(1, ids.clone()));
-        losses.extend(picked.iter().map(|x| -x));
+        picked.push(log_p.clone().gather(1, ids.clone()).neg().flatten::<1>(0, 1));
         // p·E − E[target]: the one-hot product is a row lookup.
         let rows = head.clone().select(0, ids.reshape([end - start]));
         debug_assert_eq!(log_p.dims()[1], vocabulary);
         gradients.push(matmul(log_p.exp(), head.clone()) - rows);
     }
-    (losses, Tensor::cat(gradients, 0))
+    (read_all(picked).concat(), Tensor::cat(gradients, 0))
 }
 
 /// −log softmax(hidden·headᵀ) at each of `n` targets, and nothing else.
@@ -152,7 +157,7 @@ pub fn token_losses(hidden: Tensor<2>, head: &Tensor<2>, targets: &[u32]) -> Vec
         let log_p = activation::log_softmax(matmul(h, head.clone().transpose()), 1);
         let ids: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [targets.len(), 1]), &hidden.device());
-        read(log_p.gather(1, ids).neg())
+        log_p.gather(1, ids).neg().flatten::<1>(0, 1)
     };
-    targets.chunks(CHUNK).enumerate().flat_map(piece).collect()
+    read_all(targets.chunks(CHUNK).enumerate().map(piece)).concat()
 }

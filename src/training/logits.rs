@@ -1,16 +1,19 @@
 //! The loss's gradient by the logits, g = w·(softmax(h·Eᵀ) − onehot), where the head's own weights are trained.
 //!
-//! On a CPU in f32 a kernel; elsewhere, Burn's operations.
+//! In f32 a kernel; in other element types, Burn's operations.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
 use super::cross_entropy::residuals;
-use crate::models::fused::cpu::{contiguous, runs_here, tensor};
+use crate::models::fused::cpu::{contiguous, tensor};
 use crate::models::fused::gemm::{Matrix, add_product};
+use crate::models::fused::has_kernel;
 use crate::models::product::{matmul, product};
-use crate::models::read;
+
+#[cfg(feature = "cuda-plain")]
+mod gpu;
 
 /// Rows of logits that exist at once where only a sum over them is wanted.
 const CHUNK: usize = 512;
@@ -26,9 +29,9 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// −log p of each target, unweighted, and g `[n, vocabulary]`.
-    pub fn gradient(self) -> (Vec<f32>, Tensor<2>) {
-        if !(runs_here(&self.hidden) && runs_here(self.table)) {
+    /// −log p of each target, unweighted, `[n]`, and g `[n, vocabulary]`.
+    pub fn gradient(self) -> (Tensor<1>, Tensor<2>) {
+        if !(has_kernel(&self.hidden) && has_kernel(self.table)) {
             return self.composed();
         }
         let (losses, g) = <Dispatch as Logits>::logits_gradient(
@@ -37,12 +40,15 @@ impl Rows<'_> {
             self.targets.to_vec(),
             self.weights.to_vec(),
         );
-        (read(Tensor::<2>::from_dispatch(losses)), Tensor::from_dispatch(g))
+        (
+            Tensor::<2>::from_dispatch(losses).flatten(0, 1),
+            Tensor::from_dispatch(g),
+        )
     }
 
     /// gᵀ·h, `[vocabulary, width]`.
     pub fn outer(self) -> Tensor<2> {
-        if runs_here(&self.hidden) && runs_here(self.table) {
+        if has_kernel(&self.hidden) && has_kernel(self.table) {
             return Tensor::from_dispatch(<Dispatch as Logits>::logits_outer(
                 self.hidden.into_dispatch(),
                 self.table.clone().into_dispatch(),
@@ -64,20 +70,21 @@ impl Rows<'_> {
         chunks.map(part).reduce(|sum, part| sum + part).expect("there are rows")
     }
 
-    fn composed(&self) -> (Vec<f32>, Tensor<2>) {
+    fn composed(&self) -> (Tensor<1>, Tensor<2>) {
         let (n, device) = (self.targets.len(), self.hidden.device());
         let logits = product(self.hidden.clone(), self.table.clone().transpose());
         let log_p = activation::log_softmax(logits, 1);
         let ids: Vec<i32> = self.targets.iter().map(|t| *t as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [n, 1]), &device);
-        let losses = read(log_p.clone().gather(1, ids.clone()).neg());
+        let losses = log_p.clone().gather(1, ids.clone()).neg().flatten(0, 1);
         let weights = Tensor::<2>::from_data(TensorData::new(self.weights.to_vec(), [n, 1]), &device);
         let p = log_p.exp() * weights.clone();
         (losses, p.scatter(1, ids, weights.neg(), IndexingUpdateOp::Add))
     }
 }
 
-#[backend_extension(Flex)]
+#[cfg_attr(not(feature = "cuda-plain"), backend_extension(Flex))]
+#[cfg_attr(feature = "cuda-plain", backend_extension(Flex, Cube))]
 trait Logits: Backend {
     /// [`Rows::gradient`]; the losses are `[n, 1]`.
     fn logits_gradient(
@@ -152,6 +159,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
+    use crate::models::read;
 
     #[test]
     fn the_kernel_is_the_composition() {
@@ -169,7 +177,7 @@ mod tests {
         };
         let close = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 2e-5 * b.abs().max(1.0));
         let ((losses, g), (their_losses, theirs)) = (rows().gradient(), rows().composed());
-        assert!(close(losses, their_losses));
+        assert!(close(read(losses), read(their_losses)));
         let outer = matmul(theirs.clone().transpose(), hidden.clone());
         assert!(close(read(g), read(theirs)));
         assert!(close(read(rows().outer()), read(outer)));

@@ -12,6 +12,7 @@ use super::batch::Batch;
 use super::cross_entropy::CrossEntropy;
 use super::logits::Rows;
 use crate::models::product::{matmul, product};
+use crate::models::read_all;
 
 /// Rows of logits that exist at once, at least a record's: the fewer pieces, the more rarely a product reads all of E.
 const CHUNK: usize = 512;
@@ -57,7 +58,7 @@ impl Head {
             counts: batch.counts_by_record(),
             seen: Seen::Records(Vec::new()),
         };
-        let (mut losses, mut gradients) = (Vec::with_capacity(head.targets.len()), Vec::new());
+        let (mut losses, mut gradients) = (Vec::new(), Vec::new());
         let (mut records, mut sum) = (Vec::new(), None);
         for piece in head.pieces() {
             let (start, end) = (piece.start, piece.start + piece.counts.iter().sum::<usize>());
@@ -69,7 +70,7 @@ impl Head {
                 weights: &head.weights[start..end],
             };
             let (piece_losses, g) = rows.gradient();
-            losses.extend(piece_losses);
+            losses.push(piece_losses);
             gradients.push(product(g.clone(), head.table.clone()));
             if bounded {
                 let mut at = 0;
@@ -97,6 +98,7 @@ impl Head {
         };
         let gradient = Tensor::cat(gradients, 0);
         let surrogate = (hidden * Tensor::from_inner(gradient)).sum();
+        let losses = read_all(losses).concat();
         (CrossEntropy { losses, surrogate }, head)
     }
 }

@@ -181,12 +181,12 @@ fn p5_no_sum_is_made_of_what_a_failed_launch_left() {
     let (right, launched) = (trained().digest(TRAINED), launched());
     let of_kind = |kernel: &'static str| {
         let launches = launched.iter().filter(|name| name.starts_with(kernel)).count();
-        assert!(launches > 3, "{launches} of {kernel}");
-        [launches / 3, launches - 1].map(|at| (kernel, format!("{at}+")))
+        assert!(launches > 0, "{kernel}");
+        [launches.div_ceil(3), launches].map(|at| (kernel, format!("{at}+")))
     };
     let kinds = [
         "full_kernel",
-        "slice_assign",
+        "residuals",
         "turn",
         "rms_norm",
         "gated",

@@ -1,16 +1,11 @@
-//! What the kernels share: when they run, and tensors from and to plain slices.
+//! What the CPU's kernels share: tensors from and to plain slices.
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::TensorData;
 
 /// Elements a task, about what a core's second cache holds.
 pub const CHUNK: usize = 1 << 14;
-
-/// Whether the kernels take this tensor: on the CPU, in f32.
-pub fn runs_here<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
-}
 
 /// `x` in a buffer of its own length and order: its own buffer where that is so.
 pub fn contiguous(x: FloatTensor<Flex>) -> FloatTensor<Flex> {

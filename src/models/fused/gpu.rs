@@ -6,6 +6,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::{CubeCount, CubeDim};
+use cubecl::zspace::metadata::Metadata;
 
 /// Threads of a warp.
 const WARP: u32 = 32;
@@ -34,11 +35,19 @@ pub fn by_value(values: usize) -> (CubeCount, CubeDim) {
 }
 
 /// `x [n, width]` with the values of a row side by side; Burn leaves gaps between rows, which kernels pass over.
-pub fn rows(x: CubeTensor) -> CubeTensor {
+pub fn columns(x: CubeTensor) -> CubeTensor {
     match x.meta.strides()[1] == 1 {
         true => x,
         false => into_contiguous(x),
     }
+}
+
+/// The `rows` rows of `x [n, width]` from `first` on, without a copy.
+pub fn from_row(mut x: CubeTensor, first: usize, rows: usize) -> CubeTensor {
+    let (width, row) = (x.meta.shape()[1], x.meta.strides()[0]);
+    x.handle = x.handle.offset_start((first * row * x.dtype.size()) as u64);
+    x.meta = Box::new(Metadata::new([rows, width], [row, 1]));
+    x
 }
 
 /// As many values as `x` has, in its shape, row after row without gaps, and without any meaning yet.

@@ -27,6 +27,6 @@ pub use norm::rms_norm;
 pub use rotary::{Rotary, rotate};
 
 /// Whether there is a kernel for this tensor.
-fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && (cfg!(feature = "cuda-plain") || x.device() == Device::flex())
 }

@@ -4,7 +4,7 @@ use burn::backend::{Backend, Cube, backend_extension};
 use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
 
-use crate::models::fused::gpu::{by_part, by_value, rows, shaped};
+use crate::models::fused::gpu::{by_part, by_value, columns, shaped};
 use crate::models::product::exact as product;
 
 #[backend_extension(Cube)]
@@ -69,7 +69,7 @@ fn weighted_kernel(each: &Tensor<f32>, factors: &Tensor<f32>, out: &mut Tensor<f
 
 impl OfRows for Cube {
     fn squares(each: FloatTensor<Self>) -> FloatTensor<Self> {
-        let each = rows(each);
+        let each = columns(each);
         let [records, width] = [0, 1].map(|axis| each.meta.shape()[axis]);
         let parts = width.div_ceil(PART).max(1);
         let (out, (blocks, threads)) = (shaped(&each, [records * parts]), by_part(parts, records));
@@ -86,7 +86,7 @@ impl OfRows for Cube {
     }
 
     fn weighted(each: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
-        let each = rows(each);
+        let each = columns(each);
         let width = each.meta.shape()[1];
         let (out, (blocks, threads)) = (shaped(&each, [width]), by_value(width));
         weighted_kernel::launch(

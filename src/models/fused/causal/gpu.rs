@@ -15,7 +15,7 @@ use cubecl::zspace::metadata::Metadata;
 
 use super::Causal;
 use crate::models::fused::Heads;
-use crate::models::fused::gpu::{by_row, by_value, like, rows, shaped};
+use crate::models::fused::gpu::{by_row, by_value, columns, like, shaped};
 use crate::models::product::exact::on_gpu as product;
 
 /// `x [rows, heads, tokens, head_width]`, each pair turned by its token's angle times `sign`: a thread a pair.
@@ -241,7 +241,7 @@ fn split(x: CubeTensor, shape: Heads, heads: usize) -> CubeTensor {
         head_width,
         ..
     } = shape;
-    let mut x = rows(x);
+    let mut x = columns(x);
     let row = x.meta.strides()[0];
     x.meta = Box::new(Metadata::new(
         [of, heads, tokens, head_width],

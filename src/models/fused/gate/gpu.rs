@@ -3,7 +3,7 @@ use burn::backend::tensor::FloatTensor;
 use cubecl::prelude::*;
 
 use super::{Activation, Gate};
-use crate::models::fused::gpu::{by_value, like, rows};
+use crate::models::fused::gpu::{by_value, columns, like};
 
 /// 2·√(2/π)
 const TWICE: f32 = 1.595_769;
@@ -67,7 +67,7 @@ fn gated_backward(
 
 impl Gate for Cube {
     fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, by: Activation) -> FloatTensor<Self> {
-        let (gate, up) = (rows(gate), rows(up));
+        let (gate, up) = (columns(gate), columns(up));
         let (y, (blocks, threads)) = (like(&gate), by_value(gate.meta.num_elements()));
         gated::launch(
             &y.client,
@@ -88,7 +88,7 @@ impl Gate for Cube {
         gradient: FloatTensor<Self>,
         by: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (gate, up, gradient) = (rows(gate), rows(up), rows(gradient));
+        let (gate, up, gradient) = (columns(gate), columns(up), columns(gradient));
         let (by_gate, by_up) = (like(&gate), like(&gate));
         let (blocks, threads) = by_value(gate.meta.num_elements());
         gated_backward::launch(

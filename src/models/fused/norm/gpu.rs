@@ -3,7 +3,7 @@ use burn::backend::tensor::FloatTensor;
 use cubecl::prelude::*;
 
 use super::Norm;
-use crate::models::fused::gpu::{by_row, like, rows};
+use crate::models::fused::gpu::{by_row, columns, like};
 
 /// The row of the warp.
 #[cube]
@@ -72,7 +72,7 @@ fn rms_norm_backward(
 
 impl Norm for Cube {
     fn rms_norm(x: FloatTensor<Self>, gain: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
-        let x = rows(x);
+        let x = columns(x);
         let (y, (blocks, threads)) = (like(&x), by_row(x.meta.shape()[0]));
         rms_norm::launch(
             &y.client,
@@ -93,7 +93,7 @@ impl Norm for Cube {
         epsilon: f64,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let (x, gradient) = (rows(x), rows(gradient));
+        let (x, gradient) = (columns(x), columns(gradient));
         let (by_x, (blocks, threads)) = (like(&x), by_row(x.meta.shape()[0]));
         rms_norm_backward::launch(
             &by_x.client,
