@@ -17,6 +17,7 @@ use crate::models::{LanguageModel, Plain};
 use crate::records::Encoded;
 use crate::training::batch::Batch;
 use crate::training::cross_entropy::token_losses;
+use crate::training::shapes::Shapes;
 
 /// A text and the labels under which it is scored.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +190,8 @@ impl Scorer {
             label: *label,
         };
         let records: Vec<Encoded> = texts.iter().map(record).collect();
-        let batch = Batch::new(&records.iter().collect::<Vec<_>>(), 1, &self.model.device());
+        let device = self.model.device();
+        let batch = Batch::new(&records.iter().collect::<Vec<_>>(), 1, Shapes::AsNeeded, &device);
         let hidden = self.model.hidden(batch.tokens.clone(), None, &mut Plain);
         let losses = token_losses(
             hidden.select(0, batch.predicting.clone()),

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::shapes::Shapes;
 use crate::records::Encoded;
 
 /// A micro-batch.
@@ -22,10 +23,11 @@ pub struct Batch {
 
 impl Batch {
     /// `rows` side by side.
-    pub fn new<R: Borrow<Encoded>>(rows: &[R], rows_per_record: usize, device: &Device) -> Self {
+    pub fn new<R: Borrow<Encoded>>(rows: &[R], rows_per_record: usize, shapes: Shapes, device: &Device) -> Self {
         let rows: Vec<&Encoded> = rows.iter().map(Borrow::borrow).collect();
         // The last token is only ever a target.
         let len = rows.iter().map(|r| r.tokens.len() - 1).max().unwrap_or(0);
+        let len = shapes.padded(len);
         let mut tokens = vec![0i32; rows.len() * len];
         let (mut predicting, mut targets, mut counts) = (vec![], vec![], vec![]);
         for (row, r) in rows.iter().enumerate() {

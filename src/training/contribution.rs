@@ -56,8 +56,9 @@ impl<'a> Contribution<'a> {
         // drawn already.
         drawn.sort_by_key(|(size, record)| (*size, record.tokens.len()));
         let at_once = self.micro_batch_size.size();
+        let shapes = self.trainee.shapes();
         let micro_batches: Vec<(usize, Vec<&Encoded>)> = drawn
-            .chunk_by(|a, b| a.0 == b.0)
+            .chunk_by(|a, b| a.0 == b.0 && self.trainee.go_together(a.1, b.1))
             .flat_map(|alike| alike.chunks(at_once))
             .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, record)| *record).collect()))
             .collect();
@@ -72,7 +73,10 @@ impl<'a> Contribution<'a> {
         };
         let (placed, device) = (self.trainee.place(trained), self.trainee.device());
         let clipped = |(_, records): &(usize, Vec<&Encoded>)| {
-            let piece = |records: &[&Encoded]| self.trainee.clipped_sum(&placed, records, self.clip);
+            let piece = |records: &[&Encoded]| {
+                let room = shapes.room(self.micro_batch_size.size());
+                self.trainee.clipped_sum_in(&placed, records, room, self.clip)
+            };
             self.micro_batch_size.each(&device, records, piece)
         };
         self.workers.each(&micro_batches, clipped, |(size, _), parts| {

@@ -4,6 +4,7 @@
 //! product, formed or not as is cheaper ([`super::entry`]). First the norms over all weights, then the weighted sum.
 //! Rules touched: P5 (each record contributes at most C), P3 (sums of micro-batches only add up).
 
+use std::iter::repeat_n;
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -15,6 +16,7 @@ use super::cross_entropy::token_losses;
 use super::entry::Entry;
 use super::objective::Objective;
 use super::pass::Pass;
+use super::shapes::{Shapes, nobody};
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
 use crate::config::{FinetuneConfig, Precision};
@@ -125,11 +127,35 @@ impl Trainee {
         trained.place(&self.base, self.compute.precision)
     }
 
+    /// The shapes in which it computes.
+    pub fn shapes(&self) -> Shapes {
+        Shapes::of(&self.device(), self.base.shape().context)
+    }
+
+    /// Whether two records are of one shape, so that neither decides that of the other.
+    pub fn go_together(&self, a: &Encoded, b: &Encoded) -> bool {
+        let shapes = self.shapes();
+        let longest = |record| {
+            self.objective
+                .rows(&[record])
+                .iter()
+                .map(|row| row.tokens.len() - 1)
+                .max()
+        };
+        let padded = |record| shapes.padded(longest(record).unwrap_or(0));
+        shapes == Shapes::AsNeeded || padded(a) == padded(b)
+    }
+
     /// The clipped sum over `records`, which are all the members of one micro-batch.
     ///
     /// A record whose loss or norm is not finite contributes nothing; the others are then summed without it.
     pub fn clipped_sum(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
-        let mut out = self.attempt(placed, records, clip);
+        self.clipped_sum_in(placed, records, records.len(), clip)
+    }
+
+    /// The same in a micro-batch that is filled up to `room` records with [`nobody`]'s, which have no part in the sum.
+    pub fn clipped_sum_in(&self, placed: &Placed, records: &[&Encoded], room: usize, clip: Clip) -> ClippedSum {
+        let mut out = self.attempt(placed, records, room, clip);
         let mut kept: Vec<usize> = (0..records.len()).collect();
         loop {
             // 0 · ∞ is not 0: the sum is taken again without the broken records, until none is in it.
@@ -143,7 +169,7 @@ impl Trainee {
                 return out;
             }
             let others: Vec<&Encoded> = kept.iter().map(|i| records[*i]).collect();
-            let again = self.attempt(placed, &others, clip);
+            let again = self.attempt(placed, &others, room, clip);
             out.parts = again.parts;
             for (i, (norm, loss)) in kept.iter().zip(again.norms.into_iter().zip(again.losses)) {
                 (out.norms[*i], out.losses[*i]) = (norm, loss);
@@ -151,9 +177,12 @@ impl Trainee {
         }
     }
 
-    fn attempt(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
-        let rows = records.len();
-        let pass = self.pass(placed, records, true);
+    fn attempt(&self, placed: &Placed, records: &[&Encoded], room: usize, clip: Clip) -> ClippedSum {
+        let nobody = nobody();
+        let fillers = room.saturating_sub(records.len());
+        let all: Vec<&Encoded> = records.iter().copied().chain(repeat_n(&nobody, fillers)).collect();
+        let rows = all.len();
+        let mut pass = self.pass(placed, &all, true);
         let begun = Instant::now();
         // A record's norm is over all weights at once.
         let squares = read_all(pass.entries.iter().map(Entry::squares));
@@ -161,8 +190,18 @@ impl Trainee {
         let by_record = |parts: Vec<f32>| -> Vec<f64> { parts.chunks(parts.len() / rows).map(whole).collect() };
         let squares: Vec<Vec<f64>> = squares.into_iter().map(by_record).collect();
         let norm = |record: usize| squares.iter().map(|s| s[record]).sum::<f64>().sqrt();
-        let norms: Vec<f64> = (0..rows).map(norm).collect();
-        let factors = Factors::new(norms.iter().map(|n| clip.factor(*n) as f32).collect(), &self.device());
+        let mut norms: Vec<f64> = (0..rows).map(norm).collect();
+        if norms[records.len()..].iter().any(|norm| !norm.is_finite()) {
+            // 0 · ∞ is not 0.
+            return self.attempt(placed, records, records.len(), clip);
+        }
+        norms.truncate(records.len());
+        pass.losses.truncate(records.len());
+        let factors = norms
+            .iter()
+            .map(|n| clip.factor(*n) as f32)
+            .chain(repeat_n(0.0, fillers));
+        let factors = Factors::new(factors.collect(), &self.device());
         let entries = pass.entries.into_iter().enumerate();
         #[cfg(mutants)]
         let sum = match mutated::factors(&squares, clip, &self.device()) {
@@ -206,7 +245,8 @@ impl Trainee {
 
     /// Mean loss per token of each record's text: a forward and nothing else.
     pub fn losses(&self, placed: &Placed, records: &[&Encoded]) -> Vec<f64> {
-        let batch = Batch::new(records, 1, &self.base.device());
+        let device = self.base.device();
+        let batch = Batch::new(records, 1, self.shapes(), &device);
         let hidden = placed.model.hidden(batch.tokens.clone(), None, &mut Untapped(placed));
         let predicting = hidden.select(0, batch.predicting.clone());
         batch.means(&token_losses(predicting, &placed.model.head(), &batch.targets))

@@ -21,6 +21,7 @@ pub mod private;
 pub mod probe;
 mod rows;
 pub mod scorer;
+pub mod shapes;
 pub mod taps;
 pub mod tied;
 pub mod trainable;

@@ -9,6 +9,7 @@ use super::cross_entropy::{CrossEntropy, cross_entropy, token_losses};
 use super::entry::{Entries, Entry};
 use super::gradients::Seconds;
 use super::objective::Objective;
+use super::shapes::Shapes;
 use super::taps::{Tap, Taps, Untapped};
 use super::tied::{Embedding, Head, Tied};
 use super::trainable::{Placed, Trains};
@@ -38,8 +39,9 @@ impl Pass {
         bounded: bool,
         checkpointed: bool,
     ) -> Self {
-        let (rows, device) = (objective.rows(records), placed.model.device().autodiff());
-        let batch = Batch::new(&rows, objective.rows_per_record(), &device);
+        let (rows, device) = (objective.rows(records), placed.model.device());
+        let shapes = Shapes::of(&device, placed.model.shape().context);
+        let batch = Batch::new(&rows, objective.rows_per_record(), shapes, &device.autodiff());
         let work = Work {
             placed,
             objective,

@@ -235,6 +235,32 @@ fn p5_padding_changes_no_norm() {
 }
 
 #[test]
+fn p5_no_neighbour_decides_how_a_record_is_rounded() {
+    let model = model();
+    let (trainee, adapter, records) = (Trainee::new(&model), adapter(&model), many_records(7, 5));
+    let (placed, clip) = (trainee.place(&adapter), Clip::new(Clipping::Flat, 1.0));
+    let bits = |sum: &ClippedSum| (sum.norms[0].to_bits(), sum.losses[0].to_bits());
+    let alone = trainee.clipped_sum_in(&placed, &[&records[0]], 8, clip);
+    for n in 2..=7 {
+        let beside: Vec<&Encoded> = records[..n]
+            .iter()
+            .filter(|r| trainee.go_together(r, &records[0]))
+            .collect();
+        assert!(beside.len() > 1 || n < 7, "nobody stands beside it");
+        let together = trainee.clipped_sum_in(&placed, &beside, 8, clip);
+        assert_eq!(bits(&alone), bits(&together), "among {n}");
+        assert_eq!(together.norms.len(), beside.len());
+    }
+    // Nobody's records add nothing.
+    let unfilled = trainee.clipped_sum(&placed, &[&records[0]], clip);
+    let off = distance(
+        &alone.values(),
+        &unfilled.values().iter().map(|v| f64::from(*v)).collect::<Vec<f64>>(),
+    );
+    assert!(off < 1e-5 * norm(alone.values()), "{off:e} off");
+}
+
+#[test]
 fn p3_micro_batches_of_1_2_and_8_give_the_same_sum() {
     let model = model();
     let (trainee, adapter, records) = (Trainee::new(&model), adapter(&model), many_records(16, 2));

@@ -1,17 +1,20 @@
+use std::iter::repeat_n;
+
 use burn::backend::Cube;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::TensorData;
+use burn::tensor::{FloatDType, TensorData};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Head;
-use crate::models::fused::gpu::{by_part, columns, from_row, shaped};
+use crate::models::fused::gpu::{by_part, columns, from_row, like, shaped};
 use crate::models::product::exact;
 
-/// Logits that exist at once, in values: a quarter of a gigabyte.
-const LOGITS: usize = 1 << 26;
+/// Rows of logits that exist at once. Every piece has as many, so that how a row is computed does not depend on how many
+/// tokens its neighbours have (P5).
+const PIECE: usize = 512;
 
 /// In the logits' place softmax(logits) − onehot(targets), and −log p of each target: a block a row.
 #[cube(launch, address_type = "dynamic")]
@@ -77,46 +80,53 @@ fn residuals_kernel(
     }
 }
 
-/// Some rows in front of a head, a piece of them at a time.
+/// Some rows in front of a head, a piece of them at a time. There are more than asked for, up to a whole piece.
 pub(in crate::training) struct Rows {
-    /// `[n, width]`.
+    /// `[rows, width]`; those not asked for are 0.
     pub hidden: CubeTensor,
     /// `[vocabulary, width]`.
     pub head: CubeTensor,
-    /// `[n]`.
+    /// `[rows]`.
     targets: CubeTensor,
-    /// −log p of each target, `[n, 1]`.
+    /// −log p of each target, `[rows, 1]`.
     pub losses: CubeTensor,
-    /// Rows of a piece, at most.
-    piece: usize,
 }
 
 impl Rows {
     pub fn new(hidden: CubeTensor, head: CubeTensor, targets: &[u32]) -> Self {
-        let n = targets.len();
-        let ids: Vec<i32> = targets.iter().map(|t| *t as i32).collect();
+        let (n, device) = (targets.len(), hidden.device.clone());
+        let rows = n.next_multiple_of(PIECE);
+        let ids = targets.iter().map(|t| *t as i32).chain(repeat_n(0, rows - n)).collect();
+        let hidden = match rows == n {
+            true => columns(hidden),
+            false => {
+                let none = Cube::float_zeros([rows - n, hidden.meta.shape()[1]].into(), &device, FloatDType::F32);
+                Cube::float_cat(vec![hidden, none], 0)
+            }
+        };
         Rows {
-            targets: Cube::int_from_data(TensorData::new(ids, [n]), &hidden.device),
-            losses: shaped(&hidden, [n, 1]),
-            piece: (LOGITS / head.meta.shape()[0]).clamp(1, n.max(1)),
-            hidden: columns(hidden),
+            targets: Cube::int_from_data(TensorData::new::<i32, _>(ids, [rows]), &device),
+            losses: shaped(&hidden, [rows, 1]),
+            hidden,
             head: into_contiguous(head),
         }
     }
 
-    /// The first row of each piece, and how many it has.
-    pub fn pieces(&self) -> Vec<(usize, usize)> {
-        let n = self.losses.meta.shape()[0];
-        let firsts = (0..n).step_by(self.piece);
-        firsts.map(|first| (first, self.piece.min(n - first))).collect()
+    /// The first row of each piece.
+    pub fn pieces(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.losses.meta.shape()[0]).step_by(PIECE)
     }
 
-    /// softmax(h·headᵀ) − onehot of the piece's rows, `[rows, vocabulary]`; their losses are filled in.
-    pub fn residuals(&self, (first, rows): (usize, usize)) -> CubeTensor {
-        let hidden = from_row(self.hidden.clone(), first, rows);
+    /// The rows of a piece of `x [rows, ..]`.
+    pub fn piece(&self, x: &CubeTensor, first: usize) -> CubeTensor {
+        from_row(x.clone(), first, PIECE)
+    }
+
+    /// softmax(h·headᵀ) − onehot of a piece's rows, `[PIECE, vocabulary]`; their losses are filled in.
+    pub fn residuals(&self, first: usize) -> CubeTensor {
         let head = Cube::float_swap_dims(self.head.clone(), 0, 1);
-        let logits = exact::on_gpu(hidden, head);
-        let (blocks, threads) = by_part(1, rows);
+        let logits = exact::on_gpu(self.piece(&self.hidden, first), head);
+        let (blocks, threads) = by_part(1, PIECE);
         residuals_kernel::launch(
             &logits.client,
             blocks,
@@ -138,13 +148,12 @@ impl Head for Cube {
         head: FloatTensor<Self>,
         targets: Vec<u32>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let shape = [0, 1].map(|axis| hidden.meta.shape()[axis]);
-        let gradient = shaped(&hidden, shape);
+        let n = targets.len();
         let all = Rows::new(hidden, head, &targets);
-        for (first, rows) in all.pieces() {
-            let residuals = all.residuals((first, rows));
-            exact::into(residuals, all.head.clone(), from_row(gradient.clone(), first, rows));
+        let gradient = like(&all.hidden);
+        for first in all.pieces() {
+            exact::into(all.residuals(first), all.head.clone(), all.piece(&gradient, first));
         }
-        (all.losses, gradient)
+        (from_row(all.losses, 0, n), from_row(gradient, 0, n))
     }
 }

@@ -1,3 +1,5 @@
+use std::iter::repeat;
+
 use burn::backend::Cube;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -9,11 +11,11 @@ use crate::models::fused::gpu::from_row;
 use crate::models::product::exact;
 use crate::training::cross_entropy::gpu::Rows;
 
-/// A row's residuals times its weight.
-fn weighted(residuals: CubeTensor, weights: &[f32]) -> CubeTensor {
-    let weights = TensorData::new(weights.to_vec(), [weights.len(), 1]);
-    let weights = Cube::float_from_data(weights, &residuals.device);
-    Cube::float_mul(residuals, weights)
+/// Weights of rows, 0 for those that nobody asked for.
+fn placed(weights: Vec<f32>, rows: &Rows) -> CubeTensor {
+    let all = rows.losses.meta.shape()[0];
+    let padded: Vec<f32> = weights.into_iter().chain(repeat(0.0)).take(all).collect();
+    Cube::float_from_data(TensorData::new(padded, [all, 1]), &rows.losses.device)
 }
 
 impl Logits for Cube {
@@ -23,9 +25,16 @@ impl Logits for Cube {
         targets: Vec<u32>,
         weights: Vec<f32>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let n = targets.len();
         let rows = Rows::new(hidden, table, &targets);
-        let g = weighted(rows.residuals((0, targets.len())), &weights);
-        (rows.losses, g)
+        let weights = placed(weights, &rows);
+        let piece = |first| Cube::float_mul(rows.residuals(first), rows.piece(&weights, first));
+        let mut pieces: Vec<CubeTensor> = rows.pieces().map(piece).collect();
+        let g = match pieces.len() {
+            1 => pieces.remove(0),
+            _ => Cube::float_cat(pieces, 0),
+        };
+        (from_row(rows.losses, 0, n), from_row(g, 0, n))
     }
 
     fn logits_outer(
@@ -34,15 +43,12 @@ impl Logits for Cube {
         targets: Vec<u32>,
         weights: Vec<f32>,
     ) -> FloatTensor<Self> {
-        let all = Rows::new(hidden, table, &targets);
-        let part = |(first, rows): (usize, usize)| {
-            let g = weighted(all.residuals((first, rows)), &weights[first..first + rows]);
-            exact::on_gpu(
-                Cube::float_swap_dims(g, 0, 1),
-                from_row(all.hidden.clone(), first, rows),
-            )
+        let rows = Rows::new(hidden, table, &targets);
+        let weights = placed(weights, &rows);
+        let part = |first| {
+            let g = Cube::float_mul(rows.residuals(first), rows.piece(&weights, first));
+            exact::on_gpu(Cube::float_swap_dims(g, 0, 1), rows.piece(&rows.hidden, first))
         };
-        let parts = all.pieces().into_iter().map(part);
-        parts.reduce(Cube::float_add).expect("there are rows")
+        rows.pieces().map(part).reduce(Cube::float_add).expect("there are rows")
     }
 }
