@@ -150,7 +150,7 @@ impl Trainee {
     ///
     /// A record whose loss or norm is not finite contributes nothing; the others are then summed without it.
     pub fn clipped_sum(&self, placed: &Placed, records: &[&Encoded], clip: Clip) -> ClippedSum {
-        self.clipped_sum_in(placed, records, records.len(), clip)
+        self.clipped_sum_in(placed, records, self.shapes().room(records.len()), clip)
     }
 
     /// The same in a micro-batch that is filled up to `room` records with [`nobody`]'s, which have no part in the sum.
@@ -193,7 +193,7 @@ impl Trainee {
         let mut norms: Vec<f64> = (0..rows).map(norm).collect();
         if norms[records.len()..].iter().any(|norm| !norm.is_finite()) {
             // 0 · ∞ is not 0.
-            return self.attempt(placed, records, records.len(), clip);
+            return self.attempt(placed, records, 0, clip);
         }
         norms.truncate(records.len());
         pass.losses.truncate(records.len());
