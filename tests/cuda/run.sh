@@ -8,4 +8,5 @@ export DEVICE_BUILT DEVICE_HOME=$here DEVICE_KERNELS=${DEVICE_KERNELS:-$DEVICE_B
 export CUDA_PATH=$folder/wheels/nvidia/cu13
 export REAL_NVRTC=$CUDA_PATH/lib/libnvrtc.so.13
 export LD_LIBRARY_PATH=$DEVICE_BUILT:$CUDA_PATH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+mkdir -p "$DEVICE_KERNELS"
 exec "$@"
