@@ -1,6 +1,6 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes; make fuzz: what takes hours
-# make test-cuda               the CUDA path without a GPU
+# make test-cuda               the CUDA path without a GPU; make dist-cuda: for a machine with one and nothing else
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
 # make interop-model          an exported model in transformers and PEFT
 # make browser                the report in Chromium; PAGE=FILE.html opens that one
@@ -17,7 +17,7 @@ CUDA ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidia0),1,0)
 FEATURES := $(if $(filter 1,$(CUDA)),--features cuda)
 PROGRAM := $(CARGO_TARGET_DIR)/release/dpsynth
 
-.PHONY: help build pipeline test test-slow test-cuda smoke-cuda fuzz interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
+.PHONY: help build pipeline test test-slow test-cuda smoke-cuda dist-cuda fuzz interop interop-model browser lint bench bench-peers bench-peers-training check-cuda
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST)) | head -7
@@ -91,6 +91,11 @@ smoke-cuda:
 	cargo build --release --locked --features cuda-plain
 	cp $(PROGRAM) $(dir $(CARGO_TARGET_DIR))dpsynth-cuda-plain
 	tests/cuda/run.sh $(dir $(CARGO_TARGET_DIR))dpsynth-cuda-plain doctor | grep '^cuda *works'
+
+# What a machine with a GPU and a driver, and nothing else, needs for its first figures: parts of less than 64 MiB.
+dist-cuda:
+	cargo build --release --locked --features cuda
+	benches/dist.sh $(PROGRAM) $(dir $(CARGO_TARGET_DIR))dist-cuda
 
 # A few minutes on two cores. SmolLM2-135M's shape with random weights: no model and no dataset are needed.
 bench: build

@@ -6,14 +6,15 @@
 # The models and IMDb must be in reach: HF_HOME, DPSYNTH_CACHE; see data/README.md for machines without internet.
 # Each part has a limit of its own and stands for itself; what failed is listed at the end and decides the exit code.
 # PEERS_PYTHON names a Python with benches/peers/training-requirements.txt; without one the peers are left out.
-# PARTS picks parts of "bench agreement peers quick full": PARTS=full gives the full profile the ten minutes alone.
+# With a python3 that has PyTorch, the part torch times PyTorch alone at the same shapes.
+# PARTS picks parts of "bench agreement torch peers quick full": PARTS=full gives the full profile the ten minutes alone.
 set -euo pipefail
 
 program=$(realpath "${1:?the program, built with CUDA=1}")
 out=$(mkdir -p "${2:?a folder for the reports}" && realpath "$2")
 cd "$(dirname "$0")/.."
 export DPSYNTH_LEDGERS="$out/ledgers"
-parts=" ${PARTS:-bench agreement peers quick full} "
+parts=" ${PARTS:-bench agreement torch peers quick full} "
 deadline=$((SECONDS + ${LIMIT:-590}))
 failed=()
 
@@ -32,7 +33,8 @@ limited() {
 
 wanted() { [[ $parts == *" $1 "* ]]; }
 
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv | tee "$out/machine.csv"
+# Where there is no card, such as on the software device, the rest can be rehearsed.
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv | tee "$out/machine.csv" || true
 limited 60 doctor.json "$program" doctor --json
 
 if wanted bench; then
@@ -53,6 +55,15 @@ if wanted agreement; then
 			--set finetune.seed=1 --set finetune.steps=2 --set finetune.expected_batch_size=16 --set sample.records=16 \
 			--set evaluate.encoder=false
 		cp "$out/runs/agreement-$arm-quick/internal/training.jsonl" "$out/agreement-$arm.jsonl" || true
+	done
+fi
+
+if wanted torch && python3 -c 'import torch' 2> /dev/null; then
+	for dtype in f32 bf16; do
+		for mode in plain private sample; do
+			limited 60 "torch-$mode-$dtype.json" python3 benches/peers/torch_only.py $mode --device "${DEVICE:-cuda}" \
+				--dtype $dtype --records 256 --tokens 300 --micro-batch-size 32
+		done
 	done
 fi
 
