@@ -47,6 +47,8 @@ pub struct Placed {
     pub b: Tensor<2>,
     /// B times alpha / rank, `[rank, output]`.
     pub scaled_b: Tensor<2>,
+    /// alpha / rank.
+    pub scale: f64,
 }
 
 /// An adapter for every linear map of a model.
@@ -143,6 +145,7 @@ impl Adapter {
                 scaled_a: scaled(a, [p.input, self.rank]),
                 b: self.factors(p, device).1,
                 scaled_b: scaled(b, [self.rank, p.output]),
+                scale: self.scale(),
             };
             (p.slot, placed)
         };

@@ -8,6 +8,8 @@ use burn::tensor::{Tensor, module};
 
 #[cfg(feature = "cuda-plain")]
 pub(crate) mod exact;
+#[cfg(feature = "cuda-plain")]
+mod mixed;
 
 /// `a [.., n, k]` · `b [.., k, m]`, the leading axes alike.
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
@@ -34,11 +36,15 @@ pub fn linear(x: Tensor<2>, w: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     product
 }
 
-/// `x·w`, multiplied in the element type of `w` and given in that of `x`.
+/// `x·w`, multiplied in the element type of `w` and given in that of `x`. No gradient by `w` is taken where they differ.
 pub fn product(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
     let (own, inner) = (x.dtype(), w.dtype());
     if own == inner {
         return matmul(x, w);
+    }
+    #[cfg(feature = "cuda-plain")]
+    if mixed::is_needed(&x, &w) {
+        return mixed::product(x, w);
     }
     matmul(x.cast(inner), w).cast(own)
 }

@@ -183,7 +183,12 @@ impl Work<'_> {
     /// Adds the gradients of a tap's weights.
     fn enter(&self, tap: Tap, gradients: &Gradients, head: &mut Option<Head>, into: &mut Entries) {
         match tap {
-            Tap::Map { slot, input, tag } => {
+            Tap::Map {
+                slot,
+                input,
+                tag,
+                beside,
+            } => {
                 let gradient = caught(&tag, gradients);
                 match &self.placed.trains {
                     // y = W·x + s·(x·A)·B: A's gradient is xᵀ(s·g·Bᵀ), B's is (s·x·A)ᵀg.
@@ -191,11 +196,17 @@ impl Work<'_> {
                         factors, second_alone, ..
                     } => {
                         let of = factors[&slot].clone();
-                        let before_b = matmul(input.clone(), of.scaled_a);
                         if !second_alone {
-                            let at_a = matmul(gradient.clone(), of.scaled_b.transpose());
-                            into.whole(self.split(input), self.split(at_a));
+                            let at_a = match &beside {
+                                Some(beside) => caught(&beside.tag, gradients) * of.scale,
+                                None => matmul(gradient.clone(), of.scaled_b.transpose()),
+                            };
+                            into.whole(self.split(input.clone()), self.split(at_a));
                         }
+                        let before_b = match beside {
+                            Some(beside) => beside.hidden,
+                            None => matmul(input, of.scaled_a),
+                        };
                         into.whole(self.split(before_b), self.split(gradient));
                     }
                     Trains::Vectors => unreachable!("a map is no vector"),

@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::probe::probe;
 use super::trainable::{Placed, Trains};
+use crate::models::lora;
 use crate::models::product::{matmul, product};
 use crate::models::shape::Kind;
 use crate::models::{Apply, Norm};
@@ -15,6 +16,7 @@ pub enum Tap {
         slot: usize,
         input: Tensor<2>,
         tag: Tensor<2>,
+        beside: Option<Beside>,
     },
     /// A norm's gain; the input is before the norm.
     Gain {
@@ -28,6 +30,14 @@ pub enum Tap {
     Table { tag: Tensor<2> },
     /// The table of positions, of so many rows; each row of the batch begins at its first.
     Positions { context: usize, tag: Tensor<2> },
+}
+
+/// What an adapter beside its weights computed on the way.
+pub struct Beside {
+    /// x·A times alpha / rank, `[n, rank]`.
+    pub hidden: Tensor<2>,
+    /// The tag of its gradient.
+    pub tag: Tensor<2>,
 }
 
 /// The forward of training.
@@ -93,8 +103,23 @@ impl Apply for Taps<'_> {
             return forward(self.placed, slot, weight, x);
         }
         let input = x.clone().inner();
-        let (y, tag) = probe(forward(self.placed, slot, weight, x), &self.none);
-        self.taps.push(Tap::Map { slot, input, tag });
+        let (y, beside) = match adapter(self.placed, slot) {
+            None => (forward(self.placed, slot, weight, x), None),
+            Some(of) => {
+                let base = product(x.clone(), weight.clone().transpose());
+                let (hidden, tag) = probe(matmul(x, of.scaled_a.clone()), &self.none);
+                let y = base + matmul(hidden.clone(), of.b.clone());
+                let hidden = hidden.inner();
+                (y, Some(Beside { hidden, tag }))
+            }
+        };
+        let (y, tag) = probe(y, &self.none);
+        self.taps.push(Tap::Map {
+            slot,
+            input,
+            tag,
+            beside,
+        });
         y
     }
 
@@ -133,13 +158,18 @@ impl Apply for Untapped<'_> {
 /// x·Wᵀ, and the adapter's part where the weights do not hold it.
 fn forward(placed: &Placed, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
     let base = product(x.clone(), weight.clone().transpose());
+    match adapter(placed, slot) {
+        None => base,
+        Some(of) => base + matmul(matmul(x, of.scaled_a.clone()), of.b.clone()),
+    }
+}
+
+/// The adapter that stands beside the map in `slot`; none where there is none, or the weights hold it.
+fn adapter(placed: &Placed, slot: usize) -> Option<&lora::Placed> {
     match &placed.trains {
         Trains::Factors {
             factors, merged: false, ..
-        } => {
-            let of = factors[&slot].clone();
-            base + matmul(matmul(x, of.scaled_a), of.b)
-        }
-        _ => base,
+        } => Some(&factors[&slot]),
+        _ => None,
     }
 }
