@@ -19,6 +19,8 @@ fn snapshot(place: &Place, name: &str, content: &str) {
     let folder = folder.to_str().expect("a plain path");
     settings.add_filter(folder, "[FOLDER]/");
     settings.add_filter(folder.trim_end_matches('/'), "[FOLDER]");
+    // What a build for GPUs says on a machine without one.
+    settings.add_filter(r"(?m)^computing on the CPU, since CUDA cannot be used: .*\n", "");
     settings.add_filter(r"[0-9.]+ GB", "[N] GB");
     settings.add_filter(
         r"[0-9.]+ (s|min|h) (training|sampling|evaluation|vectors|records)",

@@ -200,9 +200,15 @@ fn activation_checkpointing_changes_nothing() {
             };
             let ((kept, kept_plain), (anew, anew_plain)) = (of(&kept), of(&anew));
             assert_eq!(kept.losses, anew.losses);
-            assert_eq!(kept.norms, anew.norms);
-            assert_eq!(kept.values(), anew.values());
-            assert_eq!(kept_plain.values(), anew_plain.values());
+            // A GPU adds up the squares of all blocks together, or of each by itself.
+            let off = match device() == Device::flex() {
+                true => 0.0,
+                false => 1e-6,
+            };
+            assert!(distance(&kept.norms, &anew.norms) <= off * norm(kept.norms.clone()));
+            for (kept, anew) in [(&kept, &anew), (&kept_plain, &anew_plain)] {
+                assert!(distance(&kept.values(), &anew.values()) <= off * norm(kept.values()));
+            }
         }
     }
 }
