@@ -50,6 +50,7 @@ impl Clip {
 }
 
 /// What each record's gradient is multiplied by in a sum; one factor where all records are one.
+#[derive(Clone)]
 pub struct Factors {
     values: Vec<f32>,
     placed: Tensor<1>,

@@ -4,6 +4,8 @@
 //! product, formed or not as is cheaper ([`super::entry`]). First the norms over all weights, then the weighted sum.
 //! Rules touched: P5 (each record contributes at most C), P3 (sums of micro-batches only add up).
 
+#[cfg(not(mutants))]
+use std::iter::repeat;
 use std::iter::repeat_n;
 use std::time::Instant;
 
@@ -202,14 +204,12 @@ impl Trainee {
             .map(|n| clip.factor(*n) as f32)
             .chain(repeat_n(0.0, fillers));
         let factors = Factors::new(factors.collect(), &self.device());
-        let entries = pass.entries.into_iter().enumerate();
         #[cfg(mutants)]
-        let sum = match mutated::factors(&squares, clip, &self.device()) {
-            Some(own) => read_all(entries.map(|(i, entry)| entry.sum(&own[i]))),
-            None => read_all(entries.map(|(_, entry)| entry.sum(&factors))),
-        };
+        let factors = mutated::factors(&squares, clip, &self.device()).unwrap_or_else(|| vec![factors; squares.len()]);
         #[cfg(not(mutants))]
-        let sum = read_all(entries.map(|(_, entry)| entry.sum(&factors)));
+        let factors = repeat(factors);
+        let entries = pass.entries.into_iter().zip(factors);
+        let sum = read_all(entries.map(|(entry, factors)| entry.sum(&factors)));
         #[cfg(mutants)]
         let sum = mutated::sum(sum, rows, clip);
         let mut seconds = pass.seconds;

@@ -16,7 +16,7 @@ pub enum Tap {
         slot: usize,
         input: Tensor<2>,
         tag: Tensor<2>,
-        beside: Option<Beside>,
+        beside: Option<Box<Beside>>,
     },
     /// A norm's gain; the input is before the norm.
     Gain {
@@ -110,7 +110,7 @@ impl Apply for Taps<'_> {
                 let (hidden, tag) = probe(matmul(x, of.scaled_a.clone()), &self.none);
                 let y = base + matmul(hidden.clone(), of.b.clone());
                 let hidden = hidden.inner();
-                (y, Some(Beside { hidden, tag }))
+                (y, Some(Box::new(Beside { hidden, tag })))
             }
         };
         let (y, tag) = probe(y, &self.none);
