@@ -1,6 +1,6 @@
 # make pipeline DATASET=imdb   the whole way
 # make test, make lint         what CI runs; make test-slow: what takes minutes; make fuzz: what takes hours
-# make test-cuda               the CUDA path without a GPU; make dist-cuda: for a machine with one and nothing else
+# make test-cuda               the CUDA path without a GPU; make dist-cuda: for a machine with one and no network
 # make interop                a bundle read by pyarrow, pandas, polars, DuckDB, datasets and mlcroissant
 # make interop-model          an exported model in transformers and PEFT
 # make browser                the report in Chromium; PAGE=FILE.html opens that one
@@ -92,7 +92,7 @@ smoke-cuda:
 	cp $(PROGRAM) $(dir $(CARGO_TARGET_DIR))dpsynth-cuda-plain
 	tests/cuda/run.sh $(dir $(CARGO_TARGET_DIR))dpsynth-cuda-plain doctor | grep '^cuda *works'
 
-# What a machine with a GPU and a driver, and nothing else, needs for its first figures: parts of less than 64 MiB.
+# What a machine with a GPU, CUDA and no network needs for its first figures: parts of less than 64 MiB.
 dist-cuda:
 	cargo build --release --locked --features cuda
 	benches/dist.sh $(PROGRAM) $(dir $(CARGO_TARGET_DIR))dist-cuda

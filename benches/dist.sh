@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# dist.sh PROGRAM FOLDER: what a machine with a GPU and a driver needs for its first figures, in parts of less than 64 MiB.
+# dist.sh PROGRAM FOLDER: what a machine with a GPU needs for its first figures, in parts of less than 64 MiB. It has a driver,
+# NVRTC and CUDA's headers (docs/guide/gpu.md), and no network.
 #
 # PROGRAM is built with CUDA. The models and IMDb are fetched where they are not here. On the other machine, with the parts
 # and go.sh in one folder: bash go.sh five OUT, then bash go.sh ten OUT. PART_BYTES sets another size.
 set -euo pipefail
 
 program=$(realpath "${1:?the program, built with CUDA=1}")
-out=${2:?a folder for the parts}
+out=$(realpath -m "${2:?a folder for the parts}")
 cd "$(dirname "$0")/.."
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
@@ -40,7 +41,8 @@ for name in smollm2-135m-instruct all-minilm-l6-v2 imdb; do
 	place "$name"
 done
 
-rm -rf "$out" && mkdir -p "$out"
+mkdir -p "$out"
+rm -f "$out"/part-?? "$out/go.sh"
 tar -C "$stage" -cz dpsynth | split -b "${PART_BYTES:-62914560}" -d - "$out/part-"
 cat > "$out/go.sh" <<'GO'
 #!/usr/bin/env bash
@@ -48,9 +50,21 @@ cat > "$out/go.sh" <<'GO'
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 what=${1:?five or ten} out=$(mkdir -p "${2:?a folder for the figures}" && cd "$2" && pwd)
-to=${DPSYNTH_UNPACKED:-$here/unpacked}
-[[ -d $to/dpsynth ]] || { mkdir -p "$to.new" && cat "$here"/part-?? | tar -C "$to.new" -xz && mv "$to.new" "$to"; }
-export DPSYNTH_CACHE=$to/dpsynth/cache HF_HOME=$to/dpsynth/hf HF_HUB_OFFLINE=1
+# Parts that have changed are unpacked anew, and only what came out whole is used.
+digest=$(cat "$here"/part-?? | sha256sum | cut -c1-16)
+to=${DPSYNTH_UNPACKED:-$here/unpacked}/$digest
+if [[ ! -d $to ]]; then
+	rm -rf "$to.new"
+	mkdir -p "$to.new"
+	cat "$here"/part-?? | tar -C "$to.new" -xz
+	mv "$to.new" "$to"
+fi
+export DPSYNTH_CACHE=$to/dpsynth/cache HF_HOME=$to/dpsynth/hf HF_HUB_CACHE=$to/dpsynth/hf/hub HF_HUB_OFFLINE=1
+if ! "$to/dpsynth/dpsynth-program" doctor | grep '^cuda *works'; then
+	echo "go.sh: CUDA does not work here:" >&2
+	"$to/dpsynth/dpsynth-program" doctor | grep '^cuda' >&2
+	exit 1
+fi
 case $what in
 five) PARTS=${PARTS:-"bench agreement torch"} LIMIT=${LIMIT:-290} ;;
 ten) PARTS=${PARTS:-full} LIMIT=${LIMIT:-590} ;;

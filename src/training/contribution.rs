@@ -54,11 +54,11 @@ impl<'a> Contribution<'a> {
         }
         // Records of like length go together, and of units of one size, which share a weight; who is in the batch is
         // drawn already.
-        drawn.sort_by_key(|(size, record)| (*size, record.tokens.len()));
+        drawn.sort_by_key(|(size, record)| (*size, self.trainee.shape_of(record), record.tokens.len()));
         let at_once = self.micro_batch_size.size();
         let shapes = self.trainee.shapes();
         let micro_batches: Vec<(usize, Vec<&Encoded>)> = drawn
-            .chunk_by(|a, b| a.0 == b.0 && self.trainee.go_together(a.1, b.1))
+            .chunk_by(|a, b| a.0 == b.0 && self.trainee.shape_of(a.1) == self.trainee.shape_of(b.1))
             .flat_map(|alike| alike.chunks(at_once))
             .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, record)| *record).collect()))
             .collect();
@@ -77,7 +77,7 @@ impl<'a> Contribution<'a> {
                 let room = shapes.room(self.micro_batch_size.size());
                 self.trainee.clipped_sum_in(&placed, records, room, self.clip)
             };
-            self.micro_batch_size.each(&device, records, piece)
+            self.micro_batch_size.each(&device, shapes, records, piece)
         };
         self.workers.each(&micro_batches, clipped, |(size, _), parts| {
             let share = 1.0 / *size as f64;

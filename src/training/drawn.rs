@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::clip::Clip;
 use super::contribution::{BatchSum, Contribution};
+use super::shapes::Shapes;
 use super::trainable::{Placed, Trainable};
 use super::ways::{Bounds, Drawn, Record, Shows};
 use crate::models::device::watched;
@@ -120,7 +121,8 @@ impl Drawn for Batch<'_> {
         let losses = self.contribution.workers.map(&micro_batches, |batch| {
             let records: Vec<&Encoded> = batch.iter().map(|(_, record)| *record).collect();
             let at_both = |records: &[&Encoded]| placed.each_ref().map(|placed| trainee.losses(placed, records));
-            self.contribution.micro_batch_size.each(&device, &records, at_both)
+            let at_once = &self.contribution.micro_batch_size;
+            at_once.each(&device, Shapes::AsNeeded, &records, at_both)
         });
         let losses = losses.concat();
         let of_record = losses.iter().flat_map(|[a, b]| a.iter().zip(b).map(|(a, b)| [*a, *b]));

@@ -76,12 +76,17 @@ impl Entry {
     }
 }
 
+/// Values that stand together, about: a gigabyte. A GPU gives no more than a part of its memory at once.
+const TOGETHER: usize = 1 << 28;
+
 /// The gradients of weights, in the order of the flat vector.
 #[derive(Default)]
 pub struct Entries {
     done: Vec<Entry>,
     /// Pairs whose products will stand side by side.
     open: Vec<[Tensor<3>; 2]>,
+    /// How many values those will be.
+    values: usize,
 }
 
 impl Entries {
@@ -96,8 +101,11 @@ impl Entries {
     /// The next, formed whatever the shapes: norm and sum are then taken of the same numbers.
     pub fn whole(&mut self, left: Tensor<3>, right: Tensor<3>) {
         let together = rows::stand_together(&left);
+        let ([records, _, a], b) = (left.dims(), right.dims()[2]);
+        self.values += records * a * b;
         self.open.push([left, right]);
-        if !together {
+        // What follows would not begin where four values are read at once.
+        if !together || self.values >= TOGETHER || !(a * b).is_multiple_of(4) {
             self.form();
         }
     }
@@ -116,6 +124,7 @@ impl Entries {
 
     fn form(&mut self) {
         if !self.open.is_empty() {
+            self.values = 0;
             let formed = rows::formed(std::mem::take(&mut self.open));
             self.done.extend(formed.into_iter().map(Entry::Whole));
         }

@@ -18,7 +18,7 @@ use super::cross_entropy::token_losses;
 use super::entry::Entry;
 use super::objective::Objective;
 use super::pass::Pass;
-use super::shapes::{Shapes, nobody};
+use super::shapes::Shapes;
 use super::taps::Untapped;
 use super::trainable::{Placed, Trainable};
 use crate::config::{FinetuneConfig, Precision};
@@ -134,18 +134,15 @@ impl Trainee {
         Shapes::of(&self.device(), self.base.shape().context)
     }
 
-    /// Whether two records are of one shape, so that neither decides that of the other.
-    pub fn go_together(&self, a: &Encoded, b: &Encoded) -> bool {
+    /// What decides which records go together: the length that a record's longest row is padded to, or nothing.
+    pub fn shape_of(&self, record: &Encoded) -> usize {
         let shapes = self.shapes();
-        let longest = |record| {
-            self.objective
-                .rows(&[record])
-                .iter()
-                .map(|row| row.tokens.len() - 1)
-                .max()
-        };
-        let padded = |record| shapes.padded(longest(record).unwrap_or(0));
-        shapes == Shapes::AsNeeded || padded(a) == padded(b)
+        if shapes == Shapes::AsNeeded {
+            return 0;
+        }
+        let rows = self.objective.rows(&[record]);
+        let longest = rows.iter().map(|row| row.tokens.len() - 1).max();
+        shapes.padded(longest.unwrap_or(0))
     }
 
     /// The clipped sum over `records`, which are all the members of one micro-batch.
@@ -155,7 +152,7 @@ impl Trainee {
         self.clipped_sum_in(placed, records, self.shapes().room(records.len()), clip)
     }
 
-    /// The same in a micro-batch that is filled up to `room` records with [`nobody`]'s, which have no part in the sum.
+    /// The same in a micro-batch that is filled up to `room` records of nobody, which have no part in the sum.
     pub fn clipped_sum_in(&self, placed: &Placed, records: &[&Encoded], room: usize, clip: Clip) -> ClippedSum {
         let mut out = self.attempt(placed, records, room, clip);
         let mut kept: Vec<usize> = (0..records.len()).collect();
@@ -180,11 +177,9 @@ impl Trainee {
     }
 
     fn attempt(&self, placed: &Placed, records: &[&Encoded], room: usize, clip: Clip) -> ClippedSum {
-        let nobody = nobody();
         let fillers = room.saturating_sub(records.len());
-        let all: Vec<&Encoded> = records.iter().copied().chain(repeat_n(&nobody, fillers)).collect();
-        let rows = all.len();
-        let mut pass = self.pass(placed, &all, true);
+        let rows = records.len() + fillers;
+        let mut pass = self.pass(placed, records, fillers, true);
         let begun = Instant::now();
         // A record's norm is over all weights at once.
         let squares = read_all(pass.entries.iter().map(Entry::squares));
@@ -224,7 +219,7 @@ impl Trainee {
 
     /// Σᵢ gᵢ over `records`, NOT PRIVATE: what training without privacy adds up. For comparison only.
     pub fn plain_sum(&self, placed: &Placed, records: &[&Encoded]) -> ClippedSum {
-        let pass = self.pass(placed, records, false);
+        let pass = self.pass(placed, records, 0, false);
         let begun = Instant::now();
         let one = Factors::new(vec![1.0], &self.device());
         let sum = read_all(pass.entries.into_iter().map(|entry| entry.sum(&one)));
@@ -238,9 +233,9 @@ impl Trainee {
         }
     }
 
-    fn pass(&self, placed: &Placed, records: &[&Encoded], bounded: bool) -> Pass {
+    fn pass(&self, placed: &Placed, records: &[&Encoded], fillers: usize, bounded: bool) -> Pass {
         let checkpointed = self.compute.activation_checkpointing;
-        Pass::new(placed, &self.objective, records, bounded, checkpointed)
+        Pass::new(placed, &self.objective, records, fillers, bounded, checkpointed)
     }
 
     /// Mean loss per token of each record's text: a forward and nothing else.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::Device;
 
+use super::shapes::Shapes;
 use crate::models::device::{panic_text, says_out_of_memory, watched};
 
 /// How many records go through the model at once: fewer each time that memory ran out.
@@ -24,21 +25,24 @@ impl AtOnce {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// `work` on pieces of `items`, in order, each as large as memory on `device` has allowed so far.
+    /// `work` on pieces of `items`, in order, each as large as memory on `device` has allowed so far, or filled up to that
+    /// in [`Shapes::Fixed`].
     ///
     /// Tensor operations report missing memory by a panic, from which nothing of the piece has come: it is tried again
-    /// in halves. A piece of one that does not fit panics on, as does everything else.
-    pub fn each<T, R>(&self, device: &Device, items: &[T], work: impl Fn(&[T]) -> R) -> Vec<R> {
+    /// in halves. One record that does not fit panics on, as does everything else.
+    pub fn each<T, R>(&self, device: &Device, shapes: Shapes, items: &[T], work: impl Fn(&[T]) -> R) -> Vec<R> {
         let (mut rest, mut out) = (items, Vec::with_capacity(1));
         while !rest.is_empty() {
-            let (piece, others) = rest.split_at(self.size().min(rest.len()));
+            let at_once = self.size();
+            let (piece, others) = rest.split_at(at_once.min(rest.len()));
+            let through = piece.len().max(shapes.room(at_once));
             match catch_unwind(AssertUnwindSafe(|| watched(device, || work(piece)))) {
                 Ok(done) => {
                     out.push(done);
                     rest = others;
                 }
-                Err(panic) if piece.len() > 1 && is_out_of_memory(panic.as_ref()) => {
-                    self.0.fetch_min(piece.len().div_ceil(2), Ordering::Relaxed);
+                Err(panic) if through > 1 && is_out_of_memory(panic.as_ref()) => {
+                    self.0.fetch_min(through.div_ceil(2), Ordering::Relaxed);
                 }
                 Err(panic) => resume_unwind(panic),
             }

@@ -1,5 +1,7 @@
 //! One forward and one backward of a micro-batch: the gradients of each weight, record by record.
 
+use std::borrow::Cow;
+use std::iter::repeat_n;
 use std::time::Instant;
 
 use burn::tensor::{Gradients, Tensor};
@@ -9,7 +11,7 @@ use super::cross_entropy::{CrossEntropy, cross_entropy, token_losses};
 use super::entry::{Entries, Entry};
 use super::gradients::Seconds;
 use super::objective::Objective;
-use super::shapes::Shapes;
+use super::shapes::{Shapes, nobody};
 use super::taps::{Tap, Taps, Untapped};
 use super::tied::{Embedding, Head, Tied};
 use super::trainable::{Placed, Trains};
@@ -27,7 +29,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// The gradients of `objective`. `bounded`: record by record; else of all records as one, which is the plain sum.
+    /// The gradients of `objective`, behind those of `records` as many of nobody's as `fillers`. `bounded`: record by record; else of all records as one, which is the plain sum.
     ///
     /// With `checkpointed`, only each block's input is kept, and its forward is taken again before its backward (Chen et
     /// al. 2016); what is then held of a block are its gradients, small with LoRA. So it is always where weights are packed: a
@@ -36,16 +38,18 @@ impl Pass {
         placed: &Placed,
         objective: &Objective,
         records: &[&Encoded],
+        fillers: usize,
         bounded: bool,
         checkpointed: bool,
     ) -> Self {
-        let (rows, device) = (objective.rows(records), placed.model.device());
+        let (mut rows, device) = (objective.rows(records), placed.model.device());
+        rows.extend(repeat_n(Cow::Owned(nobody()), fillers * objective.rows_per_record()));
         let shapes = Shapes::of(&device, placed.model.shape().context);
         let batch = Batch::new(&rows, objective.rows_per_record(), shapes, &device.autodiff());
         let work = Work {
             placed,
             objective,
-            examples: if bounded { records.len() } else { 1 },
+            examples: if bounded { records.len() + fillers } else { 1 },
             bounded,
             batch,
         };

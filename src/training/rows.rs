@@ -20,7 +20,7 @@ fn has_kernel<const D: usize>(each: &Tensor<D>) -> bool {
     each.dtype() == DType::F32 && each.device() != Device::flex()
 }
 
-/// ‖gᵢ‖² of `each [rows, n]`, in equally many parts, `[rows · parts]`: f32 would lose of a sum of millions.
+/// ‖gᵢ‖² of `each [rows, n]`, in equally many parts, `[rows · parts]`: f32 loses precision in a sum of millions.
 pub fn squares(each: Tensor<2>) -> Tensor<1> {
     #[cfg(feature = "cuda-plain")]
     if has_kernel(&each) {

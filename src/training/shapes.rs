@@ -48,7 +48,7 @@ impl Shapes {
     }
 }
 
-/// A record that fills a place: of nobody, and with no part in any sum.
+/// A row that fills a place: of nobody, with no part in any sum, and shorter than any record's.
 pub fn nobody() -> Encoded {
     Encoded {
         tokens: vec![0; 2],

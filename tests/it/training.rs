@@ -245,7 +245,7 @@ fn p5_no_neighbour_decides_how_a_gpu_rounds_a_record() {
     for n in 2..=7 {
         let beside: Vec<&Encoded> = records[..n]
             .iter()
-            .filter(|r| trainee.go_together(r, &records[0]))
+            .filter(|r| trainee.shape_of(r) == trainee.shape_of(&records[0]))
             .collect();
         assert!(beside.len() > 1 || n < 7, "nobody stands beside it");
         let together = trainee.clipped_sum_in(&placed, &beside, 8, clip);
@@ -867,30 +867,43 @@ fn with_room_for(room: usize, items: &[u32]) -> u32 {
 fn out_of_memory_halves_the_micro_batch_and_the_work_goes_on() {
     let items: Vec<u32> = (1..=20).collect();
     let at_once = AtOnce::new(16);
-    let parts = at_once.each(&device(), &items, |piece| with_room_for(5, piece));
+    let parts = at_once.each(&device(), Shapes::AsNeeded, &items, |piece| with_room_for(5, piece));
     assert_eq!(parts.iter().sum::<u32>(), 210, "every item counts once");
     assert_eq!(at_once.size(), 4);
     for message in OUT_OF_MEMORY {
         let at_once = AtOnce::new(2);
-        at_once.each(&device(), &items, |piece| assert!(piece.len() == 1, "{message}"));
+        at_once.each(&device(), Shapes::AsNeeded, &items, |piece| {
+            assert!(piece.len() == 1, "{message}")
+        });
         assert_eq!(at_once.size(), 1, "{message}");
     }
     // Later batches begin with what fits.
     assert_eq!(
-        at_once.each(&device(), &items, |piece| with_room_for(4, piece)).len(),
+        at_once
+            .each(&device(), Shapes::AsNeeded, &items, |piece| with_room_for(4, piece))
+            .len(),
         5
     );
-    assert!(at_once.each(&device(), &[], |piece: &[u32]| piece.len()).is_empty());
+    assert!(
+        at_once
+            .each(&device(), Shapes::AsNeeded, &[], |piece: &[u32]| piece.len())
+            .is_empty()
+    );
+    // Filled up to eight, one record is too many where there is room for four.
+    let (full, filled) = (AtOnce::new(8), Shapes::Fixed { context: 64 });
+    let fits = |_: &[u32]| with_room_for(4, &vec![0; full.size()]);
+    full.each(&device(), filled, &[7], fits);
+    assert_eq!(full.size(), 4);
 }
 
 #[test]
 #[should_panic(expected = "An out-of-memory error")]
 fn an_item_that_does_not_fit_alone_is_not_tried_for_ever() {
-    AtOnce::new(8).each(&device(), &[1, 2, 3], |piece| with_room_for(0, piece));
+    AtOnce::new(8).each(&device(), Shapes::AsNeeded, &[1, 2, 3], |piece| with_room_for(0, piece));
 }
 
 #[test]
 #[should_panic(expected = "something else")]
 fn another_panic_passes_through() {
-    AtOnce::new(8).each(&device(), &[1, 2, 3], |_| panic!("something else"));
+    AtOnce::new(8).each(&device(), Shapes::AsNeeded, &[1, 2, 3], |_| panic!("something else"));
 }

@@ -1,11 +1,11 @@
-//! What the kernels for a GPU share: who works on what.
+//! What the kernels for a GPU share: who works on what, and how a warp adds up.
 //!
-//! Each row is one warp's, whatever rows stand beside it: how it is summed depends on its width alone (P5).
+//! A row is a warp's or a block's, whatever rows stand beside it: how it is summed depends on its width alone (P5).
 
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::{CubeCount, CubeDim};
+use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
 
 /// Threads of a warp.
@@ -58,4 +58,19 @@ pub fn like(x: &CubeTensor) -> CubeTensor {
 /// Values of `shape` where `x` is; as [`like`].
 pub fn shaped(x: &CubeTensor, shape: impl Into<burn::tensor::Shape>) -> CubeTensor {
     empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape.into(), x.dtype)
+}
+
+/// Σ over the lanes of a warp, all of which come here. They are made to meet first: behind a loop that some leave sooner, a sum
+/// among those that happen to be there would miss the others, and a norm would come out too small (P5).
+#[cube]
+pub fn warp_sum(x: f32) -> f32 {
+    sync_plane();
+    plane_sum(x)
+}
+
+/// The largest over the lanes of a warp, as [`warp_sum`].
+#[cube]
+pub fn warp_max(x: f32) -> f32 {
+    sync_plane();
+    plane_max(x)
 }

@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Head;
-use crate::models::fused::gpu::{by_part, columns, from_row, like, shaped};
+use crate::models::fused::gpu::{by_part, columns, from_row, like, shaped, warp_max, warp_sum};
 use crate::models::product::exact;
 
 /// Rows of logits that exist at once. Every piece has as many, so that how a row is computed does not depend on how many
@@ -36,7 +36,7 @@ fn residuals_kernel(
         peak = max(peak, logits[start + i]);
         i += CUBE_DIM as usize;
     }
-    let of_warp = plane_max(peak);
+    let of_warp = warp_max(peak);
     if UNIT_POS_X == 0 {
         peaks[UNIT_POS_Y as usize] = of_warp;
     }
@@ -52,7 +52,7 @@ fn residuals_kernel(
         sum += (logits[start + i] - peak).exp();
         i += CUBE_DIM as usize;
     }
-    let of_warp = plane_sum(sum);
+    let of_warp = warp_sum(sum);
     if UNIT_POS_X == 0 {
         sums[UNIT_POS_Y as usize] = of_warp;
     }

@@ -4,7 +4,7 @@ use burn::backend::{Backend, Cube, backend_extension};
 use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
 
-use crate::models::fused::gpu::{by_part, by_value, columns, shaped};
+use crate::models::fused::gpu::{by_part, by_value, columns, shaped, warp_sum};
 use crate::models::product::exact as product;
 
 #[backend_extension(Cube)]
@@ -39,7 +39,7 @@ fn squares_kernel(each: &Tensor<f32>, out: &mut Tensor<f32>, #[comptime] warps: 
         i += CUBE_DIM as usize;
     }
     let mut sums = Shared::<[f32]>::new_slice(warps);
-    let of_warp = plane_sum(sum);
+    let of_warp = warp_sum(sum);
     if UNIT_POS_X == 0 {
         sums[UNIT_POS_Y as usize] = of_warp;
     }

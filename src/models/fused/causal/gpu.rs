@@ -15,7 +15,7 @@ use cubecl::zspace::metadata::Metadata;
 
 use super::Causal;
 use crate::models::fused::Heads;
-use crate::models::fused::gpu::{by_row, by_value, columns, like, shaped};
+use crate::models::fused::gpu::{by_row, by_value, columns, like, shaped, warp_max, warp_sum};
 use crate::models::product::exact::on_gpu as product;
 
 /// `x [rows, heads, tokens, head_width]`, each pair turned by its token's angle times `sign`: a thread a pair.
@@ -64,14 +64,14 @@ fn causal_softmax(scores: &Tensor<f32>, weights: &mut Tensor<f32>, scale: f32, t
         peak = max(peak, scores[scored + i]);
         i += CUBE_DIM_X as usize;
     }
-    let peak = plane_max(peak);
+    let peak = warp_max(peak);
     let mut sum = 0.0f32;
     let mut i = first + UNIT_POS_X as usize;
     while i <= token {
         sum += ((scores[scored + i] - peak) * scale).exp();
         i += CUBE_DIM_X as usize;
     }
-    let share = 1.0 / plane_sum(sum);
+    let share = 1.0 / warp_sum(sum);
     let mut i = UNIT_POS_X as usize;
     while i < tokens {
         let mut weight = 0.0f32;
@@ -104,7 +104,7 @@ fn causal_softmax_backward(
         dot += weights[start + i] * gradient[given + i];
         i += CUBE_DIM_X as usize;
     }
-    let dot = plane_sum(dot);
+    let dot = warp_sum(dot);
     let mut i = UNIT_POS_X as usize;
     while i < tokens {
         by_scores[start + i] = scale * weights[start + i] * (gradient[given + i] - dot);
@@ -208,7 +208,7 @@ impl Inputs {
             &by_scores.client,
             blocks,
             threads,
-            weights.required_address_type(),
+            weights.required_address_type().max(by_weights.required_address_type()),
             weights.into_tensor_arg(),
             by_weights.into_tensor_arg(),
             by_scores.clone().into_tensor_arg(),

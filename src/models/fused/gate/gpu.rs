@@ -1,5 +1,6 @@
 use burn::backend::Cube;
 use burn::backend::tensor::FloatTensor;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{Activation, Gate};
@@ -73,7 +74,7 @@ impl Gate for Cube {
             &y.client,
             blocks,
             threads,
-            gate.required_address_type(),
+            gate.required_address_type().max(up.required_address_type()),
             gate.into_tensor_arg(),
             up.into_tensor_arg(),
             y.clone().into_tensor_arg(),
@@ -95,7 +96,11 @@ impl Gate for Cube {
             &by_gate.client,
             blocks,
             threads,
-            gate.required_address_type(),
+            [&gate, &up, &gradient]
+                .map(CubeTensor::required_address_type)
+                .into_iter()
+                .max()
+                .unwrap_or_default(),
             gate.into_tensor_arg(),
             up.into_tensor_arg(),
             gradient.into_tensor_arg(),

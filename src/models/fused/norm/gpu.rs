@@ -3,7 +3,7 @@ use burn::backend::tensor::FloatTensor;
 use cubecl::prelude::*;
 
 use super::Norm;
-use crate::models::fused::gpu::{by_row, columns, like};
+use crate::models::fused::gpu::{by_row, columns, like, warp_sum};
 
 /// The row of the warp.
 #[cube]
@@ -21,7 +21,7 @@ fn scale(x: &Tensor<f32>, first: usize, width: usize, epsilon: f32) -> f32 {
         squares += value * value;
         i += CUBE_DIM_X as usize;
     }
-    1.0f32 / (plane_sum(squares) / f32::cast_from(width as u32) + epsilon).sqrt()
+    1.0f32 / (warp_sum(squares) / f32::cast_from(width as u32) + epsilon).sqrt()
 }
 
 #[cube(launch, address_type = "dynamic")]
@@ -62,7 +62,7 @@ fn rms_norm_backward(
         dot += gradient[given + i] * gain[i] * x[first + i];
         i += CUBE_DIM_X as usize;
     }
-    let along = scale * scale * scale * plane_sum(dot) / f32::cast_from(width as u32);
+    let along = scale * scale * scale * warp_sum(dot) / f32::cast_from(width as u32);
     let mut i = UNIT_POS_X as usize;
     while i < width {
         by_x[to + i] = scale * gradient[given + i] * gain[i] - along * x[first + i];
@@ -99,7 +99,7 @@ impl Norm for Cube {
             &by_x.client,
             blocks,
             threads,
-            x.required_address_type(),
+            x.required_address_type().max(gradient.required_address_type()),
             x.into_tensor_arg(),
             gain.into_tensor_arg(),
             gradient.into_tensor_arg(),
