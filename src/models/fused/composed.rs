@@ -1,4 +1,4 @@
-//! The same operations by Burn's own: what runs on a GPU and in other element types than f32, and what the kernels are
+//! The same operations by Burn's own: what runs in other element types than f32, layer norm, and what the kernels are
 //! compared with.
 
 use burn::tensor::{Bool, Tensor, activation};
