@@ -50,6 +50,12 @@ cat > "$out/go.sh" <<'GO'
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 what=${1:?five or ten} out=$(mkdir -p "${2:?a folder for the figures}" && cd "$2" && pwd)
+case $what in
+five) PARTS=${PARTS:-"bench agreement torch"} LIMIT=${LIMIT:-290} ;;
+ten) PARTS=${PARTS:-full} LIMIT=${LIMIT:-590} ;;
+*) echo "go.sh: five or ten, not $what" >&2 && exit 2 ;;
+esac
+export PARTS LIMIT
 # Parts that have changed are unpacked anew, and only what came out whole is used.
 digest=$(cat "$here"/part-?? | sha256sum | cut -c1-16)
 to=${DPSYNTH_UNPACKED:-$here/unpacked}/$digest
@@ -65,12 +71,6 @@ if ! "$to/dpsynth/dpsynth-program" doctor | grep '^cuda *works'; then
 	"$to/dpsynth/dpsynth-program" doctor | grep '^cuda' >&2
 	exit 1
 fi
-case $what in
-five) PARTS=${PARTS:-"bench agreement torch"} LIMIT=${LIMIT:-290} ;;
-ten) PARTS=${PARTS:-full} LIMIT=${LIMIT:-590} ;;
-*) echo "go.sh: five or ten, not $what" >&2 && exit 2 ;;
-esac
-export PARTS LIMIT
 exec "$to/dpsynth/benches/gpu.sh" "$to/dpsynth/dpsynth-program" "$out"
 GO
 for part in "$out"/*; do
