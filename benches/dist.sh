@@ -21,9 +21,11 @@ cp benches/peers/torch_only.py "$dist/benches/peers/"
 
 # NAME: its files, wherever `fetch` found them, to where the other machine's program looks.
 place() {
-	"$program" fetch --json "$1" | python3 -c '
+	local found
+	found=$("$program" fetch --json "$1")
+	python3 -c '
 import json, pathlib, shutil, sys
-dist, found = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
+dist, found = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 for file in map(pathlib.Path, (f["path"] for f in found["files"])):
     parts = file.parts
     repository = next((i for i, part in enumerate(parts) if part.startswith(("models--", "datasets--"))), None)
@@ -35,7 +37,7 @@ for file in map(pathlib.Path, (f["path"] for f in found["files"])):
         shutil.copytree(refs, dist / "hf/hub" / parts[repository] / "refs", dirs_exist_ok=True)
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, to)
-' "$dist"
+' "$dist" "$found"
 }
 for name in smollm2-135m-instruct all-minilm-l6-v2 imdb; do
 	place "$name"
