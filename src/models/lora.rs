@@ -135,16 +135,16 @@ impl Adapter {
     /// What training needs of each linear map, by slot, on `device`.
     pub fn placed(&self, device: &Device) -> BTreeMap<usize, Placed> {
         let scale = self.scale() as f32;
-        let scaled = |values: &[f32], shape: [usize; 2]| -> Tensor<2> {
+        let times = |scale: f32, values: &[f32], shape: [usize; 2]| -> Tensor<2> {
             let values: Vec<f32> = values.iter().map(|v| v * scale).collect();
             Tensor::from_data(TensorData::new(values, shape), device)
         };
         let place = |p: &Place| {
             let (a, b) = self.slices(p);
             let placed = Placed {
-                scaled_a: scaled(a, [p.input, self.rank]),
-                b: self.factors(p, device).1,
-                scaled_b: scaled(b, [self.rank, p.output]),
+                scaled_a: times(scale, a, [p.input, self.rank]),
+                b: times(1.0, b, [self.rank, p.output]),
+                scaled_b: times(scale, b, [self.rank, p.output]),
                 scale: self.scale(),
             };
             (p.slot, placed)

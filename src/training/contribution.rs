@@ -54,7 +54,7 @@ impl<'a> Contribution<'a> {
         }
         // Records of like length go together, and of units of one size, which share a weight; who is in the batch is
         // drawn already.
-        drawn.sort_by_key(|(size, record)| (*size, self.trainee.shape_of(record), record.tokens.len()));
+        drawn.sort_by_cached_key(|(size, record)| (*size, self.trainee.shape_of(record), record.tokens.len()));
         let at_once = self.micro_batch_size.size();
         let shapes = self.trainee.shapes();
         let micro_batches: Vec<(usize, Vec<&Encoded>)> = drawn

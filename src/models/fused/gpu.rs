@@ -20,6 +20,12 @@ pub fn by_row(rows: usize) -> (CubeCount, CubeDim) {
     (CubeCount::new_1d(blocks), CubeDim::new_2d(WARP, WARPS))
 }
 
+/// The warp's row, of those shared out by [`by_row`].
+#[cube]
+pub fn own_row() -> usize {
+    (CUBE_POS_X * CUBE_DIM_Y + UNIT_POS_Y) as usize
+}
+
 /// A block for each of `parts` of each of `rows`.
 pub fn by_part(parts: usize, rows: usize) -> (CubeCount, CubeDim) {
     (

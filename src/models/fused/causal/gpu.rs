@@ -6,7 +6,6 @@
 use burn::backend::Cube;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
@@ -15,7 +14,7 @@ use cubecl::zspace::metadata::Metadata;
 
 use super::Causal;
 use crate::models::fused::Heads;
-use crate::models::fused::gpu::{by_row, by_value, columns, like, shaped, warp_max, warp_sum};
+use crate::models::fused::gpu::{by_row, by_value, columns, like, own_row, shaped, warp_max, warp_sum};
 use crate::models::product::exact::on_gpu as product;
 
 /// `x [rows, heads, tokens, head_width]`, each pair turned by its token's angle times `sign`: a thread a pair.
@@ -37,7 +36,7 @@ fn turn(x: &Tensor<f32>, cos: &Tensor<f32>, sin: &Tensor<f32>, y: &mut Tensor<f3
     y[to + half] = b * cos + a * sin;
 }
 
-/// The first token that the token of `row` sees of its sequence.
+/// The first of its sequence's tokens that `token` sees.
 #[cube]
 fn first_seen(token: usize, window: usize) -> usize {
     let mut first = 0usize.runtime();
@@ -50,7 +49,7 @@ fn first_seen(token: usize, window: usize) -> usize {
 /// Softmax of `scale`·scores `[.., tokens, tokens]` over what each token sees, 0 for the others: a warp a row.
 #[cube(launch, address_type = "dynamic")]
 fn causal_softmax(scores: &Tensor<f32>, weights: &mut Tensor<f32>, scale: f32, tokens: usize, window: usize) {
-    let row = (CUBE_POS_X * CUBE_DIM_Y + UNIT_POS_Y) as usize;
+    let row = own_row();
     let (start, token) = (row * tokens, row % tokens);
     if start >= weights.len() {
         terminate!();
@@ -92,7 +91,7 @@ fn causal_softmax_backward(
     scale: f32,
     tokens: usize,
 ) {
-    let row = (CUBE_POS_X * CUBE_DIM_Y + UNIT_POS_Y) as usize;
+    let row = own_row();
     let start = row * tokens;
     if start >= weights.len() {
         terminate!();
@@ -113,7 +112,6 @@ fn causal_softmax_backward(
 }
 
 /// Cosines and sines, `[tokens, head_width / 2]` each.
-#[derive(Clone)]
 struct Angles {
     cos: CubeTensor,
     sin: CubeTensor,

@@ -3,13 +3,7 @@ use burn::backend::tensor::FloatTensor;
 use cubecl::prelude::*;
 
 use super::Norm;
-use crate::models::fused::gpu::{by_row, columns, like, warp_sum};
-
-/// The row of the warp.
-#[cube]
-fn own_row() -> usize {
-    (CUBE_POS_X * CUBE_DIM_Y + UNIT_POS_Y) as usize
-}
+use crate::models::fused::gpu::{by_row, columns, like, own_row, warp_sum};
 
 /// 1 / √(mean x² + ε) of the row that begins at `first`.
 #[cube]
