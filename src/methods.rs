@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Label {
     /// A proof.
     Certified,
+    /// None: under `--research` it runs and compares, its epsilon is NOT A DP GUARANTEE, and nothing of it can be released.
+    Research,
     /// It helps to choose numbers, and spends nothing.
     Planning,
 }
@@ -17,6 +19,7 @@ impl Label {
     pub fn name(self) -> &'static str {
         match self {
             Label::Certified => "certified",
+            Label::Research => "research: NOT A DP GUARANTEE",
             Label::Planning => "planning",
         }
     }
@@ -38,6 +41,15 @@ const fn certified(name: &'static str, reference: &'static str, key: &'static st
         name,
         reference,
         label: Label::Certified,
+        key,
+    }
+}
+
+const fn research(name: &'static str, reference: &'static str, key: &'static str) -> Entry {
+    Entry {
+        name,
+        reference,
+        label: Label::Research,
         key,
     }
 }
@@ -182,6 +194,11 @@ pub const METHODS: &[Entry] = &[
         "risk-calibrated noise",
         "Kulynych et al. 2024, arXiv 2407.02191; Gomez et al. 2025",
         "finetune.risk={right_at_even_odds=0.6}",
+    ),
+    research(
+        "LMO-DP: Laplace noise of mixed scales",
+        "Yang et al. 2024, arXiv 2405.18776",
+        "finetune.noise=\"laplace-mixture\", research=true",
     ),
     planning(
         "TAN",

@@ -111,6 +111,7 @@ impl Audit {
             profile: self.profile,
             overrides: self.overrides.clone(),
             disjoint: false,
+            research: false,
             data_dir: self.data_dir.clone(),
         };
         which.find(&self.runs_dir)

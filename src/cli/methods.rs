@@ -8,7 +8,8 @@ use super::Ui;
 
 /// Lists the methods of the field's papers: what chooses each, and what stands behind its epsilon
 ///
-/// "certified": a proof stands behind the epsilon that is printed. "planning": it helps to choose numbers and spends nothing. Keys
+/// "certified": a proof stands behind the epsilon that is printed. "research": none does, the epsilon is NOT A DP GUARANTEE, and nothing of such a run can be
+/// released. "planning": it helps to choose numbers and spends nothing. Keys
 /// of evaluate.dp_direct are for classifiers (task = "classify", or the arm dp_direct).
 #[derive(Args)]
 pub struct Methods {

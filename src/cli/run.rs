@@ -31,6 +31,9 @@ pub struct Which {
     /// Declares that nobody in the dataset is in another one: `--set dataset.disjoint=true`
     #[arg(long)]
     pub(super) disjoint: bool,
+    /// Allows methods without a proof: the run is NOT A DP GUARANTEE, and nothing of it can be released: `--set research=true`
+    #[arg(long)]
+    pub(super) research: bool,
     /// Folder of local datasets
     #[arg(long, value_name = "DIR", env = "DPSYNTH_DATA", default_value = "data")]
     pub(super) data_dir: PathBuf,
@@ -60,16 +63,27 @@ impl Which {
             return Ok(config.prepare.max_tokens.max(drawn));
         }
         // The profile that leaves lengths alone.
-        let config = config::load(&self.config, Profile::Full, &self.overrides, &self.data_dir)?;
+        let config = config::load(&self.config, Profile::Full, &self.overrides(), &self.data_dir)?;
         Ok(config.prepare.max_tokens)
+    }
+
+    /// What `--set` says, and the flags that stand for it.
+    fn overrides(&self) -> Vec<String> {
+        let flags = [
+            (self.disjoint, "dataset.disjoint=true"),
+            (self.research, "research=true"),
+        ];
+        let given = flags.into_iter().filter(|(given, _)| *given);
+        let flags = given.map(|(_, setting)| setting.to_string());
+        self.overrides.iter().cloned().chain(flags).collect()
     }
 
     /// The resolved configuration, and the folder of runs: a run's folder stands in its own, a TOML file's are in `runs`.
     pub fn find(&self, runs: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
         if self.config.is_dir() {
-            if self.profile.is_some() || self.disjoint || !self.overrides.is_empty() {
+            if self.profile.is_some() || self.disjoint || self.research || !self.overrides.is_empty() {
                 return Err(Error::usage(
-                    "a run's folder says all there is: `--profile`, `--set` and `--disjoint` go with a TOML file",
+                    "a run's folder says all there is: `--profile`, `--set`, `--disjoint` and `--research` go with a TOML file",
                 )
                 .hint(format!("leave them out: {}", self.config.display())));
             }
@@ -82,9 +96,7 @@ impl Which {
             None if device::has_cuda() => Profile::Full,
             None => Profile::Quick,
         };
-        let disjoint = self.disjoint.then(|| "dataset.disjoint=true".to_string());
-        let overrides = [&self.overrides[..], disjoint.as_slice()].concat();
-        let config = config::load(&self.config, profile, &overrides, &self.data_dir)?;
+        let config = config::load(&self.config, profile, &self.overrides(), &self.data_dir)?;
         Ok((within_risk(config)?, profile, runs.to_path_buf()))
     }
 }

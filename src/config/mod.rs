@@ -71,6 +71,9 @@ pub struct RunConfig {
     /// Where the models compute.
     #[serde(default)]
     pub device: DeviceChoice,
+    /// Allows methods without a proof: the run is then NOT A DP GUARANTEE, and nothing of it can be released.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub research: bool,
     /// Which records, and what they look like.
     pub dataset: DatasetConfig,
     /// Which language model is fine-tuned.
@@ -151,7 +154,29 @@ impl RunConfig {
         self.prepare.check()?;
         self.sample.check()?;
         self.evaluate.check()?;
+        self.proven()?;
         self.together()
+    }
+
+    /// Refuses a mechanism without a proof, unless it is asked for as such (P11).
+    fn proven(&self) -> Result<()> {
+        let f = &self.finetune;
+        if f.noise != NoiseKind::LaplaceMixture {
+            return Ok(());
+        }
+        if !self.research {
+            return Err(Error::usage(
+                "finetune.noise = \"laplace-mixture\" has no proof for a vector, as steps release: its epsilon is NOT A DP GUARANTEE",
+            )
+            .hint("to try it on data that needs no protection: --research; to protect records: leave it out"));
+        }
+        if f.risk.is_some() {
+            return Err(Error::usage(
+                "finetune.risk bounds attacks by a proven curve, which finetune.noise = \"laplace-mixture\" has not",
+            )
+            .hint("leave out finetune.risk"));
+        }
+        Ok(())
     }
 
     /// Ways of taking steps that an optimizer does not go with, and what the normal equations want.

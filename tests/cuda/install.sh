@@ -4,6 +4,7 @@
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 folder=$(mkdir -p "$1" && realpath "$1")
+. "$here/flags.sh"
 # One at a time: tests begin many at once.
 exec 9> "$folder/lock" && flock 9
 
@@ -29,8 +30,7 @@ if [[ ! -e $built/ready ]]; then
 	gcc -std=gnu11 -O2 "${warnings[@]}" -fPIC -fvisibility=hidden -shared -o "$built/libnvrtc.so" \
 		"$here/driver/nvrtc.c" -lpthread -ldl
 	# The headers are read once for all kernels.
-	g++ -std=c++17 -O1 -w -fpermissive -fno-strict-aliasing -ffp-contract=off -fPIC -fvisibility=hidden -x c++-header \
-		-I "$folder/wheels/nvidia/cu13/include" -o "$built/device.h.gch" "$here/device/device.h"
+	g++ "${kernel_flags[@]}" -x c++-header -I "$folder/wheels/nvidia/cu13/include" -o "$built/device.h.gch" "$here/device/device.h"
 	touch "$built/ready"
 fi
 echo "$built"

@@ -410,3 +410,49 @@ fn an_update_of_another_kind_takes_no_settings_of_the_first() {
         "{resolved}"
     );
 }
+
+/// A mechanism without a proof runs where it is asked for as such, says so first wherever an epsilon stands, and stays here.
+#[test]
+fn p11_a_run_for_research_says_so_everywhere_and_cannot_leave() {
+    let place = Place::new().with_tiny_model();
+    let set = settings(&[
+        "finetune.noise=\"laplace-mixture\"",
+        "finetune.steps=2",
+        "sample.records=8",
+        "sample.tokens=200",
+    ]);
+    let set = strings(&set);
+    place
+        .stage("prepare", &set)
+        .refused(2, &["NOT A DP GUARANTEE", "--research"]);
+    let more = [&set[..], &["--research"]].concat();
+    let risk = [&more[..], &["--set", "finetune.risk={right_at_even_odds=0.6}"]].concat();
+    place.stage("prepare", &risk).refused(2, &["finetune.risk"]);
+    let planned = place.ok(&[&["plan", "tiny.toml", "--profile", "quick"], &more[..]].concat());
+    let said = place.done("run", &more);
+    place.audit();
+    let words = "NOT A DP GUARANTEE";
+    let shown = place.ok(&["status", "runs/tiny-quick"]);
+    for text in [
+        &planned.stdout,
+        &said.stdout,
+        &shown.stdout,
+        &place.text("runs/tiny-quick/model/privacy.json"),
+        &place.text("runs/tiny-quick/report.json"),
+        &place.text("runs/tiny-quick/report.html"),
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    for shard in std::fs::read_dir(place.run("synthetic")).expect("shards") {
+        let bytes = std::fs::read(shard.expect("a shard").path()).expect("reads");
+        assert!(bytes.windows(words.len()).any(|at| at == words.as_bytes()));
+    }
+    let ledger = place.ledger_shown();
+    assert!(ledger.to_string().contains("laplace_mixture"), "{ledger}");
+    for command in ["release", "export"] {
+        place
+            .call(&[command, "runs/tiny-quick", "--to", "out"])
+            .refused(4, &[words]);
+        assert!(!place.path("out").exists());
+    }
+}

@@ -150,6 +150,7 @@ mod keys;
 mod laplace;
 mod ledger;
 pub mod mechanisms;
+mod mixture;
 #[cfg(mutants)]
 #[doc(hidden)]
 pub mod mutation;
@@ -171,6 +172,7 @@ pub use mechanisms::{
     COPY_GATE, ChargedCount, ChargedCounts, ChargedStep, ChargedSums, LABELS, LEXICON, LabelCounts, LabelScorer,
     LabelTokens, Proof, Release, SCORER, StepNoise, TRAINING, UnitCount,
 };
+pub use mixture::Mixture;
 pub use noise::{FLOAT_ALLOWANCE, NoiseKind};
 pub use plan::{PlanRequest, PrivacyPlan, default_delta};
 pub use run::PrivateRun;

@@ -1,10 +1,12 @@
 //! One draw of noise for one clipped sum, and the division by the public batch size (rules P2, P3, P12).
 
+use rand_chacha::ChaCha20Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
+use super::mixture::Mixture;
 use super::normal::Rounded;
 use crate::{Error, Result};
 
@@ -26,12 +28,42 @@ pub enum NoiseKind {
     ExactGaussian,
     /// Floating-point normals; attacks on floating point are then outside the claim.
     Gaussian,
+    /// Laplace noise of mixed scales. For research: no proof covers a clipped vector (P11).
+    LaplaceMixture,
+}
+
+/// The law of a plan's noise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Law {
+    ExactGaussian,
+    Gaussian,
+    LaplaceMixture(Mixture),
+}
+
+impl Law {
+    /// What a release has beside steps of this law: one with a proof.
+    pub fn proven(self) -> Law {
+        match self {
+            Law::ExactGaussian | Law::LaplaceMixture(_) => Law::ExactGaussian,
+            Law::Gaussian => Law::Gaussian,
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> NoiseKind {
+        match self {
+            Law::ExactGaussian => NoiseKind::ExactGaussian,
+            Law::Gaussian => NoiseKind::Gaussian,
+            Law::LaplaceMixture(_) => NoiseKind::LaplaceMixture,
+        }
+    }
 }
 
 /// A plan's noise.
 #[derive(Clone, Copy)]
 pub struct Mechanism {
-    pub kind: NoiseKind,
+    pub law: Law,
+    /// Of a law that is not Gaussian: as it is counted.
     pub noise_multiplier: f64,
     pub max_grad_norm: f64,
     pub expected_batch_size: u64,
@@ -41,7 +73,7 @@ pub struct Mechanism {
 pub enum Drawn {
     /// In grid units.
     Exact(Vec<i64>),
-    /// In standard deviations.
+    /// In standard deviations, or of a mixture in sensitivities.
     Continuous(Vec<f64>),
 }
 
@@ -59,8 +91,8 @@ impl Mechanism {
     /// (sum + noise) / expected batch size, for a clipped sum [d] of records with norm at most C each.
     pub fn privatize(&self, sum: &[f64], key: &Key) -> Result<Vec<f32>> {
         check_finite(sum)?;
-        match self.kind {
-            NoiseKind::ExactGaussian => {
+        match self.law {
+            Law::ExactGaussian => {
                 let grid = self.gridded(sum.len())?;
                 let mut out = vec![0.0; sum.len()];
                 let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
@@ -73,24 +105,14 @@ impl Mechanism {
                 });
                 Ok(out)
             }
-            NoiseKind::Gaussian => {
-                let mut out = vec![0.0; sum.len()];
-                let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
-                chunks.for_each(|(stream, (out, sum))| {
-                    let mut rng = key.stream(stream as u64);
-                    out.iter_mut()
-                        .zip(sum)
-                        .for_each(|(o, s)| *o = self.continuous(*s, StandardNormal.sample(&mut rng)));
-                });
-                Ok(out)
-            }
+            Law::Gaussian | Law::LaplaceMixture(_) => self.add(sum, self.draw(sum.len(), key)?),
         }
     }
 
     /// The noise of [`Mechanism::privatize`] for a sum of `d` values that is not there yet: the same draws.
     pub fn draw(&self, d: usize, key: &Key) -> Result<Drawn> {
-        Ok(match self.kind {
-            NoiseKind::ExactGaussian => {
+        Ok(match self.law {
+            Law::ExactGaussian => {
                 let grid = self.gridded(d)?;
                 let mut out = vec![0; d];
                 out.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, out)| {
@@ -99,13 +121,10 @@ impl Mechanism {
                 });
                 Drawn::Exact(out)
             }
-            NoiseKind::Gaussian => {
-                let mut out = vec![0.0; d];
-                out.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, out)| {
-                    let mut rng = key.stream(stream as u64);
-                    out.iter_mut().for_each(|o| *o = StandardNormal.sample(&mut rng));
-                });
-                Drawn::Continuous(out)
+            Law::Gaussian => Drawn::Continuous(in_chunks(d, key, |rng| StandardNormal.sample(rng))),
+            Law::LaplaceMixture(mixture) => {
+                let sampler = mixture.sampler();
+                Drawn::Continuous(in_chunks(d, key, |rng| sampler.draw(rng)))
             }
         })
     }
@@ -165,12 +184,16 @@ impl Mechanism {
         (noisy as f64 * grid.grid / self.expected_batch_size as f64) as f32
     }
 
-    /// One coordinate and its noise in standard deviations: ziggurat normals (Doornik 2005) in f64, faster than the
-    /// exact ones, and floating point.
+    /// One coordinate and its noise as it was drawn: ziggurat normals (Doornik 2005) in f64, faster than the exact ones, or
+    /// a mixture's. Floating point.
     #[inline]
     fn continuous(&self, sum: f64, noise: f64) -> f32 {
-        let sigma = self.noise_multiplier * self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
-        ((sum + sigma * noise) / self.expected_batch_size as f64) as f32
+        let deviations = match self.law {
+            Law::LaplaceMixture(_) => 1.0,
+            Law::ExactGaussian | Law::Gaussian => self.noise_multiplier,
+        };
+        let unit = deviations * self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
+        ((sum + unit * noise) / self.expected_batch_size as f64) as f32
     }
 }
 
@@ -195,6 +218,16 @@ impl Gridded {
     }
 }
 
+/// `d` draws, each chunk by a stream of its own.
+fn in_chunks(d: usize, key: &Key, draw: impl Fn(&mut ChaCha20Rng) -> f64 + Sync) -> Vec<f64> {
+    let mut out = vec![0.0; d];
+    out.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, out)| {
+        let mut rng = key.stream(stream as u64);
+        out.iter_mut().for_each(|o| *o = draw(&mut rng));
+    });
+    out
+}
+
 fn check_finite(sum: &[f64]) -> Result<()> {
     match sum.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
@@ -210,9 +243,9 @@ mod tests {
     use super::super::normal::tests::{Cells, DRAWS, LEAST_P, between, ks_p_value};
     use super::*;
 
-    fn mechanism(kind: NoiseKind, noise_multiplier: f64, max_grad_norm: f64) -> Mechanism {
+    fn mechanism(law: Law, noise_multiplier: f64, max_grad_norm: f64) -> Mechanism {
         Mechanism {
-            kind,
+            law,
             noise_multiplier,
             max_grad_norm,
             expected_batch_size: 4,
@@ -223,7 +256,7 @@ mod tests {
     fn p12_the_grid_is_a_power_of_two_fine_enough_for_every_length() {
         for c in [1e-3, 0.7, 1.0, 50.0] {
             for d in [1, 10, 4_900_000, 1 << 30] {
-                let grid = mechanism(NoiseKind::ExactGaussian, 1.0, c).grid(d);
+                let grid = mechanism(Law::ExactGaussian, 1.0, c).grid(d);
                 assert_eq!(grid.log2().fract(), 0.0);
                 assert!((d as f64).sqrt() * grid <= GRID_SHARE * c);
                 assert!((d as f64).sqrt() * grid > 0.49 * GRID_SHARE * c);
@@ -235,7 +268,7 @@ mod tests {
     #[test]
     fn p12_the_noise_in_grid_units_is_what_is_charged_and_not_less() {
         let sigma = |z: f64, c: f64, d: usize| {
-            let gridded = mechanism(NoiseKind::ExactGaussian, z, c).gridded(d).expect("a sampler");
+            let gridded = mechanism(Law::ExactGaussian, z, c).gridded(d).expect("a sampler");
             (gridded.grid, gridded.rounded.sigma())
         };
         // C = 1, d = 1: the grid is 2^-14, and 1.001 · 16384 + 1 = 16401.384.
@@ -256,27 +289,27 @@ mod tests {
 
     #[test]
     fn p12_the_noise_of_a_step_is_normal_with_the_declared_deviation() {
-        for (key, kind) in [NoiseKind::ExactGaussian, NoiseKind::Gaussian].into_iter().enumerate() {
+        for (key, law) in [Law::ExactGaussian, Law::Gaussian].into_iter().enumerate() {
             for (noise_multiplier, max_grad_norm) in [(0.05, 1.0), (0.37, 0.01), (30.0, 50.0)] {
-                let m = mechanism(kind, noise_multiplier, max_grad_norm);
+                let m = mechanism(law, noise_multiplier, max_grad_norm);
                 let key = Key::fixed(50 + key as u8);
                 let out = m.privatize(&vec![0.0; DRAWS], &key).expect("finite");
                 // The exact kind also pays for its grid: 1e-4 of the norm at most.
                 let sigma = noise_multiplier * max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
-                let grid = match kind {
-                    NoiseKind::ExactGaussian => m.grid(DRAWS),
-                    NoiseKind::Gaussian => 0.0,
+                let grid = match law {
+                    Law::ExactGaussian => m.grid(DRAWS),
+                    _ => 0.0,
                 };
                 let declared = sigma + noise_multiplier * (DRAWS as f64).sqrt() * grid + grid;
                 let of = |declared: f64| -> Vec<f64> { out.iter().map(|v| f64::from(*v) * 4.0 / declared).collect() };
                 for p in p_values(&of(declared)) {
-                    assert!(p > LEAST_P, "{kind:?}, {noise_multiplier}·{max_grad_norm}: p {p:e}");
+                    assert!(p > LEAST_P, "{law:?}, {noise_multiplier}·{max_grad_norm}: p {p:e}");
                 }
                 for off in [0.99, 1.01] {
                     let [chi_square, ks] = p_values(&of(off * declared));
                     assert!(
                         chi_square < 1e-9 && ks < LEAST_P,
-                        "{kind:?} passes for {off} of its deviation: {chi_square:e}, {ks:e}"
+                        "{law:?} passes for {off} of its deviation: {chi_square:e}, {ks:e}"
                     );
                 }
             }
@@ -286,8 +319,8 @@ mod tests {
     #[test]
     fn p3_noise_drawn_before_its_sum_is_the_noise_drawn_with_it() {
         let sum: Vec<f64> = (0..2 * CHUNK + 5).map(|i| (i as f64).sin()).collect();
-        for kind in [NoiseKind::ExactGaussian, NoiseKind::Gaussian] {
-            let (m, key) = (mechanism(kind, 0.7, 1.0), Key::fixed(70));
+        for law in [Law::ExactGaussian, Law::Gaussian] {
+            let (m, key) = (mechanism(law, 0.7, 1.0), Key::fixed(70));
             let together = m.privatize(&sum, &key).expect("finite");
             let before = m.draw(sum.len(), &key).expect("drawn");
             assert_eq!(m.add(&sum, before).expect("finite"), together);
@@ -297,7 +330,7 @@ mod tests {
     /// However many threads share the work: neither the values nor their independence depend on it.
     #[test]
     fn p12_noise_is_the_same_on_one_thread_and_repeats_in_no_chunk() {
-        for kind in [NoiseKind::ExactGaussian, NoiseKind::Gaussian] {
+        for law in [Law::ExactGaussian, Law::Gaussian] {
             let draw = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
@@ -305,7 +338,7 @@ mod tests {
                     .expect("threads");
                 let zeros = vec![0.0; 8 * CHUNK + 17];
                 pool.install(|| {
-                    mechanism(kind, 1.0, 1.0)
+                    mechanism(law, 1.0, 1.0)
                         .privatize(&zeros, &Key::fixed(60))
                         .expect("finite")
                 })

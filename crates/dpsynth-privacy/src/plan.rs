@@ -9,9 +9,11 @@ use super::bounds::family::Family;
 use super::calibrate::Target;
 use super::ledger::{RunParameters, Uses};
 use super::mechanisms::{Mechanism, Named, Release, Stated, SubsampledGaussian, TRAINING, Truncation, is_known};
-use super::noise::{self, NoiseKind};
+use super::mixture::Mixture;
+use super::noise::{self, Law, NoiseKind};
 use super::statement::{Guarantee, not_proven};
 use super::unit::Unit;
+use crate::number::significant;
 use crate::{Error, Result};
 
 /// What is asked for. All of it public.
@@ -139,30 +141,47 @@ impl PrivacyPlan {
             sampling_rate,
             noise_multiplier,
             truncation,
+            laplace_mixture: None,
         };
-        let noise_multiplier = Target::new(r.target_epsilon, delta)?
-            .beside(&paid)
-            .noise_multiplier_of(sampling_rate, |sigma| {
-                Mechanism::SubsampledGaussian(training(sigma)).phase(r.steps)
-            })?;
+        let target = Target::new(r.target_epsilon, delta)?;
+        let (training, law) = match r.noise {
+            NoiseKind::LaplaceMixture => {
+                let mixture = mixture(r, &paid, delta, sampling_rate)?;
+                let training = SubsampledGaussian {
+                    laplace_mixture: Some(mixture),
+                    ..training(mixture.fisher_information().sqrt().recip())
+                };
+                (training, Law::LaplaceMixture(mixture))
+            }
+            kind => {
+                let noise_multiplier = target.beside(&paid).noise_multiplier_of(sampling_rate, |sigma| {
+                    Mechanism::SubsampledGaussian(training(sigma)).phase(r.steps)
+                })?;
+                let law = match kind {
+                    NoiseKind::Gaussian => Law::Gaussian,
+                    _ => Law::ExactGaussian,
+                };
+                (training(noise_multiplier), law)
+            }
+        };
         let mut releases = vec![Release {
             name: TRAINING.name().into(),
-            mechanism: Mechanism::SubsampledGaussian(training(noise_multiplier)),
+            mechanism: Mechanism::SubsampledGaussian(training),
             times: r.steps,
         }];
         releases.extend(r.beside.iter().cloned());
         Ok(PrivacyPlan {
             target_epsilon: r.target_epsilon,
             public_size: r.public_size,
-            training: training(noise_multiplier),
+            training,
             parameters: RunParameters {
                 delta,
                 private: r.seed.is_none(),
                 releases,
             },
             mechanism: noise::Mechanism {
-                kind: r.noise,
-                noise_multiplier,
+                law,
+                noise_multiplier: training.noise_multiplier,
                 max_grad_norm: r.max_grad_norm,
                 expected_batch_size: r.expected_batch_size,
             },
@@ -189,14 +208,32 @@ impl PrivacyPlan {
 
     /// The words without which a plan with a release that has no proof may not be quoted (P11); none where all are certified.
     fn unproven(&self) -> Option<String> {
-        self.parameters
-            .unproven()
-            .map(|(name, reference)| not_proven(name, reference))
+        let words = (self.parameters.unproven()).map(|(name, reference)| not_proven(name, reference))?;
+        Some(match self.claimed_epsilon() {
+            Some(claimed) => format!(
+                "{words}; by that account its epsilon would be {}; the epsilon here is what a difference spread over very \
+                 many coordinates shows, and no bound",
+                significant(claimed, 4)
+            ),
+            None => words,
+        })
+    }
+
+    /// Where training is for research: epsilon by the account of those who propose its noise, which is no bound (P11).
+    pub fn claimed_epsilon(&self) -> Option<f64> {
+        let mixture = self.training.laplace_mixture?;
+        Some(mixture.claimed_epsilon(self.sampling_rate(), self.steps(), self.delta()))
     }
 
     /// Epsilon that was asked for; [`PrivacyPlan::epsilon_after`] all steps is at most this.
     pub fn target_epsilon(&self) -> f64 {
         self.target_epsilon
+    }
+
+    /// What a ledger must have room for: the epsilon that was asked for, or the larger one that a run for research is charged.
+    pub fn reserved_epsilon(&self) -> f64 {
+        let counted = self.epsilon_after(self.steps()).unwrap_or(f64::INFINITY);
+        self.target_epsilon.max(counted)
     }
 
     /// Probability beside epsilon.
@@ -242,7 +279,7 @@ impl PrivacyPlan {
 
     /// Which noise is added.
     pub fn noise(&self) -> NoiseKind {
-        self.mechanism.kind
+        self.mechanism.law.kind()
     }
 
     /// False with a fixed seed (rule P4).
@@ -369,6 +406,29 @@ impl PrivacyPlan {
         let releases = self.releases().iter();
         releases.map(|r| r.mechanism.state(uses(r), &self.mechanism)).collect()
     }
+}
+
+/// The mixture of Laplace noise whose own account stays within what `request` has left beside `paid`: the epsilons added up,
+/// at half of delta each.
+fn mixture(request: &PlanRequest, paid: &[Phase], delta: f64, sampling_rate: f64) -> Result<Mixture> {
+    if request.max_batch_size.is_some() {
+        return Err(
+            Error::usage("the account of Laplace noise of mixed scales knows no largest batch")
+                .hint("leave out `max_batch_size`"),
+        );
+    }
+    let (beside, delta) = match paid {
+        [] => (0.0, delta),
+        paid => {
+            let half = 0.5 * delta;
+            (pld::epsilon_above(paid, Adjacency::AddOrRemoveOne, half)?, half)
+        }
+    };
+    Target::new(request.target_epsilon, delta)?;
+    Mixture::search(request.target_epsilon - beside, delta, sampling_rate, request.steps).ok_or_else(|| {
+        Error::usage("no mixture of Laplace noise stays within so little epsilon by its own account")
+            .hint("more epsilon")
+    })
 }
 
 impl fmt::Debug for PlanRequest {

@@ -135,7 +135,12 @@ impl Guarantee {
     pub fn caveats(&self) -> Option<String> {
         let unproven = self.unproven();
         let own = self.caveat.as_deref().filter(|own| !own.is_empty());
-        match unproven.as_deref().or(own) {
+        // The plan's words say more.
+        let first = match (unproven.as_deref(), own) {
+            (Some(unproven), Some(own)) if own.starts_with(unproven) => Some(own),
+            (unproven, own) => unproven.or(own),
+        };
+        match first {
             Some(own) if !self.private && own != FIXED_SEED => Some(format!("{FIXED_SEED}; {own}")),
             Some(own) => Some(own.to_string()),
             None => (!self.private).then(|| FIXED_SEED.to_string()),

@@ -105,6 +105,7 @@ impl Which {
             config,
             profile: self.profile,
             disjoint: false,
+            research: false,
             overrides: self.overrides.clone(),
             data_dir: self.data_dir.clone(),
         };

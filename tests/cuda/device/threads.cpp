@@ -19,6 +19,9 @@ std::vector<device_warp> warps;
 void (*kernel_body)();
 void *scheduler;
 unsigned started, finished, waiting, generation;
+/// Fibers of this block, and whether all of them have begun: then each hands on to the next.
+size_t used;
+bool begun;
 unsigned long events;
 bool backward;
 
@@ -80,7 +83,25 @@ device_thread *new_fiber() {
     for (int i = 0; i < 6; i++) *--top = nullptr;
     fiber->stack_pointer = top;
     fiber->idle = true;
+    fiber->place = fibers.size();
     return fiber;
+}
+
+/// The first from the `from`-th on that has something to do; none where all of those wait.
+device_thread *next(size_t from) {
+    for (size_t i = from; i < used; i++) {
+        device_thread *fiber = fibers[i];
+        if (!fiber->idle && !(fiber->awaited && *fiber->awaited == fiber->seen)) return fiber;
+    }
+    return nullptr;
+}
+
+/// Waits until `counter` is no longer `seen`.
+void wait_past(const unsigned &counter, unsigned seen) {
+    device_current->awaited = &counter;
+    device_current->seen = seen;
+    while (counter == seen) device_yield();
+    device_current->awaited = nullptr;
 }
 
 void resume(device_thread *fiber) {
@@ -96,17 +117,18 @@ void run_block() {
         unsigned rest = device_thread_count - i * 32;
         warps[i].live = rest < 32 ? rest : 32;
     }
-    size_t used = 0;
+    begun = false;
+    used = 0;
     while (started < device_thread_count) {
         if (used == fibers.size()) fibers.push_back(new_fiber());
         resume(fibers[used]);
         if (!fibers[used]->idle) used++;
     }
+    begun = true;
     int stuck = 0;
     while (finished < device_thread_count) {
         unsigned long before = events;
-        for (size_t i = 0; i < used; i++)
-            if (!fibers[i]->idle) resume(fibers[i]);
+        if (device_thread *first = next(0)) resume(first);
         if (events != before) {
             stuck = 0;
             continue;
@@ -133,7 +155,11 @@ unsigned device_thread_count;
 char *const device_shared = shared_memory;
 const char *device_kernel = "?";
 
-void device_yield() { device_switch(&device_current->stack_pointer, &scheduler); }
+void device_yield() {
+    device_thread *own = device_current, *other = begun ? next(own->place + 1) : nullptr;
+    if (other) device_current = other;
+    device_switch(&own->stack_pointer, other ? &other->stack_pointer : &scheduler);
+}
 void device_progress() { events++; }
 
 void device_sync_block() {
@@ -142,7 +168,7 @@ void device_sync_block() {
         release_block();
         return;
     }
-    while (generation == mine) device_yield();
+    wait_past(generation, mine);
 }
 
 void device_sync_warp() {
@@ -152,7 +178,7 @@ void device_sync_warp() {
         release_warp(warp);
         return;
     }
-    while (warp.generation == mine) device_yield();
+    wait_past(warp.generation, mine);
 }
 
 void device_stop(const char *format, ...) {

@@ -13,6 +13,10 @@ struct device_thread {
     device_dim index;
     unsigned lane, warp, exchanges;
     bool idle;
+    // Among the fibers of its block; and the counter that it waits for to be no longer what it saw.
+    size_t place;
+    const unsigned *awaited;
+    unsigned seen;
 };
 // What the lanes of a warp hand to each other: two sets, so that a lane may begin the next exchange while others still
 // read from the last; and the registers of a matrix product.

@@ -139,7 +139,7 @@ fn divergence(phases: &[Phase], adjacency: Adjacency, sampled: LogMoment) -> imp
 }
 
 /// From (order, rho) to epsilon: Canonne, Kamath and Steinke 2020, proposition 12.
-fn convert(rho: f64, order: f64, delta: f64) -> f64 {
+pub(crate) fn convert(rho: f64, order: f64, delta: f64) -> f64 {
     if !rho.is_finite() {
         return f64::INFINITY;
     }
@@ -174,7 +174,7 @@ fn log_moment(pair: &Pair, order: f64, sampled: LogMoment) -> f64 {
     }
 }
 
-fn log_sum_exp(terms: &[f64]) -> f64 {
+pub(crate) fn log_sum_exp(terms: &[f64]) -> f64 {
     let peak = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if peak.is_infinite() {
         return peak;

@@ -1,4 +1,4 @@
-//! Poisson-subsampled sums with Gaussian noise: a step of training.
+//! Poisson-subsampled sums with Gaussian noise: a step of training. For research, with noise that is only counted like it.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use crate::accountant::Phase;
 #[cfg(mutants)]
 use crate::keys::KeySource;
 use crate::keys::{Key, Purpose};
+use crate::mixture::Mixture;
 #[cfg(mutants)]
 use crate::mutation::{Mutation, current};
 use crate::noise::{self, Drawn, NoiseKind};
@@ -30,6 +31,10 @@ pub struct SubsampledGaussian {
     /// Where batches have a largest size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncation: Option<Truncation>,
+    /// Where the noise is Laplace noise of mixed scales (P11): the multiplier is then that of the Gaussian noise that hides a
+    /// difference which is spread over very many coordinates as well, and no better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub laplace_mixture: Option<Mixture>,
 }
 
 /// Batches of a largest size (truncated Poisson).
@@ -43,6 +48,11 @@ pub struct Truncation {
 
 impl Describe for SubsampledGaussian {
     fn phase(&self, times: u64) -> Result<Phase> {
+        if let Some(mixture) = self.laplace_mixture
+            && (!mixture.is_one() || self.truncation.is_some())
+        {
+            return Err(Error::usage("no plan has noise of such a mixture"));
+        }
         match self.truncation {
             None => Phase::new(self.sampling_rate, self.noise_multiplier, times),
             Some(t) => Phase::truncated(
@@ -69,6 +79,10 @@ impl Describe for SubsampledGaussian {
         true
     }
 
+    fn for_research(&self) -> Option<&'static str> {
+        self.laplace_mixture.map(|_| MIXTURE)
+    }
+
     fn admit(&self, _: &Unit, _: f64) -> Result<()> {
         Err(Error::usage("steps of training are planned by their number").hint("`steps` says how many"))
     }
@@ -77,10 +91,14 @@ impl Describe for SubsampledGaussian {
         let most = self
             .truncation
             .map(|t| format!(", batches of at most {}", t.max_batch_size));
+        let counted = self
+            .laplace_mixture
+            .map(|_| " (as counted: Laplace noise of mixed scales)");
         format!(
-            "sampling rate {}, noise multiplier {}{}",
+            "sampling rate {}, noise multiplier {}{}{}",
             significant(self.sampling_rate, 4),
             significant(self.noise_multiplier, 4),
+            counted.unwrap_or_default(),
             most.unwrap_or_default()
         )
     }
@@ -90,7 +108,8 @@ impl Describe for SubsampledGaussian {
     }
 
     fn state(&self, uses: u64, noise: &noise::Mechanism) -> Stated {
-        let (_, name) = NOISES[usize::from(noise.kind == NoiseKind::Gaussian)];
+        let kind = noise.law.kind();
+        let name = NOISES.iter().find(|(of, _)| *of == kind).map_or("?", |(_, name)| *name);
         Stated::SubsampledGaussian(SubsampledGaussianStated {
             mechanism: name.into(),
             noise_multiplier: self.noise_multiplier,
@@ -98,18 +117,26 @@ impl Describe for SubsampledGaussian {
             steps: uses,
             max_grad_norm: noise.max_grad_norm,
             expected_batch_size: noise.expected_batch_size,
+            laplace_mixture: self.laplace_mixture,
         })
     }
 }
 
 /// Each kind of noise as a guarantee names it, with what it leaves out.
-const NOISES: [(NoiseKind, &str); 2] = [
+const NOISES: [(NoiseKind, &str); 3] = [
     (NoiseKind::ExactGaussian, "exact rounded Gaussian noise"),
     (
         NoiseKind::Gaussian,
         "Gaussian noise in floating point (attacks on floating point are outside the claim)",
     ),
+    (
+        NoiseKind::LaplaceMixture,
+        "Laplace noise of mixed scales in floating point, counted like the Gaussian noise that spread differences tell it from as little",
+    ),
 ];
+
+/// Who proposes [`SubsampledGaussian::laplace_mixture`].
+const MIXTURE: &str = "Yang et al. 2024, arXiv 2405.18776: the account is of one number, steps release a vector";
 
 /// What [`Describe::sampler`] wrote, read back; none where it is something else.
 fn sampled(text: &str) -> Option<Option<Truncation>> {
@@ -142,6 +169,9 @@ document! {
         public max_grad_norm: f64,
         /// What the noisy sum is divided by.
         public expected_batch_size: u64,
+        /// Where the noise is Laplace noise of mixed scales: its law, and the multiplier is as it is counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public laplace_mixture: Option<Mixture>,
     }
 }
 
@@ -156,8 +186,11 @@ impl Says for SubsampledGaussianStated {
 
     fn phase(&self, sampler: &str) -> Result<Phase> {
         let strange = |key: &str| Err(Error::usage(format!("`{key}` is not what a plan says")));
-        if !NOISES.iter().any(|(_, name)| *name == self.mechanism) {
+        let Some((kind, _)) = NOISES.iter().find(|(_, name)| *name == self.mechanism) else {
             return strange("mechanism");
+        };
+        if (*kind == NoiseKind::LaplaceMixture) != self.laplace_mixture.is_some() {
+            return strange("laplace_mixture");
         }
         if !(self.max_grad_norm > 0.0 && self.max_grad_norm.is_finite()) {
             return strange("max_grad_norm");
@@ -172,8 +205,13 @@ impl Says for SubsampledGaussianStated {
             sampling_rate: self.sampling_rate,
             noise_multiplier: self.noise_multiplier,
             truncation,
+            laplace_mixture: self.laplace_mixture,
         };
         stated.phase(self.steps)
+    }
+
+    fn for_research(&self) -> Option<&'static str> {
+        self.laplace_mixture.map(|_| MIXTURE)
     }
 
     fn words(&self) -> String {

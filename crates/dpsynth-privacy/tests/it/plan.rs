@@ -4,8 +4,8 @@ use std::path::Path;
 
 use dpsynth_privacy::accountant::{Adjacency, pld};
 use dpsynth_privacy::{
-    COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, Ledger, NoiseKind, PlanRequest, PrivacyPlan,
-    PrivateRun, Release, SCORER, TRAINING, Unit, UnitCount,
+    COPY_GATE, Guarantee, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, Ledger, NoiseKind, PlanRequest,
+    PrivacyPlan, PrivateRun, Release, SCORER, TRAINING, Unit, UnitCount, find_ledger,
 };
 
 fn request() -> PlanRequest {
@@ -645,4 +645,65 @@ fn p3_each_sum_over_all_units_has_one_draw_of_noise() {
     }
     let together: f64 = noise[0].iter().zip(&noise[1]).map(|(a, b)| a * b).sum::<f64>() / 20_000.0;
     assert!(together.abs() < 3.0, "{together}");
+}
+
+/// Noise without a proof says so in every form of the claim, and its own account is no epsilon of a guarantee.
+#[test]
+fn p11_noise_for_research_is_no_guarantee_and_never_beside_one() {
+    let request = PlanRequest {
+        target_epsilon: 1.0,
+        noise: NoiseKind::LaplaceMixture,
+        steps: 1,
+        expected_batch_size: 10_000,
+        beside: vec![LEXICON.planned(LabelTokens::costing(0.25, 1e-6, 6.0), 1)],
+        ..request()
+    };
+    let plan = plan(&request);
+    let claimed = plan.claimed_epsilon().expect("an account of its own");
+    // What the lexicon costs is taken off beforehand, at half of delta.
+    assert!(claimed < 0.8, "{claimed}");
+    let statement = plan.statement(1);
+    assert!(
+        statement.epsilon > 1.0,
+        "what spread differences show is counted: {}",
+        statement.epsilon
+    );
+    assert!(
+        statement.to_string().starts_with("NOT A DP GUARANTEE: `training`"),
+        "{statement}"
+    );
+    // Whoever takes the words out leaves the law in; whoever takes the law out leaves a mechanism without one.
+    let mut values = statement.values();
+    values.shift_remove("caveat");
+    let (unsaid, unknown) = Guarantee::read(values.clone()).expect("reads");
+    assert!(unknown.is_empty() && unsaid.unproven().is_some());
+    values.shift_remove("laplace_mixture");
+    let (without, _) = Guarantee::read(values).expect("reads");
+    assert!(without.phases().is_err());
+    let certified = self::plan(&PlanRequest {
+        noise: NoiseKind::ExactGaussian,
+        ..request.clone()
+    });
+    assert_eq!(
+        (certified.claimed_epsilon(), certified.statement(1).caveat),
+        (None, None)
+    );
+
+    // In the ledger too, and the noise of what is beside it is exact.
+    let folder = folder();
+    let mut run = begin(&plan, folder.path(), "research", 10);
+    let step = run.charge(TRAINING).expect("charges");
+    let noisy = step.privatize(&[0.0; 1000]).expect("finite");
+    let unit = 0.7 / 10_000.0;
+    assert!(noisy.iter().all(|v| v.is_finite()) && noisy.iter().any(|v| v.abs() > unit));
+    let counts = run
+        .charge(LEXICON)
+        .expect("charges")
+        .privatize(&[0.0; 1000])
+        .expect("finite");
+    let grids = counts.iter().map(|v| f64::from(*v) * 2f64.powi(40));
+    assert!(grids.clone().all(|v| v.fract() == 0.0) && grids.clone().any(|v| v != 0.0));
+    drop(run);
+    let (_, ledger) = find_ledger(folder.path(), "abc123").expect("reads").expect("found");
+    assert_eq!(ledger.unproven().map(|(release, _)| release), Some("training"));
 }
