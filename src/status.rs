@@ -82,6 +82,8 @@ pub struct Charged {
     pub accountant: &'static str,
     /// False where the randomness comes from a fixed seed: then nothing is guaranteed.
     pub private: bool,
+    /// False where its training has no proof: then it is NOT A DP GUARANTEE.
+    pub proven: bool,
 }
 
 /// What an audit found.
@@ -256,6 +258,7 @@ fn charged(paths: &RunPaths, config: Option<&RunConfig>, ledgers: &Path) -> Resu
         sampler: p.sampler(),
         accountant: "pld",
         private: p.private,
+        proven: p.unproven().is_none(),
     }))
 }
 

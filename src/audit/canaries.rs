@@ -146,7 +146,7 @@ pub fn observe(
     let ledger = Ledger::open(
         scratch.path(),
         "dirac-canaries",
-        plan.reserved_epsilon(),
+        plan.needed_epsilon(),
         plan.delta(),
         plan.unit(),
     )?;

@@ -84,7 +84,7 @@ impl Retraining<'_> {
         let initial = trainable::begun(self.config, self.model, self.warm_start)?;
         let before = losses(self.model, self.config, initial.as_ref(), &canaries, stop, progress)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
-        let total = self.plan.reserved_epsilon();
+        let total = self.plan.needed_epsilon();
         let ledger = Ledger::open(
             scratch.path(),
             "loss-canaries",

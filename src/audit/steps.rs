@@ -55,7 +55,7 @@ impl Stepping<'_> {
         })?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))?;
         let run = |name: &str| -> Result<PrivateRun> {
-            let ledger = Ledger::open(scratch.path(), name, plan.reserved_epsilon(), plan.delta(), plan.unit())?;
+            let ledger = Ledger::open(scratch.path(), name, plan.needed_epsilon(), plan.delta(), plan.unit())?;
             Ok(plan.begin(ledger, "audit", self.units.len())?)
         };
         let training = Training {

@@ -156,7 +156,7 @@ fn guarantee(run: &Standing) -> String {
     let Some(p) = &run.privacy else {
         return "not trained yet".into();
     };
-    let mark = if p.private { "" } else { "NOT PRIVATE\n" };
+    let mark = p.mark();
     format!(
         "{mark}epsilon {} at delta {}\nadjacency {}\nunit {}\nsampler {}\naccountant {}",
         up(p.epsilon, 3),

@@ -120,10 +120,10 @@ fn short(key: &str) -> String {
 
 /// Epsilon with everything without which it means nothing (P10).
 fn charged(c: &Charged) -> String {
-    let mark = if c.private {
-        ""
-    } else {
-        "NOT PRIVATE: the randomness comes from a fixed seed; "
+    let mark = match (c.private, c.proven) {
+        (false, _) => "NOT PRIVATE: the randomness comes from a fixed seed; ",
+        (true, false) => "NOT A DP GUARANTEE: training has no proof; ",
+        (true, true) => "",
     };
     let planned = c.planned_epsilon.map(|e| format!(" of {e}")).unwrap_or_default();
     format!(
@@ -164,19 +164,20 @@ fn lines(all: &[Status]) -> String {
     for s in all {
         let mut row = vec![s.run.clone(), progress(s)];
         row.extend(match (&s.privacy, &s.charged) {
-            (Some(p), _) => {
-                let mark = if p.private { "" } else { "NOT PRIVATE " };
-                [
-                    format!("{mark}{}", up(p.epsilon, 3)),
-                    delta(p.delta, 2),
-                    p.adjacency.clone(),
-                    p.unit.clone(),
-                    p.sampler.clone(),
-                    p.accountant.clone(),
-                ]
-            }
+            (Some(p), _) => [
+                format!("{}{}", p.mark(), up(p.epsilon, 3)),
+                delta(p.delta, 2),
+                p.adjacency.clone(),
+                p.unit.clone(),
+                p.sampler.clone(),
+                p.accountant.clone(),
+            ],
             (None, Some(c)) => {
-                let mark = if c.private { "" } else { "NOT PRIVATE " };
+                let mark = match (c.private, c.proven) {
+                    (false, _) => "NOT PRIVATE ",
+                    (true, false) => "NOT A DP GUARANTEE ",
+                    (true, true) => "",
+                };
                 [
                     format!("{mark}{} so far", up(c.epsilon, 3)),
                     delta(c.delta, 2),

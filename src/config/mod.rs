@@ -170,6 +170,13 @@ impl RunConfig {
             )
             .hint("to try it on data that needs no protection: --research; to protect records: leave it out"));
         }
+        let update = &self.evaluate.dp_direct.update;
+        if f.optimizer == Optimizer::AdamBc || matches!(update, Update::NormalEquations {}) {
+            return Err(Error::usage(
+                "adam-bc and normal equations reckon with the noise's deviation, and finetune.noise = \"laplace-mixture\" need not have one",
+            )
+            .hint("take another optimizer or update"));
+        }
         if f.risk.is_some() {
             return Err(Error::usage(
                 "finetune.risk bounds attacks by a proven curve, which finetune.noise = \"laplace-mixture\" has not",

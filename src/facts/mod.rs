@@ -138,7 +138,11 @@ impl Composed {
             accountant: "pld".into(),
             runs,
             not_private: charged.count() - runs,
-            research: ledger.runs.iter().filter(|r| r.parameters.unproven().is_some()).count(),
+            research: (ledger
+                .runs
+                .iter()
+                .filter(|r| r.has_charged() && r.parameters.unproven().is_some()))
+            .count(),
         })
     }
 }

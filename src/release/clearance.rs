@@ -248,6 +248,18 @@ fn ledger(
     };
     let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
     let run = view.runs.iter().find(|r| r.run == name.trim());
+    // Whatever the run's own files say: what was charged for research has no bound, and so has no sum that it is a part of.
+    if let Some(unproven) = (view.runs.iter()).find(|r| r.has_charged() && r.parameters.unproven().is_some()) {
+        refuse(
+            refusals,
+            Check::Proven,
+            format!(
+                "NOT A DP GUARANTEE: run `{}` on these records was for research, by a mechanism without a proof",
+                unproven.run
+            ),
+            "what all runs on these records cost together has no bound: release from records that no such run was charged to",
+        );
+    }
     let paid = |stated: &Stated| run.map_or(0, |run| run.uses_of(stated.release()));
     if run.is_some()
         // The gate is charged when everything else is found in order.

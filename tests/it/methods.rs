@@ -449,6 +449,7 @@ fn p11_a_run_for_research_says_so_everywhere_and_cannot_leave() {
     }
     let ledger = place.ledger_shown();
     assert!(ledger.to_string().contains("laplace_mixture"), "{ledger}");
+    assert!(place.ok(&["status"]).stdout.contains(words));
     for command in ["release", "export"] {
         place
             .call(&[command, "runs/tiny-quick", "--to", "out"])

@@ -49,6 +49,16 @@ impl Mixture {
         in_range && self.gamma_shape > 0.0 && self.gamma_scale.max(self.exponential_mean).max(self.uniform_high) > 1e-12
     }
 
+    /// The noise multiplier of the Gaussian noise that it is counted like: see [`Mixture::fisher_information`].
+    pub fn counted_multiplier(&self) -> f64 {
+        self.fisher_information().sqrt().recip()
+    }
+
+    /// Whether it is a law, and `noise_multiplier` the one that it is counted by.
+    pub fn is_counted_by(&self, noise_multiplier: f64) -> bool {
+        self.is_one() && (noise_multiplier / self.counted_multiplier() - 1.0).abs() < 1e-6
+    }
+
     /// The same with `factor` times u: less noise where it is above 1.
     fn times(&self, factor: f64) -> Mixture {
         Mixture {
@@ -115,7 +125,7 @@ impl Mixture {
     }
 
     /// I = ∫ p′²/p of the noise's density p: how much its place tells of what it was added to. Two sums that differ by the same
-    /// little in each of very many coordinates, by 1 in all, look like normal values √I standard deviations apart (the central
+    /// little in each of very many coordinates, by a vector of L2 norm 1, look like normal values √I standard deviations apart (the central
     /// limit of Dong, Roth and Su 2022, theorem 5).
     pub fn fisher_information(&self) -> f64 {
         // p(x) = M′(−|x|)/2 for M the generating function of u: p′/p = −(K″ + K′²)/K′ for K = ln M.

@@ -42,7 +42,7 @@ pub enum Law {
 
 impl Law {
     /// What a release has beside steps of this law: one with a proof.
-    pub fn proven(self) -> Law {
+    pub fn beside(self) -> Law {
         match self {
             Law::ExactGaussian | Law::LaplaceMixture(_) => Law::ExactGaussian,
             Law::Gaussian => Law::Gaussian,

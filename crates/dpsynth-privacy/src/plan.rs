@@ -11,9 +11,8 @@ use super::ledger::{RunParameters, Uses};
 use super::mechanisms::{Mechanism, Named, Release, Stated, SubsampledGaussian, TRAINING, Truncation, is_known};
 use super::mixture::Mixture;
 use super::noise::{self, Law, NoiseKind};
-use super::statement::{Guarantee, not_proven};
+use super::statement::Guarantee;
 use super::unit::Unit;
-use crate::number::significant;
 use crate::{Error, Result};
 
 /// What is asked for. All of it public.
@@ -149,7 +148,7 @@ impl PrivacyPlan {
                 let mixture = mixture(r, &paid, delta, sampling_rate)?;
                 let training = SubsampledGaussian {
                     laplace_mixture: Some(mixture),
-                    ..training(mixture.fisher_information().sqrt().recip())
+                    ..training(mixture.counted_multiplier())
                 };
                 (training, Law::LaplaceMixture(mixture))
             }
@@ -206,32 +205,14 @@ impl PrivacyPlan {
         &self.parameters.releases
     }
 
-    /// The words without which a plan with a release that has no proof may not be quoted (P11); none where all are certified.
-    fn unproven(&self) -> Option<String> {
-        let words = (self.parameters.unproven()).map(|(name, reference)| not_proven(name, reference))?;
-        Some(match self.claimed_epsilon() {
-            Some(claimed) => format!(
-                "{words}; by that account its epsilon would be {}; the epsilon here is what a difference spread over very \
-                 many coordinates shows, and no bound",
-                significant(claimed, 4)
-            ),
-            None => words,
-        })
-    }
-
-    /// Where training is for research: epsilon by the account of those who propose its noise, which is no bound (P11).
-    pub fn claimed_epsilon(&self) -> Option<f64> {
-        let mixture = self.training.laplace_mixture?;
-        Some(mixture.claimed_epsilon(self.sampling_rate(), self.steps(), self.delta()))
-    }
-
-    /// Epsilon that was asked for; [`PrivacyPlan::epsilon_after`] all steps is at most this.
+    /// Epsilon that was asked for; [`PrivacyPlan::epsilon_after`] all steps is at most this, unless it is for research.
     pub fn target_epsilon(&self) -> f64 {
         self.target_epsilon
     }
 
-    /// What a ledger must have room for: the epsilon that was asked for, or the larger one that a run for research is charged.
-    pub fn reserved_epsilon(&self) -> f64 {
+    /// What a ledger must have room for: the epsilon that was asked for, or the larger estimate that a run for research is
+    /// charged.
+    pub fn needed_epsilon(&self) -> f64 {
         let counted = self.epsilon_after(self.steps()).unwrap_or(f64::INFINITY);
         self.target_epsilon.max(counted)
     }
@@ -373,8 +354,8 @@ impl PrivacyPlan {
             Ok(phases) => pld::epsilon(&phases, Adjacency::AddOrRemoveOne, self.delta()).unwrap_or(unknown),
             Err(_) => unknown,
         };
-        Guarantee {
-            caveat: self.unproven(),
+        let mut out = Guarantee {
+            caveat: None,
             epsilon: bracket.epsilon,
             epsilon_lower: bracket.epsilon_lower,
             delta: self.delta(),
@@ -384,7 +365,13 @@ impl PrivacyPlan {
             accountant: "pld".into(),
             releases: self.state(steps),
             private: self.is_private(),
+        };
+        out.caveat = out.unproven();
+        if out.caveat.is_some() {
+            // Its epsilon is an estimate, and no end of it is a bound.
+            out.epsilon_lower = 0.0;
         }
+        out
     }
 
     /// Most units that the account holds for, where batches have a largest size.

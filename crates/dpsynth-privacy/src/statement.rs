@@ -126,21 +126,27 @@ impl Guarantee {
     /// NOT A DP GUARANTEE and why, where a release of it has no proof (P11): it need not say so itself.
     pub fn unproven(&self) -> Option<String> {
         self.releases.iter().find_map(|stated| match stated.proof() {
-            Proof::Research(reference) => Some(not_proven(stated.release(), reference)),
+            Proof::Research(reference) => {
+                Some(not_proven(stated.release(), reference) + &stated.own_account(self.delta))
+            }
             Proof::Certified(_) => None,
         })
+    }
+
+    /// What its epsilon may not stand without where there is room for little: empty where it is a guarantee.
+    pub fn mark(&self) -> &'static str {
+        match (self.private, self.unproven()) {
+            (false, _) => "NOT PRIVATE ",
+            (true, Some(_)) => "NOT A DP GUARANTEE ",
+            (true, None) => "",
+        }
     }
 
     /// What must be read before its numbers; none where there is nothing.
     pub fn caveats(&self) -> Option<String> {
         let unproven = self.unproven();
         let own = self.caveat.as_deref().filter(|own| !own.is_empty());
-        // The plan's words say more.
-        let first = match (unproven.as_deref(), own) {
-            (Some(unproven), Some(own)) if own.starts_with(unproven) => Some(own),
-            (unproven, own) => unproven.or(own),
-        };
-        match first {
+        match unproven.as_deref().or(own) {
             Some(own) if !self.private && own != FIXED_SEED => Some(format!("{FIXED_SEED}; {own}")),
             Some(own) => Some(own.to_string()),
             None => (!self.private).then(|| FIXED_SEED.to_string()),

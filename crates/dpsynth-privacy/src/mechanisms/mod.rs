@@ -30,6 +30,7 @@ use super::keys::KeySource;
 use super::noise;
 use super::unit::Unit;
 use crate::Result;
+use crate::number::significant;
 
 /// From one table: the mechanisms, what they say in a guarantee, the names of their releases, and what stands behind their
 /// epsilon.
@@ -306,6 +307,11 @@ trait Says {
         None
     }
 
+    /// Where it is for research: epsilon at `delta` by the account of those who propose it; else none.
+    fn claimed_epsilon(&self, _delta: f64) -> Option<f64> {
+        None
+    }
+
     /// The same as [`Describe::for_research`].
     fn for_research(&self) -> Option<&'static str> {
         None
@@ -326,6 +332,18 @@ impl Stated {
     /// Usage: numbers that the accountant refuses, or values that no plan has.
     pub(super) fn phase(&self, sampler: &str) -> Result<Phase> {
         self.said().phase(sampler)
+    }
+
+    /// What is to be said of the epsilon of a release for research, and of the one that those claim who propose it.
+    pub(super) fn own_account(&self, delta: f64) -> String {
+        let claimed = self.said().claimed_epsilon(delta);
+        claimed.map_or(String::new(), |claimed| {
+            format!(
+                "; by that account training alone would cost epsilon {}; the epsilon here is an estimate: what a difference \
+                 shows that is spread over very many coordinates",
+                significant(claimed, 4)
+            )
+        })
     }
 
     /// Uses that were charged.
@@ -515,6 +533,7 @@ mod tests {
             panic!("training comes first")
         };
         numbers.laplace_mixture = Some(mixture);
+        numbers.noise_multiplier = mixture.counted_multiplier();
         (training, Law::LaplaceMixture(mixture))
     }
 

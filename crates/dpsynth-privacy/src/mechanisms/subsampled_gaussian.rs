@@ -49,7 +49,7 @@ pub struct Truncation {
 impl Describe for SubsampledGaussian {
     fn phase(&self, times: u64) -> Result<Phase> {
         if let Some(mixture) = self.laplace_mixture
-            && (!mixture.is_one() || self.truncation.is_some())
+            && (self.truncation.is_some() || !mixture.is_counted_by(self.noise_multiplier))
         {
             return Err(Error::usage("no plan has noise of such a mixture"));
         }
@@ -131,7 +131,7 @@ const NOISES: [(NoiseKind, &str); 3] = [
     ),
     (
         NoiseKind::LaplaceMixture,
-        "Laplace noise of mixed scales in floating point, counted like the Gaussian noise that spread differences tell it from as little",
+        "Laplace noise of mixed scales in floating point (the noise multiplier is an estimate)",
     ),
 ];
 
@@ -212,6 +212,11 @@ impl Says for SubsampledGaussianStated {
 
     fn for_research(&self) -> Option<&'static str> {
         self.laplace_mixture.map(|_| MIXTURE)
+    }
+
+    fn claimed_epsilon(&self, delta: f64) -> Option<f64> {
+        let mixture = self.laplace_mixture.filter(Mixture::is_one)?;
+        Some(mixture.claimed_epsilon(self.sampling_rate, self.steps, delta))
     }
 
     fn words(&self) -> String {

@@ -33,7 +33,7 @@ impl ChargedSums {
             .collect::<Result<_>>()?;
         Ok(ChargedSums {
             mechanism: noise::Mechanism {
-                law: at.training_noise.law.proven(),
+                law: at.training_noise.law.beside(),
                 noise_multiplier,
                 max_grad_norm: max_norm,
                 expected_batch_size: 1,
