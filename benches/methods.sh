@@ -49,6 +49,8 @@ row automatic $on 'finetune.clipping="automatic"'
 row normalised $on 'finetune.clipping="automatic"' finetune.clipping_regularizer=0.5
 row flat $on "$update={kind=\"flat\"}"
 row flat-record $on "$update={kind=\"flat\",ascent=\"record\"}"
+# Rounds of N/B steps: of worth from one pass over the records on.
+row random-allocation $on 'finetune.sampler="random-allocation"'
 # For research: the epsilon that is printed is what spread differences show, and the one that is asked for its own account's.
 row laplace-mixture $on 'finetune.noise="laplace-mixture"' research=true
 row zeroth-order $on "$update={kind=\"zeroth-order\",radius=0.01}" 'finetune.optimizer="sgd"' $rate=1.0

@@ -12,7 +12,7 @@ use dpsynth::config::{FinetuneConfig, ModelConfig, NoiseKind};
 use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use dpsynth::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Encoded;
 use dpsynth::training::clip::Clip;
@@ -34,7 +34,7 @@ fn run(noise: NoiseKind, ledgers: &std::path::Path) -> PrivateRun {
         max_grad_norm: 1.0,
         noise,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     };

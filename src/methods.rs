@@ -200,6 +200,11 @@ pub const METHODS: &[Entry] = &[
         "Yang et al. 2024, arXiv 2405.18776",
         "finetune.noise=\"laplace-mixture\", research=true",
     ),
+    certified(
+        "random allocation (balls and bins)",
+        "Chua et al. 2025, arXiv 2412.16802; Feldman and Shenfeld 2026, arXiv 2602.17284",
+        "finetune.sampler=\"random-allocation\"",
+    ),
     planning(
         "TAN",
         "Sander et al. 2023, arXiv 2210.03403",

@@ -2,7 +2,7 @@
 //!
 //! Canary j's gradient is a Dirac: all of it in coordinate j, which no other record touches, and far longer than C, so
 //! that the run's own clipping brings it to C. Each canary is among the records or not by a fair coin; the run's own
-//! plan then draws Poisson batches of those that are, and noises their sums, by the same code that trains
+//! plan then draws batches of those that are, and noises their sums, by the same code that trains
 //! ([`PrivacyPlan`], `PrivateRun`, `ChargedStep::privatize`). The adversary sees every step's noised sum. Since the
 //! noise of coordinates is independent, what it can know of canary j is in coordinate j, and the best score is the log
 //! of the likelihood ratio, over all steps, of "in" to "out" (Nasr et al. 2023, "Tight Auditing of Differentially
@@ -45,6 +45,7 @@ impl Claimed {
             noise_multiplier: plan.noise_multiplier(),
             steps: plan.steps(),
             delta: plan.delta(),
+            slots: plan.slots(),
         }
     }
 
@@ -53,15 +54,23 @@ impl Claimed {
         (DRAWS / self.steps.max(1) as usize).clamp(2_000, 8_000_000)
     }
 
-    /// ln of the density of y = (canary's noised coordinate)/C where the canary is in, over that where it is out:
-    /// ln(1 − q + q·N(y; 1, σ²)/N(y; 0, σ²)).
-    fn log_likelihood_ratio(&self, y: f64) -> f64 {
-        let drawn = (2.0 * y - 1.0) / (2.0 * self.noise_multiplier * self.noise_multiplier);
-        if self.sampling_rate >= 1.0 {
-            return drawn;
+    /// Counts what step `step` shows of a canary, y = (its noised coordinate)/C, in its score: ln of the density of all that
+    /// was seen where it is in, over that where it is out. A step's e^u is N(y; 1, σ²)/N(y; 0, σ²).
+    fn see(&self, step: u64, y: f64, tally: &mut Tally) {
+        let u = (2.0 * y - 1.0) / (2.0 * self.noise_multiplier * self.noise_multiplier);
+        let Some(slots) = self.slots else {
+            // ln(1 − q + q·e^u).
+            tally.score += mixed(1.0 - self.sampling_rate, self.sampling_rate, u);
+            return;
+        };
+        tally.round = ln_sum(tally.round, u);
+        let taken = step % slots + 1;
+        if taken == slots || step + 1 == self.steps {
+            // ln(1 − m/t + Σ e^u/t): the canary is in one of the round's steps, or in one that is not taken.
+            let rest = 1.0 - taken as f64 / slots as f64;
+            tally.score += mixed(rest, 1.0 / slots as f64, tally.round);
+            tally.round = f64::NEG_INFINITY;
         }
-        let (a, b) = ((-self.sampling_rate).ln_1p(), self.sampling_rate.ln() + drawn);
-        a.max(b) + (-(a - b).abs()).exp().ln_1p()
     }
 
     /// What canaries look like under this mechanism, but with `noise` times the claimed noise: rehearsals, and mechanisms
@@ -73,16 +82,24 @@ impl Claimed {
             rng.set_stream(index as u64);
             let mut one = || {
                 let included = rng.random::<bool>();
-                let mut score = 0.0;
-                for _ in 0..self.steps {
-                    let drawn = included && rng.random::<f64>() < self.sampling_rate;
+                let (mut tally, mut slot) = (Tally::default(), 0);
+                for step in 0..self.steps {
+                    let drawn = match self.slots {
+                        None => included && rng.random::<f64>() < self.sampling_rate,
+                        Some(slots) => {
+                            if step % slots == 0 {
+                                slot = rng.random_range(0..slots);
+                            }
+                            included && slot == step % slots
+                        }
+                    };
                     // Box and Muller.
                     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
                     let normal = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
                     let y = f64::from(u8::from(drawn)) + noise * self.noise_multiplier * normal;
-                    score += self.log_likelihood_ratio(y);
+                    self.see(step, y, &mut tally);
                 }
-                (score, included)
+                (tally.score, included)
             };
             let count = CHUNK.min(canaries - index * CHUNK);
             (0..count).map(|_| one()).collect::<Vec<_>>()
@@ -117,6 +134,37 @@ impl Claimed {
             canaries,
             guesses: best.guesses * (canaries / rehearsed),
         }
+    }
+}
+
+/// What has been seen of a canary.
+#[derive(Clone, Copy)]
+struct Tally {
+    score: f64,
+    /// ln Σ e^u of the round that is begun.
+    round: f64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally {
+            score: 0.0,
+            round: f64::NEG_INFINITY,
+        }
+    }
+}
+
+/// ln(a + b·e^u), also where e^u is beyond f64.
+fn mixed(a: f64, b: f64, u: f64) -> f64 {
+    ln_sum(a.ln(), b.ln() + u)
+}
+
+/// ln(e^a + e^b).
+fn ln_sum(a: f64, b: f64) -> f64 {
+    let larger = a.max(b);
+    match larger.is_finite() {
+        true => larger + (-(a - b).abs()).exp().ln_1p(),
+        false => larger,
     }
 }
 
@@ -156,7 +204,8 @@ pub fn observe(
         clipped,
         claimed,
         scale: plan.expected_batch_size() as f64 / c,
-        scores: vec![0.0; canaries],
+        tallies: vec![Tally::default(); canaries],
+        steps: 0,
     };
     stop.check()?;
     let way = Loop {
@@ -169,7 +218,7 @@ pub fn observe(
         progress,
     };
     way.train(&mut method, &mut run, |_| stop.check().map(|()| String::new()))?;
-    let scores = method.scores;
+    let scores = method.tallies.iter().map(|tally| tally.score).collect();
     Ok(Observed { scores, included })
 }
 
@@ -182,26 +231,28 @@ struct Guessing {
     claimed: Claimed,
     /// From what a step releases to units of C.
     scale: f64,
-    scores: Vec<f64>,
+    tallies: Vec<Tally>,
+    /// That were taken.
+    steps: u64,
 }
 
 impl Method for Guessing {
     type Seen = ();
 
     fn dimensions(&self) -> usize {
-        self.scores.len()
+        self.tallies.len()
     }
 
     fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, ())> {
-        let mut sum = vec![0.0; self.scores.len()];
+        let mut sum = vec![0.0; self.tallies.len()];
         members.iter().for_each(|i| sum[self.records[*i]] += self.clipped);
         Ok((sum, ()))
     }
 
     fn apply(&mut self, noisy: &[f32]) {
-        let (claimed, scale) = (&self.claimed, self.scale);
-        (self.scores.par_iter_mut().zip(noisy))
-            .for_each(|(s, v)| *s += claimed.log_likelihood_ratio(f64::from(*v) * scale));
+        let (claimed, scale, step) = (&self.claimed, self.scale, self.steps);
+        (self.tallies.par_iter_mut().zip(noisy)).for_each(|(tally, v)| claimed.see(step, f64::from(*v) * scale, tally));
+        self.steps += 1;
     }
 
     fn state(&self) -> Option<(&[f32], &Optimizer)> {

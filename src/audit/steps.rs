@@ -9,7 +9,7 @@ use crate::config::FinetuneConfig;
 pub use crate::documents::TrainerSteps;
 use crate::machine::workers::Workers;
 use crate::models::{LanguageModel, device};
-use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING};
+use crate::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING};
 use crate::progress::Silent;
 use crate::records::{Drawable, Units};
 use crate::training::contribution::Contribution;
@@ -48,7 +48,7 @@ impl Stepping<'_> {
         let plan = PrivacyPlan::calibrate(&PlanRequest {
             expected_batch_size: DRAWN.min(self.request.expected_batch_size),
             steps: STEPS,
-            max_batch_size: None,
+            batches: Batches::Poisson,
             beside: Vec::new(),
             seed: Some(0x5749_5445_5350),
             ..self.request.clone()

@@ -13,7 +13,7 @@ use crate::config::{FinetuneConfig, Method, Precision};
 use crate::machine::ceiling;
 use crate::machine::workers::Workers;
 use crate::models::device;
-use crate::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
+use crate::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, PrivateRun, Unit};
 use crate::progress::{self, Progress};
 use crate::records::{Encoded, Units};
 use crate::training::contribution::Contribution;
@@ -281,7 +281,7 @@ fn begin(setting: &Setting, ledgers: &std::path::Path) -> Result<PrivateRun> {
         max_grad_norm: f.max_grad_norm,
         noise: f.noise,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     };

@@ -1,13 +1,13 @@
 //! `dpsynth calibrate`: the noise for an epsilon, the steps for a noise, or the batch size for a budget.
 
 use clap::Args;
-use dpsynth::privacy::accountant::{MAX_STEPS, MIN_NOISE_MULTIPLIER, Phase, pld};
+use dpsynth::privacy::accountant::{MAX_STEPS, MIN_NOISE_MULTIPLIER, pld};
 use dpsynth::privacy::calibrate::{BatchChoice, BatchPlan, Compared, Length, Target};
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
 use super::Ui;
-use super::meaning::{Adjacency, Meaning};
+use super::meaning::{Adjacency, Meaning, Sampler, phase};
 use super::number::{down, short, up};
 use super::table::table;
 
@@ -56,6 +56,9 @@ pub struct Calibrate {
     /// Says the noise multiplier by the other accountants too.
     #[arg(long, requires = "steps", conflicts_with = "records")]
     compare: bool,
+    /// How batches are drawn.
+    #[arg(long, value_enum, default_value_t = Sampler::Poisson)]
+    sampler: Sampler,
     /// Which datasets are neighbours.
     #[arg(long, value_enum, default_value_t = Adjacency::AddRemove)]
     adjacency: Adjacency,
@@ -125,6 +128,14 @@ fn simulation(of: &BatchChoice) -> String {
 impl Calibrate {
     /// Prints the noise multiplier or the steps and the epsilon they give, or a table of batch sizes.
     pub fn run(self, ui: &Ui) -> Result<()> {
+        if self.sampler != Sampler::Poisson
+            && (self.noise_multiplier.is_some() || self.records.is_some() || self.compare)
+        {
+            return Err(Error::usage(
+                "the noise of random allocation is found for a sampling rate and a number of steps alone",
+            )
+            .hint("leave out --noise-multiplier, --records and --compare"));
+        }
         let target = Target::new(self.epsilon, self.delta)?.with_adjacency(self.adjacency.known());
         if let Some(records) = self.records {
             return self.plan_batch(&target, records, ui);
@@ -134,12 +145,16 @@ impl Calibrate {
                 .hint("`dpsynth calibrate --help` shows them")
         };
         let sampling_rate = self.sampling_rate.ok_or_else(missing)?;
+        let slots = self.sampler.slots(sampling_rate)?;
         let (noise_multiplier, steps) = match (self.noise_multiplier, self.steps) {
             (Some(sigma), _) => (sigma, target.steps(sampling_rate, sigma)?),
-            (None, Some(steps)) => (target.noise_multiplier(sampling_rate, steps)?, steps),
+            (None, Some(steps)) => {
+                let at = |sigma: f64| phase(slots, sampling_rate, sigma, steps);
+                (target.noise_multiplier_of(sampling_rate, at)?, steps)
+            }
             (None, None) => return Err(missing()),
         };
-        let phase = Phase::new(sampling_rate, noise_multiplier, steps)?;
+        let phase = phase(slots, sampling_rate, noise_multiplier, steps)?;
         let bracket = pld::epsilon(&[phase], self.adjacency.known(), self.delta)?;
         let answer = Answer {
             noise_multiplier,
@@ -241,7 +256,7 @@ impl Calibrate {
     }
 
     fn meaning(&self) -> Meaning {
-        Meaning::new("pld", self.adjacency)
+        Meaning::new("pld", self.adjacency, self.sampler)
     }
 
     fn table(&self, plan: &BatchPlan, rows: &[Row]) -> String {

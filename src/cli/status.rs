@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueHint};
 use dpsynth::Result;
 use dpsynth::config::Task;
+use dpsynth::privacy::mark;
 use dpsynth::run::Places;
 use dpsynth::run::states::State;
 use dpsynth::status::{self, Charged, StageStatus, Stamped, Status};
@@ -120,14 +121,15 @@ fn short(key: &str) -> String {
 
 /// Epsilon with everything without which it means nothing (P10).
 fn charged(c: &Charged) -> String {
-    let mark = match (c.private, c.proven) {
-        (false, _) => "NOT PRIVATE: the randomness comes from a fixed seed; ",
-        (true, false) => "NOT A DP GUARANTEE: training has no proof; ",
+    let why = match (c.private, c.proven) {
+        (false, _) => ": the randomness comes from a fixed seed; ",
+        (true, false) => ": training has no proof; ",
         (true, true) => "",
     };
+    let mark = mark(c.private, c.proven).trim_end();
     let planned = c.planned_epsilon.map(|e| format!(" of {e}")).unwrap_or_default();
     format!(
-        "{mark}{} of {} steps; epsilon {}{planned} so far at delta {}; adjacency {}, unit {}, sampler {}, accountant {}",
+        "{mark}{why}{} of {} steps; epsilon {}{planned} so far at delta {}; adjacency {}, unit {}, sampler {}, accountant {}",
         c.steps,
         c.planned_steps,
         up(c.epsilon, 3),
@@ -172,21 +174,14 @@ fn lines(all: &[Status]) -> String {
                 p.sampler.clone(),
                 p.accountant.clone(),
             ],
-            (None, Some(c)) => {
-                let mark = match (c.private, c.proven) {
-                    (false, _) => "NOT PRIVATE ",
-                    (true, false) => "NOT A DP GUARANTEE ",
-                    (true, true) => "",
-                };
-                [
-                    format!("{mark}{} so far", up(c.epsilon, 3)),
-                    delta(c.delta, 2),
-                    c.adjacency.into(),
-                    c.unit.clone(),
-                    c.sampler.clone(),
-                    c.accountant.into(),
-                ]
-            }
+            (None, Some(c)) => [
+                format!("{}{} so far", mark(c.private, c.proven), up(c.epsilon, 3)),
+                delta(c.delta, 2),
+                c.adjacency.into(),
+                c.unit.clone(),
+                c.sampler.clone(),
+                c.accountant.into(),
+            ],
             (None, None) => [const { String::new() }; 6],
         });
         row.push(match (&s.audit, s.problems.is_empty()) {

@@ -108,6 +108,18 @@ impl Default for ObjectiveConfig {
     }
 }
 
+/// How batches are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Batching {
+    /// Every unit is in or out of each batch by a coin of its own.
+    #[default]
+    Poisson,
+    /// Steps come in rounds of N/B: every unit is in one of each round, all equally likely. Takes less noise where there are
+    /// whole rounds.
+    RandomAllocation,
+}
+
 /// Training on what the model itself writes when it is guided by label, before the first private step. It reads nothing
 /// private: free of privacy cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,8 +162,11 @@ pub struct FinetuneConfig {
     pub risk: Option<Risk>,
     /// Target delta; default 1/(N·ln N) with N = `dataset.public_size`. At least 1/N is refused.
     pub delta: Option<f64>,
-    /// Mean size of a Poisson batch; the sampling rate is this over `dataset.public_size`.
+    /// Mean size of a batch; the sampling rate is this over `dataset.public_size`.
     pub expected_batch_size: u64,
+    /// `"poisson"` or `"random-allocation"`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sampler: Batching,
     /// Batches of more than this many units are cut to it (truncated Poisson), so that a step's time and memory have a
     /// bound. Its price is accounted for: next to nothing at 1.1·B + 6·√(1.1·B) for an expected batch size B, much below.
     /// Default: no bound.
@@ -215,6 +230,7 @@ impl Default for FinetuneConfig {
             risk: None,
             delta: None,
             expected_batch_size: 1024,
+            sampler: Batching::Poisson,
             max_batch_size: None,
             epochs: 5.0,
             steps: None,
@@ -297,6 +313,12 @@ impl FinetuneConfig {
         ])?;
         if let Some(risk) = &self.risk {
             risk.check()?;
+        }
+        if self.sampler == Batching::RandomAllocation && self.max_batch_size.is_some() {
+            return Err(
+                Error::usage("`finetune.max_batch_size` cuts Poisson batches, not those of random allocation")
+                    .hint("leave one of them out"),
+            );
         }
         if self.momentum > 0.0 && self.optimizer != Optimizer::Sgd {
             return Err(Error::usage("`finetune.momentum` is of gradient descent").hint("finetune.optimizer = \"sgd\""));

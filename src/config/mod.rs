@@ -28,7 +28,9 @@ pub use audit::AuditConfig;
 pub use dataset::{ColumnKind, DatasetConfig, Files, HeldOut, LabelConfig, TextColumn, UnitConfig, is_population};
 pub use draft::draft;
 pub use evaluate::{AllReal, DirectMethod, DpDirectConfig, EvaluateConfig, ExtraArm, Judge, NonPrivateConfig};
-pub use finetune::{Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig};
+pub use finetune::{
+    Batching, Clipping, FinetuneConfig, Method, ObjectiveConfig, Optimizer, Precision, WarmStartConfig,
+};
 pub use lexicon::LexiconConfig;
 pub(crate) use load::is_remote;
 pub use load::{Profile, load, resolved};

@@ -198,6 +198,9 @@ document! {
         /// T: number of steps.
         public steps: u64,
         public delta: f64,
+        /// Steps of a round, where batches are drawn by random allocation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public slots: Option<u64>,
     }
 }
 
@@ -210,7 +213,7 @@ document! {
         /// By the one-run theorem, which assumes nothing but (ε, δ)-privacy.
         internal one_run: Vec<OneRun>,
         /// By a threshold, fixed on half of the canaries and measured on the other half, taking canaries as independent of
-        /// each other: that they are is part of what is claimed (Poisson sampling, independent noise).
+        /// each other: that they are is part of what is claimed (each is drawn by itself, independent noise).
         internal threshold: Measured,
         /// The same two attacks, held against the whole curve; none of an earlier version of the program.
         #[serde(default)]

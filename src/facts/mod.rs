@@ -138,11 +138,7 @@ impl Composed {
             accountant: "pld".into(),
             runs,
             not_private: charged.count() - runs,
-            research: (ledger
-                .runs
-                .iter()
-                .filter(|r| r.has_charged() && r.parameters.unproven().is_some()))
-            .count(),
+            research: ledger.research().count(),
         })
     }
 }

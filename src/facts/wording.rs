@@ -8,7 +8,7 @@ use crate::config::{Contrast, Method, RefineAction, Strength, Update};
 use crate::documents::Lexicon;
 use crate::number::{delta, significant, up};
 use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
-use crate::privacy::{Guarantee, Unit};
+use crate::privacy::{Guarantee, Sampler, Unit};
 
 /// Without one of these epsilon means nothing (P10).
 pub const NEEDED: [&str; 6] = ["epsilon", "delta", "adjacency", "unit", "sampler", "accountant"];
@@ -136,9 +136,13 @@ pub fn training(facts: &Facts) -> Vec<String> {
               gradient descent)"
             .to_string(),
     };
+    let sample = match Sampler::read(&facts.guarantee.sampler) {
+        Some(Sampler::Allocated { .. }) => "a random share (random allocation)",
+        _ => "a Poisson sample",
+    };
     out.push(format!(
-        "The base model was fine-tuned on the private records {trained}: {} steps, each on a Poisson sample \
-         of about {} units, {step}.",
+        "The base model was fine-tuned on the private records {trained}: {} steps, each on {sample} of about {} \
+         units, {step}.",
         said(|training| training.steps),
         said(|training| training.expected_batch_size),
     ));

@@ -12,6 +12,8 @@ pub struct ShownGuarantee {
     /// Rounded up.
     pub epsilon: String,
     pub private: bool,
+    /// Whether a proof stands behind it (P11).
+    pub proven: bool,
     /// Each term and what it is, epsilon's lower end among them.
     pub terms: Vec<(&'static str, String)>,
     /// All of it in one line.
@@ -35,6 +37,7 @@ impl ShownGuarantee {
         ShownGuarantee {
             epsilon: up(g.epsilon, 3),
             private: g.private,
+            proven: g.unproven().is_none(),
             terms,
             sentence: g.to_string(),
             caveat: g.caveats(),

@@ -52,9 +52,8 @@ pub fn runs(d: &Data) -> Option<Section> {
             score(&run.utility, arm, c).map_or("–".into(), |i| format!("{} ({})", percent(i.mean), ends(&i)))
         }));
         table.rows.push(row);
-        let private =
-            guarantee.is_some_and(|g| g.private && g.caveat.as_ref().is_none_or(|c| !c.contains("NOT A DP GUARANTEE")));
-        let Some(epsilon) = run.epsilon().filter(|e| private && e.is_finite()) else {
+        let means_something = guarantee.is_some_and(|g| g.private && g.proven);
+        let Some(epsilon) = run.epsilon().filter(|e| means_something && e.is_finite()) else {
             continue;
         };
         for arm in arms {

@@ -176,3 +176,18 @@ pub fn check(ledger: &Ledger, run: &str, saved: &Checkpoint, path: &Path) -> Res
     }
     Ok(charged.filter(|r| r.ended).map(|r| r.charged_steps()))
 }
+
+/// Removes what a run kept to go on by, once it need not: who took part in which step is nobody's to know.
+///
+/// # Errors
+/// Other: it is there and stays.
+pub fn forget(path: &Path) -> Result<()> {
+    // The other is what a process that died was about to put in its place.
+    for path in [path, &path.with_extension("new")] {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", path, e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -12,7 +12,7 @@ use super::{Pipeline, account};
 
 use crate::assets::{self, ModelFiles};
 use crate::config::{
-    DatasetConfig, DirectMethod, DpDirectConfig, ExtraArm, HeldOut, ReferenceValues, RunConfig, Task, Update,
+    Batching, DatasetConfig, DirectMethod, DpDirectConfig, ExtraArm, HeldOut, ReferenceValues, RunConfig, Task, Update,
 };
 use crate::documents;
 use crate::evaluation::direct::encoder::DirectEncoder;
@@ -208,11 +208,12 @@ pub fn train(p: &Pipeline) -> Result<()> {
     let settings = settings(p, &subject.model, &preparation.dataset_hash);
     require_same(p, &settings)?;
     let checkpoint = p.folder.direct("checkpoint.safetensors");
+    let rounds = p.folder.direct("round.json");
     let optimizer = subject.optimizer(c, plan.gradient_noise_deviation());
     let resume = subject.saved(p, optimizer.clone())?;
     if resume.is_some() && p.folder.direct("privacy.json").exists() {
         p.progress.note("dp_direct: trained before, kept; nothing is charged");
-        return Ok(());
+        return account::forget(&rounds);
     }
 
     let (ledger, belonging) = account::open(p, &preparation, &plan)?;
@@ -220,7 +221,8 @@ pub fn train(p: &Pipeline) -> Result<()> {
     if let Some(saved) = &resume
         && let Some(steps) = account::check(&ledger, &run_id, saved, &checkpoint)?
     {
-        return write_guarantee(p, plan.statement(steps), saved.on_gpu);
+        write_guarantee(p, plan.statement(steps), saved.on_gpu)?;
+        return account::forget(&rounds);
     }
     let spends = match c.task {
         Task::Synthesise => "dp_direct spends budget of its own, besides the language model's",
@@ -231,7 +233,9 @@ pub fn train(p: &Pipeline) -> Result<()> {
     let units = units(records, c.dataset.max_records_per_unit());
     let on_gpu = subject.learner.computes_elsewhere() || resume.as_ref().is_some_and(|saved| saved.on_gpu);
     let public = public(p)?;
-    let mut run = plan.begin(ledger, &run_id, units.len())?;
+    let mut run = plan
+        .begin(ledger, &run_id, units.len())?
+        .keeping_rounds_in(rounds.clone());
     account::belong(p, &preparation, belonging)?;
     write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
     let training = Training {
@@ -254,6 +258,7 @@ pub fn train(p: &Pipeline) -> Result<()> {
         resume,
     )?;
     write_guarantee(p, run.statement(), on_gpu)?;
+    account::forget(&rounds)?;
     run.end()?;
     Ok(())
 }
@@ -324,8 +329,14 @@ fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
         files,
     ));
     // What came later, left out where it has the value that it had before.
-    let later = (f.optimizer, f.momentum, f.weight_decay, f.clipping_regularizer);
-    match later == (Default::default(), 0.0, 0.0, None) {
+    let later = (
+        f.optimizer,
+        f.momentum,
+        f.weight_decay,
+        f.clipping_regularizer,
+        f.sampler,
+    );
+    match later == (Default::default(), 0.0, 0.0, None, Batching::Poisson) {
         true => settings,
         false => settings + &stamp::text(&later),
     }

@@ -24,7 +24,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     let preparation = Preparation::read(&p.folder)?;
     if p.folder.guarantee().exists() && p.folder.trained().exists() && is_own(p, &preparation)? {
         // Trained before; only the stamp was missing.
-        return Ok(());
+        return account::forget(&p.folder.rounds());
     }
     let units = table::units(&p.folder, c.dataset.max_records_per_unit())?;
     let (vocabulary, model) = p.language_model()?;
@@ -67,7 +67,8 @@ pub fn run(p: &Pipeline) -> Result<()> {
                 let mut trained = initial;
                 trained.values_mut().copy_from_slice(&saved.values);
                 trained.save(&p.folder.trained())?;
-                return write_guarantee(p, plan.statement(steps), saved.on_gpu);
+                write_guarantee(p, plan.statement(steps), saved.on_gpu)?;
+                return account::forget(&p.folder.rounds());
             }
             Some(saved)
         }
@@ -100,6 +101,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
             .into_ledger();
         run = plan.begin(ledger, &run_id, units.units())?;
     }
+    run = run.keeping_rounds_in(p.folder.rounds());
     begin_at(&mut run, initial.values(), resume.is_some())?;
 
     count_labels(p, &mut run, &units)?;
@@ -132,6 +134,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
     trained.save(&p.folder.trained())?;
     run.trained(&stamp::hash_of(&p.folder.trained())?)?;
     write_guarantee(p, run.statement(), on_gpu)?;
+    account::forget(&p.folder.rounds())?;
     // What is planned for the release is charged then.
     if run.plan().planned(&COPY_GATE) == 0 {
         run.end()?;

@@ -249,7 +249,7 @@ fn ledger(
     let name = std::fs::read_to_string(folder.ledger_run()).unwrap_or_default();
     let run = view.runs.iter().find(|r| r.run == name.trim());
     // Whatever the run's own files say: what was charged for research has no bound, and so has no sum that it is a part of.
-    if let Some(unproven) = (view.runs.iter()).find(|r| r.has_charged() && r.parameters.unproven().is_some()) {
+    if let Some(unproven) = view.research().next() {
         refuse(
             refusals,
             Check::Proven,

@@ -209,6 +209,12 @@ impl RunPaths {
         self.internal("checkpoint.safetensors")
     }
 
+    /// Who takes part in the steps that are left of a round, where batches are drawn by random allocation; gone once
+    /// training is done.
+    pub fn rounds(&self) -> PathBuf {
+        self.internal("round.json")
+    }
+
     /// The run's name in the ledger, for what comes of it.
     pub fn own_run(&self, task: Task) -> PathBuf {
         match task {
@@ -413,6 +419,7 @@ impl RunPaths {
                 vec![
                     self.ledger_run(),
                     self.checkpoint(),
+                    self.rounds(),
                     self.training_log(),
                     self.warm_start(),
                     self.label_counts(),

@@ -35,10 +35,7 @@ impl Opened {
         plan: &PrivacyPlan,
     ) -> Result<Self> {
         let own = preparation.ledger();
-        let total = config
-            .dataset
-            .total_epsilon
-            .unwrap_or(config.finetune.epsilon.max(plan.needed_epsilon()));
+        let total = config.dataset.total_epsilon.unwrap_or_else(|| plan.needed_epsilon());
         let open = |name: &str| Ledger::open(&places.ledgers, name, total, plan.delta(), plan.unit());
         let lock = lock(&places.ledgers)?;
         let mut rows = Rows::of_run(&places.ledgers, folder, trained_files(folder, config)?.into_iter())?;

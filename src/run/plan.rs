@@ -1,9 +1,10 @@
 //! The privacy plan that a configuration asks for, from public numbers alone.
 
 use crate::Result;
-use crate::config::{RunConfig, Update};
+use crate::config::{Batching, RunConfig, Update};
+use crate::privacy;
 use crate::privacy::{
-    COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, PlanRequest, PrivacyPlan, SCORER, Unit,
+    Batches, COPY_GATE, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, PlanRequest, PrivacyPlan, SCORER, Unit,
     UnitCount, default_delta,
 };
 
@@ -21,7 +22,11 @@ pub fn privacy_plan(config: &RunConfig) -> Result<PrivacyPlan> {
 pub fn plan_request(config: &RunConfig) -> PlanRequest {
     let f = &config.finetune;
     let size = config.dataset.public_size;
-    let by_epochs = (f.epochs * size as f64 / f.expected_batch_size as f64).ceil() as u64;
+    let an_epoch = match f.sampler {
+        Batching::Poisson => size as f64 / f.expected_batch_size as f64,
+        Batching::RandomAllocation => privacy::slots(size, f.expected_batch_size) as f64,
+    };
+    let by_epochs = (f.epochs * an_epoch).ceil() as u64;
     let labels = (f.label_histogram_epsilon).map(|epsilon| LABELS.planned(LabelCounts { epsilon }, 1));
     let gate = (config.release.copy_gate).map(|gate| COPY_GATE.planned(UnitCount { epsilon: gate.epsilon }, 1));
     let l = &config.lexicon;
@@ -48,7 +53,11 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
         max_grad_norm: f.max_grad_norm,
         noise: f.noise,
         unit: unit(config),
-        max_batch_size: f.max_batch_size,
+        batches: match (f.sampler, f.max_batch_size) {
+            (Batching::RandomAllocation, _) => Batches::Allocated,
+            (Batching::Poisson, Some(most)) => Batches::AtMost(most),
+            (Batching::Poisson, None) => Batches::Poisson,
+        },
         beside,
         seed: f.seed,
     }

@@ -25,7 +25,7 @@ use dpsynth::privacy::bounds::binomial::{lower_limit, upper_limit};
 use dpsynth::privacy::bounds::family::Family;
 use dpsynth::privacy::bounds::on_the_curve::refutes_guesses;
 use dpsynth::privacy::bounds::one_run::{epsilon_lower, p_value};
-use dpsynth::privacy::{PlanRequest, PrivacyPlan, Unit};
+use dpsynth::privacy::{Batches, PlanRequest, PrivacyPlan, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units, Vocabulary};
 use dpsynth::training::clip::Clip;
@@ -187,7 +187,7 @@ fn full_batch(epsilon: f64) -> PrivacyPlan {
         max_grad_norm: 0.5,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     })
@@ -205,7 +205,25 @@ fn quick(epsilon: f64) -> PrivacyPlan {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
+        beside: Vec::new(),
+        seed: None,
+    })
+    .unwrap()
+}
+
+/// A round and a half of eight steps of random allocation.
+fn allocated(epsilon: f64) -> PrivacyPlan {
+    PrivacyPlan::calibrate(&PlanRequest {
+        target_epsilon: epsilon,
+        delta: Some(1e-5),
+        public_size: 1000,
+        expected_batch_size: 125,
+        steps: 12,
+        max_grad_norm: 0.5,
+        noise: NoiseKind::ExactGaussian,
+        unit: Unit::Record,
+        batches: Batches::Allocated,
         beside: Vec::new(),
         seed: None,
     })
@@ -389,6 +407,25 @@ fn too_little_noise_is_found_out() {
     }
 }
 
+/// What is claimed of random allocation stands, is nearly reached, and does not cover Poisson batches with its noise: there a
+/// canary can be drawn more than once a round.
+#[test]
+fn random_allocation_keeps_its_claim_and_poisson_batches_with_its_noise_do_not() {
+    let plan = allocated(3.0);
+    let claimed = Claimed::of(&plan);
+    let kept = judged(&plan, &claimed.simulate(1.0, 1_000_000, 5));
+    let [one_run, threshold] = on_the_curve(&kept);
+    println!("random allocation: {:?} of 3", on_the_curve(&kept));
+    assert!(
+        one_run <= 3.0 && threshold <= 3.0 && threshold > 2.0,
+        "{one_run} {threshold}"
+    );
+    let poisson = Claimed { slots: None, ..claimed };
+    let broken = judged(&plan, &poisson.simulate(1.0, 3_000_000, 5));
+    println!("poisson batches instead: {:?}", on_the_curve(&broken));
+    assert!(on_the_curve(&broken)[1] > 3.0, "{:?}", on_the_curve(&broken));
+}
+
 #[test]
 fn noise_that_is_a_tenth_short_is_found_out_by_the_whole_curve() {
     for epsilon in [1.0, 3.0, 8.0] {
@@ -406,7 +443,7 @@ fn noise_that_is_a_tenth_short_is_found_out_by_the_whole_curve() {
 /// Rehearsals and broken mechanisms are simulated: the simulation must be of the real thing.
 #[test]
 fn the_simulated_mechanism_looks_like_the_real_one() {
-    for plan in [full_batch(3.0), quick(8.0)] {
+    for plan in [full_batch(3.0), quick(8.0), allocated(3.0)] {
         let real = observe(&plan, clip(Clipping::Flat), 100_000, Stop(&GO), &Silent).unwrap();
         let simulated = Claimed::of(&plan).simulate(1.0, 100_000, 2);
         let side = |seen: &Observed, included: bool| {
@@ -533,7 +570,7 @@ fn retrained(epsilon: f64, learning_rate: f64) -> (f64, f64, f64) {
         max_grad_norm: config.max_grad_norm,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     })

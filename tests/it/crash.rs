@@ -31,12 +31,13 @@ fn charged(place: &Place) -> (u64, Vec<u64>) {
 
 /// Kills training `kills` times. After each: no step is applied or logged that is not charged, no charge pays twice,
 /// and what was charged before still is.
-fn p7_survives(kills: usize) {
+fn p7_survives(kills: usize, sampler: &str) {
     let (mut done, mut in_training, mut rng) = (0, 0, rand::rng());
     while done < kills {
         let place = Place::new();
         let model = format!("model.path={MODEL:?}");
         let every = format!("finetune.checkpoint_every={}", 1 + done % 3);
+        let sampler = format!("finetune.sampler={sampler:?}");
         let settings = [
             "--set",
             &model,
@@ -44,6 +45,8 @@ fn p7_survives(kills: usize) {
             "finetune.steps=600",
             "--set",
             &every,
+            "--set",
+            &sampler,
             "--set",
             "finetune.label_histogram_epsilon=0.5",
         ];
@@ -83,6 +86,10 @@ fn p7_survives(kills: usize) {
                 "{charged} charged: {logged:?}"
             );
             in_training += usize::from(charged > before);
+            assert!(
+                sampler.contains("poisson") || charged % 50 == 0 || place.run("internal/round.json").exists(),
+                "{charged} charged, and the round is lost"
+            );
             before = charged;
             if done == kills {
                 break;
@@ -98,13 +105,19 @@ fn p7_survives(kills: usize) {
 
 #[test]
 fn p7_killed_at_random_points_nothing_is_applied_that_was_not_charged() {
-    p7_survives(12);
+    p7_survives(12, "poisson");
+}
+
+/// Rounds of random allocation last 50 steps here: nearly every kill is within one.
+#[test]
+fn p7_killed_within_rounds_of_random_allocation_it_goes_on_with_them() {
+    p7_survives(8, "random-allocation");
 }
 
 #[test]
 #[ignore = "slow: make test-slow"]
 fn slow_p7_killed_at_200_random_points_nothing_is_applied_that_was_not_charged() {
-    p7_survives(200);
+    p7_survives(200, "poisson");
 }
 
 /// A power cut loses what is only in memory, which no kill shows: the order of the system's calls does. Needs strace.

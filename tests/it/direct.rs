@@ -13,7 +13,7 @@ use dpsynth::evaluation::direct::features::{Features, Softmax};
 use dpsynth::evaluation::direct::{Learner, Training};
 use dpsynth::evaluation::embed::SentenceEncoder;
 use dpsynth::evaluation::encoder::EncoderFiles;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use dpsynth::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::records::Units;
 use dpsynth::training::checkpoint::Checkpoint;
@@ -42,7 +42,7 @@ fn request() -> PlanRequest {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     }

@@ -3,7 +3,7 @@
 use dpsynth::evaluation::encoder::EncoderFiles;
 use dpsynth::models::cache::Way;
 use dpsynth::pipeline::scorers::Encoder;
-use dpsynth::privacy::{ChargedSums, LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
+use dpsynth::privacy::{Batches, ChargedSums, LabelScorer, Ledger, NoiseKind, PlanRequest, PrivacyPlan, SCORER, Unit};
 use dpsynth::records::Units;
 use dpsynth::sampling::choose::Choice;
 use dpsynth::sampling::decode::{Decoder, Decoding, Request};
@@ -82,7 +82,7 @@ fn request(steps: u64, max_norm: f64) -> PlanRequest {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: vec![SCORER.planned(
             LabelScorer {
                 noise_multiplier: 0.06,

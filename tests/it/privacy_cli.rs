@@ -646,18 +646,22 @@ fn p10_bad_values_are_refused_with_exit_code_2() {
 #[test]
 fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
     use dpsynth::config::NoiseKind;
-    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
+    use dpsynth::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
     let dir = tempfile::tempdir().expect("a temporary folder");
     let open = || Ledger::open(dir.path(), "abc", 9.0, 1e-5, &Unit::Record).expect("opens");
     open().set_budget(9.0).expect("writes");
     let file = dir.path().join("abc.jsonl");
     let path = file.to_str().expect("a plain path");
     assert_eq!(json(&["ledger", "show", path, "--json"])["sampler"], "none");
-    for (run, max_batch_size, sampler) in [
-        ("cut", Some(180), "poisson truncated at 180 (of at most 11000 units)"),
+    for (run, batches, sampler) in [
+        (
+            "cut",
+            Batches::AtMost(180),
+            "poisson truncated at 180 (of at most 11000 units)",
+        ),
         (
             "whole",
-            None,
+            Batches::Poisson,
             "poisson and poisson truncated at 180 (of at most 11000 units)",
         ),
     ] {
@@ -670,7 +674,7 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
             max_grad_norm: 1.0,
             noise: NoiseKind::ExactGaussian,
             unit: Unit::Record,
-            max_batch_size,
+            batches,
             beside: Vec::new(),
             seed: None,
         })
@@ -702,7 +706,7 @@ fn p10_a_ledger_says_how_its_runs_drew_their_batches() {
 #[test]
 fn p7_p8_ledger_shows_verifies_and_bounds() {
     use dpsynth::config::NoiseKind;
-    use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
+    use dpsynth::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, TRAINING, Unit};
     let dir = tempfile::tempdir().expect("a temporary folder");
     let plan = PrivacyPlan::calibrate(&PlanRequest {
         target_epsilon: 2.0,
@@ -713,7 +717,7 @@ fn p7_p8_ledger_shows_verifies_and_bounds() {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     })

@@ -11,7 +11,7 @@ use dpsynth::pipeline::estimate::respent;
 use dpsynth::pipeline::hours::{Hours, Spent, spend};
 use dpsynth::pipeline::rates::Rates;
 use dpsynth::privacy::planner::{FEWEST_STEPS, MOST_STEPS, Offer, Proposal, TIE};
-use dpsynth::privacy::{LABELS, LabelCounts, PlanRequest, PrivacyPlan, Unit};
+use dpsynth::privacy::{Batches, LABELS, LabelCounts, PlanRequest, PrivacyPlan, Unit};
 use dpsynth::records::LabelSpace;
 use dpsynth::run::{plan_request, privacy_plan};
 use dpsynth::sampling::prior;
@@ -26,7 +26,7 @@ fn request(target_epsilon: f64) -> PlanRequest {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     }
@@ -121,7 +121,7 @@ fn more_time_or_more_epsilon_is_never_worse() {
 #[test]
 fn a_bound_on_batches_is_kept_and_hardly_costs() {
     let bounded = PlanRequest {
-        max_batch_size: Some(600),
+        batches: Batches::AtMost(600),
         ..request(8.0)
     };
     let (free, bound) = (proposal(&request(8.0), 3_000), proposal(&bounded, 3_000));

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use dpsynth::Result;
 use dpsynth::config::NoiseKind;
-use dpsynth::privacy::{Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
+use dpsynth::privacy::{Batches, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit};
 use dpsynth::progress::Silent;
 use dpsynth::training::checkpoint::Checkpoint;
 use dpsynth::training::optimizer::Optimizer;
@@ -21,7 +21,7 @@ fn begin(folder: &std::path::Path) -> PrivateRun {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: Some(5),
     })

@@ -86,6 +86,40 @@ fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("JSON")
 }
 
+/// A run by random allocation is audited, released and verified like any other, and nothing of who took part in which step
+/// stays behind or leaves.
+#[test]
+fn a_run_by_random_allocation_goes_the_whole_way() {
+    let place = Place::new();
+    place.write("tiny.toml", place.text("tiny.toml") + RELEASE);
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    // A round has a whole number of steps, whatever the size of the batches.
+    let set = [
+        "--set",
+        &model,
+        "--set",
+        "finetune.sampler=random-allocation",
+        "--set",
+        "finetune.expected_batch_size=6",
+    ];
+    let said = place.done("run", &set);
+    let sampler = "random allocation (one of every 33 steps)";
+    assert!(said.stderr.contains(&format!("sampler {sampler}")), "{}", said.stderr);
+    assert!(!place.run("internal/round.json").exists());
+    place.audit();
+    let said = place.call(&["release", "runs/tiny-quick", "--to", "out"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let said = place.call(&["verify", "out"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let claim = json(&fs::read(place.path("out/privacy.json")).expect("a claim"));
+    assert_eq!(claim["guarantee"]["parameters"]["sampler"], sampler);
+    let words = fs::read_to_string(place.path("out/README.md")).expect("a card");
+    assert!(
+        words.contains("random allocation") && !words.contains("Poisson"),
+        "{words}"
+    );
+}
+
 #[test]
 fn a_bundle_holds_records_and_everything_that_says_what_they_are() {
     let folder = bundle("whole");
@@ -523,7 +557,7 @@ fn p10_p11_a_guarantee_that_was_made_up_is_found() {
 #[test]
 fn p10_values_that_do_not_fit_each_other_are_found() {
     type Forge = fn(&mut Value);
-    let forged: [(&str, Forge, &str); 25] = [
+    let forged: [(&str, Forge, &str); 26] = [
         (
             "galaxy",
             |c| c["guarantee"]["parameters"]["unit"] = "galaxy".into(),
@@ -548,6 +582,14 @@ fn p10_values_that_do_not_fit_each_other_are_found() {
         (
             "larger",
             |c| c["guarantee"]["parameters"]["sampler"] = "poisson truncated at 30 (of at most 999999 units)".into(),
+            "`sampler`",
+        ),
+        (
+            "allocated",
+            |c| {
+                c["guarantee"]["parameters"]["sampler"] = "random allocation (one of every 7 steps)".into();
+                c["guarantee"]["parameters"]["sampling_rate"] = (1.0 / 7.0).into();
+            },
             "`sampler`",
         ),
         (

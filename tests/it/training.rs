@@ -12,7 +12,7 @@ use dpsynth::models::load::gguf::Gguf;
 use dpsynth::models::lora::{Adapter, Factors};
 use dpsynth::models::product::matmul;
 use dpsynth::models::{Apply, LanguageModel, ModelFiles};
-use dpsynth::privacy::{Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, verify};
+use dpsynth::privacy::{Batches, Ledger, LedgerHead, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit, verify};
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
 use dpsynth::training::checkpoint::Checkpoint;
@@ -555,7 +555,7 @@ fn request(steps: u64, expected_batch_size: u64, public_size: u64) -> PlanReques
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: Some(SEED),
     }

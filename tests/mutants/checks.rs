@@ -9,8 +9,8 @@ use dpsynth::machine::workers::Workers;
 use dpsynth::models::LanguageModel;
 use dpsynth::models::lora::Adapter;
 use dpsynth::privacy::{
-    COPY_GATE, LABELS, LEXICON, LabelCounts, LabelTokens, Ledger, PlanRequest, PrivacyPlan, PrivateRun, TRAINING, Unit,
-    UnitCount,
+    Batches, COPY_GATE, LABELS, LEXICON, LabelCounts, LabelTokens, Ledger, PlanRequest, PrivacyPlan, PrivateRun,
+    TRAINING, Unit, UnitCount,
 };
 use dpsynth::progress::Silent;
 use dpsynth::records::{Encoded, Units};
@@ -98,7 +98,7 @@ fn request(steps: u64, expected_batch_size: u64, public_size: u64) -> PlanReques
         max_grad_norm: MAX_GRAD_NORM,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     }
@@ -282,7 +282,7 @@ pub fn p5_one_unit_of_many_records_moves_the_sum_by_at_most_c() -> Result<(), St
 pub fn p1_truncation_keeps_everyone_equally_often() -> Result<(), String> {
     let (bench, steps) = (Bench::new(40), 800);
     let plan = PrivacyPlan::calibrate(&PlanRequest {
-        max_batch_size: Some(20),
+        batches: Batches::AtMost(20),
         ..request(steps, 20, 40)
     });
     let plan = plan.map_err(|e| e.to_string())?;

@@ -1,5 +1,5 @@
 //! Where randomness comes from (rule P4): the operating system, anew for every step; or, for tests and rehearsals, a
-//! fixed seed, which makes a run NOT PRIVATE. Keys can be neither printed nor serialised.
+//! fixed seed, which makes a run NOT PRIVATE. Keys cannot be printed, and but for those of [`super::rounds`] they are never kept.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -82,8 +82,12 @@ impl Key {
     }
 
     /// The same from all its bytes.
-    #[cfg(test)]
-    pub fn of(bytes: [u8; 32]) -> Self {
+    pub(super) fn of(bytes: [u8; 32]) -> Self {
         Key(bytes)
+    }
+
+    /// All its bytes, for [`super::rounds`], which alone keeps keys.
+    pub(super) fn bytes(&self) -> [u8; 32] {
+        self.0
     }
 }

@@ -4,7 +4,7 @@
 //! only way to a sampler and to noise, and each use of it is charged to a ledger, on disk, before it is handed out:
 //!
 //! ```
-//! use dpsynth_privacy::{Ledger, NoiseKind, PlanRequest, PrivacyPlan, TRAINING, Unit};
+//! use dpsynth_privacy::{Batches, Ledger, NoiseKind, PlanRequest, PrivacyPlan, TRAINING, Unit};
 //!
 //! # fn main() -> dpsynth_privacy::Result<()> {
 //! # let folder = tempfile::tempdir().expect("a folder");
@@ -18,7 +18,7 @@
 //!     max_grad_norm: 1.0,
 //!     noise: NoiseKind::ExactGaussian,
 //!     unit: Unit::Record,
-//!     max_batch_size: None,
+//!     batches: Batches::Poisson,
 //!     beside: Vec::new(),
 //!     seed: None,
 //! })?;
@@ -67,7 +67,7 @@
 //! - [`Ledger`]: what was spent on a dataset: an append-only, hash-chained file.
 //! - [`mechanisms`]: what a plan may release, a file each.
 //! - [`PrivateRun`] and [`ChargedStep`]: a plan at work. A use of a release is charged to the ledger, then handed out: a step
-//!   gives out one Poisson batch and, when it is consumed, one draw of noise.
+//!   gives out one batch and, when it is consumed, one draw of noise.
 //! - [`class`]: why a value may leave (rule P9).
 //! - [`Guarantee`]: epsilon, never without delta, adjacency, unit, sampler and accountant (rule P10).
 //!
@@ -159,6 +159,7 @@ mod normal;
 pub mod number;
 mod plan;
 pub mod planner;
+mod rounds;
 mod run;
 mod sampler;
 mod statement;
@@ -170,11 +171,11 @@ pub use error::{Error, Result, Told};
 pub use ledger::{Counted, Ledger, LedgerHead, LedgerView, RestsOn, RunRecord, find as find_ledger, verify};
 pub use mechanisms::{
     COPY_GATE, ChargedCount, ChargedCounts, ChargedStep, ChargedSums, LABELS, LEXICON, LabelCounts, LabelScorer,
-    LabelTokens, Proof, Release, SCORER, StepNoise, TRAINING, UnitCount,
+    LabelTokens, Proof, Release, SCORER, Sampler, StepNoise, TRAINING, UnitCount,
 };
 pub use mixture::Mixture;
 pub use noise::{FLOAT_ALLOWANCE, NoiseKind};
-pub use plan::{PlanRequest, PrivacyPlan, default_delta};
+pub use plan::{Batches, PlanRequest, PrivacyPlan, default_delta, slots};
 pub use run::PrivateRun;
-pub use statement::{FIXED_SEED, Guarantee, ON_A_GPU};
+pub use statement::{FIXED_SEED, Guarantee, ON_A_GPU, mark};
 pub use unit::Unit;

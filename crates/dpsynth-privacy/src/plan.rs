@@ -15,6 +15,34 @@ use super::statement::Guarantee;
 use super::unit::Unit;
 use crate::{Error, Result};
 
+/// How batches are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batches {
+    /// Every unit by a coin of its own.
+    #[default]
+    Poisson,
+    /// The same, and of more units than this a uniformly random subset stays (truncated Poisson): memory is then fixed, at a
+    /// small price in epsilon.
+    AtMost(u64),
+    /// Steps come in rounds of N/B, rounded; every unit is in one step of each, all equally likely (random allocation).
+    Allocated,
+}
+
+impl Batches {
+    /// The largest batch, where there is one.
+    pub fn most(self) -> Option<u64> {
+        match self {
+            Batches::AtMost(most) => Some(most),
+            Batches::Poisson | Batches::Allocated => None,
+        }
+    }
+}
+
+/// Steps of a round of random allocation, where batches of `expected_batch_size` of `public_size` units are wanted.
+pub fn slots(public_size: u64, expected_batch_size: u64) -> u64 {
+    ((public_size as f64 / expected_batch_size.max(1) as f64).round() as u64).max(1)
+}
+
 /// What is asked for. All of it public.
 #[derive(Clone)]
 pub struct PlanRequest {
@@ -24,7 +52,7 @@ pub struct PlanRequest {
     pub delta: Option<f64>,
     /// N: the number of records as declared, never as counted (rule P2).
     pub public_size: u64,
-    /// Mean size of a Poisson batch; over N it is the sampling rate.
+    /// Mean size of a batch; over N it is the sampling rate.
     pub expected_batch_size: u64,
     /// Steps that may be charged.
     pub steps: u64,
@@ -34,8 +62,8 @@ pub struct PlanRequest {
     pub noise: NoiseKind,
     /// What is drawn, bounded and protected as one; N and batch sizes count these.
     pub unit: Unit,
-    /// Where batches have a largest size (truncated Poisson): memory is then fixed, at a small price in epsilon.
-    pub max_batch_size: Option<u64>,
+    /// How batches are drawn.
+    pub batches: Batches,
     /// What is released besides the steps, paid from `target_epsilon`; see [`Named::planned`].
     pub beside: Vec<Release>,
     /// Fixes all randomness, for tests and rehearsals; the run is then NOT PRIVATE (rule P4).
@@ -109,22 +137,27 @@ impl PrivacyPlan {
             ))
             .hint("1 is usual"));
         }
-        if r.max_batch_size.is_some_and(|most| most < r.expected_batch_size) {
+        let most = r.batches.most();
+        if most.is_some_and(|most| most < r.expected_batch_size) {
             return Err(Error::usage(format!(
                 "the largest batch must be at least the expected one, {}, not {}",
                 r.expected_batch_size,
-                r.max_batch_size.unwrap_or(0)
+                most.unwrap_or(0)
             ))
             .hint(format!(
                 "{} would hardly ever be reached, and so cost next to nothing",
                 seldom_reached(r.expected_batch_size)
             )));
         }
-        let truncation = r.max_batch_size.map(|max_batch_size| Truncation {
+        let truncation = most.map(|max_batch_size| Truncation {
             max_batch_size,
             most_units: r.public_size + r.public_size.div_ceil(10),
         });
-        let sampling_rate = r.expected_batch_size as f64 / n;
+        let slots = (r.batches == Batches::Allocated).then(|| slots(r.public_size, r.expected_batch_size));
+        let sampling_rate = match slots {
+            Some(slots) => 1.0 / slots as f64,
+            None => r.expected_batch_size as f64 / n,
+        };
         for (i, release) in r.beside.iter().enumerate() {
             release.mechanism.admit(&r.unit, r.target_epsilon)?;
             let again = r.beside[..i].iter().any(|other| other.name == release.name);
@@ -140,6 +173,7 @@ impl PrivacyPlan {
             sampling_rate,
             noise_multiplier,
             truncation,
+            slots,
             laplace_mixture: None,
         };
         let target = Target::new(r.target_epsilon, delta)?;
@@ -213,8 +247,11 @@ impl PrivacyPlan {
     /// What a ledger must have room for: the epsilon that was asked for, or the larger estimate that a run for research is
     /// charged.
     pub fn needed_epsilon(&self) -> f64 {
-        let counted = self.epsilon_after(self.steps()).unwrap_or(f64::INFINITY);
-        self.target_epsilon.max(counted)
+        let is_unproven = self.parameters.unproven().is_some();
+        match is_unproven.then(|| self.epsilon_after(self.steps())) {
+            Some(counted) => self.target_epsilon.max(counted.unwrap_or(f64::INFINITY)),
+            None => self.target_epsilon,
+        }
     }
 
     /// Probability beside epsilon.
@@ -273,9 +310,23 @@ impl PrivacyPlan {
         &self.unit
     }
 
+    /// How batches are drawn.
+    pub fn batches(&self) -> Batches {
+        match (self.training.truncation, self.training.slots) {
+            (Some(t), _) => Batches::AtMost(t.max_batch_size),
+            (None, Some(_)) => Batches::Allocated,
+            (None, None) => Batches::Poisson,
+        }
+    }
+
+    /// Steps of a round, where batches are drawn by random allocation.
+    pub fn slots(&self) -> Option<u64> {
+        self.training.slots
+    }
+
     /// Most units in a batch, where there is a most.
     pub fn max_batch_size(&self) -> Option<u64> {
-        self.training.truncation.map(|t| t.max_batch_size)
+        self.batches().most()
     }
 
     /// Most units that there may be, where batches have a largest size.
@@ -398,10 +449,10 @@ impl PrivacyPlan {
 /// The mixture of Laplace noise whose own account stays within what `request` has left beside `paid`: the epsilons added up,
 /// at half of delta each.
 fn mixture(request: &PlanRequest, paid: &[Phase], delta: f64, sampling_rate: f64) -> Result<Mixture> {
-    if request.max_batch_size.is_some() {
+    if request.batches != Batches::Poisson {
         return Err(
-            Error::usage("the account of Laplace noise of mixed scales knows no largest batch")
-                .hint("leave out `max_batch_size`"),
+            Error::usage("the account of Laplace noise of mixed scales knows Poisson batches alone")
+                .hint("leave out what says otherwise: `max_batch_size`, `sampler`"),
         );
     }
     let (beside, delta) = match paid {
@@ -429,7 +480,7 @@ impl fmt::Debug for PlanRequest {
             .field("max_grad_norm", &self.max_grad_norm)
             .field("noise", &self.noise)
             .field("unit", &self.unit)
-            .field("max_batch_size", &self.max_batch_size)
+            .field("batches", &self.batches)
             .field("beside", &self.beside)
             .field("seeded", &self.seed.is_some())
             .finish()
@@ -465,7 +516,7 @@ mod tests {
             max_grad_norm: 1.0,
             noise: NoiseKind::ExactGaussian,
             unit: Unit::Record,
-            max_batch_size: None,
+            batches: Batches::Poisson,
             beside: vec![LABELS.planned(LabelCounts { epsilon: 0.1 }, 1)],
             seed: None,
         })

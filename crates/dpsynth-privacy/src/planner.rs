@@ -95,7 +95,7 @@ impl Proposal {
     /// # Errors
     /// Usage: fewer draws than [`FEWEST_STEPS`]; what [`PrivacyPlan::calibrate`] refuses.
     pub fn new(request: &PlanRequest, dimensions: usize, draws: u64) -> Result<Self> {
-        let bound = request.max_batch_size.map_or(u64::MAX, seldom_full);
+        let bound = request.batches.most().map_or(u64::MAX, seldom_full);
         let most = (request.public_size / 2).min(bound).max(1);
         let (mut offers, mut best): (Vec<Offer>, f64) = (Vec::new(), 0.0);
         for steps in std::iter::successors(Some(FEWEST_STEPS), |t| Some(2 * t)) {

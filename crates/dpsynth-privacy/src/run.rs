@@ -1,11 +1,13 @@
 //! A plan at work: charge a step, draw its batch, add its noise (rules P1 to P8).
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::keys::KeySource;
 use super::ledger::{Ledger, LedgerHead, RunRecord, Uses};
 use super::mechanisms::{Charge, Charged, Named, TRAINING};
 use super::plan::PrivacyPlan;
+use super::rounds::{Rounds, Whose};
 use super::statement::Guarantee;
 use crate::{Error, Result};
 
@@ -13,6 +15,7 @@ use crate::{Error, Result};
 pub struct PrivateRun {
     plan: PrivacyPlan,
     keys: KeySource,
+    rounds: Rounds,
     ledger: Ledger,
     run: String,
     units: usize,
@@ -64,6 +67,7 @@ impl PrivateRun {
         PrivateRun {
             plan,
             keys,
+            rounds: Rounds::default(),
             ledger,
             run: run.to_string(),
             units,
@@ -71,6 +75,13 @@ impl PrivateRun {
             #[cfg(mutants)]
             resumed_at,
         }
+    }
+
+    /// Where batches are drawn by random allocation: keeps in `file` what says who takes part in the steps left of a round, so
+    /// that the run can go on in another process. It is as private as the records: it must not leave.
+    pub fn keeping_rounds_in(mut self, file: PathBuf) -> Self {
+        self.rounds.keep_in(file);
+        self
     }
 
     /// Uses of `release` that are in the ledger, this process's and earlier ones'; 0 where it is not planned.
@@ -107,7 +118,8 @@ impl PrivateRun {
     /// Charges the next use of `release`, and hands it out: its ledger line is on disk before this returns (rule P7).
     ///
     /// # Errors
-    /// Budget: it is not planned, or all its uses are charged (rule P8). Other: the ledger cannot be written, or the
+    /// Budget: it is not planned, or all its uses are charged (rule P8). Data: a round of random allocation was begun by a
+    /// process that kept nothing of it. Other: the ledger cannot be written, or the
     /// operating system gives no random numbers; a use that was charged then stays charged.
     pub fn charge<M: Charge>(&mut self, release: Named<M>) -> Result<M::Use> {
         let name = release.name();
@@ -124,6 +136,14 @@ impl PrivateRun {
             .hint("plan a new run; it composes with this one in the ledger"));
         };
         let index = self.uses[at];
+        if let Some((round, slot)) = mechanism.round(index) {
+            let whose = Whose {
+                run: &self.run,
+                release: name,
+                units: self.units,
+            };
+            self.rounds.enter(whose, &self.keys, round, slot == 0)?;
+        }
         self.ledger.charge(&self.run, name, index)?;
         self.uses[at] += 1;
         mechanism.hand_out(Charged {
@@ -133,6 +153,7 @@ impl PrivateRun {
             max_records: self.plan.unit().max_records(),
             training_noise: self.plan.noise_mechanism(),
             keys: &self.keys,
+            round_key: self.rounds.key(),
             #[cfg(mutants)]
             resumed_at: self.resumed_at,
         })

@@ -1,4 +1,5 @@
-//! Poisson sampling: every unit is in or out by a coin of its own, so the batch size is random (rule P1).
+//! Who takes part in a step (rule P1). Poisson sampling: every unit is in or out by a coin of its own, so the batch size is
+//! random. Random allocation: every unit is in one step of each round, so it takes part in each round once.
 
 use rand_chacha::rand_core::Rng;
 
@@ -43,6 +44,13 @@ pub fn truncate(mut members: Vec<usize>, most: usize, key: &Key) -> Vec<usize> {
     members
 }
 
+/// Random allocation: of `units` those, in order, that are in step `slot` of a round of `slots` steps; `key` is the round's.
+/// Each unit is in one of its steps, every step equally likely.
+pub fn allocated(units: usize, slots: u64, slot: u64, key: &Key) -> Vec<usize> {
+    let mut rng = key.stream(0);
+    (0..units).filter(|_| below(slots, &mut rng) == slot).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +63,35 @@ mod tests {
         assert_eq!(threshold(0.0), 0);
         // 0.1 in f64 is 3602879701896397 / 2^55.
         assert_eq!(threshold(0.1), 3_602_879_701_896_397 << 9);
+    }
+
+    #[test]
+    fn p1_each_unit_is_in_one_step_of_a_round_each_equally_likely() {
+        let (units, slots) = (6_000, 5);
+        let mut together = [0f64; 25];
+        let rounds: Vec<Vec<Vec<usize>>> = [1, 2]
+            .map(|key| {
+                (0..slots)
+                    .map(|slot| allocated(units, slots, slot, &Key::fixed(key)))
+                    .collect()
+            })
+            .into();
+        for round in &rounds {
+            let mut all: Vec<usize> = round.concat();
+            assert!(round.iter().all(|step| step.is_sorted()));
+            all.sort_unstable();
+            assert_eq!(all, (0..units).collect::<Vec<_>>());
+        }
+        let of = |round: &[Vec<usize>], unit| round.iter().position(|step| step.binary_search(&unit).is_ok());
+        for unit in 0..units {
+            let places = [&rounds[0], &rounds[1]].map(|round| of(round, unit).expect("somewhere"));
+            together[5 * places[0] + places[1]] += 1.0;
+        }
+        // Uniform, and one round knows nothing of the other: 24 degrees of freedom.
+        let expected = units as f64 / 25.0;
+        let chi_square: f64 = together.iter().map(|n| (n - expected).powi(2) / expected).sum();
+        assert!(chi_square < 60.0, "{together:?}");
+        assert!(allocated(0, 5, 0, &Key::fixed(1)).is_empty());
     }
 
     #[test]

@@ -10,6 +10,15 @@ use super::mechanisms::{Proof, Stated, SubsampledGaussianStated};
 use crate::number::{delta, down, up};
 use crate::{Error, document};
 
+/// What an epsilon may not stand without where there is room for little: empty where it is a guarantee.
+pub fn mark(private: bool, proven: bool) -> &'static str {
+    match (private, proven) {
+        (false, _) => "NOT PRIVATE ",
+        (true, false) => "NOT A DP GUARANTEE ",
+        (true, true) => "",
+    }
+}
+
 document! {
     /// What a run guarantees: `model/privacy.json`, and what is made of it. Its display never prints epsilon alone.
     ///
@@ -135,11 +144,7 @@ impl Guarantee {
 
     /// What its epsilon may not stand without where there is room for little: empty where it is a guarantee.
     pub fn mark(&self) -> &'static str {
-        match (self.private, self.unproven()) {
-            (false, _) => "NOT PRIVATE ",
-            (true, Some(_)) => "NOT A DP GUARANTEE ",
-            (true, None) => "",
-        }
+        mark(self.private, self.unproven().is_none())
     }
 
     /// What must be read before its numbers; none where there is nothing.

@@ -7,6 +7,8 @@ use dpsynth::privacy::accountant::{Phase, check_delta};
 use dpsynth::{Error, Result};
 use serde::Serialize;
 
+use crate::cli::meaning::{Sampler, phase};
+
 /// A phase of a run.
 #[derive(Clone, Copy, Serialize)]
 pub struct Part {
@@ -17,8 +19,9 @@ pub struct Part {
 
 impl Part {
     /// As the accountant has it.
-    pub fn phase(self) -> Result<Phase> {
-        Ok(Phase::new(self.sampling_rate, self.noise_multiplier, self.steps)?)
+    pub fn phase(self, sampler: Sampler) -> Result<Phase> {
+        let slots = sampler.slots(self.sampling_rate)?;
+        Ok(phase(slots, self.sampling_rate, self.noise_multiplier, self.steps)?)
     }
 }
 
@@ -39,7 +42,7 @@ pub fn part(text: &str) -> Result<Part> {
         noise_multiplier: sigma.parse().map_err(|_| refuse())?,
         steps: steps.parse().map_err(|_| refuse())?,
     };
-    part.phase()?;
+    part.phase(Sampler::Poisson)?;
     Ok(part)
 }
 
@@ -100,7 +103,7 @@ pub fn read_batch(path: &Path) -> Result<Vec<(Part, f64)>> {
                 noise_multiplier,
                 steps: steps as u64,
             };
-            part.phase().map_err(|e| refuse(line, e.to_string()))?;
+            part.phase(Sampler::Poisson).map_err(|e| refuse(line, e.to_string()))?;
             check_delta(delta).map_err(|e| refuse(line, e.to_string()))?;
             Ok((part, delta))
         })

@@ -15,14 +15,14 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Ui;
-use super::meaning::{Adjacency, Meaning};
+use super::meaning::{Adjacency, Meaning, Sampler};
 use super::number::{down, short, up};
 use input::{Part, part, read_batch};
 use point::{Given, Orders, Point};
 
 /// Computes epsilon, delta or the privacy curve of a sampling rate, a noise multiplier and a number of steps
 ///
-/// For DP-SGD: Poisson batches, clipped gradients, Gaussian noise.
+/// For DP-SGD: batches drawn in secret, clipped gradients, Gaussian noise.
 #[derive(Args)]
 #[command(after_help = "Examples:
   dpsynth account --sampling-rate 0.01 --noise-multiplier 1.1 --steps 1000 --delta 1e-5
@@ -58,6 +58,9 @@ pub struct Account {
     /// Which analysis: pld is exact up to a bracket and is what runs are charged by, the others are for comparison.
     #[arg(long, value_enum, default_value_t = Accountant::Pld)]
     accountant: Accountant,
+    /// How batches are drawn.
+    #[arg(long, value_enum, default_value_t = Sampler::Poisson)]
+    sampler: Sampler,
     /// Which datasets are neighbours.
     #[arg(long, value_enum, default_value_t = Adjacency::AddRemove)]
     adjacency: Adjacency,
@@ -147,8 +150,8 @@ impl Account {
         }
         let setting = self.setting()?;
         let phases = match &setting {
-            Setting::One(part) => vec![part.phase()?],
-            Setting::Several { phases } => phases.iter().map(|p| p.phase()).collect::<Result<_>>()?,
+            Setting::One(part) => vec![part.phase(self.sampler)?],
+            Setting::Several { phases } => phases.iter().map(|p| p.phase(self.sampler)).collect::<Result<_>>()?,
         };
         if self.curve == Some(CurveOf::Tradeoff) {
             return self.attacks(&phases, setting, ui);
@@ -203,7 +206,7 @@ impl Account {
         for rows in rows.chunks(rayon::current_num_threads()) {
             let points: Vec<Result<Point>> = rows
                 .par_iter()
-                .map(|(part, delta)| self.point(&[part.phase()?], Given::Delta(*delta)))
+                .map(|(part, delta)| self.point(&[part.phase(self.sampler)?], Given::Delta(*delta)))
                 .collect();
             for (point, (part, _)) in points.into_iter().zip(rows) {
                 let (point, context) = (point?, self.context(Setting::One(*part)));
@@ -245,7 +248,7 @@ impl Account {
 
     /// What holds for every epsilon that this call prints.
     fn meaning(&self) -> Meaning {
-        Meaning::new(self.accountant.name(), self.adjacency)
+        Meaning::new(self.accountant.name(), self.adjacency, self.sampler)
     }
 
     fn sentence(&self, point: &Point) -> String {

@@ -7,7 +7,7 @@ use crate::config::is_population;
 use crate::facts::CanaryBound;
 use crate::facts::attacks::{Attacks, AttacksAt};
 use crate::privacy::accountant::{Adjacency, pld};
-use crate::privacy::{Guarantee, ON_A_GPU, Unit};
+use crate::privacy::{self, Guarantee, ON_A_GPU, Sampler, Unit};
 use crate::release::claim::{Claim, Gate};
 use crate::release::clearance::SAME_NUMBER;
 
@@ -34,7 +34,10 @@ fn guarantee(said: &Claim) -> Option<&'static str> {
     let Some(training) = g.training().filter(|training| training.steps > 0) else {
         return Some("steps");
     };
-    let rate = training.expected_batch_size as f64 / size;
+    let rate = match Sampler::read(&g.sampler) {
+        Some(Sampler::Allocated { slots }) => 1.0 / slots as f64,
+        _ => training.expected_batch_size as f64 / size,
+    };
     let noise = serde_json::to_value(said.algorithm.noise).ok();
     let exact = noise.as_ref().and_then(Value::as_str) == Some("exact-gaussian");
     let wrong = [
@@ -78,15 +81,16 @@ pub fn unit(said: &Claim) -> Option<Unit> {
     }
 }
 
-/// Whether batches that are cut are cut where a plan of this size cuts them.
+/// Whether batches are drawn as a plan of this size draws them.
 fn fits(sampler: &str, expected_batch_size: u64, size: u64) -> bool {
-    let Some(cut) = sampler.strip_prefix("poisson truncated at ") else {
-        return sampler == "poisson";
-    };
-    let of = size + size.div_ceil(10);
-    let most = cut.strip_suffix(&format!(" (of at most {of} units)"));
-    most.and_then(|most| most.parse::<u64>().ok())
-        .is_some_and(|most| most >= expected_batch_size)
+    match Sampler::read(sampler) {
+        None => false,
+        Some(Sampler::Poisson) => true,
+        Some(Sampler::Truncated(t)) => {
+            t.most_units == size + size.div_ceil(10) && t.max_batch_size >= expected_batch_size
+        }
+        Some(Sampler::Allocated { slots }) => slots == privacy::slots(size, expected_batch_size),
+    }
 }
 
 fn gate(said: &Claim) -> Option<&'static str> {
@@ -141,13 +145,7 @@ fn composition(said: &Claim) -> Option<&'static str> {
 }
 
 fn is_sampler(said: &str) -> bool {
-    let Some(cut) = said.strip_prefix("poisson truncated at ") else {
-        return said == "poisson";
-    };
-    let numbers = cut
-        .strip_suffix(" units)")
-        .and_then(|cut| cut.split_once(" (of at most "));
-    numbers.is_some_and(|(most, of)| most.parse::<u64>().is_ok() && of.parse::<u64>().is_ok())
+    Sampler::read(said).is_some()
 }
 
 /// Attacks that can do more than is said.

@@ -4,6 +4,7 @@
 //! over such a range (Gauss–Legendre), so no digits are lost by subtraction.
 
 use super::Direction;
+use super::allocation::{Atom, Law};
 use super::pairs::{Density, Pair, Range, exp_both};
 
 /// Masses of a privacy loss: `mass[i]` at loss `base + i·step`, and `infinity` at an infinite loss.
@@ -302,6 +303,156 @@ impl Cell {
         });
         (self.mass, self.excess, self.high) = (mass, excess, high);
     }
+}
+
+impl Law {
+    /// The atoms that nearly all mass is in, and what is cut below and above: under P and under Q.
+    fn cut(&self, tail: f64) -> Cut {
+        let (mut first, mut last) = (0, self.atoms.len());
+        let (mut below, mut above) = ((0.0, self.zero), self.lost);
+        let with =
+            |(p, q): (f64, f64), i: usize| (p + self.atoms[i].mass * self.atoms[i].ratio, q + self.atoms[i].mass);
+        while first + 2 < last && with(below, first).1 <= tail {
+            below = with(below, first);
+            first += 1;
+        }
+        while first + 2 < last && with(above, last - 1).0 <= tail {
+            last -= 1;
+            above = with(above, last);
+        }
+        Cut {
+            atoms: first..last,
+            below,
+            above,
+        }
+    }
+
+    /// The loss and its mass.
+    pub fn sketch(&self, direction: Direction, tail: f64) -> Vec<(f64, f64)> {
+        let of = |a: &Atom| match direction {
+            Direction::Remove | Direction::Both => (a.ratio.ln(), a.mass * a.ratio),
+            Direction::Add => (-a.ratio.ln(), a.mass),
+        };
+        self.atoms[self.cut(tail).atoms].iter().map(of).collect()
+    }
+
+    /// As [`Step::affordable`].
+    pub fn affordable(&self, step: f64, tail: f64) -> f64 {
+        let atoms = self.cut(tail).atoms;
+        let [low, high] = [atoms.start, atoms.end - 1].map(|i| self.atoms[i].ratio.ln());
+        step.max((high - low) / MAX_POINTS)
+    }
+
+    /// As [`Step::pessimistic`], of a law from above.
+    pub fn pessimistic(&self, step: f64, direction: Direction, tail: f64) -> LossPmf {
+        let cut = self.cut(tail);
+        let atoms = &self.atoms[cut.atoms.clone()];
+        let at = |loss: f64| (loss / step).floor();
+        let first = atoms.first().map_or(0.0, |a| at(a.ratio.ln()));
+        let last = atoms.last().map_or(0.0, |a| at(a.ratio.ln()));
+        let mut mass = vec![0.0; (last - first) as usize + 2];
+        let width = -(-step).exp_m1();
+        for atom in atoms {
+            let (loss, p) = (atom.ratio.ln(), atom.mass * atom.ratio);
+            let i = (at(loss) - first) as usize;
+            let up = (p * -((first + i as f64) * step - loss).exp_m1() / width).clamp(0.0, p);
+            mass[i] += p - up;
+            mass[i + 1] += up;
+        }
+        // What was cut: the largest losses become infinite, the smallest are lifted to the grid.
+        match direction {
+            Direction::Remove | Direction::Both => {
+                mass[1] += cut.below.0;
+                LossPmf {
+                    base: first * step,
+                    step,
+                    mass,
+                    infinity: cut.above.0,
+                }
+            }
+            Direction::Add => {
+                let mut out = swap(mass, first * step, step);
+                out.mass[1] += cut.above.1;
+                out.infinity = cut.below.1;
+                out
+            }
+        }
+    }
+
+    /// As [`Step::optimistic`], of a law from below: atoms are merged, and parted where a cell is full, such that each cell's
+    /// loss falls onto the grid.
+    pub fn optimistic(&self, step: f64, direction: Direction, tail: f64) -> LossPmf {
+        let atoms = &self.atoms[self.cut(tail).atoms];
+        let kept = |p: f64, q: f64| match direction {
+            Direction::Remove | Direction::Both => p,
+            Direction::Add => q,
+        };
+        let Some(first) = atoms.first() else {
+            return nothing(step);
+        };
+        // The lowest atom decides where the grid lies.
+        let base = first.ratio.ln();
+        let mut mass: Vec<f64> = Vec::new();
+        let mut put = |index: f64, m: f64| {
+            let index = index.max(0.0) as usize;
+            if mass.len() <= index {
+                mass.resize(index + 1, 0.0);
+            }
+            mass[index] += m;
+        };
+        put(0.0, kept(first.mass * first.ratio, first.mass));
+        // The cell that is being filled: its place on the grid, its masses, and P − e^target·Q, which is below 0 until it is full.
+        let (mut index, mut p, mut q, mut excess) = (1.0, 0.0, 0.0, 0.0);
+        for atom in &atoms[1..] {
+            let (loss, mut left) = (atom.ratio.ln(), atom.mass);
+            while left > 0.0 {
+                let next = ((loss - base) / step).floor() + 1.0;
+                if q == 0.0 {
+                    index = next;
+                }
+                let target = (base + index * step).exp();
+                let gain = (atom.ratio - target) * left;
+                if excess + gain < 0.0 || q == 0.0 {
+                    (p, q, excess) = (p + left * atom.ratio, q + left, excess + gain);
+                    break;
+                }
+                let part = (-excess / gain * left).clamp(0.0, left);
+                put(index, kept(p + part * atom.ratio, q + part));
+                left -= part;
+                (p, q, excess) = (0.0, 0.0, 0.0);
+            }
+        }
+        if q > 0.0 {
+            // Not full: towards less loss.
+            let steps_up = ((p / q).ln() - base) / step;
+            let index = match direction {
+                Direction::Remove | Direction::Both => steps_up.floor().min(index),
+                Direction::Add => steps_up.ceil().max(index),
+            };
+            put(index, kept(p, q));
+        }
+        let last = mass.len() - 1;
+        let base = match direction {
+            Direction::Remove | Direction::Both => base,
+            Direction::Add => {
+                mass.reverse();
+                -(base + last as f64 * step)
+            }
+        };
+        LossPmf {
+            base,
+            step,
+            mass,
+            infinity: 0.0,
+        }
+    }
+}
+
+/// What of a law's atoms is kept, and the masses under P and under Q of what is not.
+struct Cut {
+    atoms: std::ops::Range<usize>,
+    below: (f64, f64),
+    above: (f64, f64),
 }
 
 /// No loss at all.

@@ -300,7 +300,8 @@ impl Composed {
     pub fn epsilon(&self, delta: f64, side: Side) -> Option<(f64, f64)> {
         // What the finite losses may contribute, in tilted units.
         let target = (delta - self.infinity) / self.log_scale.exp();
-        if target <= 0.0 {
+        // Nor is a grid without numbers.
+        if target <= 0.0 || target.is_nan() || !self.base.is_finite() || !self.step.is_finite() {
             return None;
         }
         // a = Σ m·w, b = Σ m·w·e^(pivot − l) over losses above: δ(ε) = a − b·e^(ε − pivot), exactly, between grid points.

@@ -4,6 +4,7 @@
 //! [`pld`] spends budget; [`rdp`] does so as a filter, once something was charged. [`gdp`] and [`edgeworth`] stand beside
 //! them for comparison.
 
+mod allocation;
 mod cells;
 mod compose;
 pub mod edgeworth;
@@ -27,6 +28,9 @@ pub const MAX_NOISE_MULTIPLIER: f64 = 1e12;
 
 /// The largest epsilon of one pure mechanism.
 pub const MAX_PURE: f64 = 100.0;
+
+/// A round of more steps is not accounted for.
+pub const MAX_SLOTS: u64 = 1_000_000;
 
 /// More steps than this would need too much memory to compose finely.
 pub const MAX_STEPS: u64 = 100_000_000;
@@ -74,6 +78,15 @@ pub enum Mechanism {
         max_batch_size: u64,
         /// Declared public bound on the number of records, at least 1.
         most_records: u64,
+    },
+    /// A step of a round of `slots`, in one of which each record takes part, uniformly at random; the sum of those records'
+    /// contributions (norm at most 1) gets Gaussian noise of standard deviation `noise_multiplier`. Steps count from a
+    /// round's first on.
+    AllocatedGaussian {
+        /// t: steps of a round, at least 1.
+        slots: u64,
+        /// σ: the noise's standard deviation over the sensitivity.
+        noise_multiplier: f64,
     },
     /// Laplace noise of scale `scale` > 0 on a scalar that one added or removed record moves by at most 1.
     Laplace {
@@ -132,6 +145,25 @@ impl Phase {
             noise_multiplier,
             max_batch_size,
             most_records,
+        };
+        Self::repeated(mechanism, steps)
+    }
+
+    /// Random allocation: each record takes part in one of every `slots` ≥ 1 steps. `steps` count from a round's first on.
+    ///
+    /// # Errors
+    /// Usage, naming the value.
+    pub fn allocated(slots: u64, noise_multiplier: f64, steps: u64) -> Result<Self> {
+        if slots == 0 || slots > MAX_SLOTS {
+            return Err(
+                Error::usage(format!("a round has from 1 to {MAX_SLOTS} steps, not {slots}"))
+                    .hint("it is the number of records over the expected batch size"),
+            );
+        }
+        check_gaussian(1.0 / slots as f64, noise_multiplier)?;
+        let mechanism = Mechanism::AllocatedGaussian {
+            slots,
+            noise_multiplier,
         };
         Self::repeated(mechanism, steps)
     }
@@ -203,6 +235,10 @@ impl Phase {
                 max_batch_size,
                 most_records,
             ),
+            Mechanism::AllocatedGaussian {
+                slots,
+                noise_multiplier,
+            } => Self::allocated(slots, factor * noise_multiplier, steps),
             Mechanism::Laplace { scale } => Self::laplace(factor * scale, steps),
             Mechanism::Pure { epsilon } => Self::pure(epsilon / factor, steps),
         }

@@ -5,7 +5,9 @@
 //! Wang 2022, theorem 10). E_a is jointly convex and does not see translations, so a step may be bounded given whatever
 //! else happened in it, and what is conditioned on with the same probability on both sides may be revealed.
 
-use super::{Adjacency, Mechanism};
+use super::allocation::Round;
+use super::{Adjacency, Mechanism, Phase};
+use crate::{Error, Result};
 
 /// A pair (P, Q). Q is also the name of its density below; `q` is a sampling rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -303,9 +305,21 @@ impl Pair {
     }
 }
 
-/// What dominates one use of `mechanism`: pairs with the probabilities by which one of them is chosen, in public. The
-/// first is attained by some neighbours; more than one, and the others are an upper bound only.
-pub fn dominating(mechanism: &Mechanism, adjacency: Adjacency) -> Vec<(f64, Pair)> {
+/// What dominates what is done once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dominating {
+    /// Pairs with the probabilities by which one of them is chosen, in public. The first is attained by some neighbours; more
+    /// than one, and the others are an upper bound only.
+    Pairs(Vec<(f64, Pair)>),
+    /// Steps that share their sampling.
+    Round(Round),
+}
+
+/// What dominates `phase`, and how often it is done.
+///
+/// # Errors
+/// Usage: random allocation where a record is replaced.
+pub fn dominating(phase: &Phase, adjacency: Adjacency) -> Result<Vec<(Dominating, u64)>> {
     let gaussian = |q, sigma| match adjacency {
         Adjacency::AddOrRemoveOne => Pair::Removed { q, sigma },
         Adjacency::ReplaceOne => Pair::Replaced { q, sigma },
@@ -315,7 +329,7 @@ pub fn dominating(mechanism: &Mechanism, adjacency: Adjacency) -> Vec<(f64, Pair
         Adjacency::AddOrRemoveOne => 1.0,
         Adjacency::ReplaceOne => 2.0,
     };
-    match *mechanism {
+    let pairs = match phase.mechanism {
         Mechanism::Gaussian {
             sampling_rate,
             noise_multiplier,
@@ -333,6 +347,29 @@ pub fn dominating(mechanism: &Mechanism, adjacency: Adjacency) -> Vec<(f64, Pair
                 vec![(1.0 - full, gaussian(q, sigma)), (full, gaussian(q, 0.5 * sigma))]
             }
         }
+        // Everybody takes part in every step.
+        Mechanism::AllocatedGaussian {
+            slots: 1,
+            noise_multiplier,
+        } => vec![(1.0, gaussian(1.0, noise_multiplier))],
+        Mechanism::AllocatedGaussian { .. } if adjacency == Adjacency::ReplaceOne => {
+            return Err(Error::usage(
+                "random allocation is accounted for where a record is added or removed, not replaced",
+            )
+            .hint("Poisson sampling is accounted for in both"));
+        }
+        Mechanism::AllocatedGaussian {
+            slots,
+            noise_multiplier,
+        } => {
+            let of = |round: Round| match round.steps {
+                // One step knows no other.
+                1 => Dominating::Pairs(vec![(1.0, gaussian(1.0 / slots as f64, noise_multiplier))]),
+                _ => Dominating::Round(round),
+            };
+            let rounds = Round::all(slots, noise_multiplier, phase.steps);
+            return Ok(rounds.map(|(round, times)| (of(round), times)).collect());
+        }
         Mechanism::Laplace { scale } => vec![(1.0, Pair::Laplace { scale: scale / twice })],
         Mechanism::Pure { epsilon } => vec![(
             1.0,
@@ -340,7 +377,8 @@ pub fn dominating(mechanism: &Mechanism, adjacency: Adjacency) -> Vec<(f64, Pair
                 epsilon: epsilon * twice,
             },
         )],
-    }
+    };
+    Ok(vec![(Dominating::Pairs(pairs), phase.steps)])
 }
 
 /// τ ≥ P(Binomial(n−1, q) ≥ m) for n = `most_records` and m = `max_batch_size`: how often truncation can touch a given

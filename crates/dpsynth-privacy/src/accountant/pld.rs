@@ -4,9 +4,12 @@
 //! (Koskela, Jälkö and Honkela 2020) in both directions. The grid is as fine as the answer needs: the error that a
 //! step's discretisation brings is of second order in it.
 
+use std::sync::OnceLock;
+
+use super::allocation::Law;
 use super::cells::{LossPmf, Step, mixture};
 use super::compose::{Composed, Side, TooFine, compose};
-use super::pairs::{Pair, dominating};
+use super::pairs::{Dominating, Pair, dominating};
 use super::{Adjacency, Bracket, Direction, Phase, check_delta, check_epsilon, check_phases, gaussian};
 use crate::{Error, Result};
 
@@ -22,7 +25,7 @@ const GAP: (f64, f64) = (1e-3, 5e-5);
 /// Usage: no phases, delta outside (0, 1), or losses so large that no epsilon can be certified.
 pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bracket> {
     check_delta(delta)?;
-    let parts = Dominated::all(phases, adjacency)?;
+    let parts = Dominated::all(phases, adjacency, delta)?;
     if let Some(mu) = unsampled(&parts) {
         let epsilon = gaussian::epsilon(mu, delta);
         return Ok(Bracket {
@@ -33,7 +36,9 @@ pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bra
     }
     // The grid is chosen by an estimate of its error; where the bracket shows that to be too rosy, it is made finer.
     // No grid closes the gap between a mixture and the one pair of it that is attained.
-    let closes = parts.iter().all(|p| p.pairs.len() == 1);
+    let closes = parts
+        .iter()
+        .all(|part| !matches!(&part.of, Dominating::Pairs(pairs) if pairs.len() > 1));
     let (mut fineness, mut last_gap) = (1.0, f64::INFINITY);
     loop {
         let (losses, above) = worst(&parts, delta, fineness)?;
@@ -58,7 +63,7 @@ pub fn epsilon(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Bra
 /// As [`epsilon`].
 pub fn epsilon_above(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<f64> {
     check_delta(delta)?;
-    let parts = Dominated::all(phases, adjacency)?;
+    let parts = Dominated::all(phases, adjacency, delta)?;
     match unsampled(&parts) {
         Some(mu) => Ok(gaussian::epsilon(mu, delta)),
         None => Ok(worst(&parts, delta, 1.0)?.1.0),
@@ -66,7 +71,7 @@ pub fn epsilon_above(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Resu
 }
 
 /// The direction with the larger pessimistic epsilon, that epsilon and the slope there.
-fn worst(parts: &[Dominated], delta: f64, fineness: f64) -> Result<(Losses, (f64, f64))> {
+fn worst(parts: &[Dominated], delta: f64, fineness: f64) -> Result<(Losses<'_>, (f64, f64))> {
     if symmetric(parts) {
         let both = Losses::new(parts, Direction::Both, tail(parts, delta), fineness);
         let found = both.epsilon_above(delta)?;
@@ -96,7 +101,7 @@ const SMALLEST_DELTA: f64 = 1e-50;
 /// Usage: no phases, a negative epsilon or one that is not a number.
 pub fn delta(phases: &[Phase], adjacency: Adjacency, epsilon: f64) -> Result<f64> {
     check_epsilon(epsilon)?;
-    let parts = Dominated::all(phases, adjacency)?;
+    let parts = Dominated::all(phases, adjacency, SMALLEST_DELTA)?;
     if let Some(mu) = unsampled(&parts) {
         return Ok(gaussian::delta(mu, epsilon));
     }
@@ -116,13 +121,16 @@ pub(super) struct Deltas {
 /// How finely losses are told apart for a whole curve, in ε, and how steeply δ is taken to fall there.
 const WHOLE: (f64, f64) = (0.25, 4.0);
 
+/// A curve's deltas are told apart down to a billionth of this.
+const CURVE: f64 = 1e-6;
+
 /// δ at each of `epsilons`, which rise, from both sides and in each direction; one where both cost the same. Right to
 /// about 1e-12.
 ///
 /// # Errors
 /// Usage: no phases.
 pub(super) fn deltas(phases: &[Phase], adjacency: Adjacency, epsilons: &[f64]) -> Result<Vec<Deltas>> {
-    let parts = Dominated::all(phases, adjacency)?;
+    let parts = Dominated::all(phases, adjacency, CURVE)?;
     if let Some(mu) = unsampled(&parts) {
         let above: Vec<f64> = epsilons.iter().map(|epsilon| gaussian::delta(mu, *epsilon)).collect();
         let below = above.iter().map(|delta| delta * (1.0 - ROUNDING)).collect();
@@ -133,7 +141,7 @@ pub(super) fn deltas(phases: &[Phase], adjacency: Adjacency, epsilons: &[f64]) -
         false => &[Direction::Remove, Direction::Add],
     };
     let of = |direction: &Direction| {
-        let losses = Losses::new(&parts, *direction, tail(&parts, 1e-6), 1.0);
+        let losses = Losses::new(&parts, *direction, tail(&parts, CURVE), 1.0);
         let side = |side| losses.composed(0.0, WHOLE.1, WHOLE.0, side).deltas(epsilons, side);
         Deltas {
             above: side(Side::Above),
@@ -165,41 +173,77 @@ fn delta_above(parts: &[Dominated], direction: Direction, epsilon: f64, known: f
     composed.min(chernoff).max(known)
 }
 
-/// A phase by what dominates one of its steps.
+/// What dominates a part of the phases, and how often.
 struct Dominated {
-    pairs: Vec<(f64, Pair)>,
+    of: Dominating,
     times: u64,
+    /// For which delta.
+    delta: f64,
+    /// Of a round, from above and from below, once it was asked for.
+    laws: [OnceLock<Law>; 2],
 }
 
 impl Dominated {
     /// Equal steps become one part, so that a second run like the first costs what more steps would.
-    fn all(phases: &[Phase], adjacency: Adjacency) -> Result<Vec<Self>> {
+    fn all(phases: &[Phase], adjacency: Adjacency, delta: f64) -> Result<Vec<Self>> {
         check_phases(phases)?;
         let mut parts: Vec<Dominated> = Vec::new();
         for phase in phases {
-            let pairs = dominating(&phase.mechanism, adjacency);
-            match parts.iter_mut().find(|p| p.pairs == pairs) {
-                Some(part) => part.times = part.times.saturating_add(phase.steps),
-                None => parts.push(Dominated {
-                    pairs,
-                    times: phase.steps,
-                }),
+            for (of, times) in dominating(phase, adjacency)? {
+                match parts.iter_mut().find(|p| p.of == of) {
+                    Some(part) => part.times = part.times.saturating_add(times),
+                    None => parts.push(Dominated {
+                        of,
+                        times,
+                        delta,
+                        laws: Default::default(),
+                    }),
+                }
             }
         }
         Ok(parts)
+    }
+
+    /// What happens once, cut to where nearly all of its mass lies.
+    fn outcomes(&self, tail: f64) -> Outcomes<'_> {
+        match &self.of {
+            Dominating::Pairs(pairs) => {
+                Outcomes::Pairs(pairs.iter().map(|(w, pair)| (*w, Step::new(*pair, tail))).collect())
+            }
+            Dominating::Round(_) => Outcomes::Round(self, tail),
+        }
+    }
+
+    /// Of a round.
+    fn law(&self, side: Side) -> &Law {
+        let Dominating::Round(round) = self.of else {
+            unreachable!("only rounds have laws");
+        };
+        // Of each of its steps a billionth of delta.
+        let tail = 1e-9 * self.delta / (self.times as f64 * round.steps as f64);
+        match side {
+            Side::Above => self.laws[0].get_or_init(|| round.above(self.times, tail)),
+            Side::Below => self.laws[1].get_or_init(|| round.below(self.times, tail)),
+        }
     }
 }
 
 /// True where both directions cost the same.
 fn symmetric(parts: &[Dominated]) -> bool {
-    parts.iter().flat_map(|p| &p.pairs).all(|(_, pair)| pair.symmetric())
+    parts.iter().all(|part| match &part.of {
+        Dominating::Pairs(pairs) => pairs.iter().all(|(_, pair)| pair.symmetric()),
+        Dominating::Round(_) => false,
+    })
 }
 
 /// Without subsampling: sensitivity over noise of the one Gaussian mechanism that all parts make together.
 fn unsampled(parts: &[Dominated]) -> Option<f64> {
     let mut sum = 0.0;
     for part in parts {
-        let mu = match part.pairs[..] {
+        let Dominating::Pairs(pairs) = &part.of else {
+            return None;
+        };
+        let mu = match pairs[..] {
             [(_, Pair::Removed { q: 1.0, sigma })] => 1.0 / sigma,
             [(_, Pair::Replaced { q: 1.0, sigma })] => 2.0 / sigma,
             _ => return None,
@@ -215,49 +259,78 @@ fn tail(parts: &[Dominated], delta: f64) -> f64 {
     (1e-9 * delta / steps).max(1e-280)
 }
 
-/// One step of a phase: pairs and how probable each is.
-struct Part {
-    pairs: Vec<(f64, Step)>,
+/// What happens once: pairs and how probable each is, or a round.
+enum Outcomes<'a> {
+    Pairs(Vec<(f64, Step)>),
+    Round(&'a Dominated, f64),
+}
+
+/// A part of the phases.
+struct Part<'a> {
+    outcomes: Outcomes<'a>,
     times: u64,
     /// The loss and its mass at points to integrate over.
     sketch: Vec<(f64, f64)>,
 }
 
-impl Part {
+impl Part<'_> {
     fn on_grid(&self, step: f64, direction: Direction, side: Side) -> LossPmf {
-        match (side, &self.pairs[..]) {
-            (Side::Above, [(_, one)]) => one.pessimistic(step, direction),
-            (Side::Above, several) => mixture(
-                several
+        match (side, &self.outcomes) {
+            (Side::Above, Outcomes::Pairs(several)) => {
+                let all = several
                     .iter()
-                    .map(|(weight, s)| (*weight, s.pessimistic(step, direction)))
-                    .collect(),
-            ),
+                    .map(|(weight, s)| (*weight, s.pessimistic(step, direction)));
+                mixture(all.collect())
+            }
             // The first pair alone is what some neighbours attain.
-            (Side::Below, several) => several[0].1.optimistic(step, direction),
+            (Side::Below, Outcomes::Pairs(several)) => several[0].1.optimistic(step, direction),
+            (Side::Above, Outcomes::Round(round, tail)) => round.law(side).pessimistic(step, direction, *tail),
+            (Side::Below, Outcomes::Round(round, tail)) => round.law(side).optimistic(step, direction, *tail),
+        }
+    }
+
+    /// The grid's step, made coarser where the losses would need too many points.
+    fn affordable(&self, step: f64) -> f64 {
+        match &self.outcomes {
+            Outcomes::Pairs(pairs) => pairs.iter().map(|(_, s)| s.affordable(step)).fold(step, f64::max),
+            Outcomes::Round(round, tail) => round.law(Side::Above).affordable(step, *tail),
+        }
+    }
+
+    /// Where atoms lie that can be put on the grid.
+    fn atoms_at(&self) -> Option<f64> {
+        match &self.outcomes {
+            Outcomes::Pairs(pairs) => {
+                let atoms = pairs.iter().filter_map(|(_, s)| s.atoms_at());
+                atoms.reduce(f64::max)
+            }
+            Outcomes::Round(..) => None,
         }
     }
 }
 
 /// The losses of all phases in one direction.
-struct Losses {
+struct Losses<'a> {
     direction: Direction,
     /// By how much the grid is finer than the error estimate asks.
     fineness: f64,
-    parts: Vec<Part>,
+    parts: Vec<Part<'a>>,
 }
 
-impl Losses {
-    fn new(parts: &[Dominated], direction: Direction, tail: f64, fineness: f64) -> Self {
-        let part = |p: &Dominated| {
-            let pairs: Vec<_> = p.pairs.iter().map(|(w, pair)| (*w, Step::new(*pair, tail))).collect();
+impl<'a> Losses<'a> {
+    fn new(parts: &'a [Dominated], direction: Direction, tail: f64, fineness: f64) -> Self {
+        let part = |p: &'a Dominated| {
+            let outcomes = p.outcomes(tail);
             let weighted = |(weight, step): &(f64, Step)| {
                 let weight = *weight;
                 step.sketch(direction).into_iter().map(move |(l, m)| (l, weight * m))
             };
             Part {
-                sketch: pairs.iter().flat_map(weighted).collect(),
-                pairs,
+                sketch: match &outcomes {
+                    Outcomes::Pairs(pairs) => pairs.iter().flat_map(weighted).collect(),
+                    Outcomes::Round(round, tail) => round.law(Side::Above).sketch(direction, *tail),
+                },
+                outcomes,
                 times: p.times,
             }
         };
@@ -389,15 +462,10 @@ impl Losses {
             .sqrt()
             .max(tolerance / steps)
             / self.fineness;
-        let pairs = || {
-            self.parts
-                .iter()
-                .flat_map(|p| p.pairs.iter().map(|(_, s)| (s, p.times)))
-        };
-        let mut step = pairs().map(|(s, _)| s.affordable(step)).fold(step, f64::max);
+        let mut step = self.parts.iter().map(|p| p.affordable(step)).fold(step, f64::max);
         loop {
             // Atoms on the grid have no error at all: the most frequent ones are put there.
-            let atoms = pairs().filter_map(|(s, times)| Some((s.atoms_at()?, times)));
+            let atoms = self.parts.iter().filter_map(|p| Some((p.atoms_at()?, p.times)));
             let aligned = match atoms.filter(|(loss, _)| *loss >= step).max_by_key(|(_, times)| *times) {
                 Some((loss, _)) => loss / (loss / step).ceil(),
                 None => step,

@@ -2,12 +2,12 @@
 //! spends budget once something was charged; at the best order they stand beside [`super::pld`] for comparison.
 //!
 //! For the Poisson-subsampled Gaussian after Mironov, Talwar and Zhang 2019, whose theorem 5 shows that a record removed
-//! is the worse case; for Laplace noise and randomised response after Mironov 2017, proposition 6 and table II.
+//! is the worse case; for random allocation see [`super::allocation`]; for Laplace noise and randomised response after Mironov 2017, proposition 6 and table II.
 
 use statrs::function::gamma::ln_gamma;
 
 use super::gaussian::ln_normal_cdf;
-use super::pairs::{Pair, dominating};
+use super::pairs::{Dominating, Pair, dominating};
 use super::{Adjacency, Phase, check_delta, check_epsilon, check_phases};
 use crate::{Error, Result};
 
@@ -55,16 +55,18 @@ type LogMoment = fn(f64, f64, f64) -> f64;
 /// Usage: no phases, a negative target or one that is not a number.
 pub fn delta(phases: &[Phase], adjacency: Adjacency, target: f64) -> Result<(f64, f64)> {
     check_epsilon(target)?;
+    check_phases(phases)?;
+    let rho = divergence(phases, adjacency, series_bound)?;
     let (mut low, mut high) = (1e-300_f64.ln(), (1.0 - 1e-9_f64).ln());
     while high - low > 1e-6 {
         let middle = 0.5 * (low + high);
-        if epsilon(phases, adjacency, middle.exp())?.epsilon > target {
+        if best(&rho, middle.exp())?.epsilon > target {
             low = middle
         } else {
             high = middle
         }
     }
-    Ok((high.exp(), epsilon(phases, adjacency, high.exp())?.order))
+    Ok((high.exp(), best(&rho, high.exp())?.order))
 }
 
 /// Epsilon for `delta` by one order, both fixed beforehand: what phases may come to that are let in only while this is within
@@ -76,7 +78,7 @@ pub fn epsilon_at(phases: &[Phase], adjacency: Adjacency, delta: f64, order: f64
     check_phases(phases)?;
     check_delta(delta)?;
     Ok(convert(
-        divergence(phases, adjacency, series_bound)(order),
+        divergence(phases, adjacency, series_bound)?(order),
         order,
         delta,
     ))
@@ -90,7 +92,7 @@ pub fn epsilon_at(phases: &[Phase], adjacency: Adjacency, delta: f64, order: f64
 pub fn epsilon_at_any_time(phases: &[Phase], adjacency: Adjacency, delta: f64, order: f64) -> Result<f64> {
     check_phases(phases)?;
     check_delta(delta)?;
-    Ok(divergence(phases, adjacency, series_bound)(order) - delta.ln() / (order - 1.0))
+    Ok(divergence(phases, adjacency, series_bound)?(order) - delta.ln() / (order - 1.0))
 }
 
 /// The order at which `phases` fit under (epsilon, delta) the most times.
@@ -100,7 +102,7 @@ pub fn epsilon_at_any_time(phases: &[Phase], adjacency: Adjacency, delta: f64, o
 pub fn order_for(phases: &[Phase], adjacency: Adjacency, epsilon: f64, delta: f64) -> Result<f64> {
     check_phases(phases)?;
     check_delta(delta)?;
-    let rho = divergence(phases, adjacency, series_bound);
+    let rho = divergence(phases, adjacency, series_bound)?;
     let times = orders().map(|order| ((epsilon - price(order, delta)) / rho(order), order));
     let best = times
         .filter(|(times, _)| times.is_finite())
@@ -111,7 +113,10 @@ pub fn order_for(phases: &[Phase], adjacency: Adjacency, epsilon: f64, delta: f6
 fn least(phases: &[Phase], adjacency: Adjacency, delta: f64, sampled: LogMoment) -> Result<Renyi> {
     check_phases(phases)?;
     check_delta(delta)?;
-    let rho = divergence(phases, adjacency, sampled);
+    best(divergence(phases, adjacency, sampled)?, delta)
+}
+
+fn best(rho: impl Fn(f64) -> f64, delta: f64) -> Result<Renyi> {
     orders()
         .map(|order| Renyi {
             epsilon: convert(rho(order), order, delta),
@@ -122,20 +127,24 @@ fn least(phases: &[Phase], adjacency: Adjacency, delta: f64, sampled: LogMoment)
 }
 
 /// Of all phases together, at an order.
-fn divergence(phases: &[Phase], adjacency: Adjacency, sampled: LogMoment) -> impl Fn(f64) -> f64 {
-    let parts: Vec<(Vec<(f64, Pair)>, f64)> = phases
-        .iter()
-        .map(|p| (dominating(&p.mechanism, adjacency), p.steps as f64))
-        .collect();
-    move |order| {
-        let of = |pairs: &[(f64, Pair)]| {
-            let moments = pairs
-                .iter()
-                .map(|(weight, pair)| weight.ln() + log_moment(pair, order, sampled));
-            log_sum_exp(&moments.collect::<Vec<_>>()) / (order - 1.0)
-        };
-        parts.iter().map(|(pairs, times)| times * of(pairs)).sum()
+fn divergence(phases: &[Phase], adjacency: Adjacency, sampled: LogMoment) -> Result<impl Fn(f64) -> f64> {
+    let part = |of: Dominating| -> Box<dyn Fn(f64) -> f64> {
+        match of {
+            Dominating::Pairs(pairs) => Box::new(move |order| {
+                let moments = pairs
+                    .iter()
+                    .map(|(weight, pair)| weight.ln() + log_moment(pair, order, sampled));
+                log_sum_exp(&moments.collect::<Vec<_>>())
+            }),
+            Dominating::Round(round) => Box::new(round.log_moments()),
+        }
+    };
+    let mut parts = Vec::new();
+    for phase in phases {
+        let of_phase = dominating(phase, adjacency)?;
+        parts.extend(of_phase.into_iter().map(|(of, times)| (part(of), times as f64)));
     }
+    Ok(move |order: f64| parts.iter().map(|(of, times)| times * of(order) / (order - 1.0)).sum())
 }
 
 /// From (order, rho) to epsilon: Canonne, Kamath and Steinke 2020, proposition 12.

@@ -100,7 +100,11 @@ impl RunRecord {
         if let Some((at, _)) = self.parameters.release(TRAINING.name()) {
             uses[at] = self.uses[at];
         }
-        compose([(&self.parameters, uses)].into_iter(), self.parameters.delta)
+        // As a statement has it: held against the claim, the two are the same to the last digit.
+        match self.parameters.phases(&uses)? {
+            nothing if nothing.is_empty() => Ok(0.0),
+            phases => Ok(pld::epsilon(&phases, Adjacency::AddOrRemoveOne, self.parameters.delta)?.epsilon),
+        }
     }
 
     /// What was charged of a private run.
@@ -212,6 +216,12 @@ impl LedgerView {
     /// The first release of a run that has no proof (P11), and what is known of it: then no sum below is a guarantee.
     pub fn unproven(&self) -> Option<(&str, &'static str)> {
         self.runs.iter().find_map(|run| run.parameters.unproven())
+    }
+
+    /// The runs for research that were charged anything (P11).
+    pub fn research(&self) -> impl Iterator<Item = &RunRecord> {
+        let charged = self.runs.iter().filter(|run| run.has_charged());
+        charged.filter(|run| run.parameters.unproven().is_some())
     }
 
     /// How the batches of the private runs were drawn, each way once; `none` where there is no run.

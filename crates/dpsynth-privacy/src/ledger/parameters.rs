@@ -148,6 +148,7 @@ impl From<First> for RunParameters {
             sampling_rate: first.sampling_rate,
             noise_multiplier: first.noise_multiplier,
             truncation: first.truncation,
+            slots: None,
             laplace_mixture: None,
         };
         let release = |name: &str, mechanism: Mechanism, times: u64| Release {

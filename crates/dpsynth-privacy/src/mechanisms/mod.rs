@@ -18,7 +18,9 @@ use serde_json::{Map, Value};
 pub use discrete_laplace::{ChargedCounts, LabelCounts, LabelCountsStated};
 pub use label_scorer::{LabelScorer, LabelScorerStated};
 pub use label_tokens::{LabelTokens, LabelTokensStated};
-pub use subsampled_gaussian::{ChargedStep, StepNoise, SubsampledGaussian, SubsampledGaussianStated, Truncation};
+pub use subsampled_gaussian::{
+    ChargedStep, Sampler, StepNoise, SubsampledGaussian, SubsampledGaussianStated, Truncation,
+};
 pub use unit_count::{ChargedCount, UnitCount, UnitCountStated};
 #[cfg(test)]
 pub use unproven::{Unproven, UnprovenStated};
@@ -26,7 +28,7 @@ pub use whole_sums::ChargedSums;
 
 use super::accountant::Phase;
 use super::class::Document;
-use super::keys::KeySource;
+use super::keys::{Key, KeySource};
 use super::noise;
 use super::unit::Unit;
 use crate::Result;
@@ -165,7 +167,10 @@ mechanisms! {
     /// The steps of training.
     SubsampledGaussian(SubsampledGaussian) says SubsampledGaussianStated,
     released as TRAINING = "training",
-    proof Proof::Certified("Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism");
+    proof Proof::Certified(
+        "Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism; of random allocation Chua et \
+         al. 2025, balls and bins"
+    );
 
     /// The noisy counts of the labels.
     DiscreteLaplace(LabelCounts) says LabelCountsStated,
@@ -462,6 +467,12 @@ pub trait Charge: Kind + Copy {
     /// Other: the operating system gives no random numbers.
     #[doc(hidden)]
     fn hand_out(&self, at: Charged) -> Result<Self::Use>;
+
+    /// The round of random allocation that use `index` is in, and its place there; none where batches are drawn otherwise.
+    #[doc(hidden)]
+    fn round(&self, _index: u64) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// A use that is in the ledger: where it stands, and what it may draw from. Only [`super::PrivateRun`] makes one.
@@ -474,6 +485,8 @@ pub struct Charged<'a> {
     /// Training's; a mechanism beside it has noise of its own.
     pub(super) training_noise: noise::Mechanism,
     pub(super) keys: &'a KeySource,
+    /// Of the round of random allocation that the use is in.
+    pub(super) round_key: Option<&'a Key>,
     #[cfg(mutants)]
     pub(super) resumed_at: u64,
 }
@@ -494,6 +507,7 @@ mod tests {
             sampling_rate: 0.01,
             noise_multiplier: 0.9,
             truncation: None,
+            slots: None,
             laplace_mixture: None,
         };
         [

@@ -1,4 +1,4 @@
-//! Poisson-subsampled sums with Gaussian noise: a step of training. For research, with noise that is only counted like it.
+//! Sums over a batch that is drawn in secret, with Gaussian noise: a step of training. For research, with noise that is only counted like it.
 
 use std::fmt;
 
@@ -31,6 +31,9 @@ pub struct SubsampledGaussian {
     /// Where batches have a largest size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncation: Option<Truncation>,
+    /// Where batches are drawn by random allocation: steps of a round, one over the sampling rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u64>,
     /// Where the noise is Laplace noise of mixed scales (P11): the multiplier is then that of the Gaussian noise that hides a
     /// difference which is spread over very many coordinates as well, and no better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,26 +56,28 @@ impl Describe for SubsampledGaussian {
         {
             return Err(Error::usage("no plan has noise of such a mixture"));
         }
-        match self.truncation {
-            None => Phase::new(self.sampling_rate, self.noise_multiplier, times),
-            Some(t) => Phase::truncated(
+        match self.drawn_by() {
+            None => Err(Error::usage("no plan has random allocation cut to a largest batch")),
+            Some(Sampler::Poisson) => Phase::new(self.sampling_rate, self.noise_multiplier, times),
+            Some(Sampler::Truncated(t)) => Phase::truncated(
                 self.sampling_rate,
                 self.noise_multiplier,
                 times,
                 t.max_batch_size,
                 t.most_units,
             ),
+            Some(Sampler::Allocated { slots }) => {
+                if self.sampling_rate != 1.0 / slots as f64 || self.laplace_mixture.is_some() {
+                    return Err(Error::usage("no plan has such a round of random allocation"));
+                }
+                Phase::allocated(slots, self.noise_multiplier, times)
+            }
         }
     }
 
     fn sampler(&self) -> Option<String> {
-        Some(match self.truncation {
-            None => "poisson".to_string(),
-            Some(t) => format!(
-                "poisson truncated at {} (of at most {} units)",
-                t.max_batch_size, t.most_units
-            ),
-        })
+        // What a plan has never has no name.
+        Some(self.drawn_by().map_or("unknown".into(), |sampler| sampler.to_string()))
     }
 
     fn repeats(&self) -> bool {
@@ -138,19 +143,66 @@ const NOISES: [(NoiseKind, &str); 3] = [
 /// Who proposes [`SubsampledGaussian::laplace_mixture`].
 const MIXTURE: &str = "Yang et al. 2024, arXiv 2405.18776: the account is of one number, steps release a vector";
 
-/// What [`Describe::sampler`] wrote, read back; none where it is something else.
-fn sampled(text: &str) -> Option<Option<Truncation>> {
-    if text == "poisson" {
-        return Some(None);
+/// How batches are drawn, as written in output and read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampler {
+    /// Every unit by a coin of its own.
+    Poisson,
+    /// The same with a largest batch.
+    Truncated(Truncation),
+    /// Every unit in one step of each round.
+    Allocated {
+        /// Steps of a round.
+        slots: u64,
+    },
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sampler::Poisson => f.write_str("poisson"),
+            Sampler::Truncated(t) => write!(
+                f,
+                "poisson truncated at {} (of at most {} units)",
+                t.max_batch_size, t.most_units
+            ),
+            Sampler::Allocated { slots } => write!(f, "random allocation (one of every {slots} steps)"),
+        }
     }
-    let (max_batch_size, rest) = text
-        .strip_prefix("poisson truncated at ")?
-        .split_once(" (of at most ")?;
-    let truncation = Truncation {
-        max_batch_size: max_batch_size.parse().ok()?,
-        most_units: rest.strip_suffix(" units)")?.parse().ok()?,
-    };
-    Some(Some(truncation))
+}
+
+impl Sampler {
+    /// What its display wrote; none where it is something else.
+    pub fn read(text: &str) -> Option<Self> {
+        let sampler = if text == "poisson" {
+            Sampler::Poisson
+        } else if let Some(slots) = text.strip_prefix("random allocation (one of every ") {
+            let slots = slots.strip_suffix(" steps)")?.parse().ok()?;
+            Sampler::Allocated { slots }
+        } else {
+            let (max_batch_size, rest) = text
+                .strip_prefix("poisson truncated at ")?
+                .split_once(" (of at most ")?;
+            Sampler::Truncated(Truncation {
+                max_batch_size: max_batch_size.parse().ok()?,
+                most_units: rest.strip_suffix(" units)")?.parse().ok()?,
+            })
+        };
+        // Numbers can be written in other ways.
+        (sampler.to_string() == text).then_some(sampler)
+    }
+}
+
+impl SubsampledGaussian {
+    /// None where it is drawn in two ways at once, which no plan has.
+    fn drawn_by(&self) -> Option<Sampler> {
+        match (self.truncation, self.slots) {
+            (None, None) => Some(Sampler::Poisson),
+            (Some(truncation), None) => Some(Sampler::Truncated(truncation)),
+            (None, Some(slots)) => Some(Sampler::Allocated { slots }),
+            (Some(_), Some(_)) => None,
+        }
+    }
 }
 
 document! {
@@ -198,13 +250,17 @@ impl Says for SubsampledGaussianStated {
         if self.expected_batch_size == 0 {
             return strange("expected_batch_size");
         }
-        let Some(truncation) = sampled(sampler) else {
-            return strange("sampler");
+        let (truncation, slots) = match Sampler::read(sampler) {
+            Some(Sampler::Poisson) => (None, None),
+            Some(Sampler::Truncated(truncation)) => (Some(truncation), None),
+            Some(Sampler::Allocated { slots }) => (None, Some(slots)),
+            None => return strange("sampler"),
         };
         let stated = SubsampledGaussian {
             sampling_rate: self.sampling_rate,
             noise_multiplier: self.noise_multiplier,
             truncation,
+            slots,
             laplace_mixture: self.laplace_mixture,
         };
         stated.phase(self.steps)
@@ -244,11 +300,19 @@ impl Charge for SubsampledGaussian {
     type Use = ChargedStep;
 
     fn hand_out(&self, at: Charged) -> Result<ChargedStep> {
-        let sample_key = at.keys.key(at.release, at.index, Purpose::Sample)?;
-        let drawn = sampler::poisson(at.units, self.sampling_rate, &sample_key);
-        let members = match self.truncation {
-            Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &sample_key),
-            None => drawn,
+        let members = match self.slots {
+            Some(slots) => {
+                let key = at.round_key.ok_or_else(|| Error::other("a step of no round"))?;
+                sampler::allocated(at.units, slots, at.index % slots, key)
+            }
+            None => {
+                let key = at.keys.key(at.release, at.index, Purpose::Sample)?;
+                let drawn = sampler::poisson(at.units, self.sampling_rate, &key);
+                match self.truncation {
+                    Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &key),
+                    None => drawn,
+                }
+            }
         };
         let step = ChargedStep {
             index: at.index,
@@ -262,6 +326,10 @@ impl Charge for SubsampledGaussian {
         #[cfg(mutants)]
         let step = step.mutated_in(at.units, at.resumed_at);
         Ok(step)
+    }
+
+    fn round(&self, index: u64) -> Option<(u64, u64)> {
+        self.slots.map(|slots| (index / slots, index % slots))
     }
 }
 

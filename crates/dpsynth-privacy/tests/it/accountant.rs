@@ -659,3 +659,139 @@ proptest! {
         }
     }
 }
+
+fn allocated(slots: u64, sigma: f64, steps: u64) -> Phase {
+    Phase::allocated(slots, sigma, steps).expect("valid")
+}
+
+/// Against quadrature and simulation by a program that shares nothing with this one: `tests/fixtures/allocation.py`.
+#[test]
+fn random_allocation_is_bracketed_on_every_reference_row() {
+    let text = include_str!("../fixtures/allocation.csv");
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("delta")).collect();
+    assert!(lines.len() > 60);
+    lines.par_iter().for_each(|line| {
+        let n: Vec<f64> = line.split(',').skip(1).map(|n| n.parse().expect("a number")).collect();
+        let [
+            slots,
+            sigma,
+            steps,
+            rounds,
+            epsilon,
+            remove,
+            add,
+            error_remove,
+            error_add,
+        ] = n[..]
+        else {
+            panic!("{line}");
+        };
+        // Whole rounds follow each other; of one that is not whole there can be several runs.
+        let phases = match slots == steps {
+            true => vec![allocated(slots as u64, sigma, (steps * rounds) as u64)],
+            false => vec![allocated(slots as u64, sigma, steps as u64); rounds as usize],
+        };
+        let (delta, error) = if remove >= add {
+            (remove, error_remove)
+        } else {
+            (add, error_add)
+        };
+        let slack = 4.0 * error + 1e-9 * delta;
+        if delta < 1e-12 {
+            return;
+        }
+        let found = pld::delta(&phases, AddOrRemoveOne, epsilon).expect("valid");
+        assert!(
+            found >= delta - slack && found <= (delta + slack) * 1.01,
+            "{line}: {found:e}, not {delta:e}"
+        );
+        let at = |delta: f64| pld::epsilon(&phases, AddOrRemoveOne, delta).expect("valid");
+        let (less, more) = (at(delta + slack), at(delta - slack));
+        assert!(
+            less.epsilon_lower <= epsilon + 1e-6 && more.epsilon >= epsilon - 1e-6,
+            "{line}: {less:?} {more:?}"
+        );
+        assert!(
+            less.epsilon - less.epsilon_lower <= 2e-3 * less.epsilon + 1e-3,
+            "{line}: {less:?} is wide"
+        );
+    });
+}
+
+#[test]
+fn random_allocation_keeps_the_laws_of_any_account() {
+    let at = |phases: &[Phase]| pld::epsilon(phases, AddOrRemoveOne, 1e-6).expect("valid");
+    // A round of one step is the whole dataset every time.
+    assert_eq!(at(&[allocated(1, 2.0, 9)]), at(&[phase(1.0, 2.0, 9)]));
+    // The first step knows no other, and two runs of one step each share no round.
+    assert_eq!(at(&[allocated(20, 0.7, 1); 2]), at(&[phase(0.05, 0.7, 2)]));
+    // More steps cost more, more noise less; a whole round costs less than as many Poisson steps.
+    let steps: Vec<f64> = (1..=20).map(|steps| at(&[allocated(10, 0.8, steps)]).epsilon).collect();
+    assert!(steps.windows(2).all(|w| w[0] < w[1] * (1.0 + 1e-9)), "{steps:?}");
+    assert!(at(&[allocated(10, 0.9, 20)]).epsilon < steps[19]);
+    for (slots, sigma, steps) in [(24, 0.5, 24), (98, 0.43, 98), (25, 0.59, 75), (24, 1.2, 24)] {
+        let (fixed, poisson) = (
+            at(&[allocated(slots, sigma, steps)]),
+            at(&[phase(1.0 / slots as f64, sigma, steps)]),
+        );
+        assert!(fixed.epsilon < poisson.epsilon_lower, "{slots}: {fixed:?} {poisson:?}");
+    }
+    // It composes with the rest.
+    let beside = Phase::laplace(2.0, 1).expect("valid");
+    let both = at(&[allocated(10, 0.8, 20), beside]);
+    assert!(
+        both.epsilon > steps[19] && both.epsilon <= steps[19] + 0.5 + 1e-6,
+        "{both:?}"
+    );
+    // Rényi's account holds too, and is the wider one.
+    let renyi = rdp::epsilon(&[allocated(10, 0.8, 20)], AddOrRemoveOne, 1e-6).expect("valid");
+    assert!(
+        renyi.epsilon >= steps[19] * (1.0 - 1e-6) && renyi.epsilon < 2.0 * steps[19],
+        "{renyi:?} {}",
+        steps[19]
+    );
+    // Nobody has shown what replacing a record costs.
+    let replaced = pld::epsilon(&[allocated(10, 0.8, 20)], ReplaceOne, 1e-6).expect_err("no account");
+    assert!(replaced.told().message.contains("random allocation"), "{replaced}");
+    assert!(Phase::allocated(0, 1.0, 1).is_err() && Phase::allocated(u64::MAX, 1.0, 1).is_err());
+}
+
+/// Ratios that no f64 holds were taken for none at all, and epsilon for 0.
+#[test]
+fn a_delta_beyond_all_digits_did_not_make_epsilon_vanish() {
+    for (slots, sigma) in [(2, 0.05), (3, 0.05), (3, 0.06), (2, 0.3), (24, 0.5)] {
+        for delta in [1e-30, 1e-100, 1e-200, 1e-300] {
+            let phases = [allocated(slots, sigma, slots)];
+            // Either nothing can be certified, or it is worse than at a delta that means something.
+            if let Ok(bracket) = pld::epsilon(&phases, AddOrRemoveOne, delta) {
+                let usual = pld::epsilon(&phases, AddOrRemoveOne, 1e-6).expect("valid");
+                assert!(
+                    bracket.epsilon >= usual.epsilon,
+                    "{slots} {sigma} {delta:e}: {bracket:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Rounds beyond counting, little noise, much noise.
+#[test]
+fn random_allocation_at_the_ends_of_its_range_is_answered() {
+    for (slots, sigma, steps) in [
+        (1_000_000, 0.5, 100),
+        (100_000, 0.6, 100_000),
+        (4, 0.05, 8),
+        (50, 30.0, 5_000),
+        (2, 1e6, 2),
+    ] {
+        let bracket = pld::epsilon(&[allocated(slots, sigma, steps)], AddOrRemoveOne, 1e-7).expect("valid");
+        assert!(
+            bracket.epsilon.is_finite() && bracket.epsilon_lower <= bracket.epsilon,
+            "{slots} {sigma} {steps}: {bracket:?}"
+        );
+        assert!(
+            bracket.epsilon - bracket.epsilon_lower <= 0.03 * bracket.epsilon + 1e-3,
+            "{slots} {sigma} {steps}: {bracket:?}"
+        );
+    }
+}

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use dpsynth_privacy::accountant::{Adjacency, Phase, pld, rdp};
 use dpsynth_privacy::{
-    LABELS, LabelCounts, Ledger, LedgerHead, LedgerView, NoiseKind, PlanRequest, PrivacyPlan, RestsOn, TRAINING, Unit,
-    verify,
+    Batches, LABELS, LabelCounts, Ledger, LedgerHead, LedgerView, NoiseKind, PlanRequest, PrivacyPlan, RestsOn,
+    TRAINING, Unit, verify,
 };
 use sha2::{Digest, Sha256};
 
@@ -22,7 +22,7 @@ fn plan(target_epsilon: f64, steps: u64, seed: Option<u64>) -> PrivacyPlan {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed,
     })
@@ -495,7 +495,7 @@ fn p7_p8_a_ledger_of_the_first_version_is_read_and_its_run_goes_on() {
         max_grad_norm: 1.0,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: Some(30),
+        batches: Batches::AtMost(30),
         beside: vec![LABELS.planned(LabelCounts { epsilon: 0.5 }, 1)],
         seed: None,
     })

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use dpsynth_privacy::accountant::{Adjacency, pld};
 use dpsynth_privacy::{
-    COPY_GATE, Guarantee, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, Ledger, NoiseKind, PlanRequest,
-    PrivacyPlan, PrivateRun, Release, SCORER, TRAINING, Unit, UnitCount, find_ledger,
+    Batches, COPY_GATE, Guarantee, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, Ledger, NoiseKind,
+    PlanRequest, PrivacyPlan, PrivateRun, Release, SCORER, TRAINING, Unit, UnitCount, find_ledger,
 };
 
 fn request() -> PlanRequest {
@@ -18,7 +18,7 @@ fn request() -> PlanRequest {
         max_grad_norm: 0.7,
         noise: NoiseKind::ExactGaussian,
         unit: Unit::Record,
-        max_batch_size: None,
+        batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
     }
@@ -385,7 +385,7 @@ fn p10_the_unit_and_the_sampler_are_part_of_the_statement() {
         column: "author".into(),
         max_records: 4,
     };
-    r.max_batch_size = Some(260);
+    r.batches = Batches::AtMost(260);
     let statement = plan(&r).statement(50);
     assert_eq!(statement.unit, "author (at most 4 records of each)");
     assert_eq!(statement.sampler, "poisson truncated at 260 (of at most 11000 units)");
@@ -393,16 +393,130 @@ fn p10_the_unit_and_the_sampler_are_part_of_the_statement() {
     assert!(text.contains("unit author (at most 4 records of each)"), "{text}");
 }
 
+/// 50 steps of one fiftieth: one round.
+fn allocated(target_epsilon: f64, steps: u64) -> PrivacyPlan {
+    plan(&PlanRequest {
+        target_epsilon,
+        steps,
+        batches: Batches::Allocated,
+        ..request()
+    })
+}
+
+/// Each unit is in one step of each round, and rounds know nothing of each other.
+#[test]
+fn p1_random_allocation_takes_each_unit_once_a_round_and_less_noise() {
+    let dir = folder();
+    let (plan, poisson) = (
+        allocated(4.0, 110),
+        plan(&PlanRequest {
+            steps: 110,
+            ..request()
+        }),
+    );
+    assert_eq!(plan.sampling_rate(), 0.02);
+    assert!(plan.noise_multiplier() < 0.97 * poisson.noise_multiplier());
+    let statement = plan.statement(110);
+    assert_eq!(statement.sampler, "random allocation (one of every 50 steps)");
+    assert!(statement.epsilon <= 4.0 && statement.epsilon > 3.98, "{statement:?}");
+    assert!(statement.epsilon_lower > 3.97, "{statement:?}");
+    // What a guarantee says is enough to account for it anew.
+    let phases = statement.phases().expect("accounted for");
+    let again = pld::epsilon(&phases, Adjacency::AddOrRemoveOne, statement.delta).expect("valid");
+    assert_eq!(again.epsilon, statement.epsilon);
+
+    let mut run = begin(&plan, dir.path(), "r", 3_000);
+    let mut seen = vec![Vec::new(); 3_000];
+    for step in 0..110 {
+        for unit in run.charge(TRAINING).expect("charges").members() {
+            seen[*unit].push(step);
+        }
+    }
+    for of_unit in &seen {
+        let rounds = of_unit.iter().map(|step| step / 50);
+        let count = |round| rounds.clone().filter(|r| *r == round).count();
+        assert!(count(0) == 1 && count(1) == 1 && count(2) <= 1, "{of_unit:?}");
+    }
+    // Of the last round a fifth was taken.
+    let last = seen.iter().filter(|of_unit| of_unit.len() == 3).count();
+    assert!((last as f64 - 600.0).abs() < 110.0, "{last}");
+    let same = seen.iter().filter(|of_unit| of_unit[1] == of_unit[0] + 50).count();
+    assert!((same as f64 - 60.0).abs() < 40.0, "{same} chose the same step twice");
+    let view = find_ledger(dir.path(), "abc123").expect("reads").expect("is there").1;
+    let charged = view.charged_epsilon().expect("accounted for");
+    let at_its_delta = pld::epsilon(&phases, Adjacency::AddOrRemoveOne, view.delta).expect("valid");
+    assert!(
+        (charged - at_its_delta.epsilon).abs() < 1e-3,
+        "{charged} {at_its_delta:?}"
+    );
+}
+
+/// A run that is killed within a round goes on with the same round, by what it kept; without that it cannot, since a unit
+/// that chose anew could take part twice.
+#[test]
+fn p1_p7_a_round_goes_on_after_a_kill_or_not_at_all() {
+    let dir = folder();
+    let plan = allocated(4.0, 60);
+    let file = dir.path().join("round.json");
+    let go_on = |name: &str, keep: bool| {
+        let run = begin(&plan, dir.path(), name, 2_000);
+        if keep { run.keeping_rounds_in(file.clone()) } else { run }
+    };
+    let mut all: Vec<usize> = Vec::new();
+    for steps in [7, 1, 30, 12] {
+        let mut run = go_on("kept", true);
+        (0..steps).for_each(|_| all.extend(run.charge(TRAINING).expect("charges").members()));
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..2_000).collect::<Vec<_>>(), "one round, in four processes");
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).expect("kept").permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // The next round is another, and its own file's.
+    let before = std::fs::read(&file).expect("kept");
+    drop(go_on("kept", true).charge(TRAINING).expect("charges"));
+    assert_ne!(std::fs::read(&file).expect("kept"), before);
+
+    drop(go_on("lost", false).charge(TRAINING).expect("charges"));
+    for keep in [false, true] {
+        // Another run's round is none of this one's.
+        let refused = go_on("lost", keep)
+            .charge(TRAINING)
+            .map(drop)
+            .expect_err("the round is lost");
+        assert_eq!(refused.exit_code(), 3);
+        assert!(
+            refused.told().message.contains("`lost` stands within a round"),
+            "{refused}"
+        );
+    }
+    // Shared out among others, units could take part twice.
+    let fewer = begin(&plan, dir.path(), "kept", 1_999).keeping_rounds_in(file.clone());
+    assert!({ fewer }.charge(TRAINING).is_err());
+    std::fs::write(&file, b"{}").expect("writes");
+    assert!(go_on("kept", true).charge(TRAINING).is_err());
+    // Nothing was charged for what was refused.
+    let view = find_ledger(dir.path(), "abc123").expect("reads").expect("is there").1;
+    let lost = view.runs.iter().find(|run| run.run == "lost").expect("entered");
+    assert_eq!(lost.uses_of("training"), 1);
+}
+
 /// A largest batch is kept to, and paid for: the smaller it is, the more noise there must be.
 #[test]
 fn p1_truncated_batches_have_a_largest_size_and_its_price() {
     let dir = folder();
-    let with = |most: Option<u64>| {
+    let with = |batches: Batches| {
         let mut r = request();
-        r.max_batch_size = most;
+        r.batches = batches;
         plan(&r)
     };
-    let (free, loose, tight) = (with(None), with(Some(330)), with(Some(205)));
+    let (free, loose, tight) = (
+        with(Batches::Poisson),
+        with(Batches::AtMost(330)),
+        with(Batches::AtMost(205)),
+    );
     assert!(loose.noise_multiplier() >= free.noise_multiplier());
     assert!(loose.noise_multiplier() < 1.001 * free.noise_multiplier());
     assert!(tight.noise_multiplier() > 1.05 * free.noise_multiplier());
@@ -423,7 +537,7 @@ fn p1_truncated_batches_have_a_largest_size_and_its_price() {
     assert!(tight.begin(ledger("b"), "r", 11_000).is_ok());
     assert!(free.begin(ledger("c"), "r", 20_000).is_ok());
     let mut r = request();
-    r.max_batch_size = Some(199);
+    r.batches = Batches::AtMost(199);
     assert_eq!(
         PrivacyPlan::calibrate(&r)
             .expect_err("below the expected size")
