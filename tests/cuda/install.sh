@@ -5,6 +5,13 @@ set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 folder=$(mkdir -p "$1" && realpath "$1")
 . "$here/flags.sh"
+# Kernels would die of an unknown instruction, without a word.
+for needed in avx2 fma; do
+	if ! grep -qw "$needed" "${CPUINFO:-/proc/cpuinfo}"; then
+		echo "install.sh: kernels are compiled for AVX2 and FMA, and this processor has no $needed" >&2
+		exit 1
+	fi
+done
 # One at a time: tests begin many at once.
 exec 9> "$folder/lock" && flock 9
 
