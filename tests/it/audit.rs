@@ -176,9 +176,9 @@ fn threshold_bounds_hold_for_a_gaussian_and_come_near() {
 
 // ---------------------------------------------------------------------------------------------- Dirac canaries
 
-/// All records in each of four steps: the audit knows most about such a plan.
-fn full_batch(epsilon: f64) -> PrivacyPlan {
-    PrivacyPlan::calibrate(&PlanRequest {
+/// All records in each of four steps.
+fn request(epsilon: f64) -> PlanRequest {
+    PlanRequest {
         target_epsilon: epsilon,
         delta: Some(1e-5),
         public_size: 1000,
@@ -190,24 +190,23 @@ fn full_batch(epsilon: f64) -> PrivacyPlan {
         batches: Batches::Poisson,
         beside: Vec::new(),
         seed: None,
-    })
-    .unwrap()
+    }
+}
+
+/// All records in each of four steps: the audit knows most about such a plan.
+fn full_batch(epsilon: f64) -> PrivacyPlan {
+    PrivacyPlan::calibrate(&request(epsilon)).unwrap()
 }
 
 /// The quick profile on 25,000 records.
 fn quick(epsilon: f64) -> PrivacyPlan {
     PrivacyPlan::calibrate(&PlanRequest {
-        target_epsilon: epsilon,
         delta: None,
         public_size: 25_000,
         expected_batch_size: 128,
         steps: 8,
         max_grad_norm: 1.0,
-        noise: NoiseKind::ExactGaussian,
-        unit: Unit::Record,
-        batches: Batches::Poisson,
-        beside: Vec::new(),
-        seed: None,
+        ..request(epsilon)
     })
     .unwrap()
 }
@@ -215,17 +214,10 @@ fn quick(epsilon: f64) -> PrivacyPlan {
 /// A round and a half of eight steps of random allocation.
 fn allocated(epsilon: f64) -> PrivacyPlan {
     PrivacyPlan::calibrate(&PlanRequest {
-        target_epsilon: epsilon,
-        delta: Some(1e-5),
-        public_size: 1000,
         expected_batch_size: 125,
         steps: 12,
-        max_grad_norm: 0.5,
-        noise: NoiseKind::ExactGaussian,
-        unit: Unit::Record,
         batches: Batches::Allocated,
-        beside: Vec::new(),
-        seed: None,
+        ..request(epsilon)
     })
     .unwrap()
 }

@@ -61,10 +61,10 @@ impl Rounds {
         if self.current.as_ref().is_some_and(|(at, _)| *at == round) {
             return Ok(());
         }
-        let key = match (is_first, keys) {
+        let key = match keys {
             // The same at any time.
-            (_, KeySource::Seeded(_)) => keys.key(whose.release, round, Purpose::Sample)?,
-            (is_first, KeySource::Secure) => match (self.kept(whose, round)?, is_first) {
+            KeySource::Seeded(_) => keys.key(whose.release, round, Purpose::Sample)?,
+            KeySource::Secure => match (self.kept(whose, round)?, is_first) {
                 // Its first step was not charged when the process died: copies of the folder hold the same round.
                 (Some(kept), _) => kept,
                 (None, false) => return Err(self.lost(whose)),

@@ -143,25 +143,7 @@ impl Step {
             mass[i + 1] += upper;
             a = b;
         }
-        // What was cut: losses above become infinite, losses below are lifted to the grid's second point, which is above
-        // the smallest loss within the range.
-        match direction {
-            Direction::Remove | Direction::Both => {
-                mass[1] += below;
-                LossPmf {
-                    base: first * step,
-                    step,
-                    mass,
-                    infinity: above,
-                }
-            }
-            Direction::Add => {
-                let mut out = swap(mass, first * step, step);
-                out.mass[1] += above;
-                out.infinity = below;
-                out
-            }
-        }
+        with_cut(mass, first * step, step, direction, (below, below), (above, above))
     }
 
     /// From below: outcomes are merged into cells, which is post-processing and can only lose privacy loss, with the
@@ -173,29 +155,17 @@ impl Step {
         };
         let this = Step { pair, ..*self };
         let Range { x_min, x_max, .. } = self.range;
-        // Remove counts P's mass at the loss; Add counts Q's mass at minus the loss.
-        let kept = |p: f64, q: f64| match direction {
-            Direction::Remove | Direction::Both => p,
-            Direction::Add => q,
-        };
-        let mut mass: Vec<f64> = Vec::new();
-        let mut put = |index: f64, m: f64| {
-            let index = index.max(0.0) as usize;
-            if mass.len() <= index {
-                mass.resize(index + 1, 0.0);
-            }
-            mass[index] += m;
-        };
+        let mut grid = Below::new(direction);
         // The lowest atom or else the first cell decides where the grid lies.
         let (base, mut low) = match pair.atoms() {
             Some(atoms) => {
-                put(0.0, kept(atoms.low, atoms.high));
-                put((2.0 * atoms.loss / step).round(), kept(atoms.high, atoms.low));
+                grid.put(0.0, atoms.low, atoms.high);
+                grid.put((2.0 * atoms.loss / step).round(), atoms.high, atoms.low);
                 (-atoms.loss, x_min)
             }
             None => {
                 let first = this.first_cell(step);
-                put(0.0, kept(first.mass.p, first.mass.q));
+                grid.put(0.0, first.mass.p, first.mass.q);
                 (first.mass.loss(), first.high)
             }
         };
@@ -225,27 +195,14 @@ impl Step {
                 _ => index,
             };
             if cell.mass.p > 0.0 && cell.mass.q > 0.0 {
-                put(index, kept(cell.mass.p, cell.mass.q));
+                grid.put(index, cell.mass.p, cell.mass.q);
             }
             if cell.high <= low {
                 break;
             }
             low = cell.high;
         }
-        let last = mass.len() - 1;
-        let base = match direction {
-            Direction::Remove | Direction::Both => base,
-            Direction::Add => {
-                mass.reverse();
-                -(base + last as f64 * step)
-            }
-        };
-        LossPmf {
-            base,
-            step,
-            mass,
-            infinity: 0.0,
-        }
+        grid.pmf(base, step)
     }
 
     /// From the left end to half a step above the cell's own loss.
@@ -359,48 +316,20 @@ impl Law {
             mass[i] += p - up;
             mass[i + 1] += up;
         }
-        // What was cut: the largest losses become infinite, the smallest are lifted to the grid.
-        match direction {
-            Direction::Remove | Direction::Both => {
-                mass[1] += cut.below.0;
-                LossPmf {
-                    base: first * step,
-                    step,
-                    mass,
-                    infinity: cut.above.0,
-                }
-            }
-            Direction::Add => {
-                let mut out = swap(mass, first * step, step);
-                out.mass[1] += cut.above.1;
-                out.infinity = cut.below.1;
-                out
-            }
-        }
+        with_cut(mass, first * step, step, direction, cut.below, cut.above)
     }
 
     /// As [`Step::optimistic`], of a law from below: atoms are merged, and parted where a cell is full, such that each cell's
     /// loss falls onto the grid.
     pub fn optimistic(&self, step: f64, direction: Direction, tail: f64) -> LossPmf {
         let atoms = &self.atoms[self.cut(tail).atoms];
-        let kept = |p: f64, q: f64| match direction {
-            Direction::Remove | Direction::Both => p,
-            Direction::Add => q,
-        };
         let Some(first) = atoms.first() else {
             return nothing(step);
         };
         // The lowest atom decides where the grid lies.
         let base = first.ratio.ln();
-        let mut mass: Vec<f64> = Vec::new();
-        let mut put = |index: f64, m: f64| {
-            let index = index.max(0.0) as usize;
-            if mass.len() <= index {
-                mass.resize(index + 1, 0.0);
-            }
-            mass[index] += m;
-        };
-        put(0.0, kept(first.mass * first.ratio, first.mass));
+        let mut grid = Below::new(direction);
+        grid.put(0.0, first.mass * first.ratio, first.mass);
         // The cell that is being filled: its place on the grid, its masses, and P − e^target·Q, which is below 0 until it is full.
         let (mut index, mut p, mut q, mut excess) = (1.0, 0.0, 0.0, 0.0);
         for atom in &atoms[1..] {
@@ -417,7 +346,7 @@ impl Law {
                     break;
                 }
                 let part = (-excess / gain * left).clamp(0.0, left);
-                put(index, kept(p + part * atom.ratio, q + part));
+                grid.put(index, p + part * atom.ratio, q + part);
                 left -= part;
                 (p, q, excess) = (0.0, 0.0, 0.0);
             }
@@ -429,14 +358,54 @@ impl Law {
                 Direction::Remove | Direction::Both => steps_up.floor().min(index),
                 Direction::Add => steps_up.ceil().max(index),
             };
-            put(index, kept(p, q));
+            grid.put(index, p, q);
         }
-        let last = mass.len() - 1;
-        let base = match direction {
+        grid.pmf(base, step)
+    }
+}
+
+/// What of a law's atoms is kept, and the masses under P and under Q of what is not.
+struct Cut {
+    atoms: std::ops::Range<usize>,
+    below: (f64, f64),
+    above: (f64, f64),
+}
+
+/// A grid from below that is being filled: P's mass at the loss where a record is removed, Q's at minus the loss where it is
+/// added.
+struct Below {
+    direction: Direction,
+    mass: Vec<f64>,
+}
+
+impl Below {
+    fn new(direction: Direction) -> Self {
+        Below {
+            direction,
+            mass: Vec::new(),
+        }
+    }
+
+    /// Masses under P and Q, so many steps above the base.
+    fn put(&mut self, index: f64, p: f64, q: f64) {
+        let index = index.max(0.0) as usize;
+        if self.mass.len() <= index {
+            self.mass.resize(index + 1, 0.0);
+        }
+        self.mass[index] += match self.direction {
+            Direction::Remove | Direction::Both => p,
+            Direction::Add => q,
+        };
+    }
+
+    /// With its lowest loss, and what lies between two.
+    fn pmf(self, base: f64, step: f64) -> LossPmf {
+        let mut mass = self.mass;
+        let base = match self.direction {
             Direction::Remove | Direction::Both => base,
             Direction::Add => {
                 mass.reverse();
-                -(base + last as f64 * step)
+                -(base + (mass.len() - 1) as f64 * step)
             }
         };
         LossPmf {
@@ -448,11 +417,32 @@ impl Law {
     }
 }
 
-/// What of a law's atoms is kept, and the masses under P and under Q of what is not.
-struct Cut {
-    atoms: std::ops::Range<usize>,
+/// P's masses on a grid from above, and what was cut below and above it, under P and under Q: the largest losses become
+/// infinite, the smallest are lifted to the grid's second point, which is above the smallest loss within.
+fn with_cut(
+    mass: Vec<f64>,
+    base: f64,
+    step: f64,
+    direction: Direction,
     below: (f64, f64),
     above: (f64, f64),
+) -> LossPmf {
+    let (mut out, lifted, infinity) = match direction {
+        Direction::Remove | Direction::Both => (
+            LossPmf {
+                base,
+                step,
+                mass,
+                infinity: 0.0,
+            },
+            below.0,
+            above.0,
+        ),
+        Direction::Add => (swap(mass, base, step), above.1, below.1),
+    };
+    out.mass[1] += lifted;
+    out.infinity = infinity;
+    out
 }
 
 /// No loss at all.
