@@ -176,6 +176,11 @@ pub const METHODS: &[Entry] = &[
         "finetune.update={kind=\"zeroth-order\"}",
     ),
     certified(
+        "DP-ZO with Laplace noise",
+        "Tang et al. 2024, arXiv 2401.04343",
+        "finetune.noise=\"exact-laplace\", finetune.update={kind=\"zeroth-order\"}",
+    ),
+    certified(
         "GEP, public anchors",
         "Yu et al. 2021, arXiv 2102.12677",
         "evaluate.dp_direct.update={kind=\"projection\"}",

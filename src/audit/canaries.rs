@@ -12,6 +12,8 @@
 //! The charge goes to a ledger of its own in a temporary folder. It spends nothing of the dataset's budget: no private
 //! record is read. Of it only the bounds leave, in a bundle.
 
+use std::f64::consts::{SQRT_2, TAU};
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -21,7 +23,7 @@ use super::one_run::{Design, Observed};
 use super::threshold::Sides;
 pub use crate::documents::{Claimed, Dirac, OnTheCurve};
 use crate::privacy::bounds::family::Family;
-use crate::privacy::{Ledger, PrivacyPlan};
+use crate::privacy::{Ledger, NoiseKind, PrivacyPlan};
 use crate::progress::Progress;
 use crate::training::clip::Clip;
 use crate::training::optimizer::Optimizer;
@@ -46,6 +48,7 @@ impl Claimed {
             steps: plan.steps(),
             delta: plan.delta(),
             slots: plan.slots(),
+            laplace: plan.noise() == NoiseKind::ExactLaplace,
         }
     }
 
@@ -55,9 +58,13 @@ impl Claimed {
     }
 
     /// Counts what step `step` shows of a canary, y = (its noised coordinate)/C, in its score: ln of the density of all that
-    /// was seen where it is in, over that where it is out. A step's e^u is N(y; 1, σ²)/N(y; 0, σ²).
+    /// was seen where it is in, over that where it is out. A step's e^u is N(y; 1, σ²)/N(y; 0, σ²), or the same of Laplace noise.
     fn see(&self, step: u64, y: f64, tally: &mut Tally) {
-        let u = (2.0 * y - 1.0) / (2.0 * self.noise_multiplier * self.noise_multiplier);
+        let sigma = self.noise_multiplier;
+        let u = match self.laplace {
+            false => (2.0 * y - 1.0) / (2.0 * sigma * sigma),
+            true => (2.0 * y - 1.0).clamp(-1.0, 1.0) * SQRT_2 / sigma,
+        };
         let Some(slots) = self.slots else {
             // ln(1 − q + q·e^u).
             tally.score += mixed(1.0 - self.sampling_rate, self.sampling_rate, u);
@@ -93,10 +100,11 @@ impl Claimed {
                             included && slot == step % slots
                         }
                     };
-                    // Box and Muller.
-                    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-                    let normal = radius * (std::f64::consts::TAU * rng.random::<f64>()).cos();
-                    let y = f64::from(u8::from(drawn)) + noise * self.noise_multiplier * normal;
+                    let deviates = match self.laplace {
+                        false => normal(&mut rng),
+                        true => laplace(&mut rng),
+                    };
+                    let y = f64::from(u8::from(drawn)) + noise * self.noise_multiplier * deviates;
                     self.see(step, y, &mut tally);
                 }
                 (tally.score, included)
@@ -135,6 +143,18 @@ impl Claimed {
             guesses: best.guesses * (canaries / rehearsed),
         }
     }
+}
+
+/// Of deviation 1, after Box and Muller.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (TAU * rng.random::<f64>()).cos()
+}
+
+/// Of deviation 1.
+fn laplace(rng: &mut ChaCha8Rng) -> f64 {
+    let u = rng.random::<f64>() - 0.5;
+    -u.signum() * (1.0 - 2.0 * u.abs()).max(f64::MIN_POSITIVE).ln() / SQRT_2
 }
 
 /// What has been seen of a canary.

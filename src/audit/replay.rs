@@ -19,6 +19,7 @@ use crate::models::LanguageModel;
 use crate::privacy::FLOAT_ALLOWANCE;
 use crate::progress::{Progress, Unit};
 use crate::records::{Encoded, Units};
+use crate::training::clip::Norm;
 use crate::training::contribution::Contribution;
 use crate::training::drawn::Batch;
 use crate::training::gradients::{Compute, Trainee};
@@ -100,8 +101,8 @@ impl Replaying<'_> {
                     state: (*name).into(),
                     record: (*record).into(),
                     tokens: x.iter().map(|r| r.tokens.len()).sum(),
-                    ratio: distance(&with, &without) / self.config.max_grad_norm,
-                    others: Some(distance(&others, &without) / self.config.max_grad_norm),
+                    ratio: self.distance(&with, &without) / self.config.max_grad_norm,
+                    others: Some(self.distance(&others, &without) / self.config.max_grad_norm),
                 });
                 done += 1;
                 task.set(done, &format!("batches of {size}"));
@@ -115,6 +116,11 @@ impl Replaying<'_> {
             self.config.micro_batch_size,
             begun.elapsed().as_secs_f64(),
         ))
+    }
+
+    /// In the norm that the noise hides.
+    fn distance(&self, a: &[f64], b: &[f64]) -> f64 {
+        Norm::under(self.config.noise).length(a.iter().zip(b).map(|(x, y)| x - y))
     }
 
     /// The units that are added: real ones and made-up ones, from the longest form that training admits.
@@ -183,8 +189,4 @@ impl Replaying<'_> {
         };
         trainer::way(self.config, len).ask(&Batch::new(&contribution, state, &units), at)
     }
-}
-
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt()
 }

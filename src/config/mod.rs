@@ -163,6 +163,9 @@ impl RunConfig {
     /// Refuses a mechanism without a proof, unless it is asked for as such (P11).
     fn proven(&self) -> Result<()> {
         let f = &self.finetune;
+        if f.noise == NoiseKind::ExactLaplace {
+            return self.laplace();
+        }
         if f.noise != NoiseKind::LaplaceMixture {
             return Ok(());
         }
@@ -184,6 +187,27 @@ impl RunConfig {
                 "finetune.risk bounds attacks by a proven curve, which finetune.noise = \"laplace-mixture\" has not",
             )
             .hint("leave out finetune.risk"));
+        }
+        Ok(())
+    }
+
+    /// Laplace noise goes with few numbers, whose sizes add up to what is bounded.
+    fn laplace(&self) -> Result<()> {
+        let (f, direct) = (&self.finetune, &self.evaluate.dp_direct);
+        let few = |update: &Update| matches!(update, Update::ZerothOrder { .. });
+        let synthesises = self.task == Task::Synthesise;
+        let classifies = self.evaluate.arms.contains(&ExtraArm::DpDirect);
+        if (synthesises && !few(&f.update)) || (classifies && !few(&direct.update)) {
+            return Err(Error::usage(
+                "finetune.noise = \"exact-laplace\" is for steps that show a few numbers, and a gradient is long: `update = { kind = \"zeroth-order\" }` shows few",
+            )
+            .hint("finetune.update is of the language model, evaluate.dp_direct.update of a classifier; \"exact-gaussian\" is for all"));
+        }
+        if f.sampler != Batching::Poisson || f.max_batch_size.is_some() {
+            return Err(Error::usage(
+                "finetune.noise = \"exact-laplace\" is accounted for with Poisson batches of any size",
+            )
+            .hint("leave out finetune.sampler and finetune.max_batch_size"));
         }
         Ok(())
     }

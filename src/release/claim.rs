@@ -1,7 +1,7 @@
 //! `privacy.json`: the claim for programs, in the order of NIST SP 800-226 (Near and Darais 2025): the guarantee, the
 //! algorithm, the deployment. `templates/privacy.schema.json` is its JSON Schema.
 
-use crate::config::{Clipping, Method, NoiseKind, Optimizer};
+use crate::config::{Clipping, Method, NoiseKind, Optimizer, Update};
 use crate::facts::attacks::Attacks;
 use crate::facts::wording;
 use crate::facts::{BaseModel, CanaryBound, Composed, Facts};
@@ -67,6 +67,9 @@ document! {
     pub struct Algorithm {
         public mechanism: String,
         public optimizer: Optimizer,
+        /// What a record shows in a step.
+        #[serde(default)]
+        public update: Update,
         public method: Method,
         public clipping: Clipping,
         public noise: NoiseKind,
@@ -181,6 +184,7 @@ impl Claim {
             algorithm: Algorithm {
                 mechanism: (facts.guarantee.training()).map_or("?".into(), |training| training.mechanism.clone()),
                 optimizer: f.optimizer,
+                update: f.update,
                 method: f.method,
                 clipping: f.clipping,
                 noise: f.noise,

@@ -111,6 +111,7 @@ fn entry(facts: &Facts) -> Value {
                     match config.finetune.noise {
                         NoiseKind::ExactGaussian => "Noise is an exact rounded Gaussian, drawn and added in integers, so that floating-point attacks are closed.",
                         NoiseKind::Gaussian => "Noise is Gaussian in floating point: attacks on floating point are outside the guarantee.",
+                        NoiseKind::ExactLaplace => "Noise is exact Laplace noise, rounded, drawn and added in integers, so that floating-point attacks are closed.",
                         NoiseKind::LaplaceMixture => "Noise is Laplace noise of mixed scales, which no proof covers: NOT A DP GUARANTEE.",
                     },
                     facts.program_version

@@ -2,15 +2,48 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{Clipping, FinetuneConfig};
+use crate::config::{Clipping, FinetuneConfig, NoiseKind};
 
 /// Stabiliser of AUTO-S where none is given (Bu et al. 2023, "Automatic clipping").
 pub const REGULARIZER: f64 = 0.01;
+
+/// In which norm a contribution is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// ‖v‖₂, which Gaussian noise hides.
+    Euclidean,
+    /// ‖v‖₁, which Laplace noise hides: of vectors that are short.
+    SumOfSizes,
+}
+
+impl Norm {
+    /// Of a vector, in f64.
+    pub fn of(self, v: &[f32]) -> f64 {
+        self.length(v.iter().map(|x| f64::from(*x)))
+    }
+
+    /// Of a vector's values.
+    pub fn length(self, values: impl Iterator<Item = f64>) -> f64 {
+        match self {
+            Norm::Euclidean => values.map(|x| x * x).sum::<f64>().sqrt(),
+            Norm::SumOfSizes => values.map(f64::abs).sum(),
+        }
+    }
+
+    /// In which contributions are bounded under `noise`.
+    pub fn under(noise: NoiseKind) -> Self {
+        match noise {
+            NoiseKind::ExactLaplace => Norm::SumOfSizes,
+            NoiseKind::ExactGaussian | NoiseKind::Gaussian | NoiseKind::LaplaceMixture => Norm::Euclidean,
+        }
+    }
+}
 
 /// A bound on the norm of a record's contribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clip {
     pub clipping: Clipping,
+    pub norm: Norm,
     /// C: the largest norm.
     pub max_grad_norm: f64,
     /// r of g·C / (‖g‖ + r), above 0: gradients much shorter than it are not drawn out to C.
@@ -22,6 +55,7 @@ impl Clip {
     pub fn new(clipping: Clipping, max_grad_norm: f64) -> Self {
         Clip {
             clipping,
+            norm: Norm::Euclidean,
             max_grad_norm,
             regularizer: REGULARIZER,
         }
@@ -31,6 +65,7 @@ impl Clip {
     pub fn of(config: &FinetuneConfig) -> Self {
         Clip {
             clipping: config.clipping,
+            norm: Norm::under(config.noise),
             max_grad_norm: config.max_grad_norm,
             regularizer: config.clipping_regularizer.unwrap_or(REGULARIZER),
         }

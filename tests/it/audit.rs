@@ -211,6 +211,16 @@ fn quick(epsilon: f64) -> PrivacyPlan {
     .unwrap()
 }
 
+/// The same with Laplace noise.
+fn with_laplace_noise(epsilon: f64) -> PrivacyPlan {
+    PrivacyPlan::calibrate(&PlanRequest {
+        expected_batch_size: 250,
+        noise: NoiseKind::ExactLaplace,
+        ..request(epsilon)
+    })
+    .unwrap()
+}
+
 /// A round and a half of eight steps of random allocation.
 fn allocated(epsilon: f64) -> PrivacyPlan {
     PrivacyPlan::calibrate(&PlanRequest {
@@ -418,6 +428,23 @@ fn random_allocation_keeps_its_claim_and_poisson_batches_with_its_noise_do_not()
     assert!(on_the_curve(&broken)[1] > 3.0, "{:?}", on_the_curve(&broken));
 }
 
+/// Coordinates are independent, and in each the noise is as exact as on one number.
+#[test]
+fn laplace_noise_keeps_its_claim_and_four_fifths_of_it_do_not() {
+    let plan = with_laplace_noise(3.0);
+    let claimed = Claimed::of(&plan);
+    let kept = judged(&plan, &claimed.simulate(1.0, 1_000_000, 5));
+    println!("laplace noise: {:?} of 3", on_the_curve(&kept));
+    let [one_run, threshold] = on_the_curve(&kept);
+    assert!(
+        one_run <= 3.0 && threshold <= 3.0 && threshold > 2.0,
+        "{one_run} {threshold}"
+    );
+    let broken = judged(&plan, &claimed.simulate(0.8, 1_000_000, 5));
+    println!("four fifths of it: {:?}", on_the_curve(&broken));
+    assert!(on_the_curve(&broken)[1] > 3.0, "{:?}", on_the_curve(&broken));
+}
+
 #[test]
 fn noise_that_is_a_tenth_short_is_found_out_by_the_whole_curve() {
     for epsilon in [1.0, 3.0, 8.0] {
@@ -435,7 +462,7 @@ fn noise_that_is_a_tenth_short_is_found_out_by_the_whole_curve() {
 /// Rehearsals and broken mechanisms are simulated: the simulation must be of the real thing.
 #[test]
 fn the_simulated_mechanism_looks_like_the_real_one() {
-    for plan in [full_batch(3.0), quick(8.0), allocated(3.0)] {
+    for plan in [full_batch(3.0), quick(8.0), allocated(3.0), with_laplace_noise(3.0)] {
         let real = observe(&plan, clip(Clipping::Flat), 100_000, Stop(&GO), &Silent).unwrap();
         let simulated = Claimed::of(&plan).simulate(1.0, 100_000, 2);
         let side = |seen: &Observed, included: bool| {

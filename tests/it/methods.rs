@@ -88,11 +88,17 @@ fn every_way_of_taking_steps_trains_a_classifier() {
         ("lora-fa", "{kind=\"flat\"}"),
         ("ia3", "{kind=\"flat\",ascent=\"record\",radius=0.1}"),
         ("bitfit", "{kind=\"zeroth-order\",directions=4}"),
+        ("bitfit", "{kind=\"zeroth-order\",directions=4} laplace"),
         ("bitfit", "{kind=\"projection\",directions=5}"),
         ("last-layer", "{kind=\"candidates\",directions=8}"),
         ("features", "{kind=\"normal-equations\"}"),
     ] {
         let place = place_with_public();
+        let noise = match update.contains("laplace") {
+            true => "finetune.noise=exact-laplace",
+            false => "finetune.noise=exact-gaussian",
+        };
+        let update = update.trim_end_matches(" laplace");
         let steps = match update.contains("normal") {
             true => "evaluate.dp_direct.steps=1",
             false => "evaluate.dp_direct.steps=3",
@@ -102,6 +108,7 @@ fn every_way_of_taking_steps_trains_a_classifier() {
             &format!("evaluate.dp_direct.update={update}"),
             "evaluate.dp_direct.public=public.csv",
             steps,
+            noise,
             match update.contains("candidates") {
                 true => "evaluate.dp_direct.toward={strength=0.5,reference=\"public\"}",
                 false => "evaluate.dp_direct.learning_rate=0.01",
@@ -224,6 +231,15 @@ fn what_does_not_go_together_is_refused_with_its_key() {
             "dp_direct",
         ),
         (&["finetune.clipping_regularizer=0.0"], "finetune.clipping_regularizer"),
+        (&["finetune.noise=exact-laplace"], "zeroth-order"),
+        (
+            &[
+                "finetune.noise=exact-laplace",
+                "evaluate.dp_direct.update={kind=\"zeroth-order\"}",
+                "finetune.sampler=random-allocation",
+            ],
+            "Poisson",
+        ),
     ] {
         let set = classify(settings);
         place
@@ -355,6 +371,11 @@ fn p5_the_audit_replays_a_language_models_steps_of_each_way() {
         &[
             "finetune.update={kind=\"zeroth-order\",directions=3}",
             "finetune.optimizer=sgd",
+        ],
+        &[
+            "finetune.update={kind=\"zeroth-order\",directions=3}",
+            "finetune.optimizer=sgd",
+            "finetune.noise=exact-laplace",
         ],
         &["finetune.optimizer=sgd", "finetune.momentum=0.9"],
         &["finetune.optimizer=model-mix"],

@@ -6,11 +6,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
+use super::laplace::RoundedLaplace;
 use super::mixture::Mixture;
 use super::normal::Rounded;
 use crate::{Error, Result};
 
-/// Largest share of C by which rounding to the grid may move a sum: √d · grid ≤ this · C.
+/// Largest share of C by which rounding to the grid may move a sum: √d · grid ≤ this · C, or d · grid in the sum of sizes.
 const GRID_SHARE: f64 = 1e-4;
 
 /// Share of C granted to floating point before the sum gets here: clip factors and norms in f32, partial sums of
@@ -28,6 +29,8 @@ pub enum NoiseKind {
     ExactGaussian,
     /// Floating-point normals; attacks on floating point are then outside the claim.
     Gaussian,
+    /// Exact Laplace deviates rounded to a grid, in integer arithmetic. Records are then bounded in the sum of sizes, ‖·‖₁.
+    ExactLaplace,
     /// Laplace noise of mixed scales. For research: no proof covers a clipped vector (P11).
     LaplaceMixture,
 }
@@ -37,6 +40,7 @@ pub enum NoiseKind {
 pub enum Law {
     ExactGaussian,
     Gaussian,
+    ExactLaplace,
     LaplaceMixture(Mixture),
 }
 
@@ -44,7 +48,7 @@ impl Law {
     /// What a release has beside steps of this law: one with a proof.
     pub fn beside(self) -> Law {
         match self {
-            Law::ExactGaussian | Law::LaplaceMixture(_) => Law::ExactGaussian,
+            Law::ExactGaussian | Law::ExactLaplace | Law::LaplaceMixture(_) => Law::ExactGaussian,
             Law::Gaussian => Law::Gaussian,
         }
     }
@@ -54,7 +58,16 @@ impl Law {
         match self {
             Law::ExactGaussian => NoiseKind::ExactGaussian,
             Law::Gaussian => NoiseKind::Gaussian,
+            Law::ExactLaplace => NoiseKind::ExactLaplace,
             Law::LaplaceMixture(_) => NoiseKind::LaplaceMixture,
+        }
+    }
+
+    /// Length of `d` ones, in the norm in which records are bounded.
+    fn length_of_ones(&self, d: usize) -> f64 {
+        match self {
+            Law::ExactLaplace => d as f64,
+            Law::ExactGaussian | Law::Gaussian | Law::LaplaceMixture(_) => (d as f64).sqrt(),
         }
     }
 }
@@ -92,7 +105,7 @@ impl Mechanism {
     pub fn privatize(&self, sum: &[f64], key: &Key) -> Result<Vec<f32>> {
         check_finite(sum)?;
         match self.law {
-            Law::ExactGaussian => {
+            Law::ExactGaussian | Law::ExactLaplace => {
                 let grid = self.gridded(sum.len())?;
                 let mut out = vec![0.0; sum.len()];
                 let chunks = out.par_chunks_mut(CHUNK).zip(sum.par_chunks(CHUNK)).enumerate();
@@ -101,7 +114,7 @@ impl Mechanism {
                     let mut rng = key.stream(stream as u64);
                     out.iter_mut()
                         .zip(sum)
-                        .for_each(|(o, s)| *o = self.on_grid(&grid, *s, grid.rounded.draw(&mut rng)));
+                        .for_each(|(o, s)| *o = self.on_grid(&grid, *s, grid.noise.draw(&mut rng)));
                 });
                 Ok(out)
             }
@@ -112,12 +125,12 @@ impl Mechanism {
     /// The noise of [`Mechanism::privatize`] for a sum of `d` values that is not there yet: the same draws.
     pub fn draw(&self, d: usize, key: &Key) -> Result<Drawn> {
         Ok(match self.law {
-            Law::ExactGaussian => {
+            Law::ExactGaussian | Law::ExactLaplace => {
                 let grid = self.gridded(d)?;
                 let mut out = vec![0; d];
                 out.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, out)| {
                     let mut rng = key.stream(stream as u64);
-                    out.iter_mut().for_each(|o| *o = grid.rounded.draw(&mut rng));
+                    out.iter_mut().for_each(|o| *o = grid.noise.draw(&mut rng));
                 });
                 Drawn::Exact(out)
             }
@@ -144,34 +157,44 @@ impl Mechanism {
         })
     }
 
-    /// The largest power of two with √d · grid ≤ [`GRID_SHARE`] · C.
+    /// The largest power of two with √d · grid ≤ [`GRID_SHARE`] · C, or d · grid in the sum of sizes.
     fn grid(&self, d: usize) -> f64 {
-        2f64.powi((GRID_SHARE * self.max_grad_norm / (d as f64).sqrt()).log2().floor() as i32)
+        2f64.powi(
+            (GRID_SHARE * self.max_grad_norm / self.law.length_of_ones(d))
+                .log2()
+                .floor() as i32,
+        )
     }
 
     fn gridded(&self, d: usize) -> Result<Gridded> {
         let d = d.max(1);
         let grid = self.grid(d);
-        // Rounding moves each of two neighbouring sums by at most grid/2 a coordinate: √d · grid together.
-        let sensitivity = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + (d as f64).sqrt() * grid;
-        // Up, and by one more for the rounding of this line.
-        let sigma = (self.noise_multiplier * sensitivity / grid).ceil() + 1.0;
-        // A conversion from floating point stops at the ends of u64, which the sampler refuses.
+        // Rounding moves each of two neighbouring sums by at most grid/2 a coordinate: √d · grid together, or d · grid.
+        let sensitivity = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + self.law.length_of_ones(d) * grid;
+        let deviation = self.noise_multiplier;
         #[cfg(mutants)]
-        let sigma = match crate::mutation::is(crate::mutation::Mutation::NoiseShort) {
-            true => 0.97 * sigma,
-            false => sigma,
+        let deviation = match crate::mutation::is(crate::mutation::Mutation::NoiseShort) {
+            true => 0.97 * deviation,
+            false => deviation,
         };
-        let Some(rounded) = Rounded::new(sigma as u64) else {
-            return Err(
-                Error::usage(format!("noise of {sigma:e} grid units is beyond the exact sampler"))
-                    .hint("a noise multiplier above a million is a mistake in the plan"),
-            );
+        // Up, and by one more for the rounding of this line. A conversion from floating point stops at the ends of u64, which the
+        // samplers refuse.
+        let units = |size: f64| ((size * sensitivity / grid).ceil() + 1.0) as u64;
+        let noise = match self.law {
+            Law::ExactLaplace => RoundedLaplace::new(units(2.0 * laplace_scale(deviation))).map(Exact::Laplace),
+            _ => Rounded::new(units(deviation)).map(Exact::Gaussian),
+        };
+        let Some(noise) = noise else {
+            return Err(Error::usage(format!(
+                "noise of {:e} grid units is beyond the exact sampler",
+                deviation * sensitivity / grid
+            ))
+            .hint("a noise multiplier above a million is a mistake in the plan"));
         };
         Ok(Gridded {
             grid,
             per_unit: grid.recip(),
-            rounded,
+            noise,
         })
     }
 
@@ -190,7 +213,7 @@ impl Mechanism {
     fn continuous(&self, sum: f64, noise: f64) -> f32 {
         let deviations = match self.law {
             Law::LaplaceMixture(_) => 1.0,
-            Law::ExactGaussian | Law::Gaussian => self.noise_multiplier,
+            Law::ExactGaussian | Law::ExactLaplace | Law::Gaussian => self.noise_multiplier,
         };
         let unit = deviations * self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE);
         ((sum + unit * noise) / self.expected_batch_size as f64) as f32
@@ -201,7 +224,28 @@ impl Mechanism {
 struct Gridded {
     grid: f64,
     per_unit: f64,
-    rounded: Rounded,
+    noise: Exact,
+}
+
+/// Noise in grid units.
+enum Exact {
+    Gaussian(Rounded),
+    Laplace(RoundedLaplace),
+}
+
+impl Exact {
+    #[inline]
+    fn draw(&self, rng: &mut ChaCha20Rng) -> i64 {
+        match self {
+            Exact::Gaussian(noise) => noise.draw(rng),
+            Exact::Laplace(noise) => noise.draw(rng),
+        }
+    }
+}
+
+/// The mean absolute value of Laplace noise with this standard deviation.
+pub fn laplace_scale(deviation: f64) -> f64 {
+    deviation / std::f64::consts::SQRT_2
 }
 
 impl Gridded {
@@ -240,6 +284,7 @@ fn check_finite(sum: &[f64]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::{KeySource, Purpose};
     use super::super::normal::tests::{Cells, DRAWS, LEAST_P, between, ks_p_value};
     use super::*;
 
@@ -269,7 +314,10 @@ mod tests {
     fn p12_the_noise_in_grid_units_is_what_is_charged_and_not_less() {
         let sigma = |z: f64, c: f64, d: usize| {
             let gridded = mechanism(Law::ExactGaussian, z, c).gridded(d).expect("a sampler");
-            (gridded.grid, gridded.rounded.sigma())
+            match gridded.noise {
+                Exact::Gaussian(noise) => (gridded.grid, noise.sigma()),
+                Exact::Laplace(_) => panic!("the law is Gaussian"),
+            }
         };
         // C = 1, d = 1: the grid is 2^-14, and 1.001 · 16384 + 1 = 16401.384.
         assert_eq!(sigma(1.0, 1.0, 1), (2f64.powi(-14), 16_403));
@@ -316,10 +364,34 @@ mod tests {
         }
     }
 
+    /// Of a vector the grid is finer: rounding may move every coordinate, and sizes add up.
+    #[test]
+    fn p12_laplace_noise_has_the_declared_deviation_and_pays_for_its_grid() {
+        let c = 0.5;
+        for (d, z) in [(1, 0.8), (16, 3.0), (DRAWS, 0.2)] {
+            let m = mechanism(Law::ExactLaplace, z, c);
+            assert!(d as f64 * m.grid(d) <= GRID_SHARE * c && d as f64 * m.grid(d) > 0.49 * GRID_SHARE * c);
+            let noise: Vec<f64> = (0..DRAWS.div_ceil(d))
+                .flat_map(|i| {
+                    let key = KeySource::Seeded(7).key("training", i as u64, Purpose::Noise);
+                    m.privatize(&vec![0.0; d], &key.expect("seeded")).expect("finite")
+                })
+                .map(|v| f64::from(v) * 4.0)
+                .collect();
+            let declared = z * (c * (1.0 + FLOAT_ALLOWANCE) + d as f64 * m.grid(d)) / 2f64.sqrt();
+            let cdf = |scale: f64| move |x: f64| 0.5 + 0.5 * x.signum() * -(-x.abs() / scale).exp_m1();
+            let p = |scale: f64| ks_p_value(noise.clone(), cdf(scale), cdf(scale));
+            assert!(p(declared) > LEAST_P, "{d} {z}: {:e}", p(declared));
+            for off in [0.98, 1.02] {
+                assert!(p(off * declared) < LEAST_P, "{d} {z} passes for {off} of its scale");
+            }
+        }
+    }
+
     #[test]
     fn p3_noise_drawn_before_its_sum_is_the_noise_drawn_with_it() {
         let sum: Vec<f64> = (0..2 * CHUNK + 5).map(|i| (i as f64).sin()).collect();
-        for law in [Law::ExactGaussian, Law::Gaussian] {
+        for law in [Law::ExactGaussian, Law::Gaussian, Law::ExactLaplace] {
             let (m, key) = (mechanism(law, 0.7, 1.0), Key::fixed(70));
             let together = m.privatize(&sum, &key).expect("finite");
             let before = m.draw(sum.len(), &key).expect("drawn");
@@ -330,7 +402,7 @@ mod tests {
     /// However many threads share the work: neither the values nor their independence depend on it.
     #[test]
     fn p12_noise_is_the_same_on_one_thread_and_repeats_in_no_chunk() {
-        for law in [Law::ExactGaussian, Law::Gaussian] {
+        for law in [Law::ExactGaussian, Law::Gaussian, Law::ExactLaplace] {
             let draw = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)

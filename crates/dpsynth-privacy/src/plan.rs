@@ -174,6 +174,7 @@ impl PrivacyPlan {
             noise_multiplier,
             truncation,
             slots,
+            laplace: r.noise == NoiseKind::ExactLaplace,
             laplace_mixture: None,
         };
         let target = Target::new(r.target_epsilon, delta)?;
@@ -192,6 +193,7 @@ impl PrivacyPlan {
                 })?;
                 let law = match kind {
                     NoiseKind::Gaussian => Law::Gaussian,
+                    NoiseKind::ExactLaplace => Law::ExactLaplace,
                     _ => Law::ExactGaussian,
                 };
                 (training(noise_multiplier), law)

@@ -284,6 +284,7 @@ mod tests {
     use super::*;
     use crate::config::{Ascent, Clipping};
     use crate::models::bert::classifier::Trained;
+    use crate::training::clip::Norm;
     use crate::training::ways::candidates::Candidates;
     use crate::training::ways::flat::Flat;
     use crate::training::ways::gradient::Gradient;
@@ -301,6 +302,13 @@ mod tests {
         texts.iter().enumerate().map(example).collect()
     }
 
+    fn in_sizes(clip: Clip) -> Clip {
+        Clip {
+            norm: Norm::SumOfSizes,
+            ..clip
+        }
+    }
+
     fn ways<'a>(encoder: &'a DirectEncoder, public_ones: &'a [Example]) -> Vec<(&'static str, Box<dyn Way + 'a>)> {
         let len = encoder.initial().len();
         let clip = Clip::new(Clipping::Flat, C);
@@ -310,6 +318,10 @@ mod tests {
             ("flat", Box::new(Flat::new(len, clip, 0.05, Ascent::Previous))),
             ("flat by record", Box::new(Flat::new(len, clip, 0.05, Ascent::Record))),
             ("zeroth order", Box::new(ZerothOrder::new(len, clip, 4, 1e-3))),
+            (
+                "zeroth order, sizes",
+                Box::new(ZerothOrder::new(len, in_sizes(clip), 4, 1e-3)),
+            ),
             ("projection", Box::new(Projection::new(len, clip, 3, gradients()))),
             ("candidates", Box::new(Candidates::new(len, clip, 3, gradients()))),
         ]
@@ -348,7 +360,10 @@ mod tests {
                     let optimizer = &optimizer;
                     way.ask(&batch, At { values, optimizer })
                 };
-                let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+                let norm = |v: &[f64]| match name.contains("sizes") {
+                    true => v.iter().map(|x| x.abs()).sum::<f64>(),
+                    false => v.iter().map(|x| x * x).sum::<f64>().sqrt(),
+                };
                 let alone: Vec<Vec<f64>> = (0..4).map(|unit| sum(&values, &[unit])).collect();
                 for own in &alone {
                     let norm = norm(own);

@@ -38,8 +38,6 @@ fn guarantee(said: &Claim) -> Option<&'static str> {
         Some(Sampler::Allocated { slots }) => 1.0 / slots as f64,
         _ => training.expected_batch_size as f64 / size,
     };
-    let noise = serde_json::to_value(said.algorithm.noise).ok();
-    let exact = noise.as_ref().and_then(Value::as_str) == Some("exact-gaussian");
     let wrong = [
         (
             "caveat",
@@ -64,7 +62,7 @@ fn guarantee(said: &Claim) -> Option<&'static str> {
         ),
         ("mechanism", said.algorithm.mechanism != training.mechanism),
         ("program", said.program.name != "dpsynth"),
-        ("noise", training.mechanism.starts_with("exact") != exact),
+        ("noise", training.noise() != Some(said.algorithm.noise)),
     ];
     wrong.into_iter().find_map(|(key, wrong)| wrong.then_some(key))
 }

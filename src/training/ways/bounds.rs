@@ -1,7 +1,7 @@
 //! How the vectors that records show are bounded before they add up (P5).
 
 use crate::machine::workers::Workers;
-use crate::training::clip::Clip;
+use crate::training::clip::{Clip, Norm};
 
 /// Bounds on the parts of a vector, such that the whole has norm C at most.
 #[derive(Clone, Debug)]
@@ -18,10 +18,14 @@ impl Bounds {
         }
     }
 
-    /// A bound on each of two parts, of norm C/√2: two releases of one vector, whose norm is C at most.
+    /// A bound on each of two parts, of norm C/√2, or C/2 where sizes add up: two releases of one vector, whose norm is C at most.
     pub fn halves(lengths: [usize; 2], clip: Clip) -> Self {
         let half = Clip {
-            max_grad_norm: clip.max_grad_norm / 2f64.sqrt(),
+            max_grad_norm: clip.max_grad_norm
+                / match clip.norm {
+                    Norm::Euclidean => 2f64.sqrt(),
+                    Norm::SumOfSizes => 2.0,
+                },
             ..clip
         };
         Bounds {
@@ -73,7 +77,7 @@ impl Bounds {
         let mut from = 0;
         for (len, clip) in &self.parts {
             let part = &vector[from..from + len];
-            let factor = clip.factor(super::norm(part)) * share;
+            let factor = clip.factor(clip.norm.of(part)) * share;
             // 0 · ∞ is not 0.
             if factor > 0.0 {
                 let places = sum[from..from + len].iter_mut().zip(part);
@@ -91,17 +95,22 @@ mod tests {
 
     #[test]
     fn p5_no_vector_adds_more_than_its_bound_however_it_is_parted() {
-        for clipping in [Clipping::Flat, Clipping::Automatic] {
-            for bounds in [
-                Bounds::whole(5, Clip::new(clipping, 0.7)),
-                Bounds::halves([2, 3], Clip::new(clipping, 0.7)),
-            ] {
+        let cases = [Clipping::Flat, Clipping::Automatic].map(|c| [Norm::Euclidean, Norm::SumOfSizes].map(|n| (c, n)));
+        for (clipping, norm) in cases.into_iter().flatten() {
+            let clip = Clip {
+                norm,
+                ..Clip::new(clipping, 0.7)
+            };
+            for bounds in [Bounds::whole(5, clip), Bounds::halves([2, 3], clip)] {
                 for scale in [1e-12, 0.3, 1.0, 1e20] {
                     let vector: Vec<f32> = (0..5).map(|i| scale * (i as f32 + 0.5).sin()).collect();
                     let mut sum = vec![0f64; 5];
                     bounds.add(&vector, 0.5, &mut sum);
-                    let norm = sum.iter().map(|v| v * v).sum::<f64>().sqrt();
-                    assert!(norm <= 0.35 * (1.0 + 1e-9), "{clipping:?} {scale}: {norm}");
+                    let length = match norm {
+                        Norm::Euclidean => sum.iter().map(|v| v * v).sum::<f64>().sqrt(),
+                        Norm::SumOfSizes => sum.iter().map(|v| v.abs()).sum(),
+                    };
+                    assert!(length <= 0.35 * (1.0 + 1e-9), "{clipping:?} {norm:?} {scale}: {length}");
                 }
                 let mut sum = vec![0f64; 5];
                 bounds.add(&[f32::NAN; 5], 1.0, &mut sum);

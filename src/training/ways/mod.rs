@@ -16,7 +16,7 @@ pub mod zeroth_order;
 
 pub use bounds::Bounds;
 
-use super::clip::Clip;
+use super::clip::{Clip, Norm};
 use super::optimizer::Optimizer;
 use crate::config::Update;
 
@@ -90,9 +90,9 @@ pub fn of<'a>(update: Update, len: usize, clip: Clip, public: Public<'a>) -> Box
 /// Gradients of public records at `values`, one for each that can be read.
 pub type Public<'a> = Box<dyn Fn(&[f32]) -> Vec<Vec<f32>> + 'a>;
 
-/// ‖v‖ in f64.
+/// ‖v‖₂ in f64.
 pub(crate) fn norm(v: &[f32]) -> f64 {
-    v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
+    Norm::Euclidean.of(v)
 }
 
 /// ⟨a, b⟩ in f64.

@@ -25,6 +25,9 @@ pub struct Step {
 /// More grid points than this are never built; the grid is made coarser instead, which stays on the safe side.
 const MAX_POINTS: f64 = 2_097_152.0;
 
+/// An atom within so many steps of the grid is on it.
+const ON_THE_GRID: f64 = 1e-9;
+
 const NODES_2: [(f64, f64); 2] = [(-0.577_350_269_189_625_8, 1.0), (0.577_350_269_189_625_8, 1.0)];
 const NODES_4: [(f64, f64); 4] = [
     (-0.861_136_311_594_052_6, 0.347_854_845_137_453_85),
@@ -332,12 +335,30 @@ impl Law {
         grid.put(0.0, first.mass * first.ratio, first.mass);
         // The cell that is being filled: its place on the grid, its masses, and P − e^target·Q, which is below 0 until it is full.
         let (mut index, mut p, mut q, mut excess) = (1.0, 0.0, 0.0, 0.0);
+        let unfilled = |grid: &mut Below, index: f64, p: f64, q: f64| {
+            if q > 0.0 {
+                // Towards less loss.
+                let steps_up = ((p / q).ln() - base) / step;
+                let index = match direction {
+                    Direction::Remove | Direction::Both => steps_up.floor().min(index),
+                    Direction::Add => steps_up.ceil().max(index),
+                };
+                grid.put(index, p, q);
+            }
+        };
         for atom in &atoms[1..] {
-            let (loss, mut left) = (atom.ratio.ln(), atom.mass);
+            let at = (atom.ratio.ln() - base) / step;
+            // What lies on the grid stays there: no cell takes of it.
+            if (at - at.round()).abs() < ON_THE_GRID {
+                unfilled(&mut grid, index, p, q);
+                grid.put(at.round(), atom.mass * atom.ratio, atom.mass);
+                (p, q, excess) = (0.0, 0.0, 0.0);
+                continue;
+            }
+            let mut left = atom.mass;
             while left > 0.0 {
-                let next = ((loss - base) / step).floor() + 1.0;
                 if q == 0.0 {
-                    index = next;
+                    index = at.floor() + 1.0;
                 }
                 let target = (base + index * step).exp();
                 let gain = (atom.ratio - target) * left;
@@ -351,15 +372,7 @@ impl Law {
                 (p, q, excess) = (0.0, 0.0, 0.0);
             }
         }
-        if q > 0.0 {
-            // Not full: towards less loss.
-            let steps_up = ((p / q).ln() - base) / step;
-            let index = match direction {
-                Direction::Remove | Direction::Both => steps_up.floor().min(index),
-                Direction::Add => steps_up.ceil().max(index),
-            };
-            grid.put(index, p, q);
-        }
+        unfilled(&mut grid, index, p, q);
         grid.pmf(base, step)
     }
 }

@@ -11,6 +11,7 @@ pub mod edgeworth;
 pub mod estimate;
 mod gaussian;
 pub mod gdp;
+mod laplace;
 mod pairs;
 pub mod pld;
 pub mod rdp;
@@ -90,6 +91,14 @@ pub enum Mechanism {
     },
     /// Laplace noise of scale `scale` > 0 on a scalar that one added or removed record moves by at most 1.
     Laplace {
+        /// The noise's mean absolute value over the sensitivity.
+        scale: f64,
+    },
+    /// Each record is drawn with probability `sampling_rate`; the sum of the drawn records' numbers (at most 1 in size) gets
+    /// Laplace noise of scale `scale`.
+    SampledLaplace {
+        /// q.
+        sampling_rate: f64,
         /// The noise's mean absolute value over the sensitivity.
         scale: f64,
     },
@@ -173,14 +182,18 @@ impl Phase {
     /// # Errors
     /// Usage, naming the value.
     pub fn laplace(scale: f64, times: u64) -> Result<Self> {
-        if !(scale >= 1.0 / MAX_PURE && scale.is_finite()) {
-            return Err(Error::usage(format!(
-                "the Laplace scale must be a number from {} up, not {scale}",
-                1.0 / MAX_PURE
-            ))
-            .hint("it is the noise's scale over the sensitivity: 1/epsilon"));
-        }
+        check_scale(scale)?;
         Self::repeated(Mechanism::Laplace { scale }, times)
+    }
+
+    /// Laplace noise of scale `scale` on one number of a batch: sampling rate in (0, 1], steps from 1 to [`MAX_STEPS`].
+    ///
+    /// # Errors
+    /// Usage, naming the value.
+    pub fn sampled_laplace(sampling_rate: f64, scale: f64, steps: u64) -> Result<Self> {
+        check_sampling_rate(sampling_rate)?;
+        check_scale(scale)?;
+        Self::repeated(Mechanism::SampledLaplace { sampling_rate, scale }, steps)
     }
 
     /// Any mechanism that is (epsilon, 0)-private when one record is added or removed, used `times` times.
@@ -240,6 +253,9 @@ impl Phase {
                 noise_multiplier,
             } => Self::allocated(slots, factor * noise_multiplier, steps),
             Mechanism::Laplace { scale } => Self::laplace(factor * scale, steps),
+            Mechanism::SampledLaplace { sampling_rate, scale } => {
+                Self::sampled_laplace(sampling_rate, factor * scale, steps)
+            }
             Mechanism::Pure { epsilon } => Self::pure(epsilon / factor, steps),
         }
     }
@@ -255,13 +271,29 @@ impl Phase {
     }
 }
 
-fn check_gaussian(sampling_rate: f64, noise_multiplier: f64) -> Result<()> {
-    if !(sampling_rate > 0.0 && sampling_rate <= 1.0) {
-        return Err(Error::usage(format!(
-            "the sampling rate must be above 0 and at most 1, not {sampling_rate}"
-        ))
-        .hint("it is the expected batch size over the number of records"));
+fn check_scale(scale: f64) -> Result<()> {
+    if scale >= 1.0 / MAX_PURE && scale.is_finite() {
+        return Ok(());
     }
+    Err(Error::usage(format!(
+        "the Laplace scale must be a number from {} up, not {scale}",
+        1.0 / MAX_PURE
+    ))
+    .hint("it is the noise's scale over the sensitivity: 1/epsilon"))
+}
+
+fn check_sampling_rate(sampling_rate: f64) -> Result<()> {
+    if sampling_rate > 0.0 && sampling_rate <= 1.0 {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the sampling rate must be above 0 and at most 1, not {sampling_rate}"
+    ))
+    .hint("it is the expected batch size over the number of records"))
+}
+
+fn check_gaussian(sampling_rate: f64, noise_multiplier: f64) -> Result<()> {
+    check_sampling_rate(sampling_rate)?;
     if !(noise_multiplier > 0.0 && noise_multiplier.is_finite()) {
         return Err(Error::usage(format!(
             "the noise multiplier must be a number above 0, not {noise_multiplier}"

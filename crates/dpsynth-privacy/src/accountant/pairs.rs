@@ -5,7 +5,9 @@
 //! Wang 2022, theorem 10). E_a is jointly convex and does not see translations, so a step may be bounded given whatever
 //! else happened in it, and what is conditioned on with the same probability on both sides may be revealed.
 
-use super::allocation::Round;
+use super::allocation::{Law, Round};
+use super::compose::Side;
+use super::laplace::SampledLaplace;
 use super::{Adjacency, Mechanism, Phase};
 use crate::{Error, Result};
 
@@ -311,8 +313,52 @@ pub enum Dominating {
     /// Pairs with the probabilities by which one of them is chosen, in public. The first is attained by some neighbours; more
     /// than one, and the others are an upper bound only.
     Pairs(Vec<(f64, Pair)>),
+    /// Known by the law of their ratio.
+    Ratio(Ratio),
+}
+
+/// What is known by the law of P/Q under Q.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ratio {
     /// Steps that share their sampling.
     Round(Round),
+    /// One number with Laplace noise.
+    Laplace(SampledLaplace),
+}
+
+impl Ratio {
+    /// From above, where it occurs `times` times and about `tail` of each may be lost.
+    pub fn above(&self, times: u64, tail: f64) -> Law {
+        match self {
+            Ratio::Round(round) => round.above(times, tail / round.steps as f64),
+            Ratio::Laplace(laplace) => laplace.above(),
+        }
+    }
+
+    /// The same from below.
+    pub fn below(&self, times: u64, tail: f64) -> Law {
+        match self {
+            Ratio::Round(round) => round.below(times, tail / round.steps as f64),
+            Ratio::Laplace(laplace) => laplace.below(),
+        }
+    }
+
+    /// What should be a multiple of the step of a grid from `side`, where much mass lies at two losses.
+    pub fn atoms_at(&self, side: Side) -> Option<f64> {
+        match (self, side) {
+            (Ratio::Round(_), _) => None,
+            (Ratio::Laplace(laplace), Side::Above) => Some(laplace.largest_loss()),
+            (Ratio::Laplace(laplace), Side::Below) => Some(laplace.losses_apart()),
+        }
+    }
+
+    /// ln E_Q (P/Q)^order for each order that is asked for, above 1: a bound, of the worse direction.
+    pub fn log_moments(&self) -> Box<dyn Fn(f64) -> f64> {
+        match self {
+            Ratio::Round(round) => Box::new(round.log_moments()),
+            Ratio::Laplace(laplace) => Box::new(laplace.log_moments()),
+        }
+    }
 }
 
 /// What dominates `phase`, and how often it is done.
@@ -365,12 +411,30 @@ pub fn dominating(phase: &Phase, adjacency: Adjacency) -> Result<Vec<(Dominating
             let of = |round: Round| match round.steps {
                 // One step knows no other.
                 1 => Dominating::Pairs(vec![(1.0, gaussian(1.0 / slots as f64, noise_multiplier))]),
-                _ => Dominating::Round(round),
+                _ => Dominating::Ratio(Ratio::Round(round)),
             };
             let rounds = Round::all(slots, noise_multiplier, phase.steps);
             return Ok(rounds.map(|(round, times)| (of(round), times)).collect());
         }
         Mechanism::Laplace { scale } => vec![(1.0, Pair::Laplace { scale: scale / twice })],
+        // Everybody takes part.
+        Mechanism::SampledLaplace {
+            sampling_rate: 1.0,
+            scale,
+        } => vec![(1.0, Pair::Laplace { scale: scale / twice })],
+        Mechanism::SampledLaplace { .. } if adjacency == Adjacency::ReplaceOne => {
+            return Err(Error::usage(
+                "Laplace noise on a number of some records is accounted for where a record is added or removed, not replaced",
+            )
+            .hint("Gaussian noise is accounted for in both"));
+        }
+        Mechanism::SampledLaplace { sampling_rate, scale } => {
+            let laplace = SampledLaplace {
+                q: sampling_rate,
+                scale,
+            };
+            return Ok(vec![(Dominating::Ratio(Ratio::Laplace(laplace)), phase.steps)]);
+        }
         Mechanism::Pure { epsilon } => vec![(
             1.0,
             Pair::Response {

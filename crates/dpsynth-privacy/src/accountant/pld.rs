@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::allocation::Law;
 use super::cells::{LossPmf, Step, mixture};
 use super::compose::{Composed, Side, TooFine, compose};
-use super::pairs::{Dominating, Pair, dominating};
+use super::pairs::{Dominating, Pair, Ratio, dominating};
 use super::{Adjacency, Bracket, Direction, Phase, check_delta, check_epsilon, check_phases, gaussian};
 use crate::{Error, Result};
 
@@ -179,7 +179,7 @@ struct Dominated {
     times: u64,
     /// For which delta.
     delta: f64,
-    /// Of a round, from above and from below, once it was asked for.
+    /// Of a ratio, from above and from below, once it was asked for.
     laws: [OnceLock<Law>; 2],
 }
 
@@ -210,20 +210,25 @@ impl Dominated {
             Dominating::Pairs(pairs) => {
                 Outcomes::Pairs(pairs.iter().map(|(w, pair)| (*w, Step::new(*pair, tail))).collect())
             }
-            Dominating::Round(_) => Outcomes::Round(self, tail),
+            Dominating::Ratio(_) => Outcomes::Ratio(self, tail),
         }
     }
 
-    /// Of a round.
+    fn ratio(&self) -> &Ratio {
+        match &self.of {
+            Dominating::Ratio(ratio) => ratio,
+            Dominating::Pairs(_) => unreachable!("pairs are no ratios"),
+        }
+    }
+
+    /// Of a ratio.
     fn law(&self, side: Side) -> &Law {
-        let Dominating::Round(round) = self.of else {
-            unreachable!("only rounds have laws");
-        };
-        // Of each of its steps a billionth of delta.
-        let tail = 1e-9 * self.delta / (self.times as f64 * round.steps as f64);
+        let ratio = self.ratio();
+        // A billionth of delta in all.
+        let tail = 1e-9 * self.delta / self.times as f64;
         match side {
-            Side::Above => self.laws[0].get_or_init(|| round.above(self.times, tail)),
-            Side::Below => self.laws[1].get_or_init(|| round.below(self.times, tail)),
+            Side::Above => self.laws[0].get_or_init(|| ratio.above(self.times, tail)),
+            Side::Below => self.laws[1].get_or_init(|| ratio.below(self.times, tail)),
         }
     }
 }
@@ -232,7 +237,7 @@ impl Dominated {
 fn symmetric(parts: &[Dominated]) -> bool {
     parts.iter().all(|part| match &part.of {
         Dominating::Pairs(pairs) => pairs.iter().all(|(_, pair)| pair.symmetric()),
-        Dominating::Round(_) => false,
+        Dominating::Ratio(_) => false,
     })
 }
 
@@ -259,10 +264,10 @@ fn tail(parts: &[Dominated], delta: f64) -> f64 {
     (1e-9 * delta / steps).max(1e-280)
 }
 
-/// What happens once: pairs and how probable each is, or a round.
+/// What happens once: pairs and how probable each is, or a ratio.
 enum Outcomes<'a> {
     Pairs(Vec<(f64, Step)>),
-    Round(&'a Dominated, f64),
+    Ratio(&'a Dominated, f64),
 }
 
 /// A part of the phases.
@@ -284,8 +289,8 @@ impl Part<'_> {
             }
             // The first pair alone is what some neighbours attain.
             (Side::Below, Outcomes::Pairs(several)) => several[0].1.optimistic(step, direction),
-            (Side::Above, Outcomes::Round(round, tail)) => round.law(side).pessimistic(step, direction, *tail),
-            (Side::Below, Outcomes::Round(round, tail)) => round.law(side).optimistic(step, direction, *tail),
+            (Side::Above, Outcomes::Ratio(ratio, tail)) => ratio.law(side).pessimistic(step, direction, *tail),
+            (Side::Below, Outcomes::Ratio(ratio, tail)) => ratio.law(side).optimistic(step, direction, *tail),
         }
     }
 
@@ -293,18 +298,18 @@ impl Part<'_> {
     fn affordable(&self, step: f64) -> f64 {
         match &self.outcomes {
             Outcomes::Pairs(pairs) => pairs.iter().map(|(_, s)| s.affordable(step)).fold(step, f64::max),
-            Outcomes::Round(round, tail) => round.law(Side::Above).affordable(step, *tail),
+            Outcomes::Ratio(ratio, tail) => ratio.law(Side::Above).affordable(step, *tail),
         }
     }
 
     /// Where atoms lie that can be put on the grid.
-    fn atoms_at(&self) -> Option<f64> {
+    fn atoms_at(&self, side: Side) -> Option<f64> {
         match &self.outcomes {
             Outcomes::Pairs(pairs) => {
                 let atoms = pairs.iter().filter_map(|(_, s)| s.atoms_at());
                 atoms.reduce(f64::max)
             }
-            Outcomes::Round(..) => None,
+            Outcomes::Ratio(of, _) => of.ratio().atoms_at(side),
         }
     }
 }
@@ -328,7 +333,7 @@ impl<'a> Losses<'a> {
             Part {
                 sketch: match &outcomes {
                     Outcomes::Pairs(pairs) => pairs.iter().flat_map(weighted).collect(),
-                    Outcomes::Round(round, tail) => round.law(Side::Above).sketch(direction, *tail),
+                    Outcomes::Ratio(ratio, tail) => ratio.law(Side::Above).sketch(direction, *tail),
                 },
                 outcomes,
                 times: p.times,
@@ -465,7 +470,7 @@ impl<'a> Losses<'a> {
         let mut step = self.parts.iter().map(|p| p.affordable(step)).fold(step, f64::max);
         loop {
             // Atoms on the grid have no error at all: the most frequent ones are put there.
-            let atoms = self.parts.iter().filter_map(|p| Some((p.atoms_at()?, p.times)));
+            let atoms = self.parts.iter().filter_map(|p| Some((p.atoms_at(side)?, p.times)));
             let aligned = match atoms.filter(|(loss, _)| *loss >= step).max_by_key(|(_, times)| *times) {
                 Some((loss, _)) => loss / (loss / step).ceil(),
                 None => step,

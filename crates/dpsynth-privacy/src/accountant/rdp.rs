@@ -2,7 +2,8 @@
 //! spends budget once something was charged; at the best order they stand beside [`super::pld`] for comparison.
 //!
 //! For the Poisson-subsampled Gaussian after Mironov, Talwar and Zhang 2019, whose theorem 5 shows that a record removed
-//! is the worse case; for random allocation see [`super::allocation`]; for Laplace noise and randomised response after Mironov 2017, proposition 6 and table II.
+//! is the worse case; for random allocation see [`super::allocation`], for Laplace noise on a batch's number [`super::laplace`];
+//! for Laplace noise and randomised response after Mironov 2017, proposition 6 and table II.
 
 use statrs::function::gamma::ln_gamma;
 
@@ -136,7 +137,7 @@ fn divergence(phases: &[Phase], adjacency: Adjacency, sampled: LogMoment) -> Res
                     .map(|(weight, pair)| weight.ln() + log_moment(pair, order, sampled));
                 log_sum_exp(&moments.collect::<Vec<_>>())
             }),
-            Dominating::Round(round) => Box::new(round.log_moments()),
+            Dominating::Ratio(ratio) => ratio.log_moments(),
         }
     };
     let mut parts = Vec::new();

@@ -149,6 +149,7 @@ impl From<First> for RunParameters {
             noise_multiplier: first.noise_multiplier,
             truncation: first.truncation,
             slots: None,
+            laplace: false,
             laplace_mixture: None,
         };
         let release = |name: &str, mechanism: Mechanism, times: u64| Release {

@@ -169,7 +169,7 @@ mechanisms! {
     released as TRAINING = "training",
     proof Proof::Certified(
         "Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism; of random allocation Chua et \
-         al. 2025, balls and bins"
+         al. 2025, balls and bins; of Laplace noise docs/privacy.md"
     );
 
     /// The noisy counts of the labels.
@@ -508,6 +508,7 @@ mod tests {
             noise_multiplier: 0.9,
             truncation: None,
             slots: None,
+            laplace: false,
             laplace_mixture: None,
         };
         [
@@ -551,6 +552,16 @@ mod tests {
         (training, Law::LaplaceMixture(mixture))
     }
 
+    /// The first of them, with Laplace noise.
+    fn with_laplace_noise() -> (Release, Law) {
+        let [mut training, ..] = examples();
+        let Mechanism::SubsampledGaussian(numbers) = &mut training.mechanism else {
+            panic!("training comes first")
+        };
+        numbers.laplace = true;
+        (training, Law::ExactLaplace)
+    }
+
     fn training_noise(law: Law) -> noise::Mechanism {
         noise::Mechanism {
             law,
@@ -564,7 +575,7 @@ mod tests {
     #[test]
     fn p8_what_each_mechanism_says_costs_what_it_was_charged_for() {
         let certified = examples().map(|release| (release, Law::ExactGaussian));
-        for (release, law) in certified.into_iter().chain([for_research()]) {
+        for (release, law) in certified.into_iter().chain([with_laplace_noise(), for_research()]) {
             let stated = release.mechanism.state(release.times, &training_noise(law));
             let charged = release.phase(release.times).expect("accounted for").expect("uses");
             let sampler = release.mechanism.sampler().unwrap_or("none".into());
@@ -598,7 +609,7 @@ mod tests {
     /// A ledger's line says everything of a release, and reads back: a number called `times` or `name` would be lost.
     #[test]
     fn p7_a_ledger_reads_back_every_release() {
-        for releases in [examples().into(), vec![for_research().0]] {
+        for releases in [examples().into(), vec![with_laplace_noise().0], vec![for_research().0]] {
             let parameters = RunParameters {
                 delta: 1e-5,
                 private: true,

@@ -1,4 +1,5 @@
-//! Sums over a batch that is drawn in secret, with Gaussian noise: a step of training. For research, with noise that is only counted like it.
+//! Sums over a batch that is drawn in secret, with Gaussian noise, or Laplace noise where few numbers are summed: a step of training. For
+//! research, with noise that is only counted like it.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use crate::keys::{Key, Purpose};
 use crate::mixture::Mixture;
 #[cfg(mutants)]
 use crate::mutation::{Mutation, current};
-use crate::noise::{self, Drawn, NoiseKind};
+use crate::noise::{self, Drawn, NoiseKind, laplace_scale};
 use crate::number::significant;
 use crate::sampler;
 use crate::unit::Unit;
@@ -34,6 +35,9 @@ pub struct SubsampledGaussian {
     /// Where batches are drawn by random allocation: steps of a round, one over the sampling rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u64>,
+    /// Whether the noise is Laplace noise of that deviation, and contributions are bounded in the sum of sizes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub laplace: bool,
     /// Where the noise is Laplace noise of mixed scales (P11): the multiplier is then that of the Gaussian noise that hides a
     /// difference which is spread over very many coordinates as well, and no better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +59,14 @@ impl Describe for SubsampledGaussian {
             && (self.truncation.is_some() || !mixture.is_counted_by(self.noise_multiplier))
         {
             return Err(Error::usage("no plan has noise of such a mixture"));
+        }
+        if self.laplace {
+            if self.drawn_by() != Some(Sampler::Poisson) || self.laplace_mixture.is_some() {
+                return Err(Error::usage(
+                    "Laplace noise is accounted for with Poisson batches of any size",
+                ));
+            }
+            return Phase::sampled_laplace(self.sampling_rate, laplace_scale(self.noise_multiplier), times);
         }
         match self.drawn_by() {
             None => Err(Error::usage("no plan has random allocation cut to a largest batch")),
@@ -128,12 +140,13 @@ impl Describe for SubsampledGaussian {
 }
 
 /// Each kind of noise as a guarantee names it, with what it leaves out.
-const NOISES: [(NoiseKind, &str); 3] = [
+const NOISES: [(NoiseKind, &str); 4] = [
     (NoiseKind::ExactGaussian, "exact rounded Gaussian noise"),
     (
         NoiseKind::Gaussian,
         "Gaussian noise in floating point (attacks on floating point are outside the claim)",
     ),
+    (NoiseKind::ExactLaplace, "exact rounded Laplace noise"),
     (
         NoiseKind::LaplaceMixture,
         "Laplace noise of mixed scales in floating point (the noise multiplier is an estimate)",
@@ -227,6 +240,16 @@ document! {
     }
 }
 
+impl SubsampledGaussianStated {
+    /// Which noise it names; none where no plan has it.
+    pub fn noise(&self) -> Option<NoiseKind> {
+        NOISES
+            .iter()
+            .find(|(_, name)| *name == self.mechanism)
+            .map(|(kind, _)| *kind)
+    }
+}
+
 impl Says for SubsampledGaussianStated {
     fn uses(&self) -> u64 {
         self.steps
@@ -238,10 +261,10 @@ impl Says for SubsampledGaussianStated {
 
     fn phase(&self, sampler: &str) -> Result<Phase> {
         let strange = |key: &str| Err(Error::usage(format!("`{key}` is not what a plan says")));
-        let Some((kind, _)) = NOISES.iter().find(|(_, name)| *name == self.mechanism) else {
+        let Some(kind) = self.noise() else {
             return strange("mechanism");
         };
-        if (*kind == NoiseKind::LaplaceMixture) != self.laplace_mixture.is_some() {
+        if (kind == NoiseKind::LaplaceMixture) != self.laplace_mixture.is_some() {
             return strange("laplace_mixture");
         }
         if !(self.max_grad_norm > 0.0 && self.max_grad_norm.is_finite()) {
@@ -261,6 +284,7 @@ impl Says for SubsampledGaussianStated {
             noise_multiplier: self.noise_multiplier,
             truncation,
             slots,
+            laplace: kind == NoiseKind::ExactLaplace,
             laplace_mixture: self.laplace_mixture,
         };
         stated.phase(self.steps)
@@ -355,7 +379,8 @@ impl ChargedStep {
 
     /// (clipped sum + noise) / expected batch size.
     ///
-    /// `clipped_sum` [d] is the sum over `members` of vectors with norm at most C, zeros for an empty batch. The noise's
+    /// `clipped_sum` [d] is the sum over `members` of vectors with norm at most C, zeros for an empty batch; with Laplace noise
+    /// it is the sum of their sizes, ‖·‖₁, that is at most C. The noise's
     /// standard deviation is the noise multiplier times C(1 + slack), where the slack pays for the rounding to the grid
     /// and for floating-point error before it (rule P12). The divisor is public (rule P2). There is no second draw
     /// (rule P3): the step is consumed.

@@ -389,6 +389,7 @@ fn plan(text: &str) -> Vec<Phase> {
             "gaussian" => Phase::new(n[0], n[1], n[2] as u64),
             "truncated" => Phase::truncated(n[0], n[1], n[2] as u64, n[3] as u64, n[4] as u64),
             "laplace" => Phase::laplace(n[0], n[1] as u64),
+            "sampled" => Phase::sampled_laplace(n[0], n[1], n[2] as u64),
             _ => Phase::pure(n[0], n[1] as u64),
         }
         .expect("valid")
@@ -413,7 +414,7 @@ fn other_mechanisms_adjacencies_and_plans_agree_with_the_reference() {
         assert!(bracket.epsilon_lower <= reference * (1.0 + 1e-9), "{line}: {bracket:?}");
         seen += 1;
     }
-    assert_eq!(seen, 75);
+    assert_eq!(seen, 96);
 }
 
 /// k-fold randomised response is binomial.
@@ -450,6 +451,100 @@ fn pure_mechanisms_bracket_their_closed_form() {
         let doubled = pld::epsilon(&[Phase::pure(2.0 * each, times).expect("valid")], AddOrRemoveOne, delta);
         assert_eq!(replaced, doubled.expect("valid"));
     }
+}
+
+/// E_a(P‖Q) of Laplace noise on several numbers that a record moves by `shifts`, in scales of the noise, with a = e^`loss`. On a
+/// grid of outputs, of which each number's losses are known in closed form.
+fn hockey_stick(shifts: &[f64], loss: f64) -> f64 {
+    const CELLS: usize = 4_000;
+    // Of a number: (loss, mass under Q).
+    let of = |shift: &f64| -> Vec<(f64, f64)> {
+        let cell = |i: usize| {
+            let [from, to] = [i, i + 1].map(|i| shift * i as f64 / CELLS as f64);
+            (from + to - shift, 0.5 * ((-from).exp() - (-to).exp()))
+        };
+        let ends = [(-shift, 0.5), (*shift, 0.5 * (-shift).exp())];
+        ends.into_iter().chain((0..CELLS).map(cell)).collect()
+    };
+    let [first, rest @ ..] = shifts else { panic!("a number") };
+    match rest {
+        [] => of(first).iter().map(|(l, m)| m * (l.exp() - loss.exp()).max(0.0)).sum(),
+        // E over the others of e^l·(W − a/e^l)₊.
+        [second] => {
+            let exact = |shift: f64, loss: f64| match loss {
+                _ if loss >= shift => 0.0,
+                _ if loss <= -shift => 1.0 - loss.exp(),
+                _ => 1.0 - (0.5 * (loss - shift)).exp(),
+            };
+            of(first)
+                .iter()
+                .map(|(l, m)| m * l.exp() * exact(*second, loss - l))
+                .sum()
+        }
+        _ => panic!("two numbers are enough"),
+    }
+}
+
+/// What lets a vector be accounted for by one number: to move two numbers by a and b shows less than to move one by a + b.
+#[test]
+fn laplace_noise_hides_a_parted_difference_better_than_a_whole_one() {
+    for whole in [0.1, 1.0, 3.0, 8.0] {
+        for share in [0.01, 0.2, 0.5] {
+            for loss in [-0.99, -0.5, 0.0, 0.3, 0.7, 0.95].map(|share| share * whole) {
+                let parted = hockey_stick(&[share * whole, (1.0 - share) * whole], loss);
+                let one = hockey_stick(&[whole], loss);
+                let closed = 1.0 - (0.5 * (loss - whole)).exp();
+                assert!(
+                    (one - closed).abs() < 1e-5 * closed,
+                    "{whole} {loss}: {one}, not {closed}"
+                );
+                assert!(
+                    parted <= one * (1.0 + 1e-5),
+                    "{whole} {share} {loss}: {parted} above {one}"
+                );
+            }
+        }
+    }
+    // And it is less indeed.
+    assert!(hockey_stick(&[0.5, 0.5], 0.0) < 0.8 * hockey_stick(&[1.0], 0.0));
+}
+
+#[test]
+fn laplace_noise_on_a_drawn_number_keeps_the_laws_of_any_account() {
+    let of = |q, scale, steps| Phase::sampled_laplace(q, scale, steps).expect("valid");
+    let at = |phases: &[Phase]| pld::epsilon(phases, AddOrRemoveOne, 1e-6).expect("valid");
+    // Where everybody takes part it is the mechanism without a draw.
+    assert_eq!(at(&[of(1.0, 0.7, 9)]), at(&[Phase::laplace(0.7, 9).expect("valid")]));
+    // One step by hand: δ = q·δ₀ with e^ε = 1 + q·(e^ε₀ − 1), where a record is taken away.
+    let (q, scale, delta) = (0.1, 0.25, 1e-6);
+    let inner = 1.0 / scale + 2.0 * f64::ln_1p(-delta / q);
+    let by_hand = (q * inner.exp_m1()).ln_1p();
+    let bracket = at(&[of(q, scale, 1)]);
+    assert!(
+        bracket.epsilon >= by_hand * (1.0 - 1e-9) && bracket.epsilon_lower <= by_hand * (1.0 + 1e-9),
+        "{bracket:?}, not {by_hand}"
+    );
+    // Brackets are narrow, at the ends of the range too; steps cost, noise saves, and Rényi's account holds.
+    for (q, scale, steps) in [
+        (0.01, 0.3, 30),
+        (0.04, 1.0, 120),
+        (1e-4, 0.04, 5),
+        (1e-6, 0.5, 1_000_000),
+        (0.3, 300.0, 10_000),
+    ] {
+        let bracket = at(&[of(q, scale, steps)]);
+        assert!(
+            bracket.epsilon - bracket.epsilon_lower <= 2e-3 * bracket.epsilon + 1e-3,
+            "{q} {scale} {steps}: {bracket:?}"
+        );
+        assert!(at(&[of(q, scale, steps + steps.div_ceil(10))]).epsilon > bracket.epsilon);
+        assert!(at(&[of(q, 1.1 * scale, steps)]).epsilon < bracket.epsilon);
+        let renyi = rdp::epsilon(&[of(q, scale, steps)], AddOrRemoveOne, 1e-6).expect("valid");
+        assert!(renyi.epsilon >= bracket.epsilon * (1.0 - 1e-6), "{renyi:?} {bracket:?}");
+    }
+    let replaced = pld::epsilon(&[of(0.1, 1.0, 3)], ReplaceOne, 1e-6).expect_err("no account");
+    assert!(replaced.told().message.contains("Laplace noise"), "{replaced}");
+    assert!(Phase::sampled_laplace(0.0, 1.0, 1).is_err() && Phase::sampled_laplace(0.5, 0.0, 1).is_err());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dpsynth_privacy::accountant::{Adjacency, pld};
+use dpsynth_privacy::accountant::{Adjacency, Phase, pld};
 use dpsynth_privacy::{
     Batches, COPY_GATE, Guarantee, LABELS, LEXICON, LabelCounts, LabelScorer, LabelTokens, Ledger, NoiseKind,
     PlanRequest, PrivacyPlan, PrivateRun, Release, SCORER, TRAINING, Unit, UnitCount, find_ledger,
@@ -759,6 +759,63 @@ fn p3_each_sum_over_all_units_has_one_draw_of_noise() {
     }
     let together: f64 = noise[0].iter().zip(&noise[1]).map(|(a, b)| a * b).sum::<f64>() / 20_000.0;
     assert!(together.abs() < 3.0, "{together}");
+}
+
+/// Laplace noise is planned, said, charged and drawn as such.
+#[test]
+fn p1_p12_laplace_noise_is_what_the_plan_accounts_for() {
+    let request = PlanRequest {
+        noise: NoiseKind::ExactLaplace,
+        ..request()
+    };
+    let plan = plan(&request);
+    let statement = plan.statement(plan.steps());
+    assert!(
+        statement.to_string().contains("exact rounded Laplace noise"),
+        "{statement}"
+    );
+    assert!(
+        statement.epsilon <= request.target_epsilon && statement.epsilon > 0.99 * request.target_epsilon,
+        "{statement:?}"
+    );
+    let scale = plan.noise_multiplier() / 2f64.sqrt();
+    let phases = statement.phases().expect("accounted for");
+    assert_eq!(
+        phases,
+        [Phase::sampled_laplace(plan.sampling_rate(), scale, plan.steps()).expect("valid")]
+    );
+    // Said to be Gaussian, it would cost another epsilon.
+    let mut values = statement.values();
+    values["mechanism"] = "exact rounded Gaussian noise".into();
+    let said = Guarantee::read(values)
+        .expect("reads")
+        .0
+        .phases()
+        .expect("accounted for");
+    assert_ne!(said, phases);
+    let again = pld::epsilon(&said, Adjacency::AddOrRemoveOne, statement.delta).expect("valid");
+    assert!((again.epsilon / statement.epsilon - 1.0).abs() > 0.01, "{again:?}");
+
+    // What is drawn: mean size σ/√2 · C over the batch size, a coordinate at a time.
+    let folder = folder();
+    let mut run = begin(&plan, folder.path(), "laplace", 10);
+    let step = run.charge(TRAINING).expect("charges");
+    let noise = step.privatize(&[0.0; 100_000]).expect("finite");
+    let size = noise.iter().map(|v| f64::from(v.abs())).sum::<f64>() / noise.len() as f64;
+    let expected = scale * plan.max_grad_norm() / plan.expected_batch_size() as f64;
+    assert!((size / expected - 1.0).abs() < 0.015, "{size}, not {expected}");
+    drop(run);
+    let (_, ledger) = find_ledger(folder.path(), "abc123").expect("reads").expect("found");
+    assert!(ledger.charged_epsilon().expect("accounted for") > 0.0 && ledger.unproven().is_none());
+
+    for batches in [Batches::AtMost(1_000), Batches::Allocated] {
+        let asked = PlanRequest {
+            batches,
+            ..request.clone()
+        };
+        let refused = PrivacyPlan::calibrate(&asked).expect_err("no account");
+        assert!(refused.told().message.contains("Poisson"), "{refused}");
+    }
 }
 
 /// Noise without a proof says so in every form of the claim, and its own account is no epsilon of a guarantee.
