@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# The methods of the papers at one epsilon, side by side: SST-2 by MiniLM, three seeds a row.
+# The methods of the papers at one epsilon, side by side, three seeds a row: classifiers of SST-2 by MiniLM, or, of a pipeline that
+# draws records, language models by the loss of a token.
 #   benches/methods.sh [EPSILON [PIPELINE]]
 # The noise is another in each run, which is what the three are for; the budget, batches and steps are the same in all rows but
 # where the method says otherwise. ROWS="adamw flat" picks rows, SEEDS=1 takes one, ARGS go to every run. PUBLIC names a file of
-# public records, for the rows that take some; BATCH is the normal equations' one batch.
+# public records, for the rows that take some; BATCH is the normal equations' one batch. Time is the processors' own, so that what
+# runs beside counts for little.
 set -euo pipefail
 
 epsilon=${1:-3}
 pipeline=${2:-pipelines/sst2-direct.toml}
-program=${PROGRAM:-${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dpsynth/target}/release/dpsynth}
+target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/dpsynth/target}/release
+program=${PROGRAM:-$target/dpsynth}
+signal=${SIGNAL:-$target/examples/label_signal}
 out=${OUT:-runs/methods}/$(basename "$pipeline" .toml)-$epsilon
 public=${PUBLIC:-}
 mkdir -p "$out"
+grep -q '^task = "classify"' "$pipeline" && task=classify || task=synthesise
 
 # row NAME SETTINGS…
 row() {
@@ -22,25 +27,53 @@ row() {
         [ -e "$out/$name-$seed.json" ] && continue
         local settings=()
         for setting in "$@"; do settings+=(--set "$setting"); done
-        local began=$SECONDS
-        "$program" run "$pipeline" --profile quick --runs-dir "$out/work" --set name="$name-$seed" \
-            --set finetune.epsilon="$epsilon" ${ARGS:-} "${settings[@]}" >"$out/$name-$seed.log" 2>&1
-        python3 - "$out/work/$name-$seed-quick/report.json" $((SECONDS - began)) >"$out/$name-$seed.json" <<'PY'
-import json, sys
-report = json.load(open(sys.argv[1]))
-of = report["references"][0]
-p = of["privacy"]
-print(json.dumps({"accuracy": of["accuracy"], "macro_f1": of["macro_f1"], "seconds": int(sys.argv[2]),
-                  "noise_multiplier": p["noise_multiplier"], "epsilon": p["epsilon"], "delta": p["delta"]}))
+        python3 - "$task" "$program" "$signal" "$out" "$name-$seed" "$pipeline" --profile quick --runs-dir "$out/work" \
+            --set name="$name-$seed" --set finetune.epsilon="$epsilon" ${ARGS:-} "${settings[@]}" <<'PY'
+import json, os, resource, shutil, subprocess, sys
+task, program, signal, out, name, *rest = sys.argv[1:]
+run, log = f"{out}/work/{name}-quick", open(f"{out}/{name}.log", "w")
+
+
+def call(*command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=log, stderr=log, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if task == "classify":
+    seconds = call(program, "run", *rest)
+    of = json.load(open(f"{run}/report.json"))["references"][0]
+    found, p = {"accuracy": of["accuracy"]}, of["privacy"]
+else:
+    call(program, "prepare", *rest)
+    seconds = call(program, "finetune", *rest)
+    p = json.load(open(f"{run}/model/privacy.json"))
+# Of the largest of what ran: before anything is scored, that is training.
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+if task != "classify":
+    lines = subprocess.run([signal, run], capture_output=True, text=True, check=True).stdout.splitlines()
+    of = {line.split(", ")[1]: line.split(", ") for line in lines[1:]}
+    found = {"loss": float(of["trained"][2]), "base": float(of["base"][2]), "auc": float(of["trained"][3])}
+found |= {"seconds": seconds, "peak": peak}
+found |= {key: p[key] for key in ("noise_multiplier", "epsilon", "delta")}
+json.dump(found, open(f"{out}/{name}.json", "w"))
+shutil.rmtree(run)
 PY
-        rm -rf "$out/work/$name-$seed-quick"
     done
 }
 
-# Ways, optimizers and clipping on frozen vectors, where a run takes half a minute; step sizes were not searched.
-on=evaluate.dp_direct.method=features
-update=evaluate.dp_direct.update
-rate=evaluate.dp_direct.learning_rate
+update=finetune.update
+rate=finetune.learning_rate
+if [ $task = classify ]; then
+    # Ways, optimizers and clipping on frozen vectors, where a run takes half a minute; step sizes were not searched.
+    on=evaluate.dp_direct.method=features
+    update=evaluate.dp_direct.update
+    rate=evaluate.dp_direct.learning_rate
+else
+    # An adapter of rank 16; the objective is the text alone, which all ways know.
+    on=finetune.objective.contrast=0
+fi
 row adamw $on
 row sgd $on 'finetune.optimizer="sgd"' finetune.momentum=0.9 $rate=1.0
 row adam-bc $on 'finetune.optimizer="adam-bc"'
@@ -53,18 +86,30 @@ row flat-record $on "$update={kind=\"flat\",ascent=\"record\"}"
 row random-allocation $on 'finetune.sampler="random-allocation"'
 # For research: the epsilon that is printed is what spread differences show, and the one that is asked for its own account's.
 row laplace-mixture $on 'finetune.noise="laplace-mixture"' research=true
-row zeroth-order $on "$update={kind=\"zeroth-order\",radius=0.01}" 'finetune.optimizer="sgd"' $rate=1.0
-if [ -n "$public" ]; then
-    row projection $on "$update={kind=\"projection\"}" evaluate.dp_direct.public="$public"
-    row candidates $on "$update={kind=\"candidates\"}" evaluate.dp_direct.public="$public"
+if [ $task = classify ]; then
+    row zeroth-order $on "$update={kind=\"zeroth-order\",radius=0.01}" 'finetune.optimizer="sgd"' $rate=1.0
+    row zeroth-order-laplace $on "$update={kind=\"zeroth-order\",radius=0.01,directions=1}" 'finetune.noise="exact-laplace"' \
+        'finetune.optimizer="sgd"' $rate=1.0
+    if [ -n "$public" ]; then
+        row projection $on "$update={kind=\"projection\"}" evaluate.dp_direct.public="$public"
+        row candidates $on "$update={kind=\"candidates\"}" evaluate.dp_direct.public="$public"
+    fi
+    row normal-equations $on "$update={kind=\"normal-equations\"}" evaluate.dp_direct.steps=1 \
+        evaluate.dp_direct.expected_batch_size="${BATCH:-67300}"
+    # What is trained, by AdamW and the gradient.
+    for method in last-layer bitfit ia3 lora-fa lora prefix full; do
+        row $method evaluate.dp_direct.method=$method
+    done
+else
+    row zeroth-order $on finetune.method=bitfit "$update={kind=\"zeroth-order\"}" 'finetune.optimizer="sgd"' $rate=1e-4
+    row zeroth-order-laplace $on finetune.method=bitfit "$update={kind=\"zeroth-order\",directions=1}" \
+        'finetune.noise="exact-laplace"' 'finetune.optimizer="sgd"' $rate=1e-4
+    # Few values are moved further.
+    row lora-fa $on finetune.method=lora-fa
+    row bitfit $on finetune.method=bitfit $rate=5e-3
+    row ia3 $on finetune.method=ia3 $rate=1e-2
+    row full $on finetune.method=full $rate=1e-4
 fi
-row normal-equations $on "$update={kind=\"normal-equations\"}" evaluate.dp_direct.steps=1 \
-    evaluate.dp_direct.expected_batch_size="${BATCH:-67300}"
-
-# What is trained, by AdamW and the gradient.
-for method in last-layer bitfit ia3 lora-fa lora prefix full; do
-    row $method evaluate.dp_direct.method=$method
-done
 
 python3 - "$out" <<'PY'
 import collections, glob, json, math, os, re, sys
@@ -72,10 +117,16 @@ rows = collections.OrderedDict()
 for path in sorted(glob.glob(sys.argv[1] + "/*-[0-9]*.json"), key=os.path.getmtime):
     rows.setdefault(re.sub(r"-\d+\.json$", "", os.path.basename(path)), []).append(json.load(open(path)))
 student = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-print("| method | accuracy (95 % interval, seeds) | noise multiplier | seconds |\n|---|---|---|---|")
+mean = lambda runs, key: sum(r[key] for r in runs) / len(runs)
+measures = [key for key in ("accuracy", "loss", "auc") if any(key in runs[0] for runs in rows.values())]
+print(f"| method | {' | '.join(f'{key} (95 % interval, seeds)' for key in measures)} | noise multiplier | processor time beside AdamW's | peak memory |")
+print("|---" * (len(measures) + 4) + "|")
 for name, runs in rows.items():
-    values = [r["accuracy"] for r in runs]
-    n, mean = len(values), sum(values) / len(values)
-    half = student.get(n, 2.0) * math.sqrt(sum((v - mean) ** 2 for v in values) / max(n - 1, 1) / n) if n > 1 else float("nan")
-    print(f"| {name} | {mean:.3f} (±{half:.3f}, {n}) | {runs[0]['noise_multiplier']:.4f} | {sum(r['seconds'] for r in runs) / n:.0f} |")
+    cells = []
+    for key in measures:
+        values, n, of = [r[key] for r in runs], len(runs), mean(runs, key)
+        half = student.get(n, 2.0) * math.sqrt(sum((v - of) ** 2 for v in values) / max(n - 1, 1) / n) if n > 1 else float("nan")
+        cells.append(f"{of:.3f} (±{half:.3f}, {n})")
+    ratio = mean(runs, "seconds") / mean(rows["adamw"], "seconds") if "adamw" in rows else float("nan")
+    print(f"| {name} | {' | '.join(cells)} | {mean(runs, 'noise_multiplier'):.4f} | {ratio:.2f} | {mean(runs, 'peak'):.2f} GB |")
 PY

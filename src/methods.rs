@@ -130,11 +130,7 @@ pub const METHODS: &[Entry] = &[
         "Zhang et al. 2023, arXiv 2308.03303",
         "finetune.method=\"lora-fa\"",
     ),
-    certified(
-        "(IA)³",
-        "Liu et al. 2022, arXiv 2205.05638",
-        "evaluate.dp_direct.method=\"ia3\"",
-    ),
+    certified("(IA)³", "Liu et al. 2022, arXiv 2205.05638", "finetune.method=\"ia3\""),
     certified(
         "prefixes of keys and values",
         "Li and Liang 2021, arXiv 2101.00190",

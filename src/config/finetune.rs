@@ -31,6 +31,8 @@ pub enum Method {
     LoraFa,
     /// What norms multiply by, and what is added after maps and norms (Bu et al. 2022).
     Bitfit,
+    /// What keys, values and inner activations are multiplied by (Liu et al. 2022).
+    Ia3,
     /// All weights.
     Full,
 }
@@ -151,7 +153,7 @@ impl Default for WarmStartConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FinetuneConfig {
-    /// `"lora"`, `"qlora"`, `"lora-fa"`, `"bitfit"` or `"full"`.
+    /// `"lora"`, `"qlora"`, `"lora-fa"`, `"bitfit"`, `"ia3"` or `"full"`.
     pub method: Method,
     /// `"f32"` or `"bf16"`.
     pub precision: Precision,

@@ -109,6 +109,7 @@ pub fn training(facts: &Facts) -> Vec<String> {
             f.rank
         ),
         Method::Bitfit => "in what its norms multiply by and in what it adds after maps and norms".into(),
+        Method::Ia3 => "in what its keys, values and inner activations are multiplied by".into(),
         Method::Full => "in all its weights".into(),
     };
     let mut out = Vec::new();

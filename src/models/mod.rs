@@ -9,6 +9,7 @@ pub mod device;
 pub mod fused;
 pub mod gemma3;
 pub mod gpt2;
+pub mod ia3;
 mod language_model;
 pub mod llama;
 pub mod load;

@@ -149,7 +149,7 @@ impl Work<'_> {
         let (batch, table) = (&self.batch, self.placed.model.head());
         let predicting = hidden.select(0, batch.predicting.clone());
         match self.placed.trains {
-            Trains::Factors { .. } | Trains::Vectors => {
+            Trains::Factors { .. } | Trains::Vectors | Trains::Scales(_) => {
                 let loss = cross_entropy(predicting, &table, &batch.targets, |losses| self.weights(losses));
                 (loss, None)
             }
@@ -213,7 +213,7 @@ impl Work<'_> {
                         };
                         into.whole(self.split(before_b), self.split(gradient));
                     }
-                    Trains::Vectors => unreachable!("a map is no vector"),
+                    Trains::Vectors | Trains::Scales(_) => unreachable!("a map is neither a vector nor a scale"),
                     Trains::Weights => into.product(self.split(gradient), self.split(input)),
                 }
             }
@@ -221,6 +221,7 @@ impl Work<'_> {
                 let ones = Tensor::ones([input.dims()[1]], &input.device());
                 into.push(self.summed(caught(&tag, gradients) * norm.of(input, &ones)));
             }
+            Tap::Scale { before, tag } => into.push(self.summed(caught(&tag, gradients) * before)),
             Tap::Shift { tag } => into.push(self.summed(caught(&tag, gradients))),
             Tap::Table { tag } => {
                 into.push(self.of_table(caught(&tag, gradients), head));

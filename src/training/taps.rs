@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::probe::probe;
 use super::trainable::{Placed, Trains};
+use crate::models::ia3::Side;
 use crate::models::lora;
 use crate::models::product::{matmul, product};
 use crate::models::shape::Kind;
@@ -26,6 +27,8 @@ pub enum Tap {
     },
     /// What is added to each row.
     Shift { tag: Tensor<2> },
+    /// What each row is multiplied by; the tag is of the product.
+    Scale { before: Tensor<2>, tag: Tensor<2> },
     /// The embedding, which may be the head too; its input are the tokens.
     Table { tag: Tensor<2> },
     /// The table of positions, of so many rows; each row of the batch begins at its first.
@@ -81,7 +84,7 @@ impl<'a> Taps<'a> {
         match self.placed.trains {
             Trains::Weights => true,
             Trains::Vectors => self.placed.model.shape().slots[slot].is_vector(),
-            Trains::Factors { .. } => false,
+            Trains::Factors { .. } | Trains::Scales(_) => false,
         }
     }
 
@@ -96,11 +99,30 @@ impl<'a> Taps<'a> {
     }
 }
 
+impl Taps<'_> {
+    /// `x` times the scale of that side of `slot`, tapped; `x` where there is none.
+    fn scaled(&mut self, slot: usize, side: Side, x: Tensor<2>) -> Tensor<2> {
+        let Some(scale) = scale(self.placed, slot, side) else {
+            return x;
+        };
+        let before = x.clone().inner();
+        let (y, tag) = probe(x * scale, &self.none);
+        self.taps.push(Tap::Scale { before, tag });
+        y
+    }
+}
+
 impl Apply for Taps<'_> {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         self.meet(slot);
-        if matches!(self.placed.trains, Trains::Vectors) {
-            return forward(self.placed, slot, weight, x);
+        match self.placed.trains {
+            Trains::Vectors => return forward(self.placed, slot, weight, x),
+            Trains::Scales(_) => {
+                let x = self.scaled(slot, Side::Input, x);
+                let y = product(x, weight.clone().transpose());
+                return self.scaled(slot, Side::Output, y);
+            }
+            Trains::Factors { .. } | Trains::Weights => {}
         }
         let input = x.clone().inner();
         let (y, beside) = match adapter(self.placed, slot) {
@@ -125,7 +147,7 @@ impl Apply for Taps<'_> {
 
     fn shift(&mut self, slot: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
         self.meet(slot);
-        let y = x + shift.clone().unsqueeze();
+        let y = self.scaled(slot, Side::Output, x + shift.clone().unsqueeze());
         self.tapped(slot, y, |tag| Tap::Shift { tag })
     }
 
@@ -151,8 +173,32 @@ pub struct Untapped<'a>(pub &'a Placed);
 
 impl Apply for Untapped<'_> {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
-        forward(self.0, slot, weight, x)
+        let x = self.scaled(slot, Side::Input, x);
+        let y = forward(self.0, slot, weight, x);
+        self.scaled(slot, Side::Output, y)
     }
+
+    fn shift(&mut self, slot: usize, shift: &Tensor<1>, x: Tensor<2>) -> Tensor<2> {
+        self.scaled(slot, Side::Output, x + shift.clone().unsqueeze())
+    }
+}
+
+impl Untapped<'_> {
+    fn scaled(&self, slot: usize, side: Side, x: Tensor<2>) -> Tensor<2> {
+        match scale(self.0, slot, side) {
+            None => x,
+            Some(scale) => x * scale,
+        }
+    }
+}
+
+/// What that side of `slot` is multiplied by, `[1, width]`; none where it is not.
+fn scale(placed: &Placed, slot: usize, side: Side) -> Option<Tensor<2>> {
+    let Trains::Scales(scales) = &placed.trains else {
+        return None;
+    };
+    let (of, scale) = scales.get(&slot)?;
+    (*of == side).then(|| scale.clone().unsqueeze())
 }
 
 /// x·Wᵀ, and the adapter's part where the weights do not hold it.

@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device};
 
 use crate::Result;
 use crate::config::{FinetuneConfig, Method, Precision};
+use crate::models::ia3::{self, Scales};
 use crate::models::lora::{self, Adapter};
 use crate::models::lora_fa::SecondFactors;
 use crate::models::shape::Shape;
@@ -63,6 +64,8 @@ pub enum Trains {
     },
     /// Of gains and of what is added.
     Vectors,
+    /// Of what activations are multiplied by, which the weights do not hold.
+    Scales(ia3::Placed),
     /// Of all weights.
     Weights,
 }
@@ -73,6 +76,7 @@ pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
         Method::Lora | Method::Qlora => config.rank * shape.over_maps(|input, output| input + output),
         Method::LoraFa => SecondFactors::count(shape, config.rank),
         Method::Bitfit => Vectors::count(shape),
+        Method::Ia3 => Scales::count(shape),
         Method::Full => shape.parameters(),
     }
 }
@@ -84,7 +88,7 @@ pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
 pub fn base(config: &FinetuneConfig, files: &ModelFiles, device: &Device) -> Result<LanguageModel> {
     match config.method {
         Method::Qlora => files.packed_model(device),
-        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Full => files.model(device),
+        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Ia3 | Method::Full => files.model(device),
     }
 }
 
@@ -95,6 +99,7 @@ pub fn initial(config: &FinetuneConfig, base: &LanguageModel) -> Box<dyn Trainab
         Method::Lora | Method::Qlora => Box::new(adapter()),
         Method::LoraFa => Box::new(SecondFactors::of(adapter())),
         Method::Bitfit => Box::new(Vectors::of(base)),
+        Method::Ia3 => Box::new(Scales::of(base)),
         Method::Full => Box::new(Weights::of(base)),
     }
 }
@@ -120,6 +125,7 @@ pub fn load(config: &FinetuneConfig, base: &LanguageModel, path: &Path) -> Resul
         Method::Lora | Method::Qlora => Box::new(adapter()?),
         Method::LoraFa => Box::new(SecondFactors::of(adapter()?)),
         Method::Bitfit => Box::new(Vectors::load(path, base)?),
+        Method::Ia3 => Box::new(Scales::load(path, base)?),
         Method::Full => Box::new(Weights::load(path, base)?),
     })
 }
@@ -216,6 +222,39 @@ impl Trainable for Vectors {
                 Precision::Bf16 => model.maps_in(dtype(precision)),
             },
             trains: Trains::Vectors,
+            precision,
+        }
+    }
+
+    fn merged(&self, base: &LanguageModel) -> LanguageModel {
+        self.merged(base)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        self.save(path)
+    }
+}
+
+impl Trainable for Scales {
+    fn values(&self) -> &[f32] {
+        self.values()
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        self.values_mut()
+    }
+
+    fn boxed(&self) -> Box<dyn Trainable> {
+        Box::new(self.clone())
+    }
+
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
+        Placed {
+            model: match precision {
+                Precision::F32 => base.clone(),
+                Precision::Bf16 => base.maps_in(dtype(precision)),
+            },
+            trains: Trains::Scales(self.placed(&base.device())),
             precision,
         }
     }

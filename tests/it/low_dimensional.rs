@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use dpsynth::config::{Clipping, FinetuneConfig, Method, Precision};
+use dpsynth::models::ia3::Scales;
 use dpsynth::models::lora::Adapter;
 use dpsynth::models::lora_fa::SecondFactors;
 use dpsynth::models::vectors::Vectors;
@@ -110,13 +111,86 @@ fn p5_fewer_weights_have_the_gradients_that_they_have_among_all() {
     }
 }
 
+/// What multiplies the numbers of a map is in the map's weights, so its gradient is theirs by the chain rule: of what comes out
+/// Σᵢ W′ⱼᵢ·∂W′ⱼᵢ/lⱼ with what is added behind, of what goes in Σⱼ W′ⱼᵢ·∂W′ⱼᵢ/lᵢ.
+#[test]
+fn p5_scales_have_the_gradients_of_the_weights_that_hold_them() {
+    let records = records();
+    let members: Vec<&Encoded> = records.iter().collect();
+    for family in FAMILIES {
+        let model = model(family);
+        let mut scales = Scales::of(&model);
+        let wave = |(i, v): (usize, &mut f32)| *v += 0.2 * (i as f32).sin();
+        scales.values_mut().iter_mut().enumerate().for_each(wave);
+        let merged = scales.merged(&model);
+        let all = Weights::of(&merged);
+        for checkpointed in [false, true] {
+            let reference = |of: &[&Encoded]| -> Vec<f64> {
+                let trainee = trainee(&merged, checkpointed);
+                let gradients = trainee.plain_sum(&trainee.place(&all), of).values();
+                let (mut at, mut products) = (0, Vec::new());
+                for (slot, values) in all.by_slot() {
+                    let own = values.iter().zip(&gradients[at..]);
+                    products.push(own.map(|(w, g)| f64::from(w * g)).collect::<Vec<f64>>());
+                    at += slot.len();
+                }
+                let slots = &model.shape().slots;
+                let (mut out, mut scale) = (Vec::new(), scales.values().iter());
+                for (i, slot) in slots.iter().enumerate() {
+                    let (Some([input, output]), module) = (slot.map(), slot.module()) else {
+                        continue;
+                    };
+                    let rows = products[i].chunks(input);
+                    let sums: Vec<f64> = if module.ends_with(".down_proj") || module.ends_with("mlp.c_proj") {
+                        (0..input)
+                            .map(|column| rows.clone().map(|row| row[column]).sum())
+                            .collect()
+                    } else if [".k_proj", ".v_proj", ".c_attn"]
+                        .iter()
+                        .any(|end| module.ends_with(end))
+                    {
+                        let behind = |row: usize| match slots.get(i + 1).filter(|next| next.name.ends_with(".bias")) {
+                            Some(_) => products[i + 1][row],
+                            None => 0.0,
+                        };
+                        let of_rows = rows.clone().map(|row| row.iter().sum::<f64>()).enumerate();
+                        of_rows.map(|(row, sum)| sum + behind(row)).collect()
+                    } else {
+                        continue;
+                    };
+                    assert!(sums.len() == input || sums.len() == output, "{family}");
+                    out.extend(sums.iter().map(|sum| sum / f64::from(*scale.next().expect("a scale"))));
+                }
+                assert!(scale.next().is_none(), "{family}");
+                out
+            };
+            let trainee = trainee(&model, checkpointed);
+            let own = trainee.plain_sum(&trainee.place(&scales), &members).values();
+            let wanted = reference(&members);
+            assert_eq!(own.len(), wanted.len(), "{family}");
+            let largest = wanted.iter().fold(0f64, |most, v| v.abs().max(most));
+            for (own, wanted) in own.iter().zip(&wanted) {
+                assert!(
+                    (f64::from(*own) - wanted).abs() < 1e-5 * largest.max(1.0),
+                    "{family}: {own}, not {wanted}"
+                );
+            }
+            let clipped = trainee.clipped_sum(&trainee.place(&scales), &members, Clip::new(Clipping::Flat, 0.5));
+            for (i, norm) in clipped.norms.iter().enumerate() {
+                let theirs = reference(&members[i..=i]).iter().map(|v| v * v).sum::<f64>().sqrt();
+                assert!((norm / theirs - 1.0).abs() < 1e-4, "{family}: {norm} and {theirs}");
+            }
+        }
+    }
+}
+
 /// What is trained is saved, read back, and merged into the model that training saw.
 #[test]
 fn few_weights_are_read_back_as_they_were_trained() {
     let folder = tempfile::tempdir().expect("a folder");
     for family in FAMILIES {
         let model = model(family);
-        for method in [Method::LoraFa, Method::Bitfit] {
+        for method in [Method::LoraFa, Method::Bitfit, Method::Ia3] {
             let config = FinetuneConfig {
                 method,
                 rank: 2,
@@ -149,7 +223,7 @@ fn few_weights_are_read_back_as_they_were_trained() {
 /// The whole way: trained, drawn from, audited, exported.
 #[test]
 fn few_weights_go_the_whole_way() {
-    for method in ["lora-fa", "bitfit"] {
+    for method in ["lora-fa", "bitfit", "ia3"] {
         let place = Place::new().with_tiny_model();
         let own = format!("finetune.method={method}");
         let set: Vec<&str> = [

@@ -203,6 +203,7 @@ fn table(m: &Measurement) -> String {
         Method::Qlora => "QLoRA",
         Method::LoraFa => "LoRA-FA",
         Method::Bitfit => "BitFit",
+        Method::Ia3 => "(IA)³",
         Method::Full => "full fine-tuning",
     };
     format!(

@@ -24,6 +24,7 @@ use crate::assets::{self, Locations};
 use crate::config::Method;
 use crate::facts::Facts;
 use crate::models::device;
+use crate::models::ia3::Scales;
 use crate::models::lora::Adapter;
 use crate::models::vectors::Vectors;
 use crate::models::weights::Weights;
@@ -120,6 +121,10 @@ impl Export {
             Method::Bitfit => {
                 let vectors = Vectors::load(&facts.trained, &base)?;
                 (Weights::of(&vectors.merged(&base)), None)
+            }
+            Method::Ia3 => {
+                let scales = Scales::load(&facts.trained, &base)?;
+                (Weights::of(&scales.merged(&base)), None)
             }
             Method::Lora | Method::Qlora | Method::LoraFa => {
                 let adapter = Adapter::load(&facts.trained, base.shape(), f.rank, f.alpha)?;
