@@ -100,6 +100,10 @@ if [ $task = classify ]; then
     for method in last-layer bitfit ia3 lora-fa lora prefix full; do
         row $method evaluate.dp_direct.method=$method
     done
+    if [ -n "$public" ]; then
+        row prefix-in-2-layers evaluate.dp_direct.method=prefix evaluate.dp_direct.prefix_layers=2 \
+            evaluate.dp_direct.public="$public"
+    fi
 else
     row zeroth-order $on finetune.method=bitfit "$update={kind=\"zeroth-order\"}" 'finetune.optimizer="sgd"' $rate=1e-4
     row zeroth-order-laplace $on finetune.method=bitfit "$update={kind=\"zeroth-order\",directions=1}" \

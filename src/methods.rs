@@ -162,6 +162,11 @@ pub const METHODS: &[Entry] = &[
         "evaluate.dp_direct.update={kind=\"flat\",ascent=\"record\"}",
     ),
     certified(
+        "DP-Flat across layers, chosen on public records",
+        "Chen et al. 2024, arXiv 2403.04124",
+        "evaluate.dp_direct.method=\"prefix\", evaluate.dp_direct.prefix_layers=2",
+    ),
+    certified(
         "DP-Flat across models, toward a public reference",
         "Chen et al. 2024, arXiv 2403.04124",
         "evaluate.dp_direct.toward={strength=0.1}",

@@ -136,13 +136,16 @@ pub struct DpDirectConfig {
     /// Keys and values before the text's, of `"prefix"`; default: 8.
     #[serde(skip_serializing_if = "is_default")]
     pub prefix_tokens: Option<usize>,
+    /// Layers with a prefix, chosen on public records (DP-Flat across layers); default: all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub prefix_layers: Option<usize>,
     /// How a step is taken; default: by the gradient.
     #[serde(skip_serializing_if = "is_default")]
     pub update: Update,
     /// Public values that each step is drawn toward; none by default.
     #[serde(skip_serializing_if = "is_default")]
     pub toward: Option<Toward>,
-    /// A file of PUBLIC records with the dataset's columns, for the ways of `update` that need some.
+    /// A file of PUBLIC records with the dataset's columns, for the ways of `update` that need some, `toward` and `prefix_layers`.
     #[serde(skip_serializing_if = "is_default")]
     pub public: Option<Files>,
 }
@@ -150,7 +153,9 @@ pub struct DpDirectConfig {
 impl DpDirectConfig {
     /// Whether public records are looked at.
     pub fn needs_public(&self) -> bool {
-        self.update.needs_public() || self.toward.is_some_and(|toward| toward.needs_public())
+        self.update.needs_public()
+            || self.prefix_layers.is_some()
+            || self.toward.is_some_and(|toward| toward.needs_public())
     }
 
     /// With the step size that is taken.
@@ -300,14 +305,22 @@ impl EvaluateConfig {
             toward.check("evaluate.dp_direct.toward")?;
         }
         if direct.needs_public() && direct.public.is_none() {
-            let key = match direct.update.needs_public() {
-                true => "evaluate.dp_direct.update",
-                false => "evaluate.dp_direct.toward",
+            let key = match (direct.update.needs_public(), direct.prefix_layers) {
+                (true, _) => "evaluate.dp_direct.update",
+                (false, Some(_)) => "evaluate.dp_direct.prefix_layers",
+                (false, None) => "evaluate.dp_direct.toward",
             };
             return refuse(
                 key,
                 "given `evaluate.dp_direct.public`, a file of public records",
                 "alone",
+            );
+        }
+        if direct.prefix_layers.is_some() && direct.method != DirectMethod::Prefix {
+            return refuse(
+                "evaluate.dp_direct.prefix_layers",
+                "given with `evaluate.dp_direct.method = \"prefix\"`",
+                "with another method",
             );
         }
         self.quality.check()?;
@@ -318,6 +331,7 @@ impl EvaluateConfig {
             ("evaluate.encoder_test_records", self.encoder_test_records),
             ("evaluate.dp_direct.rank", self.dp_direct.rank),
             ("evaluate.dp_direct.prefix_tokens", self.dp_direct.prefix_tokens),
+            ("evaluate.dp_direct.prefix_layers", self.dp_direct.prefix_layers),
             ("evaluate.dp_direct.steps", steps(self.dp_direct.steps)),
             (
                 "evaluate.dp_direct.expected_batch_size",

@@ -17,13 +17,15 @@ use crate::config::{
 use crate::documents;
 use crate::evaluation::direct::encoder::DirectEncoder;
 use crate::evaluation::direct::features::Features;
+use crate::evaluation::direct::layers;
 use crate::evaluation::direct::{self, Learner, Training};
 use crate::evaluation::embed::SentenceEncoder;
 use crate::evaluation::encoder::EncoderFiles;
 use crate::evaluation::metrics::Confusion;
 use crate::evaluation::{Example, Reference, ReferenceName};
 use crate::files::write_atomically;
-use crate::models::bert::classifier::Trained;
+use crate::models::bert::BertConfig;
+use crate::models::bert::classifier::{Layers, Trained};
 use crate::models::device;
 use crate::privacy::{Guarantee, PrivacyPlan, RunRecord, find_ledger};
 use crate::records::{LabelSpace, Record, TextHash, Units, read, text_hash};
@@ -36,7 +38,7 @@ use crate::training::optimizer::Optimizer;
 use crate::training::ways::normal_equations::NormalEquations;
 use crate::training::ways::toward::Toward;
 use crate::training::ways::{self, Public, Way};
-use crate::{Error, Result};
+use crate::{Error, Result, document};
 
 /// Version of what is trained here; raised when its meaning changes.
 const DIRECT: u32 = 1;
@@ -65,7 +67,14 @@ impl Subject {
                 Box::new(Features::new(sentences, num_labels))
             }
             Some(trained) => {
-                let encoder = DirectEncoder::open(&files, e.encoder_max_tokens, num_labels, trained, &device)?;
+                let open = |trained| DirectEncoder::open(&files, e.encoder_max_tokens, num_labels, trained, &device);
+                let encoder = match (trained, direct.prefix_layers) {
+                    (Trained::Prefix { tokens, .. }, Some(wanted)) => {
+                        let prefixed = |layers| open(Trained::Prefix { tokens, layers });
+                        prefixed(prefix_layers(p, &files, wanted, prefixed)?)?
+                    }
+                    (trained, _) => open(trained)?,
+                };
                 Box::new(encoder)
             }
         };
@@ -119,6 +128,50 @@ impl Subject {
     }
 }
 
+document! {
+    /// The layers that get a prefix.
+    #[derive(Debug)]
+    pub struct PrefixLayers {
+        /// From 0.
+        public layers: Vec<usize>,
+    }
+}
+
+/// The layers that get a prefix: chosen once, on public records, and kept for later.
+///
+/// # Errors
+/// Usage: more are wanted than there are. As [`public`].
+fn prefix_layers(
+    p: &Pipeline,
+    files: &EncoderFiles,
+    wanted: usize,
+    open: impl Fn(Layers) -> Result<DirectEncoder>,
+) -> Result<Layers> {
+    let all = BertConfig::read(&files.config)?.num_hidden_layers;
+    if wanted > all {
+        return Err(Error::usage(format!(
+            "`evaluate.dp_direct.prefix_layers` is {wanted}, and the encoder has {all} layers"
+        ))
+        .hint("half of them or fewer is usual"));
+    }
+    let path = p.folder.direct("layers.json");
+    if path.exists() {
+        let kept: PrefixLayers = documents::read(&path)?;
+        return Ok(Layers::of(kept.layers));
+    }
+    let rate = p.config.evaluate.dp_direct.learning_rate();
+    let chosen = layers::choose(wanted, all, &public(p)?, rate, open)?;
+    let kept = PrefixLayers {
+        layers: (0..all).filter(|layer| chosen.have(*layer)).collect(),
+    };
+    p.progress.note(&format!(
+        "dp_direct: prefixes in layers {:?} of {all}, by public records",
+        kept.layers
+    ));
+    write_atomically(&path, stamp::text(&kept).as_bytes())?;
+    Ok(chosen)
+}
+
 /// What of the encoder is trained; none: nothing, its vectors are features.
 fn trained(direct: &DpDirectConfig) -> Option<Trained> {
     Some(match direct.method {
@@ -137,6 +190,7 @@ fn trained(direct: &DpDirectConfig) -> Option<Trained> {
         DirectMethod::LastLayer => Trained::LastLayer,
         DirectMethod::Prefix => Trained::Prefix {
             tokens: direct.prefix_tokens(),
+            layers: Layers::ALL,
         },
     })
 }

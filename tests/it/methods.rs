@@ -64,7 +64,7 @@ fn every_method_that_is_listed_can_be_chosen() {
         if method.key.contains("normal-equations") {
             more.push("evaluate.dp_direct.steps=1");
         }
-        if ["projection", "candidates"]
+        if ["projection", "candidates", "prefix_layers"]
             .iter()
             .any(|kind| method.key.contains(kind))
         {
@@ -92,13 +92,15 @@ fn every_way_of_taking_steps_trains_a_classifier() {
         ("bitfit", "{kind=\"projection\",directions=5}"),
         ("last-layer", "{kind=\"candidates\",directions=8}"),
         ("features", "{kind=\"normal-equations\"}"),
+        ("prefix", "{kind=\"gradient\"} in one layer"),
     ] {
         let place = place_with_public();
         let noise = match update.contains("laplace") {
             true => "finetune.noise=exact-laplace",
             false => "finetune.noise=exact-gaussian",
         };
-        let update = update.trim_end_matches(" laplace");
+        let layers = update.contains("layer").then_some("evaluate.dp_direct.prefix_layers=1");
+        let update = update.trim_end_matches(" laplace").trim_end_matches(" in one layer");
         let steps = match update.contains("normal") {
             true => "evaluate.dp_direct.steps=1",
             false => "evaluate.dp_direct.steps=3",
@@ -113,6 +115,7 @@ fn every_way_of_taking_steps_trains_a_classifier() {
                 true => "evaluate.dp_direct.toward={strength=0.5,reference=\"public\"}",
                 false => "evaluate.dp_direct.learning_rate=0.01",
             },
+            layers.unwrap_or("evaluate.dp_direct.prefix_tokens=2"),
         ]);
         let said = place.done("run", &strings(&set));
         assert!(said.stdout.contains("at delta"), "{update}: {}", said.stdout);
@@ -231,6 +234,17 @@ fn what_does_not_go_together_is_refused_with_its_key() {
             "dp_direct",
         ),
         (&["finetune.clipping_regularizer=0.0"], "finetune.clipping_regularizer"),
+        (
+            &["evaluate.dp_direct.method=prefix", "evaluate.dp_direct.prefix_layers=1"],
+            "evaluate.dp_direct.public",
+        ),
+        (
+            &[
+                "evaluate.dp_direct.prefix_layers=1",
+                "evaluate.dp_direct.public=public.csv",
+            ],
+            "method = \"prefix\"",
+        ),
         (&["finetune.noise=exact-laplace"], "zeroth-order"),
         (
             &[

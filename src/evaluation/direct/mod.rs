@@ -7,6 +7,7 @@
 
 pub mod encoder;
 pub mod features;
+pub mod layers;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -254,17 +255,24 @@ mod fixture {
     use super::encoder::DirectEncoder;
     use super::*;
     use crate::evaluation::encoder::EncoderFiles;
-    use crate::models::bert::classifier::Trained;
+    use crate::models::bert::classifier::{Layers, Trained};
 
     /// Each set of weights that there is.
-    pub const SETS: [Trained; 7] = [
+    pub const SETS: [Trained; 8] = [
         Trained::Lora { rank: 2, alpha: 4.0 },
         Trained::LoraFa { rank: 2, alpha: 4.0 },
         Trained::Ia3,
         Trained::Full,
         Trained::BitFit,
         Trained::LastLayer,
-        Trained::Prefix { tokens: 3 },
+        Trained::Prefix {
+            tokens: 3,
+            layers: Layers::ALL,
+        },
+        Trained::Prefix {
+            tokens: 3,
+            layers: Layers::ALL.without(0),
+        },
     ];
 
     /// A tiny encoder of a family, of which so much is trained.

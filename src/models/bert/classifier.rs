@@ -32,8 +32,39 @@ pub enum Trained {
     BitFit,
     /// The head alone.
     LastLayer,
-    /// So many keys and values before those of the text, in each layer (Li and Liang 2021).
-    Prefix { tokens: usize },
+    /// So many keys and values before those of the text, in each of these layers (Li and Liang 2021).
+    Prefix { tokens: usize, layers: Layers },
+}
+
+/// Layers of an encoder, of the first 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers(u64);
+
+impl Layers {
+    /// Each that there is.
+    pub const ALL: Layers = Layers(u64::MAX);
+
+    /// Those of these numbers, from 0.
+    pub fn of(numbers: impl IntoIterator<Item = usize>) -> Self {
+        Layers(numbers.into_iter().fold(0, |all, layer| all | bit(layer)))
+    }
+
+    /// All but one.
+    pub const fn without(self, layer: usize) -> Self {
+        Layers(self.0 & !bit(layer))
+    }
+
+    /// Whether it is one of them.
+    pub fn have(self, layer: usize) -> bool {
+        self.0 & bit(layer) != 0
+    }
+}
+
+const fn bit(layer: usize) -> u64 {
+    match layer {
+        0..64 => 1 << layer,
+        _ => 0,
+    }
 }
 
 impl Trained {
@@ -96,7 +127,7 @@ impl Classifier {
             device,
         };
         let width = config.hidden_size;
-        for layer in &mut bert.layers {
+        for (number, layer) in bert.layers.iter_mut().enumerate() {
             match trained {
                 Trained::Lora { rank, alpha } | Trained::LoraFa { rank, alpha } => {
                     layer.maps().into_iter().for_each(|map| {
@@ -109,11 +140,13 @@ impl Classifier {
                         map.lora = Some(lora);
                     })
                 }
-                Trained::Prefix { tokens } => {
-                    layer.prefix = Some(Prefix {
+                Trained::Prefix { tokens, layers } => {
+                    // Drawn for each: what one layer begins with does not depend on the others.
+                    let prefix = Prefix {
                         keys: fresh.uniform([tokens, width], FRESH),
                         values: fresh.uniform([tokens, width], FRESH),
-                    });
+                    };
+                    layer.prefix = layers.have(number).then_some(prefix);
                 }
                 Trained::Ia3 => {
                     layer.gates = Some(Gates {
