@@ -5,7 +5,7 @@
 # The noise is another in each run, which is what the three are for; the budget, batches and steps are the same in all rows but
 # where the method says otherwise. ROWS="adamw flat" picks rows, SEEDS=1 takes one, ARGS go to every run. PUBLIC names a file of
 # public records, for the rows that take some; BATCH is the normal equations' one batch. Time is the processors' own, so that what
-# runs beside counts for little.
+# runs beside counts for little: a classifier's is of the whole run, with reading and the test, a language model's of training.
 set -euo pipefail
 
 epsilon=${1:-3}
@@ -24,7 +24,7 @@ row() {
     shift
     [[ -n ${ROWS:-} && " $ROWS " != *" $name "* ]] && return
     for seed in $(seq "${SEEDS:-3}"); do
-        [ -e "$out/$name-$seed.json" ] && continue
+        grep -qs '"peak"' "$out/$name-$seed.json" && continue
         local settings=()
         for setting in "$@"; do settings+=(--set "$setting"); done
         python3 - "$task" "$program" "$signal" "$out" "$name-$seed" "$pipeline" --profile quick --runs-dir "$out/work" \
@@ -49,7 +49,7 @@ else:
     call(program, "prepare", *rest)
     seconds = call(program, "finetune", *rest)
     p = json.load(open(f"{run}/model/privacy.json"))
-# Of the largest of what ran: before anything is scored, that is training.
+# The largest of all processes so far.
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
 if task != "classify":
     lines = subprocess.run([signal, run], capture_output=True, text=True, check=True).stdout.splitlines()

@@ -179,7 +179,7 @@ pub const METHODS: &[Entry] = &[
     certified(
         "DP-ZO with Laplace noise",
         "Tang et al. 2024, arXiv 2401.04343",
-        "finetune.noise=\"exact-laplace\", finetune.update={kind=\"zeroth-order\"}",
+        "finetune.noise=\"exact-laplace\", finetune.update={kind=\"zeroth-order\",directions=1}",
     ),
     certified(
         "GEP, public anchors",

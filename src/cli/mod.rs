@@ -15,6 +15,7 @@ mod man;
 mod meaning;
 mod methods;
 mod plan;
+mod predict;
 mod quality;
 mod release;
 mod report;
@@ -72,6 +73,7 @@ enum Command {
     Status(status::StatusOf),
     Compare(compare::Compare),
     Report(report::MakeReport),
+    Predict(predict::Predict),
     Audit(audit::Audit),
     Release(release::Release),
     Verify(verify::Verify),
@@ -109,6 +111,7 @@ impl Command {
             Command::Status(command) => command.run(ui),
             Command::Compare(command) => command.run(ui),
             Command::Report(command) => command.run(ui),
+            Command::Predict(command) => command.run(ui),
             Command::Audit(command) => command.run(ui),
             Command::Release(command) => command.run(ui),
             Command::Verify(command) => command.run(ui),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::attacks::Attacks;
 use super::{Composed, Facts};
-use crate::config::{Contrast, Method, RefineAction, Strength, Update};
+use crate::config::{Contrast, Method, NoiseKind, RefineAction, Strength, Update};
 use crate::documents::Lexicon;
 use crate::number::{delta, significant, up};
 use crate::privacy::mechanisms::{Stated, SubsampledGaussianStated};
@@ -109,7 +109,9 @@ pub fn training(facts: &Facts) -> Vec<String> {
             f.rank
         ),
         Method::Bitfit => "in what its norms multiply by and in what it adds after maps and norms".into(),
-        Method::Ia3 => "in what its keys, values and inner activations are multiplied by".into(),
+        Method::Ia3 => {
+            "in what its keys, values and inner activations (of GPT-2 its queries too) are multiplied by".into()
+        }
         Method::Full => "in all its weights".into(),
     };
     let mut out = Vec::new();
@@ -125,8 +127,12 @@ pub fn training(facts: &Facts) -> Vec<String> {
     };
     let step = match f.update {
         Update::ZerothOrder { directions, .. } => format!(
-            "how the loss of each differs along {directions} random directions bounded in norm, noise added to \
-             the sum (differentially private steps of zeroth order)"
+            "how the loss of each differs along {directions} random directions, bounded in {}, noise added to \
+             the sum (differentially private steps of zeroth order)",
+            match f.noise {
+                NoiseKind::ExactLaplace => "the sum of sizes",
+                NoiseKind::ExactGaussian | NoiseKind::Gaussian | NoiseKind::LaplaceMixture => "norm",
+            }
         ),
         Update::Flat { .. } => {
             "the gradient of each, taken a short way up along earlier steps, bounded in norm, noise \

@@ -47,12 +47,14 @@ const DIRECT: u32 = 1;
 const PUBLIC: usize = 1000;
 
 /// An encoder, and what of it is trained for so many labels.
-struct Subject {
+pub struct Subject {
     model: ModelFiles,
-    learner: Box<dyn Learner>,
+    pub learner: Box<dyn Learner>,
     /// Values that are trained.
     len: usize,
     num_labels: usize,
+    /// Layers that have a prefix, where they were chosen.
+    prefixes: Option<Vec<usize>>,
 }
 
 impl Subject {
@@ -61,6 +63,7 @@ impl Subject {
         let num_labels = LabelSpace::from_config(&p.config.dataset.labels)?.len();
         let model = assets::encoder(&e.direct_encoder(), &p.places.assets, p.progress)?;
         let (files, device) = (EncoderFiles::of(&model)?, device::choose(p.config.device)?);
+        let mut prefixes = None;
         let learner: Box<dyn Learner> = match trained(direct) {
             None => {
                 let sentences = SentenceEncoder::open(&files, e.encoder_max_tokens, &device)?;
@@ -71,7 +74,10 @@ impl Subject {
                 let encoder = match (trained, direct.prefix_layers) {
                     (Trained::Prefix { tokens, .. }, Some(wanted)) => {
                         let prefixed = |layers| open(Trained::Prefix { tokens, layers });
-                        prefixed(prefix_layers(p, &files, wanted, prefixed)?)?
+                        let chosen = prefix_layers(p, &files, wanted, prefixed)?;
+                        let encoder = prefixed(Layers::of(chosen.iter().copied()))?;
+                        prefixes = Some(chosen);
+                        encoder
                     }
                     (trained, _) => open(trained)?,
                 };
@@ -83,6 +89,7 @@ impl Subject {
             len: learner.initial().len(),
             learner,
             num_labels,
+            prefixes,
         })
     }
 
@@ -137,16 +144,16 @@ document! {
     }
 }
 
-/// The layers that get a prefix: chosen once, on public records, and kept for later.
+/// The layers that get a prefix: chosen on public records before training begins, and kept for whoever goes on from it.
 ///
 /// # Errors
-/// Usage: more are wanted than there are. As [`public`].
+/// Usage: more are wanted than there are; training began with others. As [`public`] and [`layers::choose`].
 fn prefix_layers(
     p: &Pipeline,
     files: &EncoderFiles,
     wanted: usize,
     open: impl Fn(Layers) -> Result<DirectEncoder>,
-) -> Result<Layers> {
+) -> Result<Vec<usize>> {
     let all = BertConfig::read(&files.config)?.num_hidden_layers;
     if wanted > all {
         return Err(Error::usage(format!(
@@ -155,21 +162,27 @@ fn prefix_layers(
         .hint("half of them or fewer is usual"));
     }
     let path = p.folder.direct("layers.json");
-    if path.exists() {
-        let kept: PrefixLayers = documents::read(&path)?;
-        return Ok(Layers::of(kept.layers));
+    // Training has begun: its values are of these layers. That they are the ones is held by its settings.
+    if p.folder.direct("settings.json").exists() {
+        let kept = path
+            .exists()
+            .then(|| documents::read::<PrefixLayers>(&path))
+            .transpose()?;
+        return match kept.map(|kept| kept.layers) {
+            Some(layers) if layers.len() == wanted && layers.iter().all(|layer| *layer < all) => Ok(layers),
+            _ => Err(with_other_settings(p)),
+        };
     }
     let rate = p.config.evaluate.dp_direct.learning_rate();
-    let chosen = layers::choose(wanted, all, &public(p)?, rate, open)?;
-    let kept = PrefixLayers {
-        layers: (0..all).filter(|layer| chosen.have(*layer)).collect(),
-    };
+    let chosen = layers::choose(wanted, all, &public(p)?, rate, open, &|| {
+        p.check_stop("choosing layers by public records")
+    })?;
     p.progress.note(&format!(
-        "dp_direct: prefixes in layers {:?} of {all}, by public records",
-        kept.layers
+        "dp_direct: prefixes in layers {chosen:?} of {all}, by public records"
     ));
+    let kept = PrefixLayers { layers: chosen };
     write_atomically(&path, stamp::text(&kept).as_bytes())?;
-    Ok(chosen)
+    Ok(kept.layers)
 }
 
 /// What of the encoder is trained; none: nothing, its vectors are features.
@@ -212,29 +225,39 @@ fn what(method: DirectMethod) -> String {
     format!("{trained}, trained privately on the real records")
 }
 
-/// Tests the classifier that [`train`] left.
+/// The classifier that [`train`] left: its values, and its guarantee.
 ///
 /// # Errors
-/// Usage: there is none yet.
-pub fn test(p: &Pipeline, test: &[Example]) -> Result<Reference> {
+/// Usage: there is none yet, or it was trained with other settings.
+pub fn trained_subject(p: &Pipeline) -> Result<(Subject, Vec<f32>, Guarantee)> {
     let path = p.folder.direct("privacy.json");
     if !path.exists() {
-        return Err(Error::usage("dp_direct is not trained yet").hint("`dpsynth references` trains it"));
+        return Err(
+            Error::usage(format!("the run {} has no trained classifier", p.folder.name())).hint(
+                "`dpsynth references` trains one where `evaluate.arms` has \"dp_direct\", `dpsynth run` where `task` is \"classify\"",
+            ),
+        );
     }
     let guarantee: Guarantee = documents::read(&path)?;
     let subject = Subject::open(p)?;
     // The encoder's files among them: another one's score would stand beside this guarantee.
-    require_same(
-        p,
-        &settings(p, &subject.model, &Preparation::read(&p.folder)?.dataset_hash),
-    )?;
+    require_same(p, &settings(p, &subject, &Preparation::read(&p.folder)?.dataset_hash))?;
     // It takes no more steps.
     let model = subject.saved(p, subject.optimizer(&p.config, 0.0))?;
     let model = model.ok_or_else(|| Error::data("dp_direct has a guarantee and no classifier beside it"))?;
+    Ok((subject, model.values, guarantee))
+}
+
+/// Tests the classifier that [`train`] left.
+///
+/// # Errors
+/// As [`trained_subject`].
+pub fn test(p: &Pipeline, test: &[Example]) -> Result<Reference> {
+    let (subject, values, guarantee) = trained_subject(p)?;
     let task = p
         .progress
         .begin("test of dp_direct", test.len() as u64, crate::progress::Unit::Records);
-    let predicted = subject.learner.predict(&model.values, test, &mut |texts| {
+    let predicted = subject.learner.predict(&values, test, &mut |texts| {
         task.set(texts as u64, "");
         p.check_stop("testing dp_direct")
     })?;
@@ -259,7 +282,7 @@ pub fn train(p: &Pipeline) -> Result<()> {
     let subject = Subject::open(p)?;
     let plan = PrivacyPlan::calibrate(&direct_request(&p.config))?;
     let preparation = Preparation::read(&p.folder)?;
-    let settings = settings(p, &subject.model, &preparation.dataset_hash);
+    let settings = settings(p, &subject, &preparation.dataset_hash);
     require_same(p, &settings)?;
     let checkpoint = p.folder.direct("checkpoint.safetensors");
     let rounds = p.folder.direct("round.json");
@@ -368,10 +391,10 @@ fn run_id(p: &Pipeline) -> Result<String> {
 }
 
 /// What the trained classifier depends on: with other settings it would be another run, and another charge.
-fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
+fn settings(p: &Pipeline, subject: &Subject, dataset_hash: &str) -> String {
     let c = &p.config;
     let f = &c.finetune;
-    let files: Vec<&String> = encoder.files.iter().map(|f| &f.sha256).collect();
+    let files: Vec<&String> = subject.model.files.iter().map(|f| &f.sha256).collect();
     let settings = stamp::text(&(
         (DIRECT, dataset_hash),
         trained_on(c),
@@ -390,21 +413,29 @@ fn settings(p: &Pipeline, encoder: &ModelFiles, dataset_hash: &str) -> String {
         f.clipping_regularizer,
         f.sampler,
     );
-    match later == (Default::default(), 0.0, 0.0, None, Batching::Poisson) {
+    let settings = match later == (Default::default(), 0.0, 0.0, None, Batching::Poisson) {
         true => settings,
         false => settings + &stamp::text(&later),
+    };
+    match &subject.prefixes {
+        None => settings,
+        Some(layers) => settings + &stamp::text(layers),
     }
+}
+
+fn with_other_settings(p: &Pipeline) -> Error {
+    Error::usage(format!(
+        "dp_direct was trained with other settings, records or another encoder in {}; to train it anew would be charged again",
+        p.folder.direct("").display()
+    ))
+    .hint("set them back, or delete that folder; what it charged stays charged")
 }
 
 /// Refuses to train anew, and be charged again, unless the person deletes what is there.
 fn require_same(p: &Pipeline, settings: &str) -> Result<()> {
     let path = p.folder.direct("settings.json");
     match std::fs::read_to_string(&path) {
-        Ok(earlier) if earlier != settings => Err(Error::usage(format!(
-            "dp_direct was trained with other settings, records or another encoder in {}; to train it anew would be charged again",
-            p.folder.direct("").display()
-        ))
-        .hint("set them back, or delete that folder; what it charged stays charged")),
+        Ok(earlier) if earlier != settings => Err(with_other_settings(p)),
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io("read", &path, e)),

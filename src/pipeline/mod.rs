@@ -17,6 +17,7 @@ mod journal;
 mod lexicon;
 mod non_private;
 mod posterior;
+pub mod predict;
 mod prepare;
 mod quality;
 pub mod rates;

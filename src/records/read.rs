@@ -139,12 +139,7 @@ impl Reader<'_> {
             let mut raw = self.text(path, row.place, &mut values[0])?;
             if self.dataset.second_text.is_some() {
                 let last = values.len() - 1;
-                let second = self.text(path, row.place, &mut values[last])?;
-                // The mark parts them once.
-                let plain = |text: String| text.replace(PAIR, " ");
-                raw = raw
-                    .zip(second)
-                    .map(|(first, second)| format!("{}{PAIR}{}", plain(first), plain(second)));
+                raw = paired(raw, self.text(path, row.place, &mut values[last])?);
             }
             tally.look(raw.as_deref(), &values[labels.clone()]);
             let text = raw
@@ -185,6 +180,26 @@ impl Reader<'_> {
         })?;
         (self.progress)(before + table.size());
         Ok(table.size())
+    }
+
+    /// Gives the text of each row of `path` to `each`, as a record has it; none where there is none. Nothing else is looked at.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn texts(&self, path: &Path, each: &mut dyn FnMut(Option<String>) -> Result<()>) -> Result<()> {
+        let (first, second) = (&self.dataset.text.column, &self.dataset.second_text);
+        let wanted = Wanted {
+            columns: std::iter::once(first).chain(second).map(String::as_str).collect(),
+            is_label: &|_| false,
+        };
+        Table::open(path, &self.dataset.declared()?)?.rows(&wanted, &mut |mut row| {
+            let mut raw = self.text(path, row.place, &mut row.values[0])?;
+            if second.is_some() {
+                raw = paired(raw, self.text(path, row.place, &mut row.values[1])?);
+            }
+            let text = raw.map(|raw| self.clean(&raw).into_owned());
+            each(text.filter(|text| !text.trim().is_empty()))
+        })
     }
 
     /// The text, the labels, then the unit and the second text where there are such.
@@ -277,6 +292,15 @@ impl Reader<'_> {
         }
         Ok(Labelled::As(self.labels.join(&parts)))
     }
+}
+
+/// Two texts as a record has them; none where one is missing.
+fn paired(first: Option<String>, second: Option<String>) -> Option<String> {
+    // The mark parts them once.
+    let plain = |text: String| text.replace(PAIR, " ");
+    first
+        .zip(second)
+        .map(|(first, second)| format!("{}{PAIR}{}", plain(first), plain(second)))
 }
 
 /// What a row's label cells say.

@@ -10,7 +10,7 @@ use crate::privacy::class::{Document, leaves};
 use crate::{Result, document};
 
 /// What the file says it is.
-pub const FORMAT: &str = "dpsynth privacy 3";
+pub const FORMAT: &str = "dpsynth privacy 4";
 
 /// Its JSON Schema (2020-12).
 pub const SCHEMA: &str = include_str!("templates/privacy.schema.json");
@@ -68,7 +68,6 @@ document! {
         public mechanism: String,
         public optimizer: Optimizer,
         /// What a record shows in a step.
-        #[serde(default)]
         public update: Update,
         public method: Method,
         public clipping: Clipping,
@@ -215,6 +214,15 @@ impl Claim {
     /// # Errors
     /// Why it is none that this version of the program makes.
     pub fn read(bytes: &[u8]) -> std::result::Result<Self, String> {
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: String,
+        }
+        // First: what another version of the program wrote says other things.
+        let Format { format } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if format != FORMAT {
+            return Err(format!("its format is not `{FORMAT}`"));
+        }
         let mut unknown = Vec::new();
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let claim: Claim =
@@ -225,7 +233,6 @@ impl Claim {
             true if bytes.trim_ascii_end() != text.as_bytes() => {
                 Err("it is not written as this program writes it".into())
             }
-            _ if claim.format != FORMAT => Err(format!("its format is not `{FORMAT}`")),
             true => Ok(claim),
             false => Err(format!("says `{}`, which this program does not", unknown.join("`, `"))),
         }

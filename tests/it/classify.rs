@@ -143,6 +143,144 @@ fn p8_a_classifier_stays_with_its_records_its_encoder_and_its_task() {
     assert_eq!(place.ledger_shown(), ledger, "nothing was charged again");
 }
 
+/// Columns of a Parquet file of predictions: numbers of rows, labels, probabilities.
+fn predictions(path: &Path) -> Vec<(i64, Option<String>, Option<f32>)> {
+    use arrow::array::{Array, Float32Array, Int64Array, StringArray};
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).expect("opens"));
+    let mut out = Vec::new();
+    for batch in reader.expect("Parquet").build().expect("reads") {
+        let batch = batch.expect("a batch");
+        let names: Vec<&str> = batch.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names, ["row", "label", "probability"]);
+        let rows = batch.column(0).as_any().downcast_ref::<Int64Array>().expect("numbers");
+        let labels = batch.column(1).as_any().downcast_ref::<StringArray>().expect("labels");
+        let probabilities = batch
+            .column(2)
+            .as_any()
+            .downcast_ref::<Float32Array>()
+            .expect("numbers");
+        for i in 0..batch.num_rows() {
+            let label = labels.is_valid(i).then(|| labels.value(i).to_string());
+            let probability = probabilities.is_valid(i).then(|| probabilities.value(i));
+            out.push((rows.value(i), label, probability));
+        }
+    }
+    out
+}
+
+/// What it says of the test file is what its score was made of; rows without text have no label; nothing is charged.
+#[test]
+fn a_classifier_labels_other_texts_as_it_was_tested() {
+    for method in ["features", "lora"] {
+        let place = Place::new();
+        let set = with(method, &["model=./nowhere.gguf"]);
+        place
+            .call(&["predict", "runs/none", "none.csv", "--to", "labels.parquet"])
+            .refused(2, &["not the folder of a run"]);
+        place.done("prepare", &strings(&set));
+        let predict = |file: &str, to: &str, more: &[&str]| {
+            place.call(&[&["predict", "runs/tiny-quick", file, "--to", to][..], more].concat())
+        };
+        predict("test.csv", "labels.parquet", &[]).refused(2, &["no trained classifier"]);
+        place.done("run", &strings(&set));
+        let ledger = place.ledger_shown();
+        let said = predict("test.csv", "labels.parquet", &[]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        assert!(
+            said.stdout.contains("at delta") && said.stdout.contains("60 rows, 60 labelled"),
+            "{}",
+            said.stdout
+        );
+        let own = place.text("test.csv");
+        let labels: Vec<&str> = own
+            .lines()
+            .skip(1)
+            .map(|line| line.rsplit(',').next().expect("a label"))
+            .collect();
+        let found = predictions(&place.path("labels.parquet"));
+        assert_eq!(found.len(), labels.len());
+        let right = found
+            .iter()
+            .zip(&labels)
+            .filter(|((_, said, _), label)| said.as_deref() == Some(**label))
+            .count();
+        let report = place.json("runs/tiny-quick/report.json");
+        let accuracy = report["references"][0]["accuracy"].as_f64().expect("a number");
+        assert!(
+            (right as f64 / labels.len() as f64 - accuracy).abs() < 1e-9,
+            "{method}: {right}, {accuracy}"
+        );
+        assert!(found.iter().enumerate().all(|(i, (row, ..))| *row == i as i64));
+        assert!(
+            found.iter().all(|(.., p)| p.is_some_and(|p| (0.5..=1.0).contains(&p))),
+            "of two labels the likelier"
+        );
+
+        // Another file: without labels, its text elsewhere, a row without one.
+        place.write(
+            "others.jsonl",
+            "{\"body\": \"a fine film\"}\n{\"body\": \" \"}\n{\"body\": null}\n{\"body\": \"dull\"}\n",
+        );
+        predict("others.jsonl", "others.parquet", &[]).refused(3, &["text"]);
+        let said = predict("others.jsonl", "others.parquet", &["--text", "body", "--json"]);
+        let said: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        assert_eq!((&said["rows"], &said["labelled"]), (&4.into(), &2.into()));
+        let others = predictions(&place.path("others.parquet"));
+        let known: Vec<bool> = others
+            .iter()
+            .map(|(_, label, p)| label.is_some() && p.is_some())
+            .collect();
+        assert_eq!(known, [true, false, false, true]);
+        predict("others.jsonl", "others.parquet", &["--text", "body"]).refused(2, &["already"]);
+        assert_eq!(place.ledger_shown(), ledger, "nothing was charged");
+    }
+}
+
+/// Values of one layer's prefix say nothing in another layer.
+#[test]
+fn a_classifier_keeps_to_the_layers_that_it_was_trained_in() {
+    let place = Place::new();
+    let mut public = String::from("text,label\n");
+    (0..12).for_each(|i| public += &format!("a public text number {i},{}\n", ["negative", "positive"][i % 2]));
+    place.write("public.csv", public);
+    let more = [
+        "model=./nowhere.gguf",
+        "evaluate.dp_direct.prefix_layers=1",
+        "evaluate.dp_direct.public=public.csv",
+    ];
+    let set = with("prefix", &more);
+    // Stopped before it began, and begun with another choice.
+    place.done("prepare", &strings(&set));
+    let layers = "runs/tiny-quick/internal/dp_direct/layers.json";
+    fs::create_dir_all(place.path("runs/tiny-quick/internal/dp_direct")).expect("a folder");
+    place.write(layers, "{\"layers\":[0,1]}");
+    place.done("run", &strings(&set));
+    let chosen = place.json(layers)["layers"].as_array().expect("layers").clone();
+    assert_eq!(chosen.len(), 1);
+    let predict = |to: &str| place.call(&["predict", "runs/tiny-quick", "test.csv", "--to", to]);
+    assert_eq!(predict("labels.parquet").code, Some(0));
+    let other = 1 - chosen[0].as_u64().expect("a number");
+    for wrong in [
+        format!("{{\"layers\":[{other}]}}"),
+        "{\"layers\":[]}".into(),
+        "{\"layers\":[7]}".into(),
+    ] {
+        place.write(layers, wrong);
+        predict("others.parquet").refused(2, &["other settings"]);
+        place
+            .stage(
+                "evaluate",
+                &[&strings(&set)[..], &["--set", "evaluate.seeds=4"]].concat(),
+            )
+            .refused(2, &["other settings"]);
+    }
+    fs::remove_file(place.path(layers)).expect("is there");
+    predict("others.parquet").refused(2, &["other settings"]);
+    place.write(layers, format!("{{\"layers\":[{}]}}", chosen[0]));
+    assert_eq!(predict("others.parquet").code, Some(0));
+}
+
 #[test]
 fn p4_a_seeded_classifier_is_marked_not_private() {
     let place = Place::new();

@@ -8,11 +8,11 @@ use super::{Learner, Placed};
 use crate::Result;
 use crate::evaluation::Example;
 use crate::evaluation::encoder::{EncoderFiles, Pieces, TextEncoder, batch_of, cross_entropy, vectors};
-use crate::evaluation::linear::argmax;
 use crate::machine::workers::Workers;
 use crate::models::bert::BertConfig;
 use crate::models::bert::classifier::{Classifier, Trained};
 use crate::models::device::watched;
+use crate::training::scorer::softmax;
 
 /// An encoder with a fresh head, of which some weights are trained.
 pub struct DirectEncoder {
@@ -92,12 +92,12 @@ impl Learner for DirectEncoder {
         })
     }
 
-    fn predict(
+    fn probabilities(
         &self,
         values: &[f32],
         examples: &[Example],
         each_batch: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<Vec<Vec<f32>>> {
         let classifier = self.with(values).valid();
         let pieces = examples.iter().map(|e| self.text.pieces(&e.text));
         let pieces: Vec<Pieces> = pieces.collect::<Result<_>>()?;
@@ -108,7 +108,7 @@ impl Learner for DirectEncoder {
             |batch| classifier.logits(batch),
             each_batch,
         )?;
-        Ok(scores.iter().map(|scores| argmax(scores)).collect())
+        Ok(scores.iter().map(|scores| softmax_of(scores)).collect())
     }
 
     fn workers(&self) -> Workers {
@@ -118,6 +118,12 @@ impl Learner for DirectEncoder {
     fn computes_elsewhere(&self) -> bool {
         self.device != Device::flex()
     }
+}
+
+fn softmax_of(scores: &[f32]) -> Vec<f32> {
+    let mut all: Vec<f64> = scores.iter().map(|s| f64::from(*s)).collect();
+    softmax(&mut all);
+    all.into_iter().map(|p| p as f32).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use super::{Learner, Placed};
 use crate::Result;
 use crate::evaluation::Example;
 use crate::evaluation::embed::SentenceEncoder;
-use crate::evaluation::linear::argmax;
 use crate::machine::workers::Workers;
 use crate::training::scorer::softmax;
 
@@ -48,12 +47,6 @@ impl Softmax {
         &self.values
     }
 
-    /// The most likely label of a vector.
-    pub fn predict(&self, vector: &[f32]) -> usize {
-        let scores: Vec<f32> = self.scores(vector).iter().map(|s| *s as f32).collect();
-        argmax(&scores)
-    }
-
     fn scores(&self, vector: &[f32]) -> Vec<f64> {
         let rows = self.values.chunks(self.width + 1);
         let score = |row: &[f32]| {
@@ -64,7 +57,7 @@ impl Softmax {
     }
 
     /// p(label | vector) of each label.
-    fn probabilities(&self, vector: &[f32]) -> Vec<f64> {
+    pub fn probabilities(&self, vector: &[f32]) -> Vec<f64> {
         let mut all = self.scores(vector);
         softmax(&mut all);
         all
@@ -149,17 +142,18 @@ impl Learner for Features {
         })
     }
 
-    fn predict(
+    fn probabilities(
         &self,
         values: &[f32],
         examples: &[Example],
         each_batch: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<Vec<Vec<f32>>> {
         let model = Softmax::of(self.encoder.width(), values.to_vec());
         let vectors = self
             .encoder
             .embed(examples.iter().map(|e| e.text.as_str()), each_batch)?;
-        Ok(vectors.iter().map(|v| model.predict(v)).collect())
+        let of = |vector: &Vec<f32>| model.probabilities(vector).into_iter().map(|p| p as f32).collect();
+        Ok(vectors.iter().map(of).collect())
     }
 
     fn workers(&self) -> Workers {

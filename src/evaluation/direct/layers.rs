@@ -3,10 +3,10 @@
 
 use super::encoder::DirectEncoder;
 use super::{Learner, public, trained_on};
-use crate::Result;
 use crate::evaluation::Example;
 use crate::models::bert::classifier::Layers;
 use crate::training::ways::{moved, unit};
+use crate::{Error, Result};
 
 /// How far up the gradient the loss is looked at, as [`crate::config::Update::Flat`] does by default.
 const RADIUS: f64 = 0.05;
@@ -16,36 +16,45 @@ const RADIUS: f64 = 0.05;
 /// Prefixes in all layers are first trained on `examples`, without privacy; then each is taken out by itself.
 ///
 /// # Errors
-/// Those of `open`.
+/// Those of `open` and of `go_on`, which is asked before each layer. Data: no loss of `examples` can be taken.
 pub fn choose(
     wanted: usize,
     layers: usize,
     examples: &[Example],
     learning_rate: f64,
     open: impl Fn(Layers) -> Result<DirectEncoder>,
-) -> Result<Layers> {
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<Vec<usize>> {
     let whole = open(Layers::ALL)?;
     let values = trained_on(&whole, examples, learning_rate);
     let mut by_sharpness = Vec::with_capacity(layers);
     for layer in 0..layers {
+        go_on()?;
         let without = open(Layers::ALL.without(layer))?;
         // Prefixes come first among the values, layer by layer.
         let of_layer = values.len() - without.initial().len();
         let rest = [&values[..layer * of_layer], &values[(layer + 1) * of_layer..]].concat();
-        by_sharpness.push((sharpness(&without, &rest, examples), layer));
+        let sharpness = sharpness(&without, &rest, examples).ok_or_else(|| {
+            Error::data("the public records tell no layers apart: no loss of theirs can be taken")
+                .hint("check `evaluate.dp_direct.public`, or leave out `prefix_layers`")
+        })?;
+        by_sharpness.push((sharpness, layer));
     }
     by_sharpness.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    Ok(Layers::of(by_sharpness.iter().take(wanted).map(|(_, layer)| *layer)))
+    let mut chosen: Vec<usize> = by_sharpness.iter().take(wanted).map(|(_, layer)| *layer).collect();
+    chosen.sort_unstable();
+    Ok(chosen)
 }
 
-/// By how much the mean loss rises along its own gradient.
-fn sharpness(learner: &dyn Learner, values: &[f32], examples: &[Example]) -> f64 {
+/// By how much the mean loss rises along its own gradient; none where that is no number.
+fn sharpness(learner: &dyn Learner, values: &[f32], examples: &[Example]) -> Option<f64> {
     let mut mean = vec![0f32; values.len()];
     for gradient in public(learner, examples, values) {
         mean.iter_mut().zip(gradient).for_each(|(m, g)| *m += g);
     }
-    let Some(up) = unit(mean) else { return 0.0 };
-    loss(learner, &moved(values, RADIUS, &up), examples) - loss(learner, values, examples)
+    let up = unit(mean)?;
+    let rise = loss(learner, &moved(values, RADIUS, &up), examples) - loss(learner, values, examples);
+    rise.is_finite().then_some(rise)
 }
 
 /// The mean over what can be read; 0 of nothing.
@@ -93,7 +102,10 @@ mod tests {
     #[test]
     fn layers_are_chosen_by_what_the_loss_does_without_them() {
         let examples = examples();
-        let chosen = |wanted| choose(wanted, 2, &examples, 0.05, |layers| Ok(open(layers))).expect("opens");
+        let of =
+            |wanted, examples: &[Example]| choose(wanted, 2, examples, 0.05, |layers| Ok(open(layers)), &|| Ok(()));
+        let chosen = |wanted| of(wanted, &examples).expect("opens");
+        assert!(of(1, &[]).is_err(), "of nothing there is no choice");
         let values = trained_on(&open(Layers::ALL), &examples, 0.05);
         let of_layer = values.len() - open(Layers::of([0])).initial().len();
         let without = [
@@ -103,10 +115,10 @@ mod tests {
                 [&values[..of_layer], &values[2 * of_layer..]].concat(),
             ),
         ];
-        let sharp = without.map(|(encoder, values)| sharpness(&encoder, &values, &examples));
+        let sharp = without.map(|(encoder, values)| sharpness(&encoder, &values, &examples).expect("a number"));
         assert!(sharp[0] != sharp[1] && sharp.iter().all(|s| *s > 0.0), "{sharp:?}");
         let sharpest = if sharp[0] > sharp[1] { 0 } else { 1 };
-        assert_eq!(chosen(1), Layers::of([sharpest]));
-        assert_eq!(chosen(2), Layers::of([0, 1]));
+        assert_eq!(chosen(1), [sharpest]);
+        assert_eq!(chosen(2), [0, 1]);
     }
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::Example;
 use crate::Result;
+use crate::evaluation::linear::argmax;
 use crate::machine::workers::Workers;
 use crate::privacy::PrivateRun;
 use crate::progress::Progress;
@@ -32,16 +33,30 @@ pub trait Learner: Sync {
     /// With `values` in their places, for passes over many records.
     fn place(&self, values: &[f32]) -> Box<dyn Placed + '_>;
 
-    /// The most likely label of each text, by `values`; `each_batch` hears the number of texts done.
+    /// p(label | text) of each label, for each text, by `values`; `each_batch` hears the number of texts done.
     ///
     /// # Errors
     /// A text that the tokenizer refuses, and whatever `each_batch` returns.
+    fn probabilities(
+        &self,
+        values: &[f32],
+        examples: &[Example],
+        each_batch: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Vec<f32>>>;
+
+    /// The most likely label of each text.
+    ///
+    /// # Errors
+    /// As [`Learner::probabilities`].
     fn predict(
         &self,
         values: &[f32],
         examples: &[Example],
         each_batch: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<usize>>;
+    ) -> Result<Vec<usize>> {
+        let said = self.probabilities(values, examples, each_batch)?;
+        Ok(said.iter().map(|probabilities| argmax(probabilities)).collect())
+    }
 
     /// Who computes, side by side.
     fn workers(&self) -> Workers;

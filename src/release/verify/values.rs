@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::audit::{CANARIES, CONFIDENCE};
-use crate::config::is_population;
+use crate::config::{NoiseKind, Update, is_population};
 use crate::facts::CanaryBound;
 use crate::facts::attacks::{Attacks, AttacksAt};
 use crate::privacy::accountant::{Adjacency, pld};
@@ -63,6 +63,12 @@ fn guarantee(said: &Claim) -> Option<&'static str> {
         ("mechanism", said.algorithm.mechanism != training.mechanism),
         ("program", said.program.name != "dpsynth"),
         ("noise", training.noise() != Some(said.algorithm.noise)),
+        // Laplace noise hides a few numbers.
+        (
+            "update",
+            said.algorithm.noise == NoiseKind::ExactLaplace
+                && !matches!(said.algorithm.update, Update::ZerothOrder { .. }),
+        ),
     ];
     wrong.into_iter().find_map(|(key, wrong)| wrong.then_some(key))
 }

@@ -73,8 +73,12 @@ pub trait Way {
 /// The way that `update` names, for `len` trained values; `public` is asked by the ways that take public gradients.
 ///
 /// # Panics
-/// It is [`Update::NormalEquations`], which are of features: see [`normal_equations`].
+/// The norm is that of Laplace noise, and the way shows more than a few numbers (P5). It is [`Update::NormalEquations`], which are of features: see [`normal_equations`].
 pub fn of<'a>(update: Update, len: usize, clip: Clip, public: Public<'a>) -> Box<dyn Way + 'a> {
+    assert!(
+        clip.norm == Norm::Euclidean || matches!(update, Update::ZerothOrder { .. }),
+        "gradients are bounded by their Euclidean norm"
+    );
     match update {
         Update::Gradient {} => Box::new(gradient::Gradient::new(len, clip)),
         Update::Flat { radius, ascent } => Box::new(flat::Flat::new(len, clip, radius, ascent)),
