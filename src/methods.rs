@@ -103,7 +103,7 @@ pub const METHODS: &[Entry] = &[
     certified(
         "DP-NSGD",
         "Yang et al. 2022, arXiv 2206.13033",
-        "finetune.clipping_regularizer=0.1",
+        "finetune.clipping=\"automatic\", finetune.clipping_regularizer=0.1",
     ),
     certified(
         "LoRA",

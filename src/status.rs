@@ -293,9 +293,10 @@ fn next(s: &Status) -> Next {
             command: run_in(&s.folder).ok().map(|_| format!("dpsynth run {folder}")),
         },
         (None, _) if !s.is_private() => nothing("nothing may leave: NOT PRIVATE"),
-        (None, _) if s.task == Task::Classify => nothing(
-            "a classifier is trained: its values are internal/dp_direct/checkpoint.safetensors, its score is in report.json",
-        ),
+        (None, _) if s.task == Task::Classify => Next {
+            what: "a classifier is trained, its score is in report.json: it labels other texts".into(),
+            command: Some(format!("dpsynth predict {folder} FILE --to OUT.parquet")),
+        },
         (None, None) => audit("try to break the run's own claim"),
         (None, Some(a)) if !a.current => audit("the audit was of other files: audit again"),
         (None, Some(a)) if a.verdict == Verdict::Fail => audit(

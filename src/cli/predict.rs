@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch};
 use clap::{Args, ValueHint};
-use dpsynth::config::{ColumnKind, DatasetConfig};
+use dpsynth::config::DatasetConfig;
 use dpsynth::pipeline::Pipeline;
 use dpsynth::pipeline::predict::{Predicted, predict};
-use dpsynth::records::RawLabel;
 use dpsynth::run::{Places, run_in};
 use dpsynth::{Error, Result, files};
 use serde::Serialize;
@@ -19,9 +18,9 @@ use super::run::interrupts;
 /// Labels other texts by the classifier that a run trained privately
 ///
 /// RUN is one with `task = "classify"`, or with the arm `dp_direct`. FILE is of any format that a dataset may have. The
-/// Parquet file OUT has a row for each of its rows, in order: the number of the row, the label's columns, and the probability
-/// that the classifier gives the label; a row without text has none. It costs no privacy, and says as much of FILE's texts as
-/// anybody could find out who has the classifier.
+/// Parquet file OUT has a row for each of its rows, in order: the number of the row, the label's columns as the dataset has
+/// them, and the probability that the classifier gives the label; a row without text has none. It costs no privacy. What is said of a text is as private
+/// as that text.
 #[derive(Args)]
 pub struct Predict {
     /// A run's folder, such as runs/sst2-direct-quick
@@ -58,11 +57,21 @@ struct Said<'a> {
 impl Predict {
     /// Labels the file.
     pub fn run(self, ui: &Ui) -> Result<()> {
+        // Told before anything is read.
         if self.to.exists() {
             return Err(
                 Error::usage(format!("there is something at {} already", self.to.display()))
                     .hint("name a file that is not there yet"),
             );
+        }
+        if self.to.extension().is_none_or(|extension| extension != "parquet") {
+            return Err(Error::usage(format!("{} would be a Parquet file", self.to.display()))
+                .hint("`--to` names a file that ends in .parquet"));
+        }
+        let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Error::usage(format!("{} is not a folder", folder.display()))
+                .hint("`--to` names a file in a folder that is there"));
         }
         let (config, profile, runs) = run_in(&self.run)?;
         let places = Places::from_env(&runs)?;
@@ -108,23 +117,19 @@ impl Predict {
 
 fn batch(predicted: &Predicted) -> RecordBatch {
     let rows = || predicted.rows.iter();
+    // A label may have the name.
+    let free = |name: &str| {
+        let mut name = name.to_string();
+        while predicted.labels.columns().iter().any(|column| column.column() == name) {
+            name.push('_');
+        }
+        name
+    };
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..predicted.rows.len() as i64));
-    let mut columns = vec![("row".to_string(), numbers)];
-    for (i, column) in predicted.labels.columns().iter().enumerate() {
-        let raw = rows().map(|row| row.map(|p| predicted.labels.raw(p.label).swap_remove(i)));
-        let array: ArrayRef = match column.kind() {
-            ColumnKind::Integer => Arc::new(Int64Array::from_iter(raw.map(|raw| match raw? {
-                RawLabel::Integer(n) => Some(n),
-                RawLabel::Text(_) => None,
-            }))),
-            ColumnKind::Text => Arc::new(StringArray::from_iter(raw.map(|raw| match raw? {
-                RawLabel::Text(text) => Some(text),
-                RawLabel::Integer(_) => None,
-            }))),
-        };
-        columns.push((column.column().to_string(), array));
-    }
+    let mut columns = vec![(free("row"), numbers)];
+    let labels: Vec<Option<usize>> = rows().map(|row| row.map(|p| p.label)).collect();
+    columns.extend(predicted.labels.arrays(&labels));
     let probabilities: ArrayRef = Arc::new(Float32Array::from_iter(rows().map(|row| row.map(|p| p.probability))));
-    columns.push(("probability".to_string(), probabilities));
+    columns.push((free("probability"), probabilities));
     RecordBatch::try_from_iter(columns).expect("columns are equally long")
 }

@@ -131,7 +131,7 @@ fn to_look_at(report: &Report, config: &RunConfig, folder: &RunFolder) -> Vec<St
             next.name()
         )),
         None if config.task == Task::Classify => out.push(format!(
-            "classifier: {}",
+            "classifier: {}\nnext: dpsynth predict {run} FILE --to OUT.parquet, which labels other texts",
             folder.direct("checkpoint.safetensors").display()
         )),
         None => out.push(format!("next: dpsynth audit {run}, which tries to break the claim")),

@@ -232,11 +232,11 @@ fn what(method: DirectMethod) -> String {
 pub fn trained_subject(p: &Pipeline) -> Result<(Subject, Vec<f32>, Guarantee)> {
     let path = p.folder.direct("privacy.json");
     if !path.exists() {
-        return Err(
-            Error::usage(format!("the run {} has no trained classifier", p.folder.name())).hint(
-                "`dpsynth references` trains one where `evaluate.arms` has \"dp_direct\", `dpsynth run` where `task` is \"classify\"",
-            ),
-        );
+        let hint = match p.config.evaluate.asks(ExtraArm::DpDirect) {
+            true => "`dpsynth run` with the same configuration trains it, or goes on with it",
+            false => "a run has one where `task` is \"classify\", or where `evaluate.arms` has \"dp_direct\"",
+        };
+        return Err(Error::usage(format!("the run {} has no trained classifier", p.folder.name())).hint(hint));
     }
     let guarantee: Guarantee = documents::read(&path)?;
     let subject = Subject::open(p)?;

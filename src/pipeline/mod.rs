@@ -86,9 +86,14 @@ impl<'a> Pipeline<'a> {
         })
     }
 
+    /// Whether the person has asked to stop.
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// [`Error::interrupted`] once the person has asked to stop.
     fn check_stop(&self, doing: &str) -> Result<()> {
-        match self.stop.load(Ordering::Relaxed) {
+        match self.is_stopped() {
             true => {
                 Err(Error::interrupted(format!("stopped while {doing}")).hint("the same command goes on from here"))
             }

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use super::{Pipeline, direct};
-use crate::Result;
 use crate::config::DatasetConfig;
 use crate::evaluation::Example;
 use crate::privacy::Guarantee;
 use crate::progress::Unit;
 use crate::records::{LabelSpace, Reader};
+use crate::{Error, Result};
 
 /// What a classifier says of a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,17 +42,24 @@ pub fn predict(p: &Pipeline, file: &Path, dataset: &DatasetConfig) -> Result<Pre
         prepare: &p.config.prepare,
         progress: &|_| {},
     };
+    let as_declared = |e: Error| {
+        e.hint("`--text` and `--second-text` name the columns; how a text file is written is as the run's `dataset` declares")
+    };
     let (mut examples, mut has_text) = (Vec::new(), Vec::new());
-    reader.texts(file, &mut |text| {
+    let read = reader.texts(file, &mut |text| {
         has_text.push(text.is_some());
         // Of its label nothing is known, and nothing is asked.
         examples.extend(text.map(|text| Example { text, label: 0 }));
         Ok(())
-    })?;
+    });
+    read.map_err(as_declared)?;
     let task = p.progress.begin("predict", examples.len() as u64, Unit::Records);
     let said = subject.learner.probabilities(&values, &examples, &mut |texts| {
         task.set(texts as u64, "");
-        p.check_stop("predicting")
+        match p.is_stopped() {
+            true => Err(Error::interrupted("stopped; nothing was written").hint("the same command begins anew")),
+            false => Ok(()),
+        }
     })?;
     let mut said = said.into_iter().map(|probabilities| {
         let likeliest =

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, StringArray};
 use serde::Serialize;
 
 use crate::config::{ColumnKind, LabelConfig};
@@ -350,6 +352,29 @@ impl LabelSpace {
     pub fn raw(&self, joint: usize) -> Vec<RawLabel> {
         let labels = self.columns.iter().zip(self.split(joint));
         labels.map(|(column, label)| column.raw(label, column.kind)).collect()
+    }
+
+    /// Joint labels as columns of a table, each under its name and of its type; null where there is none.
+    ///
+    /// # Panics
+    /// If one is not below [`LabelSpace::len`].
+    pub fn arrays(&self, joint: &[Option<usize>]) -> Vec<(String, ArrayRef)> {
+        let raw: Vec<Option<Vec<RawLabel>>> = joint.iter().map(|joint| joint.map(|joint| self.raw(joint))).collect();
+        let of = |(i, column): (usize, &LabelColumn)| {
+            let values = raw.iter().map(|raw| raw.as_ref().map(|raw| &raw[i]));
+            let array: ArrayRef = match column.kind {
+                ColumnKind::Integer => Arc::new(Int64Array::from_iter(values.map(|value| match value? {
+                    RawLabel::Integer(n) => Some(*n),
+                    RawLabel::Text(_) => None,
+                }))),
+                ColumnKind::Text => Arc::new(StringArray::from_iter(values.map(|value| match value? {
+                    RawLabel::Text(text) => Some(text.as_str()),
+                    RawLabel::Integer(_) => None,
+                }))),
+            };
+            (column.column.clone(), array)
+        };
+        self.columns.iter().enumerate().map(of).collect()
     }
 
     /// Joint label of one label a column, in the order of the columns.

@@ -12,8 +12,10 @@ use crate::{Error, Result};
 pub fn run_in(folder: &Path) -> Result<(RunConfig, Profile, PathBuf)> {
     let path = folder.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::usage(format!("{} is not the folder of a run", folder.display()))
-            .hint("name a folder such as runs/imdb-quick"),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            Error::usage(format!("{} is not the folder of a run", folder.display()))
+                .hint("name a folder such as runs/imdb-quick")
+        }
         _ => Error::io("read", &path, e),
     })?;
     let config = config::resolved(&path, &text)?;

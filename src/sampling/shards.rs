@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
-use crate::config::ColumnKind;
 use crate::files;
-use crate::records::{LabelSpace, RawLabel};
+use crate::records::LabelSpace;
 use crate::{Error, Result};
 
 /// A synthetic record.
@@ -69,20 +68,7 @@ fn batch(records: &[Synthetic], schema: &Schema) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(records.iter().map(|r| r.id as i64)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(records.iter().map(|r| &r.text)));
     let mut columns = vec![("id".to_string(), ids), (schema.text.to_string(), texts)];
-    let raw: Vec<Vec<RawLabel>> = records.iter().map(|r| schema.labels.raw(r.label)).collect();
-    for (i, column) in schema.labels.columns().iter().enumerate() {
-        let values = raw.iter().map(|r| &r[i]);
-        let array: ArrayRef = match column.kind() {
-            ColumnKind::Integer => Arc::new(Int64Array::from_iter(values.map(|v| match v {
-                RawLabel::Integer(n) => Some(*n),
-                RawLabel::Text(_) => None,
-            }))),
-            ColumnKind::Text => Arc::new(StringArray::from_iter(values.map(|v| match v {
-                RawLabel::Text(t) => Some(t.as_str()),
-                RawLabel::Integer(_) => None,
-            }))),
-        };
-        columns.push((column.column().to_string(), array));
-    }
+    let labels: Vec<Option<usize>> = records.iter().map(|r| Some(r.label)).collect();
+    columns.extend(schema.labels.arrays(&labels));
     RecordBatch::try_from_iter(columns).expect("columns are equally long")
 }

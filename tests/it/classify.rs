@@ -233,6 +233,8 @@ fn a_classifier_labels_other_texts_as_it_was_tested() {
             .collect();
         assert_eq!(known, [true, false, false, true]);
         predict("others.jsonl", "others.parquet", &["--text", "body"]).refused(2, &["already"]);
+        predict("others.jsonl", "nowhere/others.parquet", &[]).refused(2, &["not a folder"]);
+        predict("others.jsonl", "others.csv", &[]).refused(2, &["ends in .parquet"]);
         assert_eq!(place.ledger_shown(), ledger, "nothing was charged");
     }
 }
