@@ -130,18 +130,29 @@ pub fn load(config: &FinetuneConfig, base: &LanguageModel, path: &Path) -> Resul
     })
 }
 
+/// What each set has under the same name.
+macro_rules! of_its_own {
+    () => {
+        fn values(&self) -> &[f32] {
+            self.values()
+        }
+
+        fn values_mut(&mut self) -> &mut [f32] {
+            self.values_mut()
+        }
+
+        fn boxed(&self) -> Box<dyn Trainable> {
+            Box::new(self.clone())
+        }
+
+        fn save(&self, path: &Path) -> Result<()> {
+            self.save(path)
+        }
+    };
+}
+
 impl Trainable for Adapter {
-    fn values(&self) -> &[f32] {
-        self.values()
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        self.values_mut()
-    }
-
-    fn boxed(&self) -> Box<dyn Trainable> {
-        Box::new(self.clone())
-    }
+    of_its_own!();
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
         // In bf16 a merged weight would round the adapter away; packed ones have no room for it.
@@ -165,24 +176,10 @@ impl Trainable for Adapter {
         let device = base.device();
         base.merged(|slot| self.delta(slot, &device))
     }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        self.save(path)
-    }
 }
 
 impl Trainable for SecondFactors {
-    fn values(&self) -> &[f32] {
-        self.values()
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        self.values_mut()
-    }
-
-    fn boxed(&self) -> Box<dyn Trainable> {
-        Box::new(self.clone())
-    }
+    of_its_own!();
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
         let mut placed = self.adapter().place(base, precision);
@@ -195,32 +192,14 @@ impl Trainable for SecondFactors {
     fn merged(&self, base: &LanguageModel) -> LanguageModel {
         Trainable::merged(&self.adapter(), base)
     }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        self.save(path)
-    }
 }
 
 impl Trainable for Vectors {
-    fn values(&self) -> &[f32] {
-        self.values()
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        self.values_mut()
-    }
-
-    fn boxed(&self) -> Box<dyn Trainable> {
-        Box::new(self.clone())
-    }
+    of_its_own!();
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
-        let model = self.merged(base);
         Placed {
-            model: match precision {
-                Precision::F32 => model,
-                Precision::Bf16 => model.maps_in(dtype(precision)),
-            },
+            model: in_precision(self.merged(base), precision),
             trains: Trains::Vectors,
             precision,
         }
@@ -229,31 +208,14 @@ impl Trainable for Vectors {
     fn merged(&self, base: &LanguageModel) -> LanguageModel {
         self.merged(base)
     }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        self.save(path)
-    }
 }
 
 impl Trainable for Scales {
-    fn values(&self) -> &[f32] {
-        self.values()
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        self.values_mut()
-    }
-
-    fn boxed(&self) -> Box<dyn Trainable> {
-        Box::new(self.clone())
-    }
+    of_its_own!();
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
         Placed {
-            model: match precision {
-                Precision::F32 => base.clone(),
-                Precision::Bf16 => base.maps_in(dtype(precision)),
-            },
+            model: in_precision(base.clone(), precision),
             trains: Trains::Scales(self.placed(&base.device())),
             precision,
         }
@@ -262,24 +224,10 @@ impl Trainable for Scales {
     fn merged(&self, base: &LanguageModel) -> LanguageModel {
         self.merged(base)
     }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        self.save(path)
-    }
 }
 
 impl Trainable for Weights {
-    fn values(&self) -> &[f32] {
-        self.values()
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        self.values_mut()
-    }
-
-    fn boxed(&self) -> Box<dyn Trainable> {
-        Box::new(self.clone())
-    }
+    of_its_own!();
 
     fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
         Placed {
@@ -292,9 +240,12 @@ impl Trainable for Weights {
     fn merged(&self, base: &LanguageModel) -> LanguageModel {
         base.with_values(self.values())
     }
+}
 
-    fn save(&self, path: &Path) -> Result<()> {
-        self.save(path)
+fn in_precision(model: LanguageModel, precision: Precision) -> LanguageModel {
+    match precision {
+        Precision::F32 => model,
+        Precision::Bf16 => model.maps_in(dtype(precision)),
     }
 }
 

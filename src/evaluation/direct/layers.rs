@@ -2,7 +2,7 @@
 //! prefix the loss is sharpest. It is looked at on public records alone and costs no privacy.
 
 use super::encoder::DirectEncoder;
-use super::{Learner, public, trained_on};
+use super::{Learner, mean_gradient, trained_on};
 use crate::evaluation::Example;
 use crate::models::bert::classifier::Layers;
 use crate::training::ways::{moved, unit};
@@ -48,11 +48,7 @@ pub fn choose(
 
 /// By how much the mean loss rises along its own gradient; none where that is no number.
 fn sharpness(learner: &dyn Learner, values: &[f32], examples: &[Example]) -> Option<f64> {
-    let mut mean = vec![0f32; values.len()];
-    for gradient in public(learner, examples, values) {
-        mean.iter_mut().zip(gradient).for_each(|(m, g)| *m += g);
-    }
-    let up = unit(mean)?;
+    let up = unit(mean_gradient(learner, examples, values))?;
     let rise = loss(learner, &moved(values, RADIUS, &up), examples) - loss(learner, values, examples);
     rise.is_finite().then_some(rise)
 }

@@ -144,6 +144,17 @@ pub fn public(learner: &dyn Learner, examples: &[Example], values: &[f32]) -> Ve
     gradients.into_iter().flatten().collect()
 }
 
+/// The mean of those gradients; zeros of none.
+fn mean_gradient(learner: &dyn Learner, examples: &[Example], values: &[f32]) -> Vec<f32> {
+    let gradients = public(learner, examples, values);
+    let mut mean = vec![0f32; values.len()];
+    for gradient in &gradients {
+        let share = 1.0 / gradients.len() as f32;
+        mean.iter_mut().zip(gradient).for_each(|(m, g)| *m += share * g);
+    }
+    mean
+}
+
 /// Public records that are learned from at once, and how often each is.
 const PUBLIC_BATCH: usize = 32;
 const PUBLIC_EPOCHS: usize = 3;
@@ -153,12 +164,7 @@ pub fn trained_on(learner: &dyn Learner, examples: &[Example], learning_rate: f6
     let mut values = learner.initial();
     let mut optimizer = Optimizer::adamw(values.len(), 0.0);
     for batch in (0..PUBLIC_EPOCHS).flat_map(|_| examples.chunks(PUBLIC_BATCH)) {
-        let gradients = public(learner, batch, &values);
-        let mut mean = vec![0f32; values.len()];
-        for gradient in &gradients {
-            let share = 1.0 / gradients.len() as f32;
-            mean.iter_mut().zip(gradient).for_each(|(m, g)| *m += share * g);
-        }
+        let mean = mean_gradient(learner, batch, &values);
         optimizer.step(&mut values, &mean, learning_rate as f32);
     }
     values
