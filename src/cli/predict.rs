@@ -19,8 +19,8 @@ use super::run::interrupts;
 ///
 /// RUN is one with `task = "classify"`, or with the arm `dp_direct`. FILE is of any format that a dataset may have. The
 /// Parquet file OUT has a row for each of its rows, in order: the number of the row, the label's columns as the dataset has
-/// them, and the probability that the classifier gives the label; a row without text has none. It costs no privacy. What is said of a text is as private
-/// as that text.
+/// them, and the probability that the classifier gives the label; a row without text has none. It costs no privacy. What is
+/// said of a text is as private as that text.
 #[derive(Args)]
 pub struct Predict {
     /// A run's folder, such as runs/sst2-direct-quick
