@@ -86,6 +86,8 @@ row flat $on "$update={kind=\"flat\"}"
 row flat-record $on "$update={kind=\"flat\",ascent=\"record\"}"
 # Rounds of N/B steps: of worth from one pass over the records on.
 row random-allocation $on 'finetune.sampler="random-allocation"'
+# For the sum of many steps, which is what gradient descent takes.
+row bands $on finetune.bands=4 'finetune.optimizer="sgd"' finetune.momentum=0.9 $rate=1.0
 # For research: the epsilon that is printed is what spread differences show, and the one that is asked for its own account's.
 row laplace-mixture $on 'finetune.noise="laplace-mixture"' research=true
 if [ $task = classify ]; then

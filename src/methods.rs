@@ -211,6 +211,11 @@ pub const METHODS: &[Entry] = &[
         "Chua et al. 2025, arXiv 2412.16802; Feldman and Shenfeld 2026, arXiv 2602.17284",
         "finetune.sampler=\"random-allocation\"",
     ),
+    certified(
+        "DP-FTRL: banded matrix factorisation, amplified",
+        "Choquette-Choo et al. 2023, arXiv 2306.08153; Kalinin and Lampert 2024, arXiv 2405.13763",
+        "finetune.bands=2",
+    ),
     planning(
         "TAN",
         "Sander et al. 2023, arXiv 2210.03403",

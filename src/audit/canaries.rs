@@ -21,9 +21,10 @@ use rayon::prelude::*;
 use super::Stop;
 use super::one_run::{Design, Observed};
 use super::threshold::Sides;
+use super::together::Together;
 pub use crate::documents::{Claimed, Dirac, OnTheCurve};
 use crate::privacy::bounds::family::Family;
-use crate::privacy::{Ledger, NoiseKind, PrivacyPlan};
+use crate::privacy::{Batches, Ledger, NoiseKind, PrivacyPlan};
 use crate::progress::Progress;
 use crate::training::clip::Clip;
 use crate::training::optimizer::Optimizer;
@@ -48,6 +49,10 @@ impl Claimed {
             steps: plan.steps(),
             delta: plan.delta(),
             slots: plan.slots(),
+            bands: match plan.batches() {
+                Batches::Cyclic(bands) => Some(bands),
+                _ => None,
+            },
             laplace: plan.noise() == NoiseKind::ExactLaplace,
         }
     }
@@ -84,11 +89,15 @@ impl Claimed {
     /// that are broken on purpose. Repeats for the same seed.
     pub fn simulate(&self, noise: f64, canaries: usize, seed: u64) -> Observed {
         const CHUNK: usize = 4096;
+        let together = Together::of(self);
         let chunk = |index: usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(index as u64);
             let mut one = || {
                 let included = rng.random::<bool>();
+                if let Some(together) = &together {
+                    return (together.simulate(noise, included, &mut rng), included);
+                }
                 let (mut tally, mut slot) = (Tally::default(), 0);
                 for step in 0..self.steps {
                     let drawn = match self.slots {
@@ -146,7 +155,7 @@ impl Claimed {
 }
 
 /// Of deviation 1, after Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
+pub(super) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (TAU * rng.random::<f64>()).cos()
 }
@@ -175,7 +184,7 @@ impl Default for Tally {
 }
 
 /// ln(a + b·e^u), also where e^u is beyond f64.
-fn mixed(a: f64, b: f64, u: f64) -> f64 {
+pub(super) fn mixed(a: f64, b: f64, u: f64) -> f64 {
     ln_sum(a.ln(), b.ln() + u)
 }
 
@@ -226,6 +235,11 @@ pub fn observe(
         scale: plan.expected_batch_size() as f64 / c,
         tallies: vec![Tally::default(); canaries],
         steps: 0,
+        together: Together::of(&claimed).map(|together| Kept {
+            together,
+            parts: vec![None; canaries],
+            released: Vec::new(),
+        }),
     };
     stop.check()?;
     let way = Loop {
@@ -238,7 +252,10 @@ pub fn observe(
         progress,
     };
     way.train(&mut method, &mut run, |_| stop.check().map(|()| String::new()))?;
-    let scores = method.tallies.iter().map(|tally| tally.score).collect();
+    let scores = match &method.together {
+        Some(kept) => kept.scores(method.scale),
+        None => method.tallies.iter().map(|tally| tally.score).collect(),
+    };
     Ok(Observed { scores, included })
 }
 
@@ -254,6 +271,29 @@ struct Guessing {
     tallies: Vec<Tally>,
     /// That were taken.
     steps: u64,
+    /// Where noise goes together over steps: what is scored once all are taken.
+    together: Option<Kept>,
+}
+
+/// What is known of canaries before they can be scored.
+struct Kept {
+    together: Together,
+    /// Of each canary, once it was drawn.
+    parts: Vec<Option<usize>>,
+    /// Of each step.
+    released: Vec<Vec<f32>>,
+}
+
+impl Kept {
+    fn scores(&self, scale: f64) -> Vec<f64> {
+        let own = self.together.apart(&self.released, scale);
+        let scored = |(canary, part): (usize, &Option<usize>)| {
+            // Of one that was never drawn any part tells as much.
+            let part = part.unwrap_or_else(|| rand::rng().random_range(0..self.together.parts()));
+            self.together.score(part, |step| f64::from(own[step][canary]))
+        };
+        self.parts.par_iter().enumerate().map(scored).collect()
+    }
 }
 
 impl Method for Guessing {
@@ -266,10 +306,19 @@ impl Method for Guessing {
     fn query(&mut self, members: &[usize]) -> Result<(Vec<f64>, ())> {
         let mut sum = vec![0.0; self.tallies.len()];
         members.iter().for_each(|i| sum[self.records[*i]] += self.clipped);
+        if let Some(kept) = &mut self.together {
+            let part = self.steps as usize % kept.together.parts();
+            members.iter().for_each(|i| kept.parts[self.records[*i]] = Some(part));
+        }
         Ok((sum, ()))
     }
 
     fn apply(&mut self, noisy: &[f32]) {
+        if let Some(kept) = &mut self.together {
+            kept.released.push(noisy.to_vec());
+            self.steps += 1;
+            return;
+        }
         let (claimed, scale, step) = (&self.claimed, self.scale, self.steps);
         (self.tallies.par_iter_mut().zip(noisy)).for_each(|(tally, v)| claimed.see(step, f64::from(*v) * scale, tally));
         self.steps += 1;

@@ -37,6 +37,7 @@ pub mod replay;
 pub mod retrain;
 pub mod steps;
 pub mod threshold;
+mod together;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -48,7 +48,11 @@ impl Stepping<'_> {
         let plan = PrivacyPlan::calibrate(&PlanRequest {
             expected_batch_size: DRAWN.min(self.request.expected_batch_size),
             steps: STEPS,
-            batches: Batches::Poisson,
+            batches: match self.request.batches {
+                // As many as go together in so few steps.
+                Batches::Cyclic(bands) => Batches::Cyclic(bands.min(STEPS)),
+                _ => Batches::Poisson,
+            },
             beside: Vec::new(),
             seed: Some(0x5749_5445_5350),
             ..self.request.clone()

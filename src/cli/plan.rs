@@ -11,6 +11,7 @@ use dpsynth::pipeline::cost::{Cost, Spending};
 use dpsynth::pipeline::estimate::{Estimate, Fits, estimate, respent};
 use dpsynth::pipeline::hours::{Hours, Spent, spend};
 use dpsynth::pipeline::rates::Rates;
+use dpsynth::privacy::band_deviation_of_sum;
 use dpsynth::privacy::planner::{FEWEST_STEPS, Offer, Proposal, TIE};
 use dpsynth::progress::Progress;
 use dpsynth::{Error, Result};
@@ -207,6 +208,12 @@ impl Plan {
             ),
             format!("noise multiplier  {:.4}", p.number("noise_multiplier")),
         ];
+        out.extend(p.training().and_then(|t| Some((t.bands?, t.steps))).map(|(bands, steps)| {
+            format!(
+                "noise together    over {bands} steps: in the sum of all {steps} {:.3} of what independent noise of that multiplier leaves",
+                band_deviation_of_sum(bands, steps)
+            )
+        }));
         match (&e.cost, &e.fits) {
             (Some(c), _) => {
                 out.push(cost(c, hours.is_some()));

@@ -169,6 +169,10 @@ pub struct FinetuneConfig {
     /// `"poisson"` or `"random-allocation"`.
     #[serde(skip_serializing_if = "is_default")]
     pub sampler: Batching,
+    /// Steps whose noise goes together, so that much of it cancels in their sum (DP-FTRL by banded matrix factorisation). Units are
+    /// shared out among as many parts, from which steps draw in turn. From 2 up; default: each step has its own noise.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bands: Option<u64>,
     /// Batches of more than this many units are cut to it (truncated Poisson), so that a step's time and memory have a
     /// bound. Its price is accounted for: next to nothing at 1.1·B + 6·√(1.1·B) for an expected batch size B, much below.
     /// Default: no bound.
@@ -233,6 +237,7 @@ impl Default for FinetuneConfig {
             delta: None,
             expected_batch_size: 1024,
             sampler: Batching::Poisson,
+            bands: None,
             max_batch_size: None,
             epochs: 5.0,
             steps: None,
@@ -287,6 +292,25 @@ impl FinetuneConfig {
         self.update.check("finetune.update")
     }
 
+    /// Refuses noise that goes together where no account is known, or nothing would cancel.
+    fn check_bands(&self) -> Result<()> {
+        if self.bands.is_none() {
+            return Ok(());
+        }
+        let other = match () {
+            () if self.sampler != Batching::Poisson => "finetune.sampler",
+            () if self.max_batch_size.is_some() => "finetune.max_batch_size",
+            () if !matches!(self.noise, NoiseKind::ExactGaussian | NoiseKind::Gaussian) => "finetune.noise",
+            // Each step's directions are others.
+            () if matches!(self.update, Update::ZerothOrder { .. }) => "finetune.update",
+            () => return Ok(()),
+        };
+        Err(Error::usage(format!(
+            "`finetune.bands` is for Gaussian noise on gradients of Poisson batches of any size, which `{other}` says otherwise of"
+        ))
+        .hint("leave out one of them"))
+    }
+
     /// Refuses values that mean nothing.
     ///
     /// # Errors
@@ -322,6 +346,7 @@ impl FinetuneConfig {
                     .hint("leave one of them out"),
             );
         }
+        self.check_bands()?;
         if self.momentum > 0.0 && self.optimizer != Optimizer::Sgd {
             return Err(Error::usage("`finetune.momentum` is of gradient descent").hint("finetune.optimizer = \"sgd\""));
         }

@@ -201,6 +201,9 @@ document! {
         /// Steps of a round, where batches are drawn by random allocation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         public slots: Option<u64>,
+        /// Steps over which noise goes together, where it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public bands: Option<u64>,
         /// Whether the noise is Laplace noise.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         public laplace: bool,

@@ -145,6 +145,7 @@ pub fn training(facts: &Facts) -> Vec<String> {
     };
     let sample = match Sampler::read(&facts.guarantee.sampler) {
         Some(Sampler::Allocated { .. }) => "a random share (random allocation)",
+        Some(Sampler::Cyclic { .. }) => "a Poisson sample of one part of them, in turn,",
         _ => "a Poisson sample",
     };
     out.push(format!(

@@ -312,7 +312,7 @@ pub fn train(p: &Pipeline) -> Result<()> {
     let public = public(p)?;
     let mut run = plan
         .begin(ledger, &run_id, units.len())?
-        .keeping_rounds_in(rounds.clone());
+        .keeping_secrets_in(rounds.clone());
     account::belong(p, &preparation, belonging)?;
     write_atomically(&p.folder.direct("settings.json"), settings.as_bytes())?;
     let training = Training {

@@ -101,7 +101,7 @@ pub fn run(p: &Pipeline) -> Result<()> {
             .into_ledger();
         run = plan.begin(ledger, &run_id, units.units())?;
     }
-    run = run.keeping_rounds_in(p.folder.rounds());
+    run = run.keeping_secrets_in(p.folder.rounds());
     begin_at(&mut run, initial.values(), resume.is_some())?;
 
     count_labels(p, &mut run, &units)?;

@@ -75,7 +75,9 @@ impl Footprint<'_> {
         };
         // The head by columns, and a chunk of logits of each worker.
         let head = 4.0 * shape.vocabulary as f64 * (shape.width as f64 + workers * LOGITS);
-        PROGRAM + weights + head + (24.0 + 4.0 * workers) * trainable::count(self.finetune, shape) as f64
+        // And the noise of the steps before, where it goes together.
+        let noise = 8.0 * self.finetune.bands.unwrap_or(0) as f64;
+        PROGRAM + weights + head + (24.0 + 4.0 * workers + noise) * trainable::count(self.finetune, shape) as f64
     }
 
     /// What a record of each worker's micro-batch holds.

@@ -209,8 +209,8 @@ impl RunPaths {
         self.internal("checkpoint.safetensors")
     }
 
-    /// Who takes part in the steps that are left of a round, where batches are drawn by random allocation; gone once
-    /// training is done.
+    /// The keys of who takes part in the steps that are left of a round, where batches are drawn by random allocation, and of
+    /// noise that goes together over steps; gone once training is done.
     pub fn rounds(&self) -> PathBuf {
         self.internal("round.json")
     }

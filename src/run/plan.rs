@@ -53,10 +53,11 @@ pub fn plan_request(config: &RunConfig) -> PlanRequest {
         max_grad_norm: f.max_grad_norm,
         noise: f.noise,
         unit: unit(config),
-        batches: match (f.sampler, f.max_batch_size) {
-            (Batching::RandomAllocation, _) => Batches::Allocated,
-            (Batching::Poisson, Some(most)) => Batches::AtMost(most),
-            (Batching::Poisson, None) => Batches::Poisson,
+        batches: match (f.sampler, f.max_batch_size, f.bands) {
+            (Batching::RandomAllocation, _, _) => Batches::Allocated,
+            (Batching::Poisson, Some(most), _) => Batches::AtMost(most),
+            (Batching::Poisson, None, Some(bands)) => Batches::Cyclic(bands),
+            (Batching::Poisson, None, None) => Batches::Poisson,
         },
         beside,
         seed: f.seed,

@@ -221,6 +221,17 @@ fn with_laplace_noise(epsilon: f64) -> PrivacyPlan {
     .unwrap()
 }
 
+/// Three turns of each of three parts, of which three tenths are drawn.
+fn with_noise_together(epsilon: f64) -> PrivacyPlan {
+    PrivacyPlan::calibrate(&PlanRequest {
+        expected_batch_size: 100,
+        steps: 9,
+        batches: Batches::Cyclic(3),
+        ..request(epsilon)
+    })
+    .unwrap()
+}
+
 /// A round and a half of eight steps of random allocation.
 fn allocated(epsilon: f64) -> PrivacyPlan {
     PrivacyPlan::calibrate(&PlanRequest {
@@ -428,6 +439,25 @@ fn random_allocation_keeps_its_claim_and_poisson_batches_with_its_noise_do_not()
     assert!(on_the_curve(&broken)[1] > 3.0, "{:?}", on_the_curve(&broken));
 }
 
+/// Noise that goes together over steps keeps its claim, which is nearly reached by whoever takes it apart. Noise in which the
+/// length of what a record moves was forgotten does not: 1/‖s‖ of it, 0.86 here.
+#[test]
+fn noise_that_goes_together_keeps_its_claim_and_as_if_a_record_moved_one_step_it_does_not() {
+    let plan = with_noise_together(3.0);
+    let claimed = Claimed::of(&plan);
+    let kept = judged(&plan, &claimed.simulate(1.0, 1_000_000, 5));
+    println!("noise together: {:?} of 3", on_the_curve(&kept));
+    let [one_run, threshold] = on_the_curve(&kept);
+    assert!(
+        one_run <= 3.0 && threshold <= 3.0 && threshold > 2.0,
+        "{one_run} {threshold}"
+    );
+    let length = 1.0 / (1.0f64 + 0.25 + 0.375f64.powi(2)).sqrt();
+    let broken = judged(&plan, &claimed.simulate(length, 1_000_000, 5));
+    println!("as if a record moved one step: {:?}", on_the_curve(&broken));
+    assert!(on_the_curve(&broken)[1] > 3.0, "{:?}", on_the_curve(&broken));
+}
+
 /// Coordinates are independent, and in each the noise is as exact as on one number.
 #[test]
 fn laplace_noise_keeps_its_claim_and_four_fifths_of_it_do_not() {
@@ -462,7 +492,13 @@ fn noise_that_is_a_tenth_short_is_found_out_by_the_whole_curve() {
 /// Rehearsals and broken mechanisms are simulated: the simulation must be of the real thing.
 #[test]
 fn the_simulated_mechanism_looks_like_the_real_one() {
-    for plan in [full_batch(3.0), quick(8.0), allocated(3.0), with_laplace_noise(3.0)] {
+    for plan in [
+        full_batch(3.0),
+        quick(8.0),
+        allocated(3.0),
+        with_laplace_noise(3.0),
+        with_noise_together(3.0),
+    ] {
         let real = observe(&plan, clip(Clipping::Flat), 100_000, Stop(&GO), &Silent).unwrap();
         let simulated = Claimed::of(&plan).simulate(1.0, 100_000, 2);
         let side = |seen: &Observed, included: bool| {

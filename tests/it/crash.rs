@@ -31,13 +31,18 @@ fn charged(place: &Place) -> (u64, Vec<u64>) {
 
 /// Kills training `kills` times. After each: no step is applied or logged that is not charged, no charge pays twice,
 /// and what was charged before still is.
-fn p7_survives(kills: usize, sampler: &str) {
+fn p7_survives(kills: usize, way: &str) {
+    // Steps after which nothing of a process is needed any more.
+    let round = match way {
+        "finetune.sampler=random-allocation" => 50,
+        "finetune.bands=4" => 600,
+        _ => 1,
+    };
     let (mut done, mut in_training, mut rng) = (0, 0, rand::rng());
     while done < kills {
         let place = Place::new();
         let model = format!("model.path={MODEL:?}");
         let every = format!("finetune.checkpoint_every={}", 1 + done % 3);
-        let sampler = format!("finetune.sampler={sampler:?}");
         let settings = [
             "--set",
             &model,
@@ -46,7 +51,7 @@ fn p7_survives(kills: usize, sampler: &str) {
             "--set",
             &every,
             "--set",
-            &sampler,
+            way,
             "--set",
             "finetune.label_histogram_epsilon=0.5",
         ];
@@ -55,9 +60,10 @@ fn p7_survives(kills: usize, sampler: &str) {
         // A run is killed until it gets through, or forty times.
         for _ in 0..40 {
             let mut run = place.start("finetune", &settings);
-            // One kill in four comes at any time from the start on, the others within a few steps.
+            // Every fourth kill comes at any time from the start on, the others within a few steps. Which ones is not left
+            // to chance: on a busy machine most of the former come before a charge, and too many of them would say nothing.
             let sleep = |micros| std::thread::sleep(Duration::from_micros(micros));
-            if rng.random_range(0..4) == 0 {
+            if done % 4 == 3 {
                 sleep(rng.random_range(0..500_000));
             } else {
                 let log = || place.lines("internal/training.jsonl").len();
@@ -87,7 +93,7 @@ fn p7_survives(kills: usize, sampler: &str) {
             );
             in_training += usize::from(charged > before);
             assert!(
-                sampler.contains("poisson") || charged % 50 == 0 || place.run("internal/round.json").exists(),
+                charged % round == 0 || place.run("internal/round.json").exists(),
                 "{charged} charged, and the round is lost"
             );
             before = charged;
@@ -105,19 +111,25 @@ fn p7_survives(kills: usize, sampler: &str) {
 
 #[test]
 fn p7_killed_at_random_points_nothing_is_applied_that_was_not_charged() {
-    p7_survives(12, "poisson");
+    p7_survives(12, "finetune.sampler=poisson");
 }
 
 /// Rounds of random allocation last 50 steps here: nearly every kill is within one.
 #[test]
 fn p7_killed_within_rounds_of_random_allocation_it_goes_on_with_them() {
-    p7_survives(8, "random-allocation");
+    p7_survives(8, "finetune.sampler=random-allocation");
+}
+
+/// Noise that goes together needs the keys of all steps before.
+#[test]
+fn p7_killed_where_noise_goes_together_it_goes_on_with_it() {
+    p7_survives(8, "finetune.bands=4");
 }
 
 #[test]
 #[ignore = "slow: make test-slow"]
 fn slow_p7_killed_at_200_random_points_nothing_is_applied_that_was_not_charged() {
-    p7_survives(200, "poisson");
+    p7_survives(200, "finetune.sampler=poisson");
 }
 
 /// A power cut loses what is only in memory, which no kill shows: the order of the system's calls does. Needs strace.

@@ -254,6 +254,23 @@ fn what_does_not_go_together_is_refused_with_its_key() {
             ],
             "Poisson",
         ),
+        (
+            &["finetune.bands=2", "finetune.sampler=random-allocation"],
+            "finetune.sampler",
+        ),
+        (
+            &["finetune.bands=2", "finetune.max_batch_size=9"],
+            "finetune.max_batch_size",
+        ),
+        (
+            &[
+                "finetune.bands=2",
+                "finetune.noise=exact-laplace",
+                "evaluate.dp_direct.update={kind=\"zeroth-order\"}",
+            ],
+            "finetune.noise",
+        ),
+        (&["finetune.bands=1"], "over 2 to 32 steps"),
     ] {
         let set = classify(settings);
         place

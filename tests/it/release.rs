@@ -102,22 +102,69 @@ fn a_run_by_random_allocation_goes_the_whole_way() {
         "--set",
         "finetune.expected_batch_size=6",
     ];
-    let said = place.done("run", &set);
-    let sampler = "random allocation (one of every 33 steps)";
-    assert!(said.stderr.contains(&format!("sampler {sampler}")), "{}", said.stderr);
-    assert!(!place.run("internal/round.json").exists());
-    place.audit();
-    let said = place.call(&["release", "runs/tiny-quick", "--to", "out"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let said = place.call(&["verify", "out"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let claim = json(&fs::read(place.path("out/privacy.json")).expect("a claim"));
-    assert_eq!(claim["guarantee"]["parameters"]["sampler"], sampler);
-    let words = fs::read_to_string(place.path("out/README.md")).expect("a card");
+    let (parameters, words) = the_whole_way(&place, &set);
+    assert_eq!(parameters["sampler"], "random allocation (one of every 33 steps)");
     assert!(
         words.contains("random allocation") && !words.contains("Poisson"),
         "{words}"
     );
+}
+
+/// So is a run whose noise goes together over steps.
+#[test]
+fn a_run_whose_noise_goes_together_goes_the_whole_way() {
+    let place = Place::new();
+    place.write("tiny.toml", place.text("tiny.toml") + RELEASE);
+    let model = format!("model.path={}", support::fixture("model.gguf").display());
+    let (parameters, words) = the_whole_way(
+        &place,
+        &[
+            "--set",
+            &model,
+            "--set",
+            "finetune.steps=7",
+            "--set",
+            "finetune.bands=3",
+        ],
+    );
+    assert_eq!(parameters["sampler"], "poisson from one of 3 parts in turn");
+    assert_eq!(parameters["bands"], 3);
+    assert!(words.contains("one part of them, in turn"), "{words}");
+    // A claim that leaves it out, or says another number of steps, is none of this program's.
+    for other in [Value::Null, 2.into()] {
+        let path = place.path("out/privacy.json");
+        let mut claim = json(&fs::read(&path).expect("a claim"));
+        match other.is_null() {
+            true => drop(
+                claim["guarantee"]["parameters"]
+                    .as_object_mut()
+                    .expect("an object")
+                    .remove("bands"),
+            ),
+            false => claim["guarantee"]["parameters"]["bands"] = other,
+        }
+        fs::write(&path, claim.to_string()).expect("writes");
+        assert_ne!(place.call(&["verify", "out"]).code, Some(0));
+    }
+}
+
+/// The parameters that a run's bundle claims, and its card.
+fn the_whole_way(place: &Place, set: &[&str]) -> (Value, String) {
+    let said = place.done("run", set);
+    assert!(!place.run("internal/round.json").exists());
+    place.audit();
+    let released = place.call(&["release", "runs/tiny-quick", "--to", "out"]);
+    assert_eq!(released.code, Some(0), "{released:?}");
+    let verified = place.call(&["verify", "out"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let claim = json(&fs::read(place.path("out/privacy.json")).expect("a claim"));
+    let parameters = claim["guarantee"]["parameters"].clone();
+    let sampler = parameters["sampler"].as_str().expect("a sampler");
+    assert!(said.stderr.contains(&format!("sampler {sampler}")), "{}", said.stderr);
+    (
+        parameters,
+        fs::read_to_string(place.path("out/README.md")).expect("a card"),
+    )
 }
 
 #[test]

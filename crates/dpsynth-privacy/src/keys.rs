@@ -1,5 +1,5 @@
 //! Where randomness comes from (rule P4): the operating system, anew for every step; or, for tests and rehearsals, a
-//! fixed seed, which makes a run NOT PRIVATE. Keys cannot be printed, and but for those of [`super::rounds`] they are never kept.
+//! fixed seed, which makes a run NOT PRIVATE. Keys cannot be printed, and but for those of [`super::secrets`] they are never kept.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -16,9 +16,11 @@ pub enum Purpose {
     Sample,
     Noise,
     Histogram,
+    Parts,
 }
 
 /// The source of a run's keys.
+#[derive(Clone, Copy)]
 pub enum KeySource {
     /// The operating system's generator: no key is ever made twice.
     Secure,
@@ -50,6 +52,7 @@ impl KeySource {
                     Purpose::Sample => b"sample",
                     Purpose::Noise => b"noise",
                     Purpose::Histogram => b"histogram",
+                    Purpose::Parts => b"parts",
                 };
                 let mut hash = Sha256::new();
                 hash.update(b"dpsynth step key, not private\0");
@@ -86,7 +89,16 @@ impl Key {
         Key(bytes)
     }
 
-    /// All its bytes, for [`super::rounds`], which alone keeps keys.
+    /// Of the key of many steps that of step `index`.
+    pub(super) fn of_step(&self, index: u64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"dpsynth step key of many\0");
+        hash.update(self.0);
+        hash.update(index.to_le_bytes());
+        Key(hash.finalize().into())
+    }
+
+    /// All its bytes, for [`super::secrets`], which alone keeps keys.
     pub(super) fn bytes(&self) -> [u8; 32] {
         self.0
     }

@@ -142,6 +142,7 @@
 //! ```
 
 pub mod accountant;
+mod bands;
 pub mod bounds;
 pub mod calibrate;
 pub mod class;
@@ -159,13 +160,14 @@ mod normal;
 pub mod number;
 mod plan;
 pub mod planner;
-mod rounds;
 mod run;
 mod sampler;
+mod secrets;
 mod statement;
 mod uniform;
 mod unit;
 
+pub use bands::{MAX_BANDS, coefficients as band_coefficients, deviation_of_sum as band_deviation_of_sum};
 pub use class::{Class, Document, Field};
 pub use error::{Error, Result, Told};
 pub use ledger::{Counted, Ledger, LedgerHead, LedgerView, RestsOn, RunRecord, find as find_ledger, verify};

@@ -5,6 +5,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::bands;
 use super::keys::Key;
 use super::laplace::RoundedLaplace;
 use super::mixture::Mixture;
@@ -80,9 +81,12 @@ pub struct Mechanism {
     pub noise_multiplier: f64,
     pub max_grad_norm: f64,
     pub expected_batch_size: u64,
+    /// Steps whose noise goes together ([`super::bands`]); 1 where each has its own.
+    pub bands: u64,
 }
 
 /// Noise that waits for its sum.
+#[derive(Clone)]
 pub enum Drawn {
     /// In grid units.
     Exact(Vec<i64>),
@@ -98,10 +102,27 @@ impl Drawn {
             Drawn::Continuous(noise) => noise.len(),
         }
     }
+
+    /// In grid units, where it is.
+    pub fn exact(&self) -> Option<&[i64]> {
+        match self {
+            Drawn::Exact(noise) => Some(noise),
+            Drawn::Continuous(_) => None,
+        }
+    }
+
+    /// In standard deviations, where it is.
+    pub fn continuous(&self) -> Option<&[f64]> {
+        match self {
+            Drawn::Continuous(noise) => Some(noise),
+            Drawn::Exact(_) => None,
+        }
+    }
 }
 
 impl Mechanism {
-    /// (sum + noise) / expected batch size, for a clipped sum [d] of records with norm at most C each.
+    /// (sum + noise) / expected batch size, for a clipped sum [d] of records with norm at most C each; of noise that is the step's
+    /// own.
     pub fn privatize(&self, sum: &[f64], key: &Key) -> Result<Vec<f32>> {
         check_finite(sum)?;
         match self.law {
@@ -170,7 +191,10 @@ impl Mechanism {
         let d = d.max(1);
         let grid = self.grid(d);
         // Rounding moves each of two neighbouring sums by at most grid/2 a coordinate: √d · grid together, or d · grid.
-        let sensitivity = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + self.law.length_of_ones(d) * grid;
+        let rounding = self.law.length_of_ones(d) * grid;
+        let own = self.max_grad_norm * (1.0 + FLOAT_ALLOWANCE) + rounding;
+        // Where noise goes together a record moves the steps after its own as well, and what those take from it is rounded.
+        let sensitivity = bands::length(self.bands) * own + (self.bands as f64 - 1.0).sqrt() * rounding;
         let deviation = self.noise_multiplier;
         #[cfg(mutants)]
         let deviation = match crate::mutation::is(crate::mutation::Mutation::NoiseShort) {
@@ -294,6 +318,7 @@ mod tests {
             noise_multiplier,
             max_grad_norm,
             expected_batch_size: 4,
+            bands: 1,
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use super::accountant::{Adjacency, Bracket, Direction, Phase, pld};
+use super::bands::{self, MAX_BANDS};
 use super::bounds::family::Family;
 use super::calibrate::Target;
 use super::ledger::{RunParameters, Uses};
@@ -26,6 +27,9 @@ pub enum Batches {
     AtMost(u64),
     /// Steps come in rounds of N/B, rounded; every unit is in one step of each, all equally likely (random allocation).
     Allocated,
+    /// Units are shared out among so many parts, from which steps draw Poisson batches in turn; and noise goes together over as
+    /// many steps, so that much of it cancels in their sum (banded DP-FTRL).
+    Cyclic(u64),
 }
 
 impl Batches {
@@ -33,7 +37,7 @@ impl Batches {
     pub fn most(self) -> Option<u64> {
         match self {
             Batches::AtMost(most) => Some(most),
-            Batches::Poisson | Batches::Allocated => None,
+            Batches::Poisson | Batches::Allocated | Batches::Cyclic(_) => None,
         }
     }
 }
@@ -154,6 +158,10 @@ impl PrivacyPlan {
             most_units: r.public_size + r.public_size.div_ceil(10),
         });
         let slots = (r.batches == Batches::Allocated).then(|| slots(r.public_size, r.expected_batch_size));
+        let bands = match r.batches {
+            Batches::Cyclic(bands) => Some(check_bands(bands, r)?),
+            _ => None,
+        };
         let sampling_rate = match slots {
             Some(slots) => 1.0 / slots as f64,
             None => r.expected_batch_size as f64 / n,
@@ -174,6 +182,7 @@ impl PrivacyPlan {
             noise_multiplier,
             truncation,
             slots,
+            bands,
             laplace: r.noise == NoiseKind::ExactLaplace,
             laplace_mixture: None,
         };
@@ -219,6 +228,7 @@ impl PrivacyPlan {
                 noise_multiplier: training.noise_multiplier,
                 max_grad_norm: r.max_grad_norm,
                 expected_batch_size: r.expected_batch_size,
+                bands: bands.unwrap_or(1),
             },
             unit: r.unit.clone(),
             seed: r.seed,
@@ -291,10 +301,12 @@ impl PrivacyPlan {
         self.mechanism.expected_batch_size
     }
 
-    /// Standard deviation of the noise in each coordinate of the gradient that a step releases.
+    /// Standard deviation of the noise in each coordinate of the gradient that a step releases; where noise goes together over
+    /// steps, of the last one.
     pub fn gradient_noise_deviation(&self) -> f64 {
         let m = &self.mechanism;
-        m.noise_multiplier * m.max_grad_norm / m.expected_batch_size as f64
+        let own = m.noise_multiplier * m.max_grad_norm / m.expected_batch_size as f64;
+        bands::deviation(m.bands, self.steps()) * own
     }
 
     /// Which noise is added.
@@ -314,10 +326,11 @@ impl PrivacyPlan {
 
     /// How batches are drawn.
     pub fn batches(&self) -> Batches {
-        match (self.training.truncation, self.training.slots) {
-            (Some(t), _) => Batches::AtMost(t.max_batch_size),
-            (None, Some(_)) => Batches::Allocated,
-            (None, None) => Batches::Poisson,
+        match (self.training.truncation, self.training.slots, self.training.bands) {
+            (Some(t), _, _) => Batches::AtMost(t.max_batch_size),
+            (None, Some(_), _) => Batches::Allocated,
+            (None, None, Some(bands)) => Batches::Cyclic(bands),
+            (None, None, None) => Batches::Poisson,
         }
     }
 
@@ -446,6 +459,24 @@ impl PrivacyPlan {
         let releases = self.releases().iter();
         releases.map(|r| r.mechanism.state(uses(r), &self.mechanism)).collect()
     }
+}
+
+/// `bands`, where noise can go together over so many of the steps of `request`.
+fn check_bands(bands: u64, request: &PlanRequest) -> Result<u64> {
+    let most = MAX_BANDS
+        .min(request.steps)
+        .min(request.public_size / request.expected_batch_size.max(1));
+    if !(2..=most).contains(&bands) {
+        return Err(Error::usage(format!(
+            "noise goes together over 2 to {MAX_BANDS} steps, no more than are taken ({}), and as many parts of the records each hold a batch ({} of {}): not over {bands}",
+            request.steps, request.expected_batch_size, request.public_size
+        ))
+        .hint(match most {
+            ..2 => "smaller batches or more steps".to_string(),
+            most => format!("at most {most} here"),
+        }));
+    }
+    Ok(bands)
 }
 
 /// The mixture of Laplace noise whose own account stays within what `request` has left beside `paid`: the epsilons added up,

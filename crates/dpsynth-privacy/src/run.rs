@@ -7,7 +7,7 @@ use super::keys::KeySource;
 use super::ledger::{Ledger, LedgerHead, RunRecord, Uses};
 use super::mechanisms::{Charge, Charged, Named, TRAINING};
 use super::plan::PrivacyPlan;
-use super::rounds::{Rounds, Whose};
+use super::secrets::{Secrets, Whose};
 use super::statement::Guarantee;
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 pub struct PrivateRun {
     plan: PrivacyPlan,
     keys: KeySource,
-    rounds: Rounds,
+    secrets: Secrets,
     ledger: Ledger,
     run: String,
     units: usize,
@@ -67,7 +67,7 @@ impl PrivateRun {
         PrivateRun {
             plan,
             keys,
-            rounds: Rounds::default(),
+            secrets: Secrets::default(),
             ledger,
             run: run.to_string(),
             units,
@@ -77,10 +77,10 @@ impl PrivateRun {
         }
     }
 
-    /// Where batches are drawn by random allocation: keeps in `file` what says who takes part in the steps left of a round, so
-    /// that the run can go on in another process. It is as private as the records: it must not leave.
-    pub fn keeping_rounds_in(mut self, file: PathBuf) -> Self {
-        self.rounds.keep_in(file);
+    /// Where batches are drawn by random allocation, or noise goes together over steps: keeps the keys of it in `file`, so that the
+    /// run can go on in another process. It is as private as the records: it must not leave.
+    pub fn keeping_secrets_in(mut self, file: PathBuf) -> Self {
+        self.secrets.keep_in(file);
         self
     }
 
@@ -118,8 +118,8 @@ impl PrivateRun {
     /// Charges the next use of `release`, and hands it out: its ledger line is on disk before this returns (rule P7).
     ///
     /// # Errors
-    /// Budget: it is not planned, or all its uses are charged (rule P8). Data: a round of random allocation was begun by a
-    /// process that kept nothing of it. Other: the ledger cannot be written, or the
+    /// Budget: it is not planned, or all its uses are charged (rule P8). Data: a round was begun by a process that kept
+    /// nothing of it. Other: the ledger cannot be written, or the
     /// operating system gives no random numbers; a use that was charged then stays charged.
     pub fn charge<M: Charge>(&mut self, release: Named<M>) -> Result<M::Use> {
         let name = release.name();
@@ -136,13 +136,13 @@ impl PrivateRun {
             .hint("plan a new run; it composes with this one in the ledger"));
         };
         let index = self.uses[at];
-        if let Some((round, slot)) = mechanism.round(index) {
+        if let Some(due) = mechanism.due(index) {
             let whose = Whose {
                 run: &self.run,
                 release: name,
                 units: self.units,
             };
-            self.rounds.enter(whose, &self.keys, round, slot == 0)?;
+            self.secrets.enter(whose, &self.keys, due)?;
         }
         self.ledger.charge(&self.run, name, index)?;
         self.uses[at] += 1;
@@ -153,7 +153,8 @@ impl PrivateRun {
             max_records: self.plan.unit().max_records(),
             training_noise: self.plan.noise_mechanism(),
             keys: &self.keys,
-            round_key: self.rounds.key(),
+            round_key: self.secrets.key(),
+            strand: self.secrets.strand(),
             #[cfg(mutants)]
             resumed_at: self.resumed_at,
         })

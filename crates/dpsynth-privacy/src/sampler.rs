@@ -1,5 +1,6 @@
 //! Who takes part in a step (rule P1). Poisson sampling: every unit is in or out by a coin of its own, so the batch size is
-//! random. Random allocation: every unit is in one step of each round, so it takes part in each round once.
+//! random. Random allocation: every unit is in one step of each round, so it takes part in each round once. Cyclic Poisson sampling:
+//! steps take turns at parts of the units.
 
 use rand_chacha::rand_core::Rng;
 
@@ -7,9 +8,27 @@ use super::keys::Key;
 use super::uniform::below;
 
 /// Indices of the units drawn, each of `units` with probability `sampling_rate`, in order; may be empty (P6).
-///
-/// The coin compares 64 random bits with ⌊q·2⁶⁴⌋: at most 2⁻⁶⁴ less likely than q, which is on the private side.
 pub fn poisson(units: usize, sampling_rate: f64, key: &Key) -> Vec<usize> {
+    heads(sampling_rate, key)
+        .take(units)
+        .enumerate()
+        .filter_map(|(i, drawn)| drawn.then_some(i))
+        .collect()
+}
+
+/// Cyclic Poisson sampling: of the units of part `part` of `parts`, in order, each with probability `sampling_rate`. `shared_out`
+/// is the run's key, which says what part each unit is in, and `key` the step's.
+pub fn cyclic(units: usize, parts: u64, part: u64, sampling_rate: f64, shared_out: &Key, key: &Key) -> Vec<usize> {
+    let mut members = allocated(units, parts, part, shared_out);
+    let mut coins = heads(sampling_rate, key);
+    members.retain(|_| coins.next() == Some(true));
+    members
+}
+
+/// Coins without end, each true with probability `sampling_rate`.
+///
+/// A coin compares 64 random bits with ⌊q·2⁶⁴⌋: at most 2⁻⁶⁴ less likely than q, which is on the private side.
+fn heads(sampling_rate: f64, key: &Key) -> impl Iterator<Item = bool> + use<> {
     #[cfg(mutants)]
     let sampling_rate = match crate::mutation::is(crate::mutation::Mutation::SamplingRateTooHigh) {
         true => 1.02 * sampling_rate,
@@ -17,7 +36,7 @@ pub fn poisson(units: usize, sampling_rate: f64, key: &Key) -> Vec<usize> {
     };
     let threshold = threshold(sampling_rate);
     let mut rng = key.stream(0);
-    (0..units).filter(|_| u128::from(rng.next_u64()) < threshold).collect()
+    std::iter::repeat_with(move || u128::from(rng.next_u64()) < threshold)
 }
 
 /// ⌊q·2⁶⁴⌋.

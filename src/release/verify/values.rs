@@ -94,6 +94,7 @@ fn fits(sampler: &str, expected_batch_size: u64, size: u64) -> bool {
             t.most_units == size + size.div_ceil(10) && t.max_batch_size >= expected_batch_size
         }
         Some(Sampler::Allocated { slots }) => slots == privacy::slots(size, expected_batch_size),
+        Some(Sampler::Cyclic { parts }) => parts * expected_batch_size <= size,
     }
 }
 

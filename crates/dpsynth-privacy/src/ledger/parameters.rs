@@ -149,6 +149,7 @@ impl From<First> for RunParameters {
             noise_multiplier: first.noise_multiplier,
             truncation: first.truncation,
             slots: None,
+            bands: None,
             laplace: false,
             laplace_mixture: None,
         };

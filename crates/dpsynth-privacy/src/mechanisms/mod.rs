@@ -11,6 +11,7 @@ mod unproven;
 mod whole_sums;
 
 use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -27,9 +28,11 @@ pub use unproven::{Unproven, UnprovenStated};
 pub use whole_sums::ChargedSums;
 
 use super::accountant::Phase;
+use super::bands::Strand;
 use super::class::Document;
 use super::keys::{Key, KeySource};
 use super::noise;
+use super::secrets::Due;
 use super::unit::Unit;
 use crate::Result;
 use crate::number::significant;
@@ -169,7 +172,8 @@ mechanisms! {
     released as TRAINING = "training",
     proof Proof::Certified(
         "Zhu, Dong and Wang 2022: dominating pairs of the Poisson-subsampled Gaussian mechanism; of random allocation Chua et \
-         al. 2025, balls and bins; of Laplace noise docs/privacy.md"
+         al. 2025, balls and bins; of noise that goes together over steps Choquette-Choo et al. 2023; of Laplace noise \
+         docs/privacy.md"
     );
 
     /// The noisy counts of the labels.
@@ -468,9 +472,9 @@ pub trait Charge: Kind + Copy {
     #[doc(hidden)]
     fn hand_out(&self, at: Charged) -> Result<Self::Use>;
 
-    /// The round of random allocation that use `index` is in, and its place there; none where batches are drawn otherwise.
+    /// What use `index` rests on beside its own randomness; none where on nothing.
     #[doc(hidden)]
-    fn round(&self, _index: u64) -> Option<(u64, u64)> {
+    fn due(&self, _index: u64) -> Option<Due> {
         None
     }
 }
@@ -485,8 +489,10 @@ pub struct Charged<'a> {
     /// Training's; a mechanism beside it has noise of its own.
     pub(super) training_noise: noise::Mechanism,
     pub(super) keys: &'a KeySource,
-    /// Of the round of random allocation that the use is in.
+    /// Of the round that the use is in.
     pub(super) round_key: Option<&'a Key>,
+    /// Where noise goes together over uses.
+    pub(super) strand: Option<&'a Arc<Mutex<Strand>>>,
     #[cfg(mutants)]
     pub(super) resumed_at: u64,
 }
@@ -508,6 +514,7 @@ mod tests {
             noise_multiplier: 0.9,
             truncation: None,
             slots: None,
+            bands: None,
             laplace: false,
             laplace_mixture: None,
         };
@@ -562,12 +569,23 @@ mod tests {
         (training, Law::ExactLaplace)
     }
 
+    /// The first of them, with noise that goes together over steps.
+    fn with_noise_together() -> (Release, Law) {
+        let [mut training, ..] = examples();
+        let Mechanism::SubsampledGaussian(numbers) = &mut training.mechanism else {
+            panic!("training comes first")
+        };
+        numbers.bands = Some(3);
+        (training, Law::ExactGaussian)
+    }
+
     fn training_noise(law: Law) -> noise::Mechanism {
         noise::Mechanism {
             law,
             noise_multiplier: 0.9,
             max_grad_norm: 1.0,
             expected_batch_size: 10,
+            bands: 1,
         }
     }
 
@@ -575,7 +593,10 @@ mod tests {
     #[test]
     fn p8_what_each_mechanism_says_costs_what_it_was_charged_for() {
         let certified = examples().map(|release| (release, Law::ExactGaussian));
-        for (release, law) in certified.into_iter().chain([with_laplace_noise(), for_research()]) {
+        for (release, law) in certified
+            .into_iter()
+            .chain([with_laplace_noise(), with_noise_together(), for_research()])
+        {
             let stated = release.mechanism.state(release.times, &training_noise(law));
             let charged = release.phase(release.times).expect("accounted for").expect("uses");
             let sampler = release.mechanism.sampler().unwrap_or("none".into());
@@ -609,7 +630,12 @@ mod tests {
     /// A ledger's line says everything of a release, and reads back: a number called `times` or `name` would be lost.
     #[test]
     fn p7_a_ledger_reads_back_every_release() {
-        for releases in [examples().into(), vec![with_laplace_noise().0], vec![for_research().0]] {
+        for releases in [
+            examples().into(),
+            vec![with_laplace_noise().0],
+            vec![with_noise_together().0],
+            vec![for_research().0],
+        ] {
             let parameters = RunParameters {
                 delta: 1e-5,
                 private: true,

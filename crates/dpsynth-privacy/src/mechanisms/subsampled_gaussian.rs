@@ -2,11 +2,13 @@
 //! research, with noise that is only counted like it.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Charge, Charged, Describe, Says, Stated, Terms};
 use crate::accountant::Phase;
+use crate::bands::{self, Strand};
 #[cfg(mutants)]
 use crate::keys::KeySource;
 use crate::keys::{Key, Purpose};
@@ -16,6 +18,7 @@ use crate::mutation::{Mutation, current};
 use crate::noise::{self, Drawn, NoiseKind, laplace_scale};
 use crate::number::significant;
 use crate::sampler;
+use crate::secrets::Due;
 use crate::unit::Unit;
 use crate::{Error, Result, document};
 
@@ -35,6 +38,9 @@ pub struct SubsampledGaussian {
     /// Where batches are drawn by random allocation: steps of a round, one over the sampling rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u64>,
+    /// Where noise goes together over steps: over how many, and as many parts the units are shared out among.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bands: Option<u64>,
     /// Whether the noise is Laplace noise of that deviation, and contributions are bounded in the sum of sizes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub laplace: bool,
@@ -69,7 +75,7 @@ impl Describe for SubsampledGaussian {
             return Phase::sampled_laplace(self.sampling_rate, laplace_scale(self.noise_multiplier), times);
         }
         match self.drawn_by() {
-            None => Err(Error::usage("no plan has random allocation cut to a largest batch")),
+            None => Err(Error::usage("no plan draws batches in two ways at once")),
             Some(Sampler::Poisson) => Phase::new(self.sampling_rate, self.noise_multiplier, times),
             Some(Sampler::Truncated(t)) => Phase::truncated(
                 self.sampling_rate,
@@ -83,6 +89,17 @@ impl Describe for SubsampledGaussian {
                     return Err(Error::usage("no plan has such a round of random allocation"));
                 }
                 Phase::allocated(slots, self.noise_multiplier, times)
+            }
+            Some(Sampler::Cyclic { parts }) => {
+                if !(2..=bands::MAX_BANDS).contains(&parts) || self.laplace_mixture.is_some() {
+                    return Err(Error::usage("no plan has noise that goes together like this"));
+                }
+                // A unit takes part in every `parts`-th step at most, and moves no step with another one of its own.
+                Phase::new(
+                    self.rate_of_a_part(parts)?,
+                    self.noise_multiplier,
+                    times.div_ceil(parts),
+                )
             }
         }
     }
@@ -111,12 +128,14 @@ impl Describe for SubsampledGaussian {
         let counted = self
             .laplace_mixture
             .map(|_| " (as counted: Laplace noise of mixed scales)");
+        let together = self.bands.map(|bands| format!(", noise together over {bands} steps"));
         format!(
-            "sampling rate {}, noise multiplier {}{}{}",
+            "sampling rate {}, noise multiplier {}{}{}{}",
             significant(self.sampling_rate, 4),
             significant(self.noise_multiplier, 4),
             counted.unwrap_or_default(),
-            most.unwrap_or_default()
+            most.unwrap_or_default(),
+            together.unwrap_or_default()
         )
     }
 
@@ -134,6 +153,7 @@ impl Describe for SubsampledGaussian {
             steps: uses,
             max_grad_norm: noise.max_grad_norm,
             expected_batch_size: noise.expected_batch_size,
+            bands: self.bands,
             laplace_mixture: self.laplace_mixture,
         })
     }
@@ -168,6 +188,11 @@ pub enum Sampler {
         /// Steps of a round.
         slots: u64,
     },
+    /// Steps take turns at parts of the units, of which every one is in or out by a coin of its own.
+    Cyclic {
+        /// How many.
+        parts: u64,
+    },
 }
 
 impl fmt::Display for Sampler {
@@ -180,6 +205,7 @@ impl fmt::Display for Sampler {
                 t.max_batch_size, t.most_units
             ),
             Sampler::Allocated { slots } => write!(f, "random allocation (one of every {slots} steps)"),
+            Sampler::Cyclic { parts } => write!(f, "poisson from one of {parts} parts in turn"),
         }
     }
 }
@@ -192,6 +218,9 @@ impl Sampler {
         } else if let Some(slots) = text.strip_prefix("random allocation (one of every ") {
             let slots = slots.strip_suffix(" steps)")?.parse().ok()?;
             Sampler::Allocated { slots }
+        } else if let Some(parts) = text.strip_prefix("poisson from one of ") {
+            let parts = parts.strip_suffix(" parts in turn")?.parse().ok()?;
+            Sampler::Cyclic { parts }
         } else {
             let (max_batch_size, rest) = text
                 .strip_prefix("poisson truncated at ")?
@@ -209,11 +238,25 @@ impl Sampler {
 impl SubsampledGaussian {
     /// None where it is drawn in two ways at once, which no plan has.
     fn drawn_by(&self) -> Option<Sampler> {
-        match (self.truncation, self.slots) {
-            (None, None) => Some(Sampler::Poisson),
-            (Some(truncation), None) => Some(Sampler::Truncated(truncation)),
-            (None, Some(slots)) => Some(Sampler::Allocated { slots }),
-            (Some(_), Some(_)) => None,
+        match (self.truncation, self.slots, self.bands) {
+            (None, None, None) => Some(Sampler::Poisson),
+            (Some(truncation), None, None) => Some(Sampler::Truncated(truncation)),
+            (None, Some(slots), None) => Some(Sampler::Allocated { slots }),
+            (None, None, Some(parts)) => Some(Sampler::Cyclic { parts }),
+            _ => None,
+        }
+    }
+
+    /// Probability that a unit is drawn in a step whose turn is that of its part.
+    fn rate_of_a_part(&self, parts: u64) -> Result<f64> {
+        let rate = self.sampling_rate * parts as f64;
+        // All of them, but for the rounding of a quotient.
+        match rate <= 1.0 + 1e-12 {
+            true => Ok(rate.min(1.0)),
+            false => Err(Error::usage(format!(
+                "a batch is drawn from one of {parts} parts of the records, which holds fewer than it wants"
+            ))
+            .hint("smaller batches, or noise together over fewer steps")),
         }
     }
 }
@@ -234,6 +277,9 @@ document! {
         public max_grad_norm: f64,
         /// What the noisy sum is divided by.
         public expected_batch_size: u64,
+        /// Where noise goes together over steps: over how many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public bands: Option<u64>,
         /// Where the noise is Laplace noise of mixed scales: its law, and the multiplier is as it is counted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         public laplace_mixture: Option<Mixture>,
@@ -273,17 +319,22 @@ impl Says for SubsampledGaussianStated {
         if self.expected_batch_size == 0 {
             return strange("expected_batch_size");
         }
-        let (truncation, slots) = match Sampler::read(sampler) {
-            Some(Sampler::Poisson) => (None, None),
-            Some(Sampler::Truncated(truncation)) => (Some(truncation), None),
-            Some(Sampler::Allocated { slots }) => (None, Some(slots)),
+        let (truncation, slots, bands) = match Sampler::read(sampler) {
+            Some(Sampler::Poisson) => (None, None, None),
+            Some(Sampler::Truncated(truncation)) => (Some(truncation), None, None),
+            Some(Sampler::Allocated { slots }) => (None, Some(slots), None),
+            Some(Sampler::Cyclic { parts }) => (None, None, Some(parts)),
             None => return strange("sampler"),
         };
+        if bands != self.bands {
+            return strange("bands");
+        }
         let stated = SubsampledGaussian {
             sampling_rate: self.sampling_rate,
             noise_multiplier: self.noise_multiplier,
             truncation,
             slots,
+            bands,
             laplace: kind == NoiseKind::ExactLaplace,
             laplace_mixture: self.laplace_mixture,
         };
@@ -300,9 +351,11 @@ impl Says for SubsampledGaussianStated {
     }
 
     fn words(&self) -> String {
+        let together = self.bands.map(|bands| format!(", together over {bands} steps"));
         format!(
-            "{}, noise multiplier {:.4}, sampling rate {}, {} steps",
+            "{}{}, noise multiplier {:.4}, sampling rate {}, {} steps",
             self.mechanism,
+            together.unwrap_or_default(),
             self.noise_multiplier,
             significant(self.sampling_rate, 4),
             self.steps
@@ -310,13 +363,18 @@ impl Says for SubsampledGaussianStated {
     }
 
     fn terms(&self) -> Terms {
-        vec![
+        let mut terms = vec![
             ("mechanism", self.mechanism.clone()),
             ("noise multiplier", format!("{:.4}", self.noise_multiplier)),
             ("sampling rate", significant(self.sampling_rate, 4)),
             ("steps", self.steps.to_string()),
             ("clipping norm", self.max_grad_norm.to_string()),
-        ]
+        ];
+        terms.extend(
+            self.bands
+                .map(|bands| ("noise goes together over", format!("{bands} steps"))),
+        );
+        terms
     }
 }
 
@@ -324,19 +382,25 @@ impl Charge for SubsampledGaussian {
     type Use = ChargedStep;
 
     fn hand_out(&self, at: Charged) -> Result<ChargedStep> {
-        let members = match self.slots {
-            Some(slots) => {
-                let key = at.round_key.ok_or_else(|| Error::other("a step of no round"))?;
-                sampler::allocated(at.units, slots, at.index % slots, key)
+        let round_key = || at.round_key.ok_or_else(|| Error::other("a step of no round"));
+        let own_key = at.keys.key(at.release, at.index, Purpose::Sample)?;
+        let members = match (self.slots, self.bands) {
+            (Some(slots), _) => sampler::allocated(at.units, slots, at.index % slots, round_key()?),
+            (None, Some(parts)) => {
+                let rate = self.rate_of_a_part(parts)?;
+                sampler::cyclic(at.units, parts, at.index % parts, rate, round_key()?, &own_key)
             }
-            None => {
-                let key = at.keys.key(at.release, at.index, Purpose::Sample)?;
-                let drawn = sampler::poisson(at.units, self.sampling_rate, &key);
+            (None, None) => {
+                let drawn = sampler::poisson(at.units, self.sampling_rate, &own_key);
                 match self.truncation {
-                    Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &key),
+                    Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &own_key),
                     None => drawn,
                 }
             }
+        };
+        let noise = match at.strand {
+            Some(strand) => Noise::Together(strand.clone()),
+            None => Noise::Own(at.keys.key(at.release, at.index, Purpose::Noise)?),
         };
         let step = ChargedStep {
             index: at.index,
@@ -345,15 +409,25 @@ impl Charge for SubsampledGaussian {
                 noise_multiplier: self.noise_multiplier,
                 ..at.training_noise
             },
-            noise_key: at.keys.key(at.release, at.index, Purpose::Noise)?,
+            release: at.release,
+            noise,
         };
         #[cfg(mutants)]
         let step = step.mutated_in(at.units, at.resumed_at);
         Ok(step)
     }
 
-    fn round(&self, index: u64) -> Option<(u64, u64)> {
-        self.slots.map(|slots| (index / slots, index % slots))
+    fn due(&self, index: u64) -> Option<Due> {
+        let in_rounds = self.slots.map(|slots| Due {
+            round: index / slots,
+            is_first: index.is_multiple_of(slots),
+            noise: None,
+        });
+        in_rounds.or(self.bands.map(|bands| Due {
+            round: 0,
+            is_first: index == 0,
+            noise: Some((index, bands)),
+        }))
     }
 }
 
@@ -363,7 +437,16 @@ pub struct ChargedStep {
     index: u64,
     members: Vec<usize>,
     mechanism: noise::Mechanism,
-    noise_key: Key,
+    release: &'static str,
+    noise: Noise,
+}
+
+/// Where a step's noise comes from.
+enum Noise {
+    /// A key of its own.
+    Own(Key),
+    /// What draws the noise of all steps.
+    Together(Arc<Mutex<Strand>>),
 }
 
 impl ChargedStep {
@@ -392,7 +475,10 @@ impl ChargedStep {
         if let Some(wrong) = self.mutated(clipped_sum) {
             return wrong;
         }
-        self.mechanism.privatize(clipped_sum, &self.noise_key)
+        match &self.noise {
+            Noise::Own(key) => self.mechanism.privatize(clipped_sum, key),
+            Noise::Together(_) => self.draw_noise(clipped_sum.len())?.privatize(clipped_sum),
+        }
     }
 
     /// Draws the noise for a sum of `d` values that is still being taken; it is the step's one draw.
@@ -400,7 +486,13 @@ impl ChargedStep {
     /// # Errors
     /// Usage: the plan's noise is beyond the exact sampler.
     pub fn draw_noise(self, d: usize) -> Result<StepNoise> {
-        let drawn = self.mechanism.draw(d, &self.noise_key)?;
+        let drawn = match &self.noise {
+            Noise::Own(key) => self.mechanism.draw(d, key)?,
+            Noise::Together(strand) => {
+                let mut strand = strand.lock().unwrap_or_else(PoisonError::into_inner);
+                strand.draw(self.release, self.index, d, &self.mechanism)?
+            }
+        };
         Ok(StepNoise {
             mechanism: self.mechanism,
             drawn,
@@ -460,7 +552,7 @@ mod mutated {
                 }
                 Some(Mutation::NoiseReusedAfterResume) => {
                     let repeated = KeySource::Seeded(1).key("training", step.index - resumed_at, Purpose::Noise);
-                    step.noise_key = repeated.expect("a seeded key needs no system");
+                    step.noise = Noise::Own(repeated.expect("a seeded key needs no system"));
                 }
                 Some(Mutation::DivideByDrawnBatch) => {
                     step.mechanism.expected_batch_size = step.members.len().max(1) as u64;
@@ -475,6 +567,9 @@ mod mutated {
         /// What comes of the mistake in the noise that is switched on.
         pub(super) fn mutated(&self, sum: &[f64]) -> Option<Result<Vec<f32>>> {
             let n = micro_batches();
+            let Noise::Own(own) = &self.noise else {
+                return None;
+            };
             let with = |share: f64, sum: &[f64], key: &Key| {
                 let noise_multiplier = self.mechanism.noise_multiplier * share;
                 let mechanism = noise::Mechanism {
@@ -484,11 +579,11 @@ mod mutated {
                 mechanism.privatize(sum, key)
             };
             match current()? {
-                Mutation::NoNoise => Some(with(0.0, sum, &self.noise_key)),
-                Mutation::NoiseOverRootOfAccumulation => Some(with((n as f64).sqrt().recip(), sum, &self.noise_key)),
+                Mutation::NoNoise => Some(with(0.0, sum, own)),
+                Mutation::NoiseOverRootOfAccumulation => Some(with((n as f64).sqrt().recip(), sum, own)),
                 Mutation::NoiseForEachMicroBatch => {
                     let share = 1.0 / n as f64;
-                    let (mut out, zeros) = (with(share, sum, &self.noise_key).ok()?, vec![0.0; sum.len()]);
+                    let (mut out, zeros) = (with(share, sum, own).ok()?, vec![0.0; sum.len()]);
                     for _ in 1..n {
                         let key = KeySource::Secure.key("training", 0, Purpose::Noise).ok()?;
                         let draw = with(share, &zeros, &key).ok()?;

@@ -37,6 +37,7 @@ impl ChargedSums {
                 noise_multiplier,
                 max_grad_norm: max_norm,
                 expected_batch_size: 1,
+                bands: 1,
             },
             keys: keys.into_iter(),
         })

@@ -460,7 +460,11 @@ fn p1_p7_a_round_goes_on_after_a_kill_or_not_at_all() {
     let file = dir.path().join("round.json");
     let go_on = |name: &str, keep: bool| {
         let run = begin(&plan, dir.path(), name, 2_000);
-        if keep { run.keeping_rounds_in(file.clone()) } else { run }
+        if keep {
+            run.keeping_secrets_in(file.clone())
+        } else {
+            run
+        }
     };
     let mut all: Vec<usize> = Vec::new();
     for steps in [7, 1, 30, 12] {
@@ -493,7 +497,7 @@ fn p1_p7_a_round_goes_on_after_a_kill_or_not_at_all() {
         );
     }
     // Shared out among others, units could take part twice.
-    let fewer = begin(&plan, dir.path(), "kept", 1_999).keeping_rounds_in(file.clone());
+    let fewer = begin(&plan, dir.path(), "kept", 1_999).keeping_secrets_in(file.clone());
     assert!({ fewer }.charge(TRAINING).is_err());
     std::fs::write(&file, b"{}").expect("writes");
     assert!(go_on("kept", true).charge(TRAINING).is_err());

@@ -1,0 +1,97 @@
+//! Canaries where noise goes together over steps (banded DP-FTRL).
+//!
+//! The adversary takes the noise of earlier steps off again, which leaves each step its own, y = s₀·x + s₁·x₋₁ + … + ‖s‖·z over
+//! ‖s‖; and it knows which part of the units each canary is in, as the account lets it. A canary that is drawn in step t moves
+//! the steps from t on by s/‖s‖, of length 1: what can be known of it is the projection on that, and the score is that of a
+//! Poisson batch for each of its part's turns.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::canaries::{Claimed, mixed, normal};
+use crate::privacy::band_coefficients;
+
+/// What canaries are scored by.
+pub struct Together {
+    /// s/‖s‖.
+    column: Vec<f64>,
+    /// Probability that a canary is drawn when its part has its turn.
+    rate: f64,
+    noise_multiplier: f64,
+    steps: usize,
+}
+
+impl Together {
+    /// None where each step has noise of its own.
+    pub fn of(claimed: &Claimed) -> Option<Self> {
+        let bands = claimed.bands?;
+        let s = band_coefficients(bands);
+        let length = s.iter().map(|s| s * s).sum::<f64>().sqrt();
+        Some(Together {
+            column: s.iter().map(|s| s / length).collect(),
+            rate: (claimed.sampling_rate * bands as f64).min(1.0),
+            noise_multiplier: claimed.noise_multiplier,
+            steps: claimed.steps as usize,
+        })
+    }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.column.len()
+    }
+
+    /// Each step's own noise, from what steps released [steps][canaries], in units of C.
+    pub fn apart(&self, released: &[Vec<f32>], scale: f64) -> Vec<Vec<f32>> {
+        let own = |step: usize, canary: usize| -> f64 {
+            let before = self.column.iter().zip(released[..=step].iter().rev());
+            before.map(|(c, of)| c * f64::from(of[canary]) * scale).sum()
+        };
+        (0..released.len())
+            .map(|step| {
+                (0..released[step].len())
+                    .map(|canary| own(step, canary) as f32)
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// The score of a canary of `part`, `own` being what is left of step by step.
+    pub fn score(&self, part: usize, own: impl Fn(usize) -> f64) -> f64 {
+        self.turns(part)
+            .map(|(turn, column)| self.of_turn(column, column.iter().enumerate().map(|(k, c)| c * own(turn + k)).sum()))
+            .sum()
+    }
+
+    /// The score of a canary, `included` or not, under this mechanism with `noise` times the claimed noise.
+    pub fn simulate(&self, noise: f64, included: bool, rng: &mut ChaCha8Rng) -> f64 {
+        let part = rng.random_range(0..self.parts());
+        let mut score = 0.0;
+        for (_, column) in self.turns(part) {
+            let (drawn, square) = (included && rng.random::<f64>() < self.rate, square(column));
+            let moved = if drawn { square } else { 0.0 };
+            score += self.of_turn(
+                column,
+                moved + noise * self.noise_multiplier * square.sqrt() * normal(rng),
+            );
+        }
+        score
+    }
+
+    /// The steps in which it is the turn of `part`, each with what it moves from there on.
+    fn turns(&self, part: usize) -> impl Iterator<Item = (usize, &[f64])> {
+        let left = move |turn: usize| self.parts().min(self.steps - turn);
+        (part..self.steps)
+            .step_by(self.parts())
+            .map(move |turn| (turn, &self.column[..left(turn)]))
+    }
+
+    /// ln(1 − p + p·e^u), u being ln of N(c, σ²)/N(0, σ²) at a point whose product with `column`, c, is `projected`.
+    fn of_turn(&self, column: &[f64], projected: f64) -> f64 {
+        let u = (2.0 * projected - square(column)) / (2.0 * self.noise_multiplier.powi(2));
+        mixed(1.0 - self.rate, self.rate, u)
+    }
+}
+
+fn square(column: &[f64]) -> f64 {
+    column.iter().map(|c| c * c).sum()
+}
