@@ -130,6 +130,11 @@ pub const METHODS: &[Entry] = &[
         "Zhang et al. 2023, arXiv 2308.03303",
         "finetune.method=\"lora-fa\"",
     ),
+    certified(
+        "prompt tuning",
+        "Lester et al. 2021, arXiv 2104.08691",
+        "finetune.method=\"soft-prompt\"",
+    ),
     certified("(IA)³", "Liu et al. 2022, arXiv 2205.05638", "finetune.method=\"ia3\""),
     certified(
         "prefixes of keys and values",

@@ -325,7 +325,7 @@ pub fn measure(
     let trained = match f.method {
         Method::Lora | Method::Qlora | Method::LoraFa => Trained::Lora { rank: f.rank },
         // Next to nothing beside the passes.
-        Method::Bitfit | Method::Ia3 => Trained::Lora { rank: 0 },
+        Method::Bitfit | Method::Ia3 | Method::SoftPrompt => Trained::Lora { rank: 0 },
         Method::Full => Trained::Full,
     };
     let records = bench.units.all();

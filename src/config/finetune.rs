@@ -33,6 +33,9 @@ pub enum Method {
     Bitfit,
     /// What keys, values and inner activations are multiplied by (Liu et al. 2022).
     Ia3,
+    /// Vectors at the beginning of every prompt (Lester et al. 2021).
+    #[serde(rename = "soft-prompt")]
+    SoftPrompt,
     /// All weights.
     Full,
 }
@@ -153,7 +156,7 @@ impl Default for WarmStartConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FinetuneConfig {
-    /// `"lora"`, `"qlora"`, `"lora-fa"`, `"bitfit"`, `"ia3"` or `"full"`.
+    /// `"lora"`, `"qlora"`, `"lora-fa"`, `"bitfit"`, `"ia3"`, `"soft-prompt"` or `"full"`.
     pub method: Method,
     /// `"f32"` or `"bf16"`.
     pub precision: Precision,
@@ -210,6 +213,9 @@ pub struct FinetuneConfig {
     pub label_histogram_epsilon: Option<f64>,
     /// LoRA rank.
     pub rank: usize,
+    /// First tokens of a prompt that `"soft-prompt"` trains, 8 by default; no prompt may be shorter.
+    #[serde(skip_serializing_if = "is_default")]
+    pub prompt_tokens: Option<usize>,
     /// LoRA scale: the adapter's output is multiplied by alpha / rank.
     pub alpha: f64,
     /// A checkpoint each this many steps.
@@ -254,6 +260,7 @@ impl Default for FinetuneConfig {
             noise: NoiseKind::ExactGaussian,
             label_histogram_epsilon: None,
             rank: 16,
+            prompt_tokens: None,
             alpha: 32.0,
             checkpoint_every: 5,
             update: Update::default(),
@@ -265,6 +272,11 @@ impl Default for FinetuneConfig {
 }
 
 impl FinetuneConfig {
+    /// First tokens of a prompt that a soft prompt is added to.
+    pub fn soft_tokens(&self) -> usize {
+        self.prompt_tokens.unwrap_or(8)
+    }
+
     /// Refuses ways of taking steps that a language model has not.
     fn check_update(&self) -> Result<()> {
         let of_classifiers = match self.update {
@@ -332,6 +344,7 @@ impl FinetuneConfig {
             ("finetune.expected_batch_size", self.expected_batch_size as usize),
             ("finetune.micro_batch_size", self.micro_batch_size),
             ("finetune.rank", self.rank),
+            ("finetune.prompt_tokens", self.soft_tokens()),
             ("finetune.objective.labels", self.objective.labels),
             ("finetune.warm_start.epochs", self.warm_start.epochs),
             ("finetune.warm_start.batch_size", self.warm_start.batch_size),

@@ -112,6 +112,10 @@ pub fn training(facts: &Facts) -> Vec<String> {
         Method::Ia3 => {
             "in what its keys, values and inner activations (of GPT-2 its queries too) are multiplied by".into()
         }
+        Method::SoftPrompt => format!(
+            "in what is added to the embeddings of a prompt's first {} tokens",
+            f.soft_tokens()
+        ),
         Method::Full => "in all its weights".into(),
     };
     let mut out = Vec::new();

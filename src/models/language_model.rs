@@ -63,6 +63,11 @@ pub trait Apply {
     fn rows(&mut self, _: usize, table: &Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
         table.clone().select(0, ids)
     }
+
+    /// Embeddings `x [n, width]` with what the model adds at the beginning of each row, where it does.
+    fn begun(&mut self, x: Tensor<2>) -> Tensor<2> {
+        x
+    }
 }
 
 /// x·Wᵀ and nothing else.
@@ -189,6 +194,8 @@ pub struct LanguageModel {
     /// By slot.
     weights: Vec<Weight>,
     angles: Vec<Angles>,
+    /// What is added to the embeddings of a row's first tokens `[tokens, width]`, where something is.
+    beginning: Option<Tensor<2>>,
 }
 
 impl LanguageModel {
@@ -233,6 +240,7 @@ impl LanguageModel {
             architecture,
             weights,
             angles,
+            beginning: None,
         })
     }
 
@@ -306,6 +314,14 @@ impl LanguageModel {
             out.weights[*slot] = Weight::new(values.to_vec(), &self.shape().slots[*slot].shape, &device);
         }
         out
+    }
+
+    /// The same model with `added [tokens, width]` on the embeddings of each row's first tokens.
+    pub fn beginning_with(&self, added: Tensor<2>) -> Self {
+        LanguageModel {
+            beginning: Some(added),
+            ..self.clone()
+        }
     }
 
     /// The same weights with `delta(slot)` (`[out, in]`) added to each linear map, for sampling without LoRA's cost.
@@ -442,7 +458,35 @@ impl Forward<'_> {
 
     /// Rows `tokens [n]` of the table in `slot`.
     pub fn embed(&mut self, slot: usize, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.apply.rows(slot, &self.model.weights[slot].matrix(), tokens)
+        let x = self.apply.rows(slot, &self.model.weights[slot].matrix(), tokens);
+        match &self.model.beginning {
+            None => x,
+            Some(added) => {
+                let added = self.at_the_beginning(added);
+                self.apply.begun(x + added)
+            }
+        }
+    }
+
+    /// `added [tokens, width]` at the first positions of each row, zeros elsewhere.
+    fn at_the_beginning(&self, added: &Tensor<2>) -> Tensor<2> {
+        let [tokens, width] = added.dims();
+        match &self.positions {
+            Some(positions) => {
+                let none = Tensor::zeros([1, width], &added.device());
+                let at = positions.clone().clamp_max(tokens as i64);
+                Tensor::cat(vec![added.clone(), none], 0).select(0, at)
+            }
+            None => {
+                let begun = tokens.min(self.tokens);
+                let mut row = added.clone().narrow(0, 0, begun);
+                if begun < self.tokens {
+                    let none = Tensor::zeros([self.tokens - begun, width], &added.device());
+                    row = Tensor::cat(vec![row, none], 0);
+                }
+                row.unsqueeze::<3>().repeat_dim(0, self.rows).flatten(0, 1)
+            }
+        }
     }
 
     /// `x [n, heads · width]`, each head normed by itself with the gain in `slot`.

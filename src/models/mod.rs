@@ -21,6 +21,7 @@ pub mod packed;
 pub mod product;
 pub mod rotation;
 pub mod shape;
+pub mod soft_prompt;
 pub mod vectors;
 pub mod weights;
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Result;
-use crate::config::{ExtraArm, LabelPrior, RunConfig, Task, is_remote};
+use crate::config::{ExtraArm, LabelPrior, Method, RunConfig, Task, is_remote};
 use crate::models::shape::Shape;
 use crate::models::{LanguageModel, Plain, read};
 use crate::records::prompt::Form;
@@ -113,6 +113,14 @@ pub fn prompts(c: &RunConfig, labels: &LabelSpace, shape: &Shape, vocabulary: &V
     let mut around = prompts.iter().map(Vec::len).max().unwrap_or(0);
     if c.finetune.objective.label_words > 0.0 {
         around = around.max(Question::new(&c.prompt, labels, vocabulary)?.most_tokens());
+    }
+    let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
+    if c.finetune.method == Method::SoftPrompt && shortest < c.finetune.soft_tokens() {
+        return Err(Error::usage(format!(
+            "finetune.method = \"soft-prompt\" trains the first {} tokens of a prompt, and the shortest has {shortest}",
+            c.finetune.soft_tokens()
+        ))
+        .hint(format!("finetune.prompt_tokens = {shortest}, or a longer prompt")));
     }
     let longest = around + c.prepare.max_tokens;
     if longest > context {

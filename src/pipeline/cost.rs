@@ -80,7 +80,7 @@ pub fn passes(config: &RunConfig) -> f64 {
         return 2.0 * directions as f64;
     }
     match config.finetune.method {
-        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Ia3 => 2.0,
+        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Ia3 | Method::SoftPrompt => 2.0,
         // Each block's forward is taken twice.
         Method::Qlora => 3.0,
         Method::Full => 3.5,

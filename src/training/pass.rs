@@ -134,7 +134,7 @@ impl Work<'_> {
             collect(taps, &gradients);
             gradient = caught(&x, &gradients);
         }
-        if matches!(self.placed.trains, Trains::Weights) {
+        if matches!(self.placed.trains, Trains::Weights | Trains::Beginning { .. }) {
             let (x, taps) = tapped(&|f| architecture.embed(tokens.clone(), f));
             collect(taps, &(x * Tensor::from_inner(gradient)).sum().backward());
         }
@@ -149,7 +149,7 @@ impl Work<'_> {
         let (batch, table) = (&self.batch, self.placed.model.head());
         let predicting = hidden.select(0, batch.predicting.clone());
         match self.placed.trains {
-            Trains::Factors { .. } | Trains::Vectors | Trains::Scales(_) => {
+            Trains::Factors { .. } | Trains::Vectors | Trains::Scales(_) | Trains::Beginning { .. } => {
                 let loss = cross_entropy(predicting, &table, &batch.targets, |losses| self.weights(losses));
                 (loss, None)
             }
@@ -213,7 +213,9 @@ impl Work<'_> {
                         };
                         into.whole(self.split(before_b), self.split(gradient));
                     }
-                    Trains::Vectors | Trains::Scales(_) => unreachable!("a map is neither a vector nor a scale"),
+                    Trains::Vectors | Trains::Scales(_) | Trains::Beginning { .. } => {
+                        unreachable!("a map is no vector, no scale and no beginning")
+                    }
                     Trains::Weights => into.product(self.split(gradient), self.split(input)),
                 }
             }
@@ -230,9 +232,11 @@ impl Work<'_> {
                 let gradient = caught(&tag, gradients);
                 let [len, width] = [self.batch.len, gradient.dims()[1]];
                 let rows = self.batch.tokens.dims()[0] / self.examples;
-                let each = gradient.reshape([self.examples, rows, len * width]);
+                let each = gradient.reshape([self.examples, rows, len * width]).sum_dim(1);
+                // Rows may be longer than what there is for their beginning.
+                let begun = len.min(context) * width;
                 into.push(Entry::Beginning {
-                    each: each.sum_dim(1).reshape([self.examples, len * width]),
+                    each: each.narrow(2, 0, begun).reshape([self.examples, begun]),
                     of: context * width,
                 });
             }

@@ -31,7 +31,7 @@ pub enum Tap {
     Scale { before: Tensor<2>, tag: Tensor<2> },
     /// The embedding, which may be the head too; its input are the tokens.
     Table { tag: Tensor<2> },
-    /// The table of positions, of so many rows; each row of the batch begins at its first.
+    /// The table of positions, or what is added to the first ones, of so many rows; each row of the batch begins at its first.
     Positions { context: usize, tag: Tensor<2> },
 }
 
@@ -84,7 +84,7 @@ impl<'a> Taps<'a> {
         match self.placed.trains {
             Trains::Weights => true,
             Trains::Vectors => self.placed.model.shape().slots[slot].is_vector(),
-            Trains::Factors { .. } | Trains::Scales(_) => false,
+            Trains::Factors { .. } | Trains::Scales(_) | Trains::Beginning { .. } => false,
         }
     }
 
@@ -116,7 +116,7 @@ impl Apply for Taps<'_> {
     fn map(&mut self, slot: usize, weight: &Tensor<2>, x: Tensor<2>) -> Tensor<2> {
         self.meet(slot);
         match self.placed.trains {
-            Trains::Vectors => return forward(self.placed, slot, weight, x),
+            Trains::Vectors | Trains::Beginning { .. } => return forward(self.placed, slot, weight, x),
             Trains::Scales(_) => {
                 let x = self.scaled(slot, Side::Input, x);
                 let y = product(x, weight.clone().transpose());
@@ -165,6 +165,15 @@ impl Apply for Taps<'_> {
             Kind::Positions => Tap::Positions { context, tag },
             _ => Tap::Table { tag },
         })
+    }
+
+    fn begun(&mut self, x: Tensor<2>) -> Tensor<2> {
+        let Trains::Beginning { tokens } = self.placed.trains else {
+            return x;
+        };
+        let (x, tag) = probe(x, &self.none);
+        self.taps.push(Tap::Positions { context: tokens, tag });
+        x
     }
 }
 

@@ -11,6 +11,7 @@ use crate::models::ia3::{self, Scales};
 use crate::models::lora::{self, Adapter};
 use crate::models::lora_fa::SecondFactors;
 use crate::models::shape::Shape;
+use crate::models::soft_prompt::SoftPrompt;
 use crate::models::vectors::Vectors;
 use crate::models::weights::Weights;
 use crate::models::{LanguageModel, ModelFiles};
@@ -66,6 +67,11 @@ pub enum Trains {
     Vectors,
     /// Of what activations are multiplied by, which the weights do not hold.
     Scales(ia3::Placed),
+    /// Of what is added to the embeddings of a row's first tokens.
+    Beginning {
+        /// How many.
+        tokens: usize,
+    },
     /// Of all weights.
     Weights,
 }
@@ -77,6 +83,7 @@ pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
         Method::LoraFa => SecondFactors::count(shape, config.rank),
         Method::Bitfit => Vectors::count(shape),
         Method::Ia3 => Scales::count(shape),
+        Method::SoftPrompt => SoftPrompt::count(shape, config.soft_tokens()),
         Method::Full => shape.parameters(),
     }
 }
@@ -88,7 +95,9 @@ pub fn count(config: &FinetuneConfig, shape: &Shape) -> usize {
 pub fn base(config: &FinetuneConfig, files: &ModelFiles, device: &Device) -> Result<LanguageModel> {
     match config.method {
         Method::Qlora => files.packed_model(device),
-        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Ia3 | Method::Full => files.model(device),
+        Method::Lora | Method::LoraFa | Method::Bitfit | Method::Ia3 | Method::SoftPrompt | Method::Full => {
+            files.model(device)
+        }
     }
 }
 
@@ -100,6 +109,7 @@ pub fn initial(config: &FinetuneConfig, base: &LanguageModel) -> Box<dyn Trainab
         Method::LoraFa => Box::new(SecondFactors::of(adapter())),
         Method::Bitfit => Box::new(Vectors::of(base)),
         Method::Ia3 => Box::new(Scales::of(base)),
+        Method::SoftPrompt => Box::new(SoftPrompt::new(base.shape(), config.soft_tokens())),
         Method::Full => Box::new(Weights::of(base)),
     }
 }
@@ -126,6 +136,7 @@ pub fn load(config: &FinetuneConfig, base: &LanguageModel, path: &Path) -> Resul
         Method::LoraFa => Box::new(SecondFactors::of(adapter()?)),
         Method::Bitfit => Box::new(Vectors::load(path, base)?),
         Method::Ia3 => Box::new(Scales::load(path, base)?),
+        Method::SoftPrompt => Box::new(SoftPrompt::load(path, base.shape(), config.soft_tokens())?),
         Method::Full => Box::new(Weights::load(path, base)?),
     })
 }
@@ -217,6 +228,22 @@ impl Trainable for Scales {
         Placed {
             model: in_precision(base.clone(), precision),
             trains: Trains::Scales(self.placed(&base.device())),
+            precision,
+        }
+    }
+
+    fn merged(&self, base: &LanguageModel) -> LanguageModel {
+        self.merged(base)
+    }
+}
+
+impl Trainable for SoftPrompt {
+    of_its_own!();
+
+    fn place(&self, base: &LanguageModel, precision: Precision) -> Placed {
+        Placed {
+            model: in_precision(self.merged(base), precision),
+            trains: Trains::Beginning { tokens: self.tokens() },
             precision,
         }
     }

@@ -204,6 +204,7 @@ fn table(m: &Measurement) -> String {
         Method::LoraFa => "LoRA-FA",
         Method::Bitfit => "BitFit",
         Method::Ia3 => "(IA)³",
+        Method::SoftPrompt => "a soft prompt",
         Method::Full => "full fine-tuning",
     };
     format!(

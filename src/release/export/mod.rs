@@ -126,6 +126,12 @@ impl Export {
                 let scales = Scales::load(&facts.trained, &base)?;
                 (Weights::of(&scales.merged(&base)), None)
             }
+            Method::SoftPrompt => {
+                return Err(Error::usage(
+                    "a soft prompt is no weight of the model, and no other program adds it: there is nothing to export",
+                )
+                .hint("`dpsynth release` hands out the records; finetune.method = \"bitfit\" trains few weights that are the model's"));
+            }
             Method::Lora | Method::Qlora | Method::LoraFa => {
                 let adapter = Adapter::load(&facts.trained, base.shape(), f.rank, f.alpha)?;
                 (Weights::of(&adapter.merged(&base)), Some(adapter))
