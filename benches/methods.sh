@@ -116,6 +116,7 @@ else
     row lora-fa $on finetune.method=lora-fa
     row bitfit $on finetune.method=bitfit $rate=5e-3
     row ia3 $on finetune.method=ia3 $rate=1e-2
+    row soft-prompt $on finetune.method=soft-prompt $rate=1e-2
     row full $on finetune.method=full $rate=1e-4
 fi
 

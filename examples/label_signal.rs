@@ -1,5 +1,5 @@
-//! How well a run's model tells two labels apart, before and after training: p(label | text) ∝ p(text | label) on training
-//! records. Internal: it reads private records.
+//! How well a run's model writes its records, before and after training: the loss of a token on training records. Of two labels
+//! also how well it tells them apart: p(label | text) ∝ p(text | label). Internal: it reads private records.
 //!
 //! `cargo run --release --example label_signal -- runs/movie-snippets-quick …`; `RECORDS` says how many, 400 by default.
 #![allow(clippy::print_stdout, reason = "its figures go to standard output")]
@@ -34,9 +34,6 @@ fn show(run: &Path, count: usize) -> Result<()> {
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     let c: RunConfig = toml::from_str(&text).map_err(|e| Error::usage(e.to_string()))?;
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
-    if labels.len() != 2 {
-        return Err(Error::usage("AUC is of two labels").hint("name runs over two labels"));
-    }
     let places = Locations::from_env();
     let data = assets::dataset(&c.dataset, &places, &Silent)?;
     let file = assets::language_model(&c.model, &places, &Silent)?;
@@ -49,36 +46,47 @@ fn show(run: &Path, count: usize) -> Result<()> {
         .iter()
         .map(|t| vocabulary.prompt(t))
         .collect::<Result<Vec<_>>>()?;
-    let behind = |label: usize| {
-        let alike: Vec<Record> = records.iter().map(|r| Record { label, ..r.clone() }).collect();
-        vocabulary.records(&alike, &prompts, c.prepare.max_tokens)
+    let behind = |label: &dyn Fn(&Record) -> usize| {
+        let alike = records.iter().map(|r| Record {
+            label: label(r),
+            ..r.clone()
+        });
+        vocabulary.records(&alike.collect::<Vec<_>>(), &prompts, c.prepare.max_tokens)
     };
-    let encoded = [behind(0)?, behind(1)?];
+    let own = behind(&|record| record.label)?;
+    let other = match labels.len() {
+        2 => Some(behind(&|record| 1 - record.label)?),
+        _ => None,
+    };
 
     let trained = trainable::load(&c.finetune, &base, &run.join("model/trained.safetensors"))?;
     for (name, state) in [("base", trainable::initial(&c.finetune, &base)), ("trained", trained)] {
-        let [first, second] = [0, 1].map(|label: usize| losses(&base, state.as_ref(), &encoded[label]));
-        let own: f64 = records
-            .iter()
-            .enumerate()
-            .map(|(i, r)| [first[i], second[i]][r.label])
-            .sum();
-        // log p(text | second) − log p(text | first).
-        let ratio = |i: usize| (first[i] - second[i]) * (encoded[0][i].tokens.len() - encoded[0][i].prompt) as f64;
-        let of = |label: usize| -> Vec<f64> {
-            let mine = records.iter().enumerate().filter(|(_, r)| r.label == label);
-            mine.map(|(i, _)| ratio(i)).collect()
-        };
-        let (low, high) = (of(0), of(1));
-        let above: usize = high.iter().map(|h| low.iter().filter(|l| h > l).count()).sum();
-        let auc = above as f64 / (low.len() * high.len()) as f64;
-        let all = [low, high].concat();
-        let mean = all.iter().sum::<f64>() / all.len() as f64;
-        let spread = (all.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / all.len() as f64).sqrt();
-        let loss = own / records.len() as f64;
-        println!("{}, {name}, {loss:.4}, {auc:.4}, {spread:.2}", run.display());
+        let of_own = losses(&base, state.as_ref(), &own);
+        let loss = of_own.iter().sum::<f64>() / records.len() as f64;
+        let apart = other.as_ref().map(|other| {
+            let of_other = losses(&base, state.as_ref(), other);
+            // log p(text | second) − log p(text | first), of the records of each label.
+            let of = |label: usize| -> Vec<f64> {
+                let mine = (0..records.len()).filter(|i| records[*i].label == label);
+                let sign = if label == 1 { 1.0 } else { -1.0 };
+                mine.map(|i| sign * (of_other[i] - of_own[i]) * (own[i].tokens.len() - own[i].prompt) as f64)
+                    .collect()
+            };
+            apart(&of(0), &of(1))
+        });
+        let said = apart.map_or("-, -".to_string(), |(auc, spread)| format!("{auc:.4}, {spread:.2}"));
+        println!("{}, {name}, {loss:.4}, {said}", run.display());
     }
     Ok(())
+}
+
+/// AUC of these ratios, and their standard deviation.
+fn apart(low: &[f64], high: &[f64]) -> (f64, f64) {
+    let above: usize = high.iter().map(|h| low.iter().filter(|l| h > l).count()).sum();
+    let all = [low, high].concat();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    let spread = (all.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / all.len() as f64).sqrt();
+    (above as f64 / (low.len() * high.len()) as f64, spread)
 }
 
 /// Mean loss per token of each text.

@@ -253,7 +253,7 @@ pub fn observe(
     };
     way.train(&mut method, &mut run, |_| stop.check().map(|()| String::new()))?;
     let scores = match &method.together {
-        Some(kept) => kept.scores(method.scale),
+        Some(kept) => kept.scores(method.scale, &included),
         None => method.tallies.iter().map(|tally| tally.score).collect(),
     };
     Ok(Observed { scores, included })
@@ -285,12 +285,15 @@ struct Kept {
 }
 
 impl Kept {
-    fn scores(&self, scale: f64) -> Vec<f64> {
-        let own = self.together.apart(&self.released, scale);
+    /// As if all parts were known: nothing is to be seen of a canary in which part it is said to be of.
+    fn scores(&self, scale: f64, included: &[bool]) -> Vec<f64> {
         let scored = |(canary, part): (usize, &Option<usize>)| {
-            // Of one that was never drawn any part tells as much.
-            let part = part.unwrap_or_else(|| rand::rng().random_range(0..self.together.parts()));
-            self.together.score(part, |step| f64::from(own[step][canary]))
+            let mut rng = rand::rng();
+            let part = part.unwrap_or_else(|| match included[canary] {
+                true => self.together.part_of_undrawn(&mut rng),
+                false => rng.random_range(0..self.together.parts()),
+            });
+            self.together.score(canary, part, &self.released, scale)
         };
         self.parts.par_iter().enumerate().map(scored).collect()
     }

@@ -5,7 +5,7 @@
 //! the steps from t on by s/‖s‖, of length 1: what can be known of it is the projection on that, and the score is that of a
 //! Poisson batch for each of its part's turns.
 
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 
 use super::canaries::{Claimed, mixed, normal};
@@ -40,26 +40,28 @@ impl Together {
         self.column.len()
     }
 
-    /// Each step's own noise, from what steps released [steps][canaries], in units of C.
-    pub fn apart(&self, released: &[Vec<f32>], scale: f64) -> Vec<Vec<f32>> {
-        let own = |step: usize, canary: usize| -> f64 {
+    /// The part of a canary that is in and was never drawn: the more turns a part has, the less likely it is that one.
+    pub fn part_of_undrawn(&self, rng: &mut impl Rng) -> usize {
+        let weight = |part: usize| (1.0 - self.rate).powi(self.turns(part).count() as i32);
+        let mut left = rng.random::<f64>() * (0..self.parts()).map(weight).sum::<f64>();
+        let chosen = |part: &usize| {
+            left -= weight(*part);
+            left < 0.0
+        };
+        (0..self.parts()).find(chosen).unwrap_or(self.parts() - 1)
+    }
+
+    /// The score of `canary`, of `part`, from what steps released [steps][canaries], which `scale` takes to units of C.
+    pub fn score(&self, canary: usize, part: usize, released: &[Vec<f32>], scale: f64) -> f64 {
+        // The step's own noise.
+        let own = |step: usize| -> f64 {
             let before = self.column.iter().zip(released[..=step].iter().rev());
             before.map(|(c, of)| c * f64::from(of[canary]) * scale).sum()
         };
-        (0..released.len())
-            .map(|step| {
-                (0..released[step].len())
-                    .map(|canary| own(step, canary) as f32)
-                    .collect()
-            })
-            .collect()
-    }
-
-    /// The score of a canary of `part`, `own` being what is left of step by step.
-    pub fn score(&self, part: usize, own: impl Fn(usize) -> f64) -> f64 {
-        self.turns(part)
-            .map(|(turn, column)| self.of_turn(column, column.iter().enumerate().map(|(k, c)| c * own(turn + k)).sum()))
-            .sum()
+        let of_turn = |(turn, column): (usize, &[f64])| {
+            self.of_turn(column, column.iter().enumerate().map(|(k, c)| c * own(turn + k)).sum())
+        };
+        self.turns(part).map(of_turn).sum()
     }
 
     /// The score of a canary, `included` or not, under this mechanism with `noise` times the claimed noise.

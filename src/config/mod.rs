@@ -269,6 +269,16 @@ impl RunConfig {
             }
             _ => {}
         }
+        let direct = &self.evaluate.dp_direct.update;
+        if f.bands.is_some()
+            && self.evaluate.asks(ExtraArm::DpDirect)
+            && !matches!(direct, Update::Gradient {} | Update::Flat { .. })
+        {
+            return Err(Error::usage(
+                "`finetune.bands` is for steps along gradients, which `evaluate.dp_direct.update` says otherwise of",
+            )
+            .hint("leave out one of them"));
+        }
         if self.task == Task::Classify && f.update != Update::default() {
             return Err(
                 Error::usage("`finetune.update` is of a language model, and this run trains a classifier")

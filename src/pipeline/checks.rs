@@ -8,6 +8,7 @@ use crate::models::shape::Shape;
 use crate::models::{LanguageModel, Plain, read};
 use crate::records::prompt::Form;
 use crate::records::{LabelSpace, Question, Vocabulary, prompt};
+use crate::run::plan::direct_request;
 use crate::sampling::prior;
 use crate::tables::{is_pattern, short};
 use crate::{Error, assets};
@@ -21,6 +22,10 @@ pub fn configuration(c: &RunConfig) -> Result<Vec<String>> {
     let labels = LabelSpace::from_config(&c.dataset.labels)?;
     if c.evaluate.asks(ExtraArm::DpDirect) {
         assets::require_encoder(&c.evaluate.direct_encoder())?;
+        // Its steps and batches may be others than the language model's.
+        direct_request(c)
+            .bands()
+            .map_err(|e| Error::from(e).hint("these are those of evaluate.dp_direct; finetune.bands is of both"))?;
     }
     public_records(c)?;
     let found = c.finetune.risk.map(|risk| {

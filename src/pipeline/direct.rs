@@ -413,10 +413,11 @@ fn settings(p: &Pipeline, subject: &Subject, dataset_hash: &str) -> String {
         f.clipping_regularizer,
         f.sampler,
     );
-    let settings = match later == (Default::default(), 0.0, 0.0, None, Batching::Poisson) {
+    let mut settings = match later == (Default::default(), 0.0, 0.0, None, Batching::Poisson) {
         true => settings,
         false => settings + &stamp::text(&later),
     };
+    settings.extend(f.bands.map(|bands| stamp::text(&bands)));
     match &subject.prefixes {
         None => settings,
         Some(layers) => settings + &stamp::text(layers),

@@ -221,11 +221,11 @@ fn with_laplace_noise(epsilon: f64) -> PrivacyPlan {
     .unwrap()
 }
 
-/// Three turns of each of three parts, of which three tenths are drawn.
+/// Three turns of the first of three parts and two of the others, in each of which three tenths are drawn.
 fn with_noise_together(epsilon: f64) -> PrivacyPlan {
     PrivacyPlan::calibrate(&PlanRequest {
         expected_batch_size: 100,
-        steps: 9,
+        steps: 7,
         batches: Batches::Cyclic(3),
         ..request(epsilon)
     })

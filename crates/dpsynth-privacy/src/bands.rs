@@ -46,7 +46,13 @@ pub fn coefficients(bands: u64) -> Vec<f64> {
 
 /// ‖s‖, from above: what a unit moves b steps by, where its own moves by 1.
 pub fn length(bands: u64) -> f64 {
-    coefficients(bands).iter().map(|s| s * s).sum::<f64>().sqrt() * (1.0 + 1e-14)
+    length_of_first(bands, bands)
+}
+
+/// The length of the first `count` coefficients, at least: what a unit moves that many steps by.
+pub fn length_of_first(bands: u64, count: u64) -> f64 {
+    let first = coefficients(bands).into_iter().take(count as usize);
+    first.map(|s| s * s).sum::<f64>().sqrt() * (1.0 + 1e-14)
 }
 
 /// Standard deviation of the noise of the last of `steps` steps, in that of independent noise.
@@ -108,9 +114,13 @@ impl Strand {
     /// be left out, whether it was used or not.
     ///
     /// # Errors
-    /// Usage: the plan's noise is beyond the exact sampler.
+    /// Usage: the plan's noise is beyond the exact sampler. Other: the sums of earlier steps had another length.
     pub fn draw(&mut self, release: &str, index: u64, d: usize, mechanism: &Mechanism) -> Result<Drawn> {
-        if index < self.next || self.recent.front().is_some_and(|last| last.len() != d) {
+        if self.recent.front().is_some_and(|last| last.len() != d) {
+            // On another grid it would not be what was released.
+            return Err(Error::other("noise that goes together is of one length for all steps"));
+        }
+        if index < self.next {
             (self.next, self.recent) = (0, VecDeque::new());
         }
         loop {

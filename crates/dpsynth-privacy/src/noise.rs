@@ -337,19 +337,29 @@ mod tests {
     /// σ in grid units, by hand: σ·(C·(1 + 10⁻³) + √d·grid)/grid, up, and one.
     #[test]
     fn p12_the_noise_in_grid_units_is_what_is_charged_and_not_less() {
-        let sigma = |z: f64, c: f64, d: usize| {
-            let gridded = mechanism(Law::ExactGaussian, z, c).gridded(d).expect("a sampler");
+        let of = |mechanism: Mechanism, d: usize| {
+            let gridded = mechanism.gridded(d).expect("a sampler");
             match gridded.noise {
                 Exact::Gaussian(noise) => (gridded.grid, noise.sigma()),
                 Exact::Laplace(_) => panic!("the law is Gaussian"),
             }
         };
+        let sigma = |z: f64, c: f64, d: usize| of(mechanism(Law::ExactGaussian, z, c), d);
+        let together = |z: f64, c: f64, d: usize| {
+            let bands = 3;
+            let mechanism = mechanism(Law::ExactGaussian, z, c);
+            of(Mechanism { bands, ..mechanism }, d).1
+        };
         // C = 1, d = 1: the grid is 2^-14, and 1.001 · 16384 + 1 = 16401.384.
         assert_eq!(sigma(1.0, 1.0, 1), (2f64.powi(-14), 16_403));
         // σ = 0.5 of the same: 8200.692.
         assert_eq!(sigma(0.5, 1.0, 1), (2f64.powi(-14), 8_202));
+        // The same together over three steps: √(1² + ½² + ⅜²) · 16401.384 + √2 = 19342.707.
+        assert_eq!(together(1.0, 1.0, 1), 19_344);
         // C = 8, d = 10000: 10^-4 · 8/100 = 8·10^-6 lies above 2^-17; 8 · 1.001 · 2^17 + 100 = 1,049,724.576; times 2.5.
         assert_eq!(sigma(2.5, 8.0, 10_000), (2f64.powi(-17), 2_624_313));
+        // Together: 2.5 · (1.17925 · 1,049,724.576 + √2 · 100) = 3,095,066.63.
+        assert_eq!(together(2.5, 8.0, 10_000), 3_095_068);
     }
 
     /// The p-values of chi-square and KS for noise in units of its claimed standard deviation.

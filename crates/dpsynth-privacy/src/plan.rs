@@ -74,6 +74,31 @@ pub struct PlanRequest {
     pub seed: Option<u64>,
 }
 
+impl PlanRequest {
+    /// Steps over which noise goes together, where it is asked to.
+    ///
+    /// # Errors
+    /// Usage: over more steps than are taken or accounted for, or over so many that a part of the units holds no batch.
+    pub fn bands(&self) -> Result<Option<u64>> {
+        let Batches::Cyclic(bands) = self.batches else {
+            return Ok(None);
+        };
+        let parts = self.public_size / self.expected_batch_size.max(1);
+        let most = MAX_BANDS.min(self.steps).min(parts);
+        if !(2..=most).contains(&bands) {
+            return Err(Error::usage(format!(
+                "noise goes together over 2 to {MAX_BANDS} steps, no more than are taken ({}), and as many parts of the records each hold a batch ({} of {}): not over {bands}",
+                self.steps, self.expected_batch_size, self.public_size
+            ))
+            .hint(match most {
+                ..2 => "smaller batches or more steps".to_string(),
+                most => format!("at most {most} here"),
+            }));
+        }
+        Ok(Some(bands))
+    }
+}
+
 /// The one value from which sampling, noise and epsilon come (rule P1). Cheap to clone.
 #[derive(Clone)]
 pub struct PrivacyPlan {
@@ -158,10 +183,7 @@ impl PrivacyPlan {
             most_units: r.public_size + r.public_size.div_ceil(10),
         });
         let slots = (r.batches == Batches::Allocated).then(|| slots(r.public_size, r.expected_batch_size));
-        let bands = match r.batches {
-            Batches::Cyclic(bands) => Some(check_bands(bands, r)?),
-            _ => None,
-        };
+        let bands = r.bands()?;
         let sampling_rate = match slots {
             Some(slots) => 1.0 / slots as f64,
             None => r.expected_batch_size as f64 / n,
@@ -459,24 +481,6 @@ impl PrivacyPlan {
         let releases = self.releases().iter();
         releases.map(|r| r.mechanism.state(uses(r), &self.mechanism)).collect()
     }
-}
-
-/// `bands`, where noise can go together over so many of the steps of `request`.
-fn check_bands(bands: u64, request: &PlanRequest) -> Result<u64> {
-    let most = MAX_BANDS
-        .min(request.steps)
-        .min(request.public_size / request.expected_batch_size.max(1));
-    if !(2..=most).contains(&bands) {
-        return Err(Error::usage(format!(
-            "noise goes together over 2 to {MAX_BANDS} steps, no more than are taken ({}), and as many parts of the records each hold a batch ({} of {}): not over {bands}",
-            request.steps, request.expected_batch_size, request.public_size
-        ))
-        .hint(match most {
-            ..2 => "smaller batches or more steps".to_string(),
-            most => format!("at most {most} here"),
-        }));
-    }
-    Ok(bands)
 }
 
 /// The mixture of Laplace noise whose own account stays within what `request` has left beside `paid`: the epsilons added up,

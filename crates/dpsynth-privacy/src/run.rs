@@ -142,7 +142,10 @@ impl PrivateRun {
                 release: name,
                 units: self.units,
             };
-            self.secrets.enter(whose, &self.keys, due)?;
+            let known = self.ledger.kept_keys(&self.run);
+            if let Some(kept) = self.secrets.enter(whose, &self.keys, due, known.as_deref())? {
+                self.ledger.keys(&self.run, &kept)?;
+            }
         }
         self.ledger.charge(&self.run, name, index)?;
         self.uses[at] += 1;

@@ -6,7 +6,7 @@
 //! of the steps before is needed too, and so are the keys that it came from.
 //!
 //! Both lie in a file beside the run's private records, which is written before the first step that rests on it is charged,
-//! and gives way to the next round's. Who reads it learns who took part in which step; where noise goes together also the noise,
+//! and gives way to the next round's. The ledger knows the latest by its SHA-256: with older keys a run does not go on. Who reads it learns who took part in which step; where noise goes together also the noise,
 //! and so what was hidden by it.
 
 use std::fs::OpenOptions;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::bands::{self, Strand};
 use super::keys::{Key, KeySource, Purpose};
@@ -43,6 +44,12 @@ struct Kept {
 }
 
 impl Kept {
+    /// What the ledger knows it by.
+    fn sha256(&self) -> String {
+        let text = serde_json::to_vec(self).expect("numbers and text serialise");
+        Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     fn is_of(&self, whose: Whose, round: u64) -> bool {
         self.run == whose.run && self.release == whose.release && self.round == round && self.units == whose.units
     }
@@ -60,7 +67,7 @@ pub struct Whose<'a> {
 /// What a use rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// The round that it is in: a whole run is one where noise goes together.
+    /// The round that it is in. Where noise goes together, all steps of a run are in one.
     pub round: u64,
     /// Whether it is the round's first.
     pub is_first: bool,
@@ -74,18 +81,20 @@ impl Secrets {
         self.kept_in = Some(file);
     }
 
-    /// The keys of the round of `due`; new ones where its first use is due.
+    /// The keys of the round of `due`: new ones where its first use is due, else the latest that the ledger knows of, which is
+    /// `known`. Where something is kept anew: what the ledger has to know it by from now on.
     ///
     /// # Errors
-    /// Data: a use within a round is due whose keys are lost. Other: the file cannot be written, or there is no randomness.
-    pub fn enter(&mut self, whose: Whose, keys: &KeySource, due: Due) -> Result<()> {
+    /// Data: a use within a round is due whose keys are lost, or older than the ledger's. Other: the file cannot be written, or
+    /// there is no randomness.
+    pub fn enter(&mut self, whose: Whose, keys: &KeySource, due: Due, known: Option<&str>) -> Result<Option<String>> {
         let round = due.round;
         if self.round.as_ref().is_some_and(|(at, _)| *at == round) {
-            return Ok(());
+            return Ok(None);
         }
         let strand = |keys| {
-            due.noise
-                .map(|(_, bands)| Arc::new(Mutex::new(Strand::new(bands, keys))))
+            let strand = |(_, bands)| Arc::new(Mutex::new(Strand::new(bands, keys)));
+            due.noise.map(strand)
         };
         if let KeySource::Seeded(_) = keys {
             // The same at any time. A step's own draw has its key of the purpose to sample.
@@ -95,39 +104,50 @@ impl Secrets {
             };
             self.round = Some((round, keys.key(whose.release, round, purpose)?));
             self.strand = strand(bands::Keys::Seeded(*keys));
-            return Ok(());
+            return Ok(None);
         }
-        // Where the first use was not charged when the process died, copies of the folder hold the same round.
-        let kept = self.kept(whose, round)?;
-        let Some(mut now) = kept.or(match due.is_first {
-            true => Some(Kept {
+        let mut now = match due.is_first {
+            // Nothing rests on what a process kept that died before it charged.
+            true => Kept {
                 run: whose.run.into(),
                 release: whose.release.into(),
                 round,
                 units: whose.units,
                 key: keys.key(whose.release, round, Purpose::Sample)?.bytes(),
                 noise: Vec::new(),
-            }),
-            false => None,
-        }) else {
-            return Err(self.lost(whose));
+            },
+            false => self.latest(whose, due, known)?,
         };
         if let Some((index, _)) = due.noise {
             // Never the noise of another process: who has a copy of its folder has its keys.
-            now.noise.retain(|(from, _)| *from < index);
-            if index > 0 && now.noise.first().is_none_or(|(from, _)| *from > 0) {
-                return Err(self.lost(whose));
+            let own = keys.key(whose.release, index, Purpose::Noise)?;
+            now.noise.push((index, own.bytes()));
+        }
+        let anew = match &self.kept_in {
+            Some(file) if due.is_first || due.noise.is_some() => {
+                write(file, &now)?;
+                Some(now.sha256())
             }
-            now.noise
-                .push((index, keys.key(whose.release, index, Purpose::Noise)?.bytes()));
-        }
-        if let Some(file) = &self.kept_in {
-            write(file, &now)?;
-        }
+            _ => None,
+        };
         self.round = Some((round, Key::of(now.key)));
         let noise = now.noise.iter().map(|(from, key)| (*from, Key::of(*key)));
         self.strand = strand(bands::Keys::Kept(noise.collect()));
-        Ok(())
+        Ok(anew)
+    }
+
+    /// What the file has of the round, without keys that no use was charged with.
+    ///
+    /// A copy of the folder that went on by itself took keys that this one has not, and so did a process before an older file
+    /// was put back: what was drawn with them would be drawn anew, and noise taken off that nobody had added.
+    fn latest(&self, whose: Whose, due: Due, known: Option<&str>) -> Result<Kept> {
+        let mut kept = self.kept(whose, due.round)?.ok_or_else(|| self.lost(whose))?;
+        let mut is_latest = known == Some(&kept.sha256());
+        if let Some((index, _)) = due.noise {
+            kept.noise.retain(|(from, _)| *from < index);
+            is_latest |= known == Some(&kept.sha256());
+        }
+        is_latest.then_some(kept).ok_or_else(|| self.lost(whose))
     }
 
     /// The key of the round that was entered last.
@@ -154,17 +174,13 @@ impl Secrets {
     }
 
     fn lost(&self, whose: Whose) -> Error {
+        let file = self.kept_in.as_ref();
         Error::data(format!(
-            "run `{}` stands within a round, and the keys are lost that say who takes part in the steps that are left",
-            whose.run
+            "run `{}` stands within a round, and the latest keys that its next step rests on are not in {}",
+            whose.run,
+            file.map_or("a file".to_string(), |file| file.display().to_string())
         ))
-        .hint(match &self.kept_in {
-            Some(file) => format!(
-                "put back {}, or start a new run, which composes with this one in the ledger",
-                file.display()
-            ),
-            None => "start a new run; it composes with this one in the ledger".into(),
-        })
+        .hint("go on in the folder that it went on in last, or start a new run, which composes with this one in the ledger")
     }
 }
 

@@ -94,7 +94,10 @@ fn fits(sampler: &str, expected_batch_size: u64, size: u64) -> bool {
             t.most_units == size + size.div_ceil(10) && t.max_batch_size >= expected_batch_size
         }
         Some(Sampler::Allocated { slots }) => slots == privacy::slots(size, expected_batch_size),
-        Some(Sampler::Cyclic { parts }) => parts * expected_batch_size <= size,
+        Some(Sampler::Cyclic { parts }) => {
+            let all = parts.checked_mul(expected_batch_size);
+            (2..=privacy::MAX_BANDS).contains(&parts) && all.is_some_and(|all| all <= size)
+        }
     }
 }
 

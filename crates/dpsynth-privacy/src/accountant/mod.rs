@@ -19,6 +19,7 @@ pub mod tradeoff;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bands::MAX_BANDS;
 use crate::{Error, Result};
 
 /// Below this the loss of one record is hundreds of nats and no number here means anything.
@@ -87,6 +88,17 @@ pub enum Mechanism {
         /// t: steps of a round, at least 1.
         slots: u64,
         /// σ: the noise's standard deviation over the sensitivity.
+        noise_multiplier: f64,
+    },
+    /// Noise that goes together over `bands` steps: each record has its turn in every `bands`-th step, is drawn then with
+    /// probability `sampling_rate`, and moves the steps from there on, before its next turn, by s/‖s‖ (`bands.rs`). Steps count from a record's
+    /// first turn on; which steps are its turns may be known.
+    BandedGaussian {
+        /// b: 2 to [`MAX_BANDS`].
+        bands: u64,
+        /// Of a record whose turn it is.
+        sampling_rate: f64,
+        /// σ: the standard deviation of a step's own noise over the sensitivity, all that a record moves by one turn.
         noise_multiplier: f64,
     },
     /// Laplace noise of scale `scale` > 0 on a scalar that one added or removed record moves by at most 1.
@@ -177,6 +189,27 @@ impl Phase {
         Self::repeated(mechanism, steps)
     }
 
+    /// Noise that goes together over `bands` steps, 2 to [`MAX_BANDS`]; each record is drawn with `sampling_rate` in (0, 1] in
+    /// each of its turns.
+    ///
+    /// # Errors
+    /// Usage, naming the value.
+    pub fn banded(bands: u64, sampling_rate: f64, noise_multiplier: f64, steps: u64) -> Result<Self> {
+        if !(2..=MAX_BANDS).contains(&bands) {
+            return Err(Error::usage(format!(
+                "noise goes together over 2 to {MAX_BANDS} steps, not over {bands}"
+            ))
+            .hint("4 to 8 are usual"));
+        }
+        check_gaussian(sampling_rate, noise_multiplier)?;
+        let mechanism = Mechanism::BandedGaussian {
+            bands,
+            sampling_rate,
+            noise_multiplier,
+        };
+        Self::repeated(mechanism, steps)
+    }
+
     /// Laplace noise of scale `scale` on a scalar of sensitivity 1, used `times` times.
     ///
     /// # Errors
@@ -252,6 +285,11 @@ impl Phase {
                 slots,
                 noise_multiplier,
             } => Self::allocated(slots, factor * noise_multiplier, steps),
+            Mechanism::BandedGaussian {
+                bands,
+                sampling_rate,
+                noise_multiplier,
+            } => Self::banded(bands, sampling_rate, factor * noise_multiplier, steps),
             Mechanism::Laplace { scale } => Self::laplace(factor * scale, steps),
             Mechanism::SampledLaplace { sampling_rate, scale } => {
                 Self::sampled_laplace(sampling_rate, factor * scale, steps)

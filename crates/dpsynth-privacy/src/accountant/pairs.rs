@@ -9,6 +9,7 @@ use super::allocation::{Law, Round};
 use super::compose::Side;
 use super::laplace::SampledLaplace;
 use super::{Adjacency, Mechanism, Phase};
+use crate::bands::{length, length_of_first};
 use crate::{Error, Result};
 
 /// A pair (P, Q). Q is also the name of its density below; `q` is a sampling rate.
@@ -415,6 +416,22 @@ pub fn dominating(phase: &Phase, adjacency: Adjacency) -> Result<Vec<(Dominating
             };
             let rounds = Round::all(slots, noise_multiplier, phase.steps);
             return Ok(rounds.map(|(round, times)| (of(round), times)).collect());
+        }
+        Mechanism::BandedGaussian {
+            bands,
+            sampling_rate: q,
+            noise_multiplier: sigma,
+        } => {
+            // The record of the first step has as many turns as any, and its last reaches furthest: over all the steps that
+            // are left.
+            let whole = (phase.steps - 1) / bands;
+            let last = sigma * length(bands) / length_of_first(bands, phase.steps - whole * bands);
+            let turns = [(sigma, whole), (last.max(sigma), 1)]
+                .into_iter()
+                .filter(|(_, times)| *times > 0);
+            return Ok(turns
+                .map(|(sigma, times)| (Dominating::Pairs(vec![(1.0, gaussian(q, sigma))]), times))
+                .collect());
         }
         Mechanism::Laplace { scale } => vec![(1.0, Pair::Laplace { scale: scale / twice })],
         // Everybody takes part.

@@ -24,6 +24,8 @@ pub struct RunRecord {
     pub holds_states: bool,
     /// SHA-256 of each state that it may go on from, and of each count that it keeps.
     pub states: Vec<String>,
+    /// SHA-256 of the keys that it keeps, where it keeps some: the latest. Older ones are another run's, or of before.
+    pub keys: Option<String>,
     /// SHA-256 of the file of trained values; none before it is written, or of an earlier version of the program.
     pub trained: Option<String>,
     /// Whether something had been charged to the ledger before it was planned: its settings may have been chosen by what
@@ -48,6 +50,7 @@ impl RunRecord {
             uses: parameters.nothing(),
             holds_states: false,
             states: Vec::new(),
+            keys: None,
             trained: None,
             adaptive: false,
             disjoint: false,
@@ -571,6 +574,10 @@ impl Book {
                 Some(r) if is_sha256(sha256) => r.states.push(sha256.clone()),
                 _ => return refuse("names a state of a run that is not open"),
             },
+            Entry::Keys { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
+                Some(r) if is_sha256(sha256) => r.keys = Some(sha256.clone()),
+                _ => return refuse("names keys of a run that is not open"),
+            },
             Entry::Trained { run, sha256 } => match view.runs.iter_mut().find(|r| r.run == *run && !r.ended) {
                 // A run that was killed in between says the same again.
                 Some(r) if is_sha256(sha256) && r.trained.as_ref().is_none_or(|before| before == sha256) => {
@@ -591,6 +598,12 @@ impl Book {
     pub fn uses(&self, run: &str) -> Option<Uses> {
         let found = self.view.runs.iter().find(|record| record.run == run);
         found.map(|record| record.uses.clone())
+    }
+
+    /// SHA-256 of the keys that a run keeps.
+    pub fn keys(&self, run: &str) -> Option<&str> {
+        let found = self.view.runs.iter().find(|record| record.run == run);
+        found.and_then(|record| record.keys.as_deref())
     }
 
     /// What of the runs of `other` is not here yet.

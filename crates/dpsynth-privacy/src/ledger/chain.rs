@@ -62,6 +62,8 @@ pub enum Entry {
     Histogram { run: String },
     /// A state that the run may go on from, or a count that it keeps: the SHA-256 of it.
     State { run: String, sha256: String },
+    /// What the run keeps of its keys from here on: the SHA-256 of it.
+    Keys { run: String, sha256: String },
     /// What the run came to: the SHA-256 of the file of trained values.
     Trained { run: String, sha256: String },
     /// A run is over before its last planned step.

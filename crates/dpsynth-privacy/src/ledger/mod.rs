@@ -367,6 +367,19 @@ impl Ledger {
         })
     }
 
+    /// SHA-256 of the keys that a run keeps, as it was written last.
+    pub(super) fn kept_keys(&self, run: &str) -> Option<String> {
+        self.book.keys(run).map(str::to_string)
+    }
+
+    /// Writes which keys a run keeps from now on.
+    pub(super) fn keys(&mut self, run: &str, sha256: &str) -> Result<()> {
+        self.append(Entry::Keys {
+            run: run.to_string(),
+            sha256: sha256.to_string(),
+        })
+    }
+
     /// Writes what a run came to.
     pub(super) fn trained(&mut self, run: &str, sha256: &str) -> Result<()> {
         self.append(Entry::Trained {

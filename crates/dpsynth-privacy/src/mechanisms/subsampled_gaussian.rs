@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Charge, Charged, Describe, Says, Stated, Terms};
 use crate::accountant::Phase;
-use crate::bands::{self, Strand};
+use crate::bands::Strand;
 #[cfg(mutants)]
 use crate::keys::KeySource;
 use crate::keys::{Key, Purpose};
@@ -91,15 +91,10 @@ impl Describe for SubsampledGaussian {
                 Phase::allocated(slots, self.noise_multiplier, times)
             }
             Some(Sampler::Cyclic { parts }) => {
-                if !(2..=bands::MAX_BANDS).contains(&parts) || self.laplace_mixture.is_some() {
+                if self.laplace_mixture.is_some() {
                     return Err(Error::usage("no plan has noise that goes together like this"));
                 }
-                // A unit takes part in every `parts`-th step at most, and moves no step with another one of its own.
-                Phase::new(
-                    self.rate_of_a_part(parts)?,
-                    self.noise_multiplier,
-                    times.div_ceil(parts),
-                )
+                Phase::banded(parts, self.rate_of_a_part(parts)?, self.noise_multiplier, times)
             }
         }
     }

@@ -119,9 +119,17 @@ fn p1_p10_a_unit_takes_part_in_steps_that_are_a_cycle_apart() {
     });
     assert!(parts.clone().all(|n| n > 500), "{:?}", parts.collect::<Vec<_>>());
 
-    // Eleven steps of a tenth, of which the fourth part has ten.
+    // Eleven turns of a tenth, of which the last reaches two steps of four: 1² + ½² of 1² + ½² + ⅜² + 5/16².
     let said = plan.statement(steps);
-    let phase = Phase::new(0.1, plan.noise_multiplier(), 11).expect("valid");
+    let phase = Phase::banded(4, 0.1, plan.noise_multiplier(), 42).expect("valid");
+    let last = plan.noise_multiplier() * ((1.25 + 0.375f64.powi(2) + 0.3125f64.powi(2)) / 1.25).sqrt();
+    let by_hand =
+        [(plan.noise_multiplier(), 10), (last, 1)].map(|(sigma, n)| Phase::new(0.1, sigma, n).expect("valid"));
+    let by_hand = pld::epsilon(&by_hand, Adjacency::AddOrRemoveOne, plan.delta()).expect("valid");
+    assert!(
+        (by_hand.epsilon / said.epsilon - 1.0).abs() < 1e-6,
+        "{by_hand:?} {said:?}"
+    );
     let paid = pld::epsilon(&[phase], Adjacency::AddOrRemoveOne, plan.delta()).expect("valid");
     assert_eq!((said.epsilon, said.epsilon_lower), (paid.epsilon, paid.epsilon_lower));
     assert!(said.epsilon <= 4.0 && said.epsilon > 3.99);
@@ -256,6 +264,34 @@ fn p1_p3_p7_noise_goes_on_together_after_a_kill_or_not_at_all() {
             .uses_of("training")
     };
     assert_eq!((charged("kept"), charged("lost"), charged("short")), (12, 1, 1));
+}
+
+/// Keys that are older than the ledger's are refused, whoever went on in between: what was drawn with the keys that they have
+/// not would be drawn anew, and noise taken off that nobody had added.
+#[test]
+fn p3_p7_noise_goes_on_with_the_latest_keys_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (plan, file) = (plan(&request(3, 12)), dir.path().join("round.json"));
+    let go_on = || begin(&plan, dir.path(), "r").keeping_secrets_in(file.clone());
+    released(&mut go_on(), 2, 10);
+    let older = std::fs::read(&file).expect("kept");
+    released(&mut go_on(), 2, 10);
+    let latest = std::fs::read(&file).expect("kept");
+    std::fs::write(&file, &older).expect("writes");
+    let refused = go_on().charge(TRAINING).map(drop).expect_err("the keys are old");
+    assert_eq!(refused.exit_code(), 3);
+    assert!(refused.told().message.contains("latest keys"), "{refused}");
+    std::fs::write(&file, &latest).expect("writes");
+    released(&mut go_on(), 1, 10);
+    // Keys that were written and no use was charged with are none that anything rests on.
+    let kept = std::fs::read(&file).expect("kept");
+    let mut begun: serde_json::Value = serde_json::from_slice(&kept).expect("JSON");
+    begun["noise"]
+        .as_array_mut()
+        .expect("keys")
+        .push(serde_json::json!([5, vec![7; 32]]));
+    std::fs::write(&file, begun.to_string()).expect("writes");
+    released(&mut go_on(), 1, 10);
 }
 
 /// Who has a copy of a run's folder has the noise of the steps that were charged, and none of what comes after.
