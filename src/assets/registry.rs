@@ -21,6 +21,9 @@ pub struct Registry {
 #[serde(deny_unknown_fields)]
 pub(super) struct ModelEntry {
     pub license: String,
+    /// Of a language model, for who chooses one: what docs/guide/models.md says of it in a line.
+    #[serde(default)]
+    pub measured: Option<String>,
     /// Where the licence stands, where it asks to be shown.
     #[serde(default)]
     pub terms: Option<String>,
@@ -144,6 +147,14 @@ impl Registry {
     pub fn license(&self, name: &str) -> Option<&str> {
         let model = self.models.get(name).map(|m| m.license.as_str());
         model.or_else(|| self.datasets.get(name).map(|d| d.license.as_str()))
+    }
+
+    /// The language models that were measured: name, licence and what was found.
+    pub fn measured(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.models.iter().filter_map(|(name, entry)| {
+            let measured = entry.measured.as_deref()?;
+            Some((name.as_str(), entry.license.as_str(), measured))
+        })
     }
 
     /// A model's repository on the Hugging Face hub, and its revision.

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use dpsynth::assets::{Known, Locations};
+use dpsynth::assets::{Known, Locations, Registry};
 use dpsynth::config::{Method, Precision, Profile, RunConfig, Task};
 use dpsynth::machine::gpus::{self, Gpu};
 use dpsynth::pipeline::checks;
@@ -235,6 +235,7 @@ impl Plan {
                 config.model.name()
             )),
         }
+        out.extend(choice(&config));
         // What is here and fits needs no table of what else would.
         if let Some(fits) = e
             .fits
@@ -251,6 +252,23 @@ impl Plan {
         }
         ui.print(&out.join("\n"))
     }
+}
+
+/// What there is to choose from, where the model is one of those that were measured (docs/guide/models.md).
+fn choice(config: &RunConfig) -> Vec<String> {
+    let (registry, own) = (Registry::built_in(), config.model.name());
+    let (chosen, others): (Vec<_>, Vec<_>) = registry.measured().partition(|(name, ..)| *name == own);
+    let chosen = chosen.into_iter().filter(|_| config.task == Task::Synthesise);
+    let lines = chosen.flat_map(|(name, license, measured)| {
+        let own = format!("which model       {name} ({license}): {measured}");
+        let instead = |(name, license, measured): &(&str, &str, &str)| {
+            format!("                  --set model={name} ({license}): {measured}")
+        };
+        std::iter::once(own)
+            .chain(others.iter().map(instead))
+            .collect::<Vec<_>>()
+    });
+    lines.collect()
 }
 
 /// Which ways to train fit.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Files, HeldOut, Judge, Named, RunConfig};
+use super::{Files, HeldOut, Judge, Method, Named, RunConfig};
 use crate::tables::{Split, find, is_pattern};
 use crate::{Error, Result};
 
@@ -100,6 +100,7 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
         apply(&mut asked, o)?;
     }
     let batch_is_given = names(&asked, "finetune", "expected_batch_size");
+    let way_is_given = WAY_OF_TRAINING.iter().any(|key| names(&asked, "finetune", key));
     let mut merged: Table = profile.built_in().parse().expect("built-in profiles are valid TOML");
     // Else what the profile says would silently win over what was asked for.
     for (section, asked_for, instead) in [("finetune", "epochs", "steps"), ("sample", "records", "tokens")] {
@@ -123,9 +124,33 @@ pub fn load(path: &Path, profile: Profile, overrides: &[String], data_dir: &Path
         let most = config.dataset.public_size.div_ceil(2).max(1);
         config.finetune.expected_batch_size = config.finetune.expected_batch_size.min(most);
     }
+    if profile == Profile::Quick && !way_is_given && draws_many(&config) {
+        config.finetune.method = Method::Bitfit;
+        config.finetune.learning_rate = BITFIT_RATE;
+    }
     resolve_paths(&mut config, path.parent().unwrap_or(Path::new(".")), data_dir);
     config.check()?;
     Ok(config)
+}
+
+/// Settings of `finetune` that go with a set of trained values: who gives one of them gets no other set than LoRA's by itself.
+const WAY_OF_TRAINING: [&str; 7] = [
+    "method",
+    "rank",
+    "alpha",
+    "learning_rate",
+    "optimizer",
+    "update",
+    "precision",
+];
+
+/// Step size for gains and biases: there are few, and they are moved further.
+const BITFIT_RATE: f64 = 1e-2;
+
+/// Whether a step draws a sixteenth of the records or more. The noise is then so large beside what they have in common that
+/// few values learn more from it than many (docs/results.md, "Few values for few records").
+fn draws_many(config: &RunConfig) -> bool {
+    config.finetune.expected_batch_size.saturating_mul(16) >= config.dataset.public_size
 }
 
 /// Whether `<section>.<key>` is given.

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::common::Place;
 use burn::tensor::Device;
 use dpsynth::bench::model_shape;
-use dpsynth::config::{self, NoiseKind, Profile, RunConfig};
+use dpsynth::config::{self, Method, NoiseKind, Profile, RunConfig};
 use dpsynth::pipeline::cost::{Basis, Reckoning};
 use dpsynth::pipeline::estimate::respent;
 use dpsynth::pipeline::hours::{Hours, Spent, spend};
@@ -148,6 +148,32 @@ fn pipeline(name: &str, profile: Profile, overrides: &[&str]) -> RunConfig {
 
 fn config(overrides: &[&str]) -> RunConfig {
     pipeline("imdb.toml", Profile::Quick, overrides)
+}
+
+/// Gains and biases are trained where a step draws a sixteenth of the records, unless a file says how to train.
+#[test]
+fn few_records_are_trained_in_few_values() {
+    let method = |profile: Profile, overrides: &[&str]| {
+        let f = pipeline("imdb.toml", profile, overrides).finetune;
+        (f.method, f.learning_rate)
+    };
+    let (few, many) = ("dataset.public_size=4096", "dataset.public_size=4097");
+    assert_eq!(method(Profile::Quick, &[few]), (Method::Bitfit, 1e-2));
+    // Of very few a batch is half.
+    assert_eq!(
+        method(Profile::Quick, &["dataset.public_size=100"]),
+        (Method::Bitfit, 1e-2)
+    );
+    let lora = (Method::Lora, 1e-3);
+    assert_eq!(method(Profile::Quick, &[many]), lora);
+    assert_eq!(method(Profile::Quick, &[few, "finetune.expected_batch_size=255"]), lora);
+    assert_eq!(method(Profile::Overnight, &[few]), lora);
+    assert_eq!(method(Profile::Quick, &[few, "finetune.method=lora"]), lora);
+    assert_eq!(method(Profile::Quick, &[few, "finetune.rank=4"]), lora);
+    assert_eq!(
+        method(Profile::Quick, &[few, "finetune.learning_rate=0.5"]),
+        (Method::Lora, 0.5)
+    );
 }
 
 /// A machine of two cores that trains and draws some hundred tokens a second, with the model that is built in.
