@@ -27,13 +27,15 @@ row() {
         grep -qs '"peak"' "$out/$name-$seed.json" && continue
         local settings=()
         for setting in "$@"; do settings+=(--set "$setting"); done
-        python3 - "$task" "$program" "$signal" "$out" "$name-$seed" "$pipeline" --profile quick --runs-dir "$out/work" \
+        python3 - "$task" "$program" "$signal" "$out" "$name-$seed" "$pipeline" --profile quick --runs-dir "$out/work/$name-$seed" \
             --set name="$name-$seed" --set finetune.epsilon="$epsilon" ${ARGS:-} "${settings[@]}" <<'PY'
 import json, os, resource, shutil, subprocess, sys
 task, program, signal, out, name, *rest = sys.argv[1:]
-run, log = f"{out}/work/{name}-quick", open(f"{out}/{name}.log", "w")
+# A folder for each: a run that was left unfinished would hold up the others.
+work, log = f"{out}/work/{name}", open(f"{out}/{name}.log", "w")
+run = f"{work}/{name}-quick"
 # The records are public. Together these runs cost more than a budget has room for.
-ledgers = os.path.abspath(f"{out}/work/{name}-ledgers")
+ledgers = os.path.abspath(f"{work}/ledgers")
 
 
 def call(*command):
@@ -60,7 +62,7 @@ if task != "classify":
 found |= {"seconds": seconds, "peak": peak}
 found |= {key: p[key] for key in ("noise_multiplier", "epsilon", "delta")}
 json.dump(found, open(f"{out}/{name}.json", "w"))
-shutil.rmtree(run)
+shutil.rmtree(work)
 PY
     done
 }
@@ -86,8 +88,6 @@ row flat $on "$update={kind=\"flat\"}"
 row flat-record $on "$update={kind=\"flat\",ascent=\"record\"}"
 # Rounds of N/B steps: of worth from one pass over the records on.
 row random-allocation $on 'finetune.sampler="random-allocation"'
-# For the sum of many steps, which is what gradient descent takes.
-row bands $on finetune.bands=4 'finetune.optimizer="sgd"' finetune.momentum=0.9 $rate=1.0
 # For research: the epsilon that is printed is what spread differences show, and the one that is asked for its own account's.
 row laplace-mixture $on 'finetune.noise="laplace-mixture"' research=true
 if [ $task = classify ]; then
@@ -98,6 +98,8 @@ if [ $task = classify ]; then
         row projection $on "$update={kind=\"projection\"}" evaluate.dp_direct.public="$public"
         row candidates $on "$update={kind=\"candidates\"}" evaluate.dp_direct.public="$public"
     fi
+    # For the sum of many steps, which is what gradient descent takes.
+    row bands $on finetune.bands=4 'finetune.optimizer="sgd"' finetune.momentum=0.9 $rate=1.0
     row normal-equations $on "$update={kind=\"normal-equations\"}" evaluate.dp_direct.steps=1 \
         evaluate.dp_direct.expected_batch_size="${BATCH:-67300}"
     # What is trained, by AdamW and the gradient.
@@ -112,6 +114,7 @@ else
     row zeroth-order $on finetune.method=bitfit "$update={kind=\"zeroth-order\"}" 'finetune.optimizer="sgd"' $rate=1e-4
     row zeroth-order-laplace $on finetune.method=bitfit "$update={kind=\"zeroth-order\",directions=1}" \
         'finetune.noise="exact-laplace"' 'finetune.optimizer="sgd"' $rate=1e-4
+    row bands $on finetune.bands=4
     # Few values are moved further.
     row lora-fa $on finetune.method=lora-fa
     row bitfit $on finetune.method=bitfit $rate=5e-3
