@@ -300,6 +300,10 @@ fn ways(fits: &Fits) -> String {
 
 fn cost(c: &Cost, measured: bool) -> String {
     let (million, gigabytes) = (|n: usize| n as f64 / 1e6, |b: f64| b / 1e9);
+    let trained = match c.trained_parameters {
+        few if few < 100_000 => few.to_string(),
+        many => format!("{:.2} M", million(many)),
+    };
     let found = match measured {
         true => "by a little of each, done now".to_string(),
         false => format!(
@@ -308,11 +312,10 @@ fn cost(c: &Cost, measured: bool) -> String {
         ),
     };
     format!(
-        "model             {:.1} M parameters, {:.2} M trained\n\
+        "model             {:.1} M parameters, {trained} trained\n\
          memory, at most   {:.1} GB training, {:.1} GB sampling\n\
          time, about       {} training, {} sampling, {} evaluation  ({found})",
         million(c.parameters),
-        million(c.trained_parameters),
         gigabytes(c.training_memory_bytes),
         gigabytes(c.sampling_memory_bytes),
         duration(c.finetune_s),
