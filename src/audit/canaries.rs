@@ -24,7 +24,7 @@ use super::threshold::Sides;
 use super::together::Together;
 pub use crate::documents::{Claimed, Dirac, OnTheCurve};
 use crate::privacy::bounds::family::Family;
-use crate::privacy::{Batches, Ledger, NoiseKind, PrivacyPlan};
+use crate::privacy::{Ledger, NoiseKind, PrivacyPlan};
 use crate::progress::Progress;
 use crate::training::clip::Clip;
 use crate::training::optimizer::Optimizer;
@@ -49,10 +49,7 @@ impl Claimed {
             steps: plan.steps(),
             delta: plan.delta(),
             slots: plan.slots(),
-            bands: match plan.batches() {
-                Batches::Cyclic(bands) => Some(bands),
-                _ => None,
-            },
+            bands: plan.batches().bands(),
             laplace: plan.noise() == NoiseKind::ExactLaplace,
         }
     }

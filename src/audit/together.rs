@@ -26,7 +26,7 @@ impl Together {
     pub fn of(claimed: &Claimed) -> Option<Self> {
         let bands = claimed.bands?;
         let s = band_coefficients(bands);
-        let length = s.iter().map(|s| s * s).sum::<f64>().sqrt();
+        let length = square(&s).sqrt();
         Some(Together {
             column: s.iter().map(|s| s / length).collect(),
             rate: (claimed.sampling_rate * bands as f64).min(1.0),

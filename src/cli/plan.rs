@@ -258,17 +258,13 @@ impl Plan {
 fn choice(config: &RunConfig) -> Vec<String> {
     let (registry, own) = (Registry::built_in(), config.model.name());
     let (chosen, others): (Vec<_>, Vec<_>) = registry.measured().partition(|(name, ..)| *name == own);
-    let chosen = chosen.into_iter().filter(|_| config.task == Task::Synthesise);
-    let lines = chosen.flat_map(|(name, license, measured)| {
-        let own = format!("which model       {name} ({license}): {measured}");
-        let instead = |(name, license, measured): &(&str, &str, &str)| {
-            format!("                  --set model={name} ({license}): {measured}")
-        };
-        std::iter::once(own)
-            .chain(others.iter().map(instead))
-            .collect::<Vec<_>>()
-    });
-    lines.collect()
+    if chosen.is_empty() || config.task == Task::Classify {
+        return Vec::new();
+    }
+    let all = chosen.iter().map(|of| ("which model       ", of));
+    all.chain(others.iter().map(|of| ("                  --set model=", of)))
+        .map(|(before, (name, license, measured))| format!("{before}{name} ({license}): {measured}"))
+        .collect()
 }
 
 /// Which ways to train fit.

@@ -48,6 +48,22 @@ fn trainee(model: &LanguageModel, activation_checkpointing: bool) -> Trainee {
     Trainee::with(model, compute, Objective::text())
 }
 
+/// Each record's norm is that of its gradient taken alone.
+fn assert_norms<T: Into<f64>>(
+    of: &str,
+    trainee: &Trainee,
+    trained: &dyn Trainable,
+    members: &[&Encoded],
+    alone: impl Fn(&[&Encoded]) -> Vec<T>,
+) {
+    let clipped = trainee.clipped_sum(&trainee.place(trained), members, Clip::new(Clipping::Flat, 0.5));
+    for (i, norm) in clipped.norms.iter().enumerate() {
+        let squares = alone(&members[i..=i]).into_iter().map(|v| v.into().powi(2));
+        let theirs = squares.sum::<f64>().sqrt();
+        assert!((norm / theirs - 1.0).abs() < 1e-4, "{of}: {norm} and {theirs}");
+    }
+}
+
 /// What is trained in a few weights is what they have among all, which is held against other tools: each record's norm and the
 /// sum, with and without activations kept.
 #[test]
@@ -98,16 +114,7 @@ fn p5_fewer_weights_have_the_gradients_that_they_have_among_all() {
                 let largest = wanted.iter().fold(0f32, |most, v| v.abs().max(most));
                 let off = furthest(own, wanted);
                 assert!(off < 1e-5 * f64::from(largest).max(1.0), "{family}, {name}: {off}");
-                // Each record by itself.
-                let clipped = trainee.clipped_sum(&trainee.place(trained), &members, Clip::new(Clipping::Flat, 0.5));
-                for (i, norm) in clipped.norms.iter().enumerate() {
-                    let alone = reference(&members[i..=i]);
-                    let theirs = alone.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-                    assert!(
-                        (norm / theirs - 1.0).abs() < 1e-4,
-                        "{family}, {name}: {norm} and {theirs}"
-                    );
-                }
+                assert_norms(&format!("{family}, {name}"), &trainee, trained, &members, reference);
             }
         }
     }
@@ -177,11 +184,7 @@ fn p5_scales_have_the_gradients_of_the_weights_that_hold_them() {
                     "{family}: {own}, not {wanted}"
                 );
             }
-            let clipped = trainee.clipped_sum(&trainee.place(&scales), &members, Clip::new(Clipping::Flat, 0.5));
-            for (i, norm) in clipped.norms.iter().enumerate() {
-                let theirs = reference(&members[i..=i]).iter().map(|v| v * v).sum::<f64>().sqrt();
-                assert!((norm / theirs - 1.0).abs() < 1e-4, "{family}: {norm} and {theirs}");
-            }
+            assert_norms(family, &trainee, &scales, &members, reference);
         }
     }
 }
@@ -229,12 +232,7 @@ fn p5_a_soft_prompt_has_the_gradient_of_what_it_adds() {
                 let slope = (loss(1e-3) - loss(-1e-3)) / 2e-3;
                 assert!((slope / norm - 1.0).abs() < 1e-2, "{family}: {slope}, not {norm}");
             }
-            let clipped = trainee.clipped_sum(&trainee.place(&prompt), &members, Clip::new(Clipping::Flat, 0.5));
-            for (i, norm) in clipped.norms.iter().enumerate() {
-                let alone = of(&members[i..=i]);
-                let theirs = alone.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-                assert!((norm / theirs - 1.0).abs() < 1e-4, "{family}: {norm} and {theirs}");
-            }
+            assert_norms(family, &trainee, &prompt, &members, of);
         }
     }
 }

@@ -84,7 +84,6 @@ fn inverse(bands: u64, count: u64) -> Vec<f64> {
 
 /// The noise of a run's steps, one after the other.
 pub struct Strand {
-    bands: u64,
     keys: Keys,
     /// The step whose noise comes next.
     next: u64,
@@ -101,9 +100,8 @@ pub enum Keys {
 }
 
 impl Strand {
-    pub fn new(bands: u64, keys: Keys) -> Self {
+    pub fn new(keys: Keys) -> Self {
         Strand {
-            bands,
             keys,
             next: 0,
             recent: VecDeque::new(),
@@ -126,8 +124,8 @@ impl Strand {
         loop {
             let key = self.keys.of(release, self.next)?;
             let own = mechanism.draw(d, &key)?;
-            let noise = together(self.bands, own, &self.recent);
-            self.recent.truncate(self.bands as usize - 2);
+            let noise = together(mechanism.bands, own, &self.recent);
+            self.recent.truncate(mechanism.bands as usize - 2);
             self.recent.push_front(noise.clone());
             self.next += 1;
             if self.next > index {

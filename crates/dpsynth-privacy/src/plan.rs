@@ -40,6 +40,14 @@ impl Batches {
             Batches::Poisson | Batches::Allocated | Batches::Cyclic(_) => None,
         }
     }
+
+    /// Over how many steps noise goes together, where it does.
+    pub fn bands(self) -> Option<u64> {
+        match self {
+            Batches::Cyclic(bands) => Some(bands),
+            Batches::Poisson | Batches::AtMost(_) | Batches::Allocated => None,
+        }
+    }
 }
 
 /// Steps of a round of random allocation, where batches of `expected_batch_size` of `public_size` units are wanted.
@@ -80,7 +88,7 @@ impl PlanRequest {
     /// # Errors
     /// Usage: over more steps than are taken or accounted for, or over so many that a part of the units holds no batch.
     pub fn bands(&self) -> Result<Option<u64>> {
-        let Batches::Cyclic(bands) = self.batches else {
+        let Some(bands) = self.batches.bands() else {
             return Ok(None);
         };
         let parts = self.public_size / self.expected_batch_size.max(1);

@@ -20,7 +20,7 @@
 
 use serde::Serialize;
 
-use super::plan::{Batches, PlanRequest, PrivacyPlan};
+use super::plan::{PlanRequest, PrivacyPlan};
 use crate::{Error, Result};
 
 /// 1/(1 − β₁) of Adam.
@@ -97,10 +97,7 @@ impl Proposal {
     pub fn new(request: &PlanRequest, dimensions: usize, draws: u64) -> Result<Self> {
         let bound = request.batches.most().map_or(u64::MAX, seldom_full);
         // Where noise goes together a part holds a batch, and there are as many steps.
-        let bands = match request.batches {
-            Batches::Cyclic(bands) => bands,
-            _ => 1,
-        };
+        let bands = request.batches.bands().unwrap_or(1);
         let most = (request.public_size / bands.max(2)).min(bound).max(1);
         let (mut offers, mut best): (Vec<Offer>, f64) = (Vec::new(), 0.0);
         for steps in std::iter::successors(Some(FEWEST_STEPS.max(bands)), |t| Some(2 * t)) {

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::bands::{self, Strand};
 use super::keys::{Key, KeySource, Purpose};
+use super::ledger::hash;
 use crate::{Error, Result};
 
 /// What is at work of it, and where it is kept.
@@ -47,7 +47,7 @@ impl Kept {
     /// What the ledger knows it by.
     fn sha256(&self) -> String {
         let text = serde_json::to_vec(self).expect("numbers and text serialise");
-        Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+        hash(&text)
     }
 
     fn is_of(&self, whose: Whose, round: u64) -> bool {
@@ -71,8 +71,8 @@ pub struct Due {
     pub round: u64,
     /// Whether it is the round's first.
     pub is_first: bool,
-    /// Its index, and over how many steps noise goes together, where it does.
-    pub noise: Option<(u64, u64)>,
+    /// Its index, where noise goes together over steps.
+    pub noise: Option<u64>,
 }
 
 impl Secrets {
@@ -92,10 +92,7 @@ impl Secrets {
         if self.round.as_ref().is_some_and(|(at, _)| *at == round) {
             return Ok(None);
         }
-        let strand = |keys| {
-            let strand = |(_, bands)| Arc::new(Mutex::new(Strand::new(bands, keys)));
-            due.noise.map(strand)
-        };
+        let strand = |keys| due.noise.map(|_| Arc::new(Mutex::new(Strand::new(keys))));
         if let KeySource::Seeded(_) = keys {
             // The same at any time. A step's own draw has its key of the purpose to sample.
             let purpose = match due.noise {
@@ -118,7 +115,7 @@ impl Secrets {
             },
             false => self.latest(whose, due, known)?,
         };
-        if let Some((index, _)) = due.noise {
+        if let Some(index) = due.noise {
             // Never the noise of another process: who has a copy of its folder has its keys.
             let own = keys.key(whose.release, index, Purpose::Noise)?;
             now.noise.push((index, own.bytes()));
@@ -143,7 +140,7 @@ impl Secrets {
     fn latest(&self, whose: Whose, due: Due, known: Option<&str>) -> Result<Kept> {
         let mut kept = self.kept(whose, due.round)?.ok_or_else(|| self.lost(whose))?;
         let mut is_latest = known == Some(&kept.sha256());
-        if let Some((index, _)) = due.noise {
+        if let Some(index) = due.noise {
             kept.noise.retain(|(from, _)| *from < index);
             is_latest |= known == Some(&kept.sha256());
         }

@@ -97,7 +97,8 @@ pub struct Chain {
 const ADVICE: &str =
     "restore the ledger from a backup; without it, what was spent is not known and the dataset should not be used";
 
-fn hash(text: &[u8]) -> String {
+/// SHA-256, hexadecimal.
+pub fn hash(text: &[u8]) -> String {
     Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
 }
 

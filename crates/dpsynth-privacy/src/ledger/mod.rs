@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use book::Book;
+pub(super) use chain::hash;
 use chain::{Chain, Entry, Line};
 use serde::{Deserialize, Serialize};
 

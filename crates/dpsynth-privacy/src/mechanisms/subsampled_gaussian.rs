@@ -378,17 +378,18 @@ impl Charge for SubsampledGaussian {
 
     fn hand_out(&self, at: Charged) -> Result<ChargedStep> {
         let round_key = || at.round_key.ok_or_else(|| Error::other("a step of no round"));
-        let own_key = at.keys.key(at.release, at.index, Purpose::Sample)?;
+        let own_key = || at.keys.key(at.release, at.index, Purpose::Sample);
         let members = match (self.slots, self.bands) {
             (Some(slots), _) => sampler::allocated(at.units, slots, at.index % slots, round_key()?),
             (None, Some(parts)) => {
                 let rate = self.rate_of_a_part(parts)?;
-                sampler::cyclic(at.units, parts, at.index % parts, rate, round_key()?, &own_key)
+                sampler::cyclic(at.units, parts, at.index % parts, rate, round_key()?, &own_key()?)
             }
             (None, None) => {
-                let drawn = sampler::poisson(at.units, self.sampling_rate, &own_key);
+                let key = own_key()?;
+                let drawn = sampler::poisson(at.units, self.sampling_rate, &key);
                 match self.truncation {
-                    Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &own_key),
+                    Some(t) => sampler::truncate(drawn, t.max_batch_size as usize, &key),
                     None => drawn,
                 }
             }
@@ -418,10 +419,10 @@ impl Charge for SubsampledGaussian {
             is_first: index.is_multiple_of(slots),
             noise: None,
         });
-        in_rounds.or(self.bands.map(|bands| Due {
+        in_rounds.or(self.bands.map(|_| Due {
             round: 0,
             is_first: index == 0,
-            noise: Some((index, bands)),
+            noise: Some(index),
         }))
     }
 }
